@@ -1,0 +1,1 @@
+"""How a graph runs: compiler, core, codec, wire, hub, workers, runners, report and command line."""

@@ -1,0 +1,64 @@
+"""The plain description of a graph that the builder writes and the compiler reads: nodes, kinds, options.
+
+It decides nothing; checks are in `checks`, building in `graph`, meaning in the executors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from ..nodes.events import OnError
+
+
+class Kind(Enum):
+    """What a node does with its inputs."""
+
+    SOURCE = "source"
+    SEQUENCE = "sequence"
+    MAP = "map"
+    FILTER = "filter"
+    FLAT_MAP = "flat_map"
+    MAP_BATCHES = "map_batches"
+    ZIP = "zip"
+    MERGE = "merge"
+    BARRIER = "barrier"
+    LETTERS = "dead_letters"
+    SINK = "sink"
+
+
+#: The kinds that run user code in a worker.
+HANDLERS = frozenset({Kind.MAP, Kind.FILTER, Kind.FLAT_MAP, Kind.MAP_BATCHES})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of one handler, after checking; the defaults are those of `Stream.map`."""
+
+    workers: int | None = None
+    ordered: bool = False
+    retries: int = 0
+    backoff_s: float = 0.0
+    timeout_s: float | None = None
+    concurrency: int = 16
+    on_error: OnError = "fail"
+    batch_size: int | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """One node. `subject` is the user's part: a source, a handler, a sink, or the order of a sequence.
+
+    `ordered` speaks of sinks only; `key` and `order` of sequences only.
+    """
+
+    id: int
+    kind: Kind
+    name: str
+    inputs: tuple[Node, ...]
+    subject: Any = None
+    options: Options = field(default_factory=Options)
+    ordered: bool = True
+    order: str = "arrival"
+    key: Any = None

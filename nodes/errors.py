@@ -1,0 +1,66 @@
+"""The errors that penstock raises, and nothing else.
+
+Every error says what was attempted, on which node and number, which rule broke and what to do. A text never holds
+an event; `.event` does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class PenstockError(Exception):
+    """Base of every error of penstock; `report` is the `RunReport` of the run that failed, where there was one."""
+
+    report: Any = None
+
+
+class GraphError(PenstockError):
+    """A graph that cannot run as it is wired; the text names the node and the remedy."""
+
+
+class ProtocolError(PenstockError):
+    """Bytes on a socket that no peer of this run may send; the text names the peer."""
+
+
+class LostEvents(PenstockError):
+    """A run that ended without an answer for some numbers; the text names the numbers and what is known of them."""
+
+
+class NodeError(PenstockError):
+    """User code failed at a node.
+
+    Attributes: `seq` and `index` name the event (`None` where no single event is to blame), `node` the node, `event`
+    is the event itself as the node was given it (`None` where it is unknown).
+    """
+
+    def __init__(
+        self, message: str, *, seq: int | None = None, index: int | None = None, node: str = "", event: Any = None
+    ) -> None:
+        super().__init__(message)
+        self.seq = seq
+        self.index = index
+        self.node = node
+        self.event = event
+
+
+class HandlerError(NodeError):
+    """A handler raised under `on_error="fail"`; the original exception is `__cause__`."""
+
+
+class WorkerDied(HandlerError):
+    """A process of the run died; `seq` and `node` say which event it was on, where one is to blame."""
+
+
+class HandlerTimeout(HandlerError):
+    """A handler worked on one event for longer than its `timeout_s`."""
+
+
+class SourceError(NodeError):
+    """A source raised or broke its promise; everything read before is released. `position` is how far it was read."""
+
+    position: Any = None
+
+
+class SinkError(NodeError):
+    """A sink raised; nothing above `seq` was delivered to any ordered sink."""

@@ -1,0 +1,77 @@
+"""The values that speak of one event: its name in the order, its context inside a handler, its failure, its dead letter.
+
+This file knows nothing of batches, graphs or processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Literal
+
+OnError = Literal["fail", "skip", "dead_letter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where a handler stands: `(seq, index)` names the event, `attempt` counts from 1, `worker` from 0."""
+
+    seq: int
+    index: int
+    node: str
+    attempt: int
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that its handler gave up on, at its place in the order.
+
+    `event` is what the node was given; `error` is one line (`"ValueError: bad date"`), `traceback` the remote text,
+    `attempts` how often the handler was called.
+    """
+
+    seq: int
+    index: int
+    node: str
+    event: Any
+    error: str
+    traceback: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One event's final failure at one node, as the executor answers it.
+
+    `kind` is "error" for an exception, "died" and "timeout" for a verdict of the engine; `cause` is the exception
+    itself where it is at hand.
+    """
+
+    seq: int
+    index: int
+    node: str
+    on_error: OnError
+    error: str
+    traceback: str
+    attempts: int
+    event: Any = None
+    cause: BaseException | None = None
+    kind: Literal["error", "died", "timeout"] = "error"
+
+
+#: Gives the context of the call that runs now; set by the executors for each step, read by `current`.
+context_of_call: ContextVar[Callable[[], Context]] = ContextVar("penstock_context")
+
+
+def current() -> Context:
+    """Give the context of the event that the calling handler works on.
+
+    Raises `LookupError` outside a handler, and in threads that a handler starts.
+    """
+    try:
+        get = context_of_call.get()
+    except LookupError:
+        raise LookupError("penstock.current() was called outside a handler; call it inside, in the handler's own thread") from None
+    return get()
