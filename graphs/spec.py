@@ -48,9 +48,10 @@ class Options:
 
 @dataclass(eq=False, slots=True)
 class Node:
-    """One node. `subject` is the user's part: a source, a handler, a sink, or the order of a sequence.
+    """One node. `subject` is the user's part: a source, a handler or a sink.
 
-    `ordered` speaks of sinks only; `key` and `order` of sequences only.
+    `ordered` speaks of sinks only; `key` and `order` of sequences only. `named` says that the user chose the name.
+    `claimed` says that a run has begun to read a source that can be read only once.
     """
 
     id: int
@@ -62,3 +63,5 @@ class Node:
     ordered: bool = True
     order: str = "arrival"
     key: Any = None
+    named: bool = False
+    claimed: bool = False

@@ -1,0 +1,200 @@
+"""How a process of a run begins: the command of a clean interpreter, and what a child settles before its entry runs.
+
+A clean interpreter is given nothing but the caller's `sys.path`, the function to call and one message, all on its
+standard input, so the user's script is never run again. This file does not know who asked for the process nor who
+watches it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+import ormsgpack
+
+#: Native libraries would start one thread per core in every child; the user's own setting wins.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
+_BOOT = (
+    "import os, sys; read = sys.stdin.buffer.read; "
+    "sys.path[:] = map(os.fsdecode, read(int(sys.argv[1])).split(b'\\0')); "
+    "from {module} import {function} as begin; begin(read(int(sys.argv[2])))"
+)
+
+
+def clean_interpreter(target: str, message: dict[str, Any], executable: str) -> tuple[list[str], bytes]:
+    """Give the command of an interpreter that calls `target` ("module:function") with `message` packed, and its stdin.
+
+    The flags of the calling interpreter (`-O`, `-W`, `-X`) hold in the new one too, or its code would mean otherwise.
+    """
+    import subprocess  # here, because the zygote has no other use for it and is to start fast
+
+    module, function = target.split(":")
+    path = b"\0".join(os.fsencode(entry) for entry in sys.path if isinstance(entry, (str, bytes)))
+    body = ormsgpack.packb(message | {"argv": [os.fsencode(word) for word in sys.argv]})
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    boot = _BOOT.format(module=module, function=function)
+    return [executable, *flags, "-c", boot, str(len(path)), str(len(body))], path + body
+
+
+def environment() -> dict[str, str]:
+    """Give the environment of a child: the caller's, with one native thread each unless the user set otherwise."""
+    return dict.fromkeys(THREAD_VARIABLES, "1") | dict(os.environ)
+
+
+def unpack(packed: bytes) -> dict[str, Any]:
+    """Read the message of a clean interpreter and put the caller's `sys.argv` in place."""
+    message: dict[str, Any] = ormsgpack.unpackb(packed)
+    sys.argv[:] = [os.fsdecode(word) for word in message["argv"]]
+    return message
+
+
+def silence_stdin() -> None:
+    """Put the null device in the place of standard input."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+
+
+def import_all(modules: Iterable[str]) -> None:
+    """Import the modules named; one that fails raises what it raises."""
+    for module in modules:
+        importlib.import_module(module)
+
+
+def prctl(option: int, value: int) -> None:
+    """Call Linux' `prctl`; does nothing elsewhere. Raises `OSError` when the kernel refuses."""
+    if sys.platform != "linux":
+        return
+    import ctypes  # here, because the caller never needs it
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    unused = ctypes.c_ulong(0)
+    if libc.prctl(ctypes.c_int(option), ctypes.c_ulong(value), unused, unused, unused) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl({option}, {value}): {os.strerror(number)}")
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends; `parent` is the pid that has to be there.
+
+    It needs no cooperation, so it works on a process that is stuck in C code too. Linux only.
+    """
+    if sys.platform == "linux":
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if sys.platform != "win32" and os.getppid() != parent:
+        os._exit(1)  # it ended before the order stood
+
+
+def settle(parent: int) -> None:
+    """Make this process a child of its own: process group, end with `parent`, signals, random state.
+
+    SIGINT is ignored, for a terminal's Ctrl-C is the caller's to answer; SIGTERM ends the process. The global
+    generator of numpy, where it is loaded already, is seeded afresh, so that forks differ; `random` does so by itself.
+    """
+    if hasattr(os, "setpgid") and os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+    die_with_parent(parent)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGTERM", "SIGHUP", "SIGCHLD"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+
+
+def live(entry: str, child: str, argument: bytes, prepare: Callable[[], None]) -> NoReturn:
+    """Call `prepare()`, then `entry` ("module:function") with the child's name and argument, and end the process.
+
+    The exit code is 0 when the entry returns, what `SystemExit` says, and 1 after any other exception, whose
+    traceback goes to standard error. Nothing above this call in the stack ever runs again.
+    """
+
+    def begin() -> None:
+        prepare()
+        module, function = entry.split(":")
+        getattr(importlib.import_module(module), function)(child, argument)
+
+    call_and_exit(begin)
+
+
+def call_and_exit(call: Callable[[], None]) -> NoReturn:
+    """Make `call()` the rest of this process: its end is the process's end, with no clean-up but flushed streams."""
+    code = 1
+    try:
+        call()
+        code = 0
+    except SystemExit as stop:
+        code = _exit_code(stop)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        flush_streams()
+        os._exit(code)
+
+
+def flush_streams() -> None:
+    """Write out what standard output and standard error hold back."""
+    for stream in (sys.stdout, sys.stderr):
+        # a closed or broken stream has nobody behind it who could be told
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+
+
+def fresh(packed: bytes) -> NoReturn:
+    """Begin as a child in a clean interpreter: `packed` is the message of `fresh_child`."""
+    message = unpack(packed)
+
+    def prepare() -> None:
+        if message["watch_stdin"]:
+            _end_with(os.dup(0))
+        silence_stdin()
+        settle(message["parent"])
+
+    live(message["entry"], message["child"], message["argument"], prepare)
+
+
+def fresh_child(
+    entry: str, child: str, argument: bytes, *, watch_stdin: bool, executable: str
+) -> tuple[list[str], bytes]:
+    """Give command and standard input of a child in a clean interpreter, started by the calling process.
+
+    With `watch_stdin` the child ends when its standard input does: the starter has to keep it open.
+    """
+    message = {"parent": os.getpid(), "entry": entry, "child": child, "argument": argument, "watch_stdin": watch_stdin}
+    return clean_interpreter(f"{__name__}:fresh", message, executable)
+
+
+def _end_with(descriptor: int) -> None:
+    def watch() -> None:
+        os.read(descriptor, 1)  # nothing is ever written: it returns at the end of the starter
+        os._exit(1)
+
+    threading.Thread(target=watch, name="penstock-parent-watch", daemon=True).start()
+
+
+def _exit_code(stop: SystemExit) -> int:
+    if stop.code is None:
+        return 0
+    if isinstance(stop.code, int):
+        return stop.code & 0xFF
+    print(stop.code, file=sys.stderr)
+    return 1

@@ -1,0 +1,201 @@
+"""The codec: one batch of events to a `Payload` and back, exact in type and value.
+
+Decides which encoding carries a batch: buffers as they are, MessagePack, pickle, pickle with definitions (cloudpickle).
+All of them give the same events: independent of each other, with what one event shares inside itself still shared, so
+where a batch is cut can never be seen in its events. Who sends payloads, and where to, is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import ormsgpack
+
+from . import pickling
+from .codec_errors import CodecError, explain
+from .shape import ATOMS, Shape, are_distinct, shape_of
+
+MSGPACK = 0
+PICKLE = 1
+RAW = 2  # every event is a large bytes, bytearray or str: one frame each, their types and sizes in the body
+
+#: Bytes, or what offers them by the buffer protocol (PEP 688 names it from Python 3.12 on).
+Buffer: TypeAlias = "bytes | bytearray | memoryview"
+
+_RETRY_AFTER = 64  # batches
+_RAW_TYPES: dict[type, str] = {bytes: "b", bytearray: "a", str: "s"}
+_RAW_MAKERS: dict[str, Callable[[Any], Any]] = {"b": bytes, "a": bytearray, "s": partial(str, encoding="utf-8")}
+_EXACT = (
+    ormsgpack.OPT_PASSTHROUGH_BIG_INT
+    | ormsgpack.OPT_PASSTHROUGH_DATACLASS
+    | ormsgpack.OPT_PASSTHROUGH_DATETIME
+    | ormsgpack.OPT_PASSTHROUGH_ENUM
+    | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
+    | ormsgpack.OPT_PASSTHROUGH_TUPLE
+    | ormsgpack.OPT_PASSTHROUGH_UUID
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """An encoded batch: `frames[0]` is the body, the rest are buffers that travel beside it.
+
+    Frames may be the very memory of arrays and bytearrays of the batch: send them before those are changed.
+    """
+
+    codec: int
+    frames: tuple[Buffer, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """The size of all frames in bytes."""
+        return sum(memoryview(frame).nbytes for frame in self.frames)
+
+
+class Encoder:
+    """Encodes the batches of one stream and remembers which encodings its events refused.
+
+    A refused encoding is left out for the next batches and then tried again, so a stream that MessagePack or pickle
+    cannot carry does not pay for a failed attempt with every batch.
+    """
+
+    __slots__ = ("_without_msgpack", "_without_pickle")
+
+    def __init__(self) -> None:
+        self._without_msgpack = 0
+        self._without_pickle = 0
+
+    def encode(self, events: list[Any]) -> Payload:
+        """Encode one batch.
+
+        Raises `CodecError` with the position of the first event that cannot be encoded; its text names the type and,
+        where it can be found, the attribute, never a value.
+        """
+        types = set(map(type, events))
+        if types and types <= _RAW_TYPES.keys() and min(map(len, events)) >= pickling.OUT_OF_BAND_BYTES:
+            with suppress(UnicodeEncodeError):  # a lone surrogate
+                return _encode_raw(events)
+        shape = shape_of(events) if not types <= ATOMS else Shape(plain=True, tree=True)
+        if shape.plain and (body := self._pack(events)) is not None:
+            return Payload(MSGPACK, (body,))
+        body, buffers = self._pickle(events, separate=shape.tree and (types <= ATOMS or are_distinct(events)))
+        return Payload(PICKLE, (body, *buffers))
+
+    def _pack(self, events: list[Any]) -> bytes | None:
+        if self._without_msgpack:
+            self._without_msgpack -= 1
+            return None
+        try:
+            return ormsgpack.packb(events, option=_EXACT)
+        except TypeError:  # a large int, a key that is no str, a lone surrogate, deep nesting
+            self._without_msgpack = _RETRY_AFTER
+            return None
+
+    def _pickle(self, events: list[Any], *, separate: bool) -> tuple[bytes, list[memoryview]]:
+        if self._without_pickle:
+            self._without_pickle -= 1
+            return _pickle_by_value(events, separate)
+        try:
+            return pickling.dump(events, separate=separate, by_value=False)
+        except Exception:  # whatever a __reduce__ raises; the next attempt reports it
+            result = _pickle_by_value(events, separate)
+            self._without_pickle = _RETRY_AFTER
+            return result
+
+
+def encode(events: list[Any]) -> Payload:
+    """Encode one batch as `Encoder.encode` does, with nothing remembered."""
+    return Encoder().encode(events)
+
+
+def decode(payload: Payload, count_hint: int | None = None) -> list[Any]:
+    """Give the events of `payload`.
+
+    Frames that are writable become the memory of the decoded arrays; others are copied, so arrays are always
+    writable. `count_hint` is how many events there must be, where it is known. Raises `CodecError` on bytes that
+    `encode` did not write, on classes that are not found here, and where an event's own code raises.
+    """
+    try:
+        events = _decode(payload)
+    except CodecError:
+        raise
+    except Exception as error:
+        raise CodecError(
+            f"batch of {payload.nbytes} bytes cannot be decoded ({type(error).__name__}); it is damaged, or its "
+            "classes cannot be built in this process"
+        ) from error
+    if count_hint is not None and len(events) != count_hint:
+        raise CodecError(f"batch holds {len(events)} events where {count_hint} were announced; it is damaged")
+    return events
+
+
+def is_atomic(events: list[Any]) -> bool:
+    """Say whether all events are of immutable builtin types, so that sharing them is harmless."""
+    return set(map(type, events)) <= ATOMS
+
+
+def copies(events: list[Any]) -> list[Any]:
+    """Give an independent copy of every event; `events` itself where they are atomic. Raises `CodecError`."""
+    if is_atomic(events):
+        return events
+    payload = encode(events)
+    # The frames beside the body may be the memory of the originals.
+    return decode(Payload(payload.codec, (payload.frames[0], *map(bytearray, payload.frames[1:]))))
+
+
+def _pickle_by_value(events: list[Any], separate: bool) -> tuple[bytes, list[memoryview]]:
+    try:
+        return pickling.dump(events, separate=separate, by_value=True)
+    except Exception as error:
+        raise _blame(events, error) from error
+
+
+def _blame(events: list[Any], error: Exception) -> CodecError:
+    """Find the first event that is to blame for `error`."""
+    for position, event in enumerate(events):
+        if (own := _refusal(event)) is not None:
+            return CodecError(explain(event, own, lambda part: _refusal(part) is None), position=position)
+    return CodecError(f"batch of {len(events)} events cannot be pickled ({type(error).__name__})")
+
+
+def _refusal(value: Any) -> Exception | None:
+    try:
+        pickling.dump([value], separate=True, by_value=True)
+    except Exception as error:
+        return error
+    return None
+
+
+def _encode_raw(events: list[Any]) -> Payload:
+    frames = [event.encode() if type(event) is str else event for event in events]
+    kinds = "".join([_RAW_TYPES[type(event)] for event in events])
+    return Payload(RAW, (ormsgpack.packb([kinds, list(map(len, frames))]), *frames))
+
+
+def _decode_raw(kinds: str, sizes: list[int], frames: Sequence[Buffer]) -> list[Any]:
+    if [memoryview(frame).nbytes for frame in frames] != sizes:
+        raise CodecError("the buffers of a batch have not the lengths that were announced; it is damaged")
+    return [_RAW_MAKERS[kind](frame) for kind, frame in zip(kinds, frames, strict=True)]
+
+
+def _decode(payload: Payload) -> list[Any]:
+    if not payload.frames:
+        raise CodecError("payload without frames; it is damaged")
+    body, rest = payload.frames[0], payload.frames[1:]
+    if payload.codec == PICKLE:
+        return pickling.load(body, map(_writable, rest))
+    content = ormsgpack.unpackb(body)
+    if payload.codec == RAW:
+        kinds, sizes = content
+        return _decode_raw(kinds, sizes, rest)
+    if payload.codec != MSGPACK or rest or not isinstance(content, list):
+        raise CodecError(f"payload of unknown form, codec {payload.codec}; it is damaged")
+    return content
+
+
+def _writable(frame: Buffer) -> Buffer:
+    return bytearray(frame) if memoryview(frame).readonly else frame

@@ -1,0 +1,79 @@
+"""The error of the codec, and why an event cannot be encoded: finds the part that is to blame, never shows a value.
+
+Knows nothing of how events are encoded; it is given a function that tells whether one object can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
+_MAX_DEPTH = 6
+_MAX_PARTS = 1000
+
+
+class CodecError(Exception):
+    """A batch that cannot be encoded or decoded; `position` is the event in it that is to blame, where one is."""
+
+    def __init__(self, reason: str, *, position: int | None = None) -> None:
+        super().__init__(reason)
+        self.position = position
+
+
+def explain(event: Any, error: BaseException, can_encode: Callable[[Any], bool]) -> str:
+    """Give the reason, and a remedy, why `event` was refused with `error`."""
+    if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
+        return f"event of type {type_name(event)} is nested too deep to be pickled; send it in a flatter form"
+    steps, part = _descend(event, can_encode)
+    what = f"event of type {type_name(event)}"
+    if steps:
+        what += f": {', '.join(steps)} is a {type_name(part)}, which"
+    if isinstance(part, memoryview):
+        return f"{what} cannot leave its process; send bytes(view) instead"
+    return f"{what} cannot be pickled ({type(error).__name__}); send what it is made from instead"
+
+
+def type_name(value: Any) -> str:
+    """Name the type of `value` as a person would: `Job`, `_thread.lock`, `dict`."""
+    cls = type(value)
+    return cls.__qualname__ if cls.__module__ in ("builtins", "__main__") else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _descend(event: Any, can_encode: Callable[[Any], bool]) -> tuple[list[str], Any]:
+    """Follow the first part that cannot be encoded down to where all parts can."""
+    steps: list[str] = []
+    part = event
+    while len(steps) < _MAX_DEPTH:
+        found = next(((n, p) for n, p in islice(_parts(part), _MAX_PARTS) if not can_encode(p)), None)
+        if found is None:
+            break
+        steps.append(found[0])
+        part = found[1]
+    return steps, part
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """Give the parts of `value` with their names; keys of a dict are data and are named by their place."""
+    if isinstance(value, dict):
+        yield from ((f"key {i}", key) for i, key in enumerate(value))
+        yield from ((f"value {i}", item) for i, item in enumerate(value.values()))
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        yield from ((f"item {i}", item) for i, item in enumerate(value))
+    elif not isinstance(value, type):
+        for name in _attribute_names(value):
+            with suppress(AttributeError):  # a slot that was never set
+                yield f"attribute '{name}'", object.__getattribute__(value, name)
+
+
+def _attribute_names(value: Any) -> Iterator[str]:
+    """Give the names in the `__dict__` and the slots of `value`, past any `__getattr__` of its own."""
+    with suppress(AttributeError):
+        yield from list(object.__getattribute__(value, "__dict__"))
+    for cls in type(value).__mro__:
+        slots = cls.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            is_private = name.startswith("__") and not name.endswith("__")
+            if name not in ("__dict__", "__weakref__"):
+                yield f"_{cls.__name__.lstrip('_')}{name}" if is_private else name

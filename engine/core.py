@@ -1,0 +1,502 @@
+"""The core of a run: sequencer, dispatchers, budget and barrier joined into one plain object.
+
+Values in, effects out, time passed in; no socket, process or clock. Everything that is decided in a run is decided
+here or in the parts from `nodes` that it joins, so that a simulation drives the very engine that users run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..nodes.barrier import Barrier, FailureRecord
+from ..nodes.blame import LastSeen, Phase
+from ..nodes.dispatch import Dispatcher, merge_ready
+from ..nodes.gauge import Gauge
+from ..nodes.intervals import Intervals
+from ..nodes.program import Program, Tally
+from ..nodes.segments import Segment, SegmentStore
+from ..nodes.sequencer import Chunk, Order, Sequencer
+from ..nodes.window import Pace, Window
+from .effects import Deliver, DeliverLoose, Effect, Finish, Pull, SendTask, Spawn, StopSource, StopWorker, Warn
+
+#: The stream that the sequencer writes.
+SOURCE_STREAM = 0
+#: A pull asks for at most so many events or bytes.
+PULL_NUMBERS = 8192
+PULL_BYTES = 1 << 20
+#: A graph without handlers reads so far ahead of its sinks.
+PLAIN_LOOKAHEAD = 16384
+#: Start-up deaths in a row, with nothing handled in between, that end the run.
+MAX_START_DEATHS = 3
+RESTART_STEP_S = 0.05
+RESTART_MOST_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolWiring:
+    """One pool: what it runs, how many workers, which streams it reads and writes."""
+
+    name: str
+    program: Program
+    workers: int
+    ordered: bool
+    ports: tuple[int, ...]
+    exits: tuple[int, ...]
+    in_order: bool = False  #: whether a number is ready only once all below it are
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """The whole run: `remote[i]` says whether source i is in another process; streams are numbered from 0.
+
+    `tail` are the streams that are released in order, `loose` those that unordered sinks read at once.
+    """
+
+    pools: tuple[PoolWiring, ...]
+    tail: tuple[int, ...]
+    loose: tuple[int, ...]
+    remote: tuple[bool, ...]
+    order: Order = "arrival"
+
+
+class Packing(Protocol):
+    """How events become payloads; the core only needs it for merged sources and for a limit inside a chunk."""
+
+    def pack(self, items: list[Any]) -> tuple[Any, int]:
+        """Give the payload of these events and its size in bytes."""
+
+    def head(self, payload: Any, count: int) -> tuple[Any, int]:
+        """Give the payload of the first `count` events of a payload, and its size in bytes."""
+
+
+@dataclass(slots=True)
+class ExitData:
+    """One exit of an answer, as it came off the wire."""
+
+    payload: Any
+    nbytes: int
+    counts: list[int] | None = None
+    indices: list[int] | None = None
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the report counts."""
+
+    filtered: int = 0
+    skipped: int = 0
+    unmatched: int = 0
+    dead_letters: int = 0
+    retries: int = 0
+    worker_deaths: int = 0
+
+
+@dataclass(slots=True)
+class _Pool:
+    wiring: PoolWiring
+    dispatcher: Dispatcher
+    covered: list[Intervals]
+    gauge: Gauge = field(default_factory=Gauge)
+    tallies: list[Tally] = field(default_factory=list)
+    incarnations: int = 0
+    fruitless: int = 0  #: deaths since the last accepted answer
+    start_deaths: int = 0
+    waits_s: float = 0.0
+    busy_s: float = 0.0
+    in_order_upto: int = 0
+
+
+class Core:
+    """Drives one run. Feed it what happened, then call `cycle` and carry out the effects it gives."""
+
+    def __init__(
+        self,
+        wiring: Wiring,
+        packing: Packing,
+        *,
+        window: Window,
+        limit: int | None = None,
+        max_deaths: int | None = 3,
+    ) -> None:
+        self.wiring = wiring
+        self.window = window
+        self.counts = Counts()
+        self.barrier = Barrier()
+        self.sequencer = Sequencer(len(wiring.remote), wiring.order, limit)
+        self.pools = [
+            _Pool(
+                pool,
+                Dispatcher(pool.program, ordered=pool.ordered, max_deaths=max_deaths),
+                [Intervals() for _ in pool.ports],
+                tallies=[Tally() for _ in pool.program.steps],
+            )
+            for pool in wiring.pools
+        ]
+        self.consumed = 0
+        self.ended_by: str | None = None
+        self.finished = False
+        self.held_peak = 0
+        self.barrier_waited_s = 0.0
+        self.reading_held_s = 0.0
+        self._packing = packing
+        self._stores = self._make_stores()
+        self._pulls: list[list[int]] = [[] for _ in wiring.remote]
+        self._stopped_sources = False
+        self._source_error: Any = None
+        self._loose_out = 0
+        self._pool_of: dict[str, int] = {}
+        self._effects: list[Effect] = []
+        self._last_cycle: float | None = None
+        self._release_bytes: dict[int, int] = {}
+
+    def _make_stores(self) -> list[SegmentStore]:
+        streams = 1 + sum(len(pool.exits) for pool in self.wiring.pools)
+        readers = [0] * streams
+        for pool in self.wiring.pools:
+            for stream in pool.ports:
+                readers[stream] += 1
+        for stream in (*self.wiring.tail, *self.wiring.loose):
+            readers[stream] += 1
+        return [SegmentStore(count) for count in readers]
+
+    # -- what happened ------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Ask for every worker of every pool."""
+        for at, pool in enumerate(self.wiring.pools):
+            for index in range(pool.workers):
+                self._spawn(at, index, 0.0)
+
+    def joined(self, worker: str) -> None:
+        """Take in that a worker is ready and asks for work."""
+        pool = self._pool_of.get(worker)
+        if pool is not None:
+            self.pools[pool].dispatcher.joined(worker)
+
+    def chunk(self, source: int, chunk: Chunk) -> None:
+        """Take in events that a source was asked for; they are numbered when the budget has room."""
+        if self._pulls[source]:
+            self._pulls[source].pop(0)
+        self.sequencer.offer(source, chunk)
+
+    def source_ended(self, source: int, error: Any = None) -> None:
+        """Take in that a source has nothing more to give, or failed with `error`."""
+        self._pulls[source].clear()
+        self.sequencer.end(source)
+        if error is not None and self._source_error is None:
+            self._source_error = error
+            self._stop_sources()
+
+    def answered(
+        self,
+        worker: str,
+        task: int,
+        start: int,
+        size: int,
+        exits: Sequence[ExitData],
+        failures: Sequence[FailureRecord],
+        tallies: Sequence[Sequence[float]],
+        seconds: float,
+        now: float,
+    ) -> None:
+        """Take in an answer for `size` numbers from `start` on; what was answered before is dropped."""
+        at = self._pool_of.get(worker)
+        if at is None:
+            return
+        pool = self.pools[at]
+        cut = any(failure.on_error == "fail" for failure in failures)
+        new = pool.dispatcher.accept(worker, task, start, start + size, cut)
+        nbytes = sum(data.nbytes for data in exits)
+        pool.dispatcher.pacer.learn(size, seconds, nbytes)
+        pool.fruitless = pool.start_deaths = 0
+        pool.busy_s += seconds
+        if not new:
+            return
+        whole = len(new) == 1 and new[0] == (start, start + size)
+        self._take_failures(failures, None if whole else new)
+        self._take_tallies(pool, tallies)
+        for lo, hi in new:
+            self._leave(pool, lo, hi, now)
+        for stream, data in zip(pool.wiring.exits, exits, strict=True):
+            self._arrive(stream, start, size, new, data, now)
+
+    def parked(self, worker: str, count: int) -> None:
+        """Take in how many numbers a worker holds back for a retry."""
+        at = self._pool_of.get(worker)
+        if at is not None:
+            self.pools[at].dispatcher.parked(worker, count)
+
+    def leaving(self, worker: str) -> None:
+        """Take in that a worker asks to be replaced: it gets no more work and goes when it has answered."""
+        at = self._pool_of.get(worker)
+        if at is not None:
+            self.pools[at].dispatcher.leaving(worker)
+
+    def died(self, worker: str, seen: LastSeen | None, cause: str) -> None:
+        """Take in that a worker is gone; it is replaced, and what it owed is handed out again.
+
+        `seen` is `None` when the engine ended the worker itself, so that no event is to blame.
+        """
+        at = self._pool_of.pop(worker, None)
+        if at is None:
+            return
+        pool = self.pools[at]
+        known = pool.dispatcher.left(worker, seen, cause)
+        if seen is not None:
+            self.counts.worker_deaths += 1
+            pool.fruitless += 1
+            if known is None or (seen.phase is Phase.START):
+                pool.start_deaths += 1
+        if pool.start_deaths >= MAX_START_DEATHS:
+            self._effects.append(Finish("error", start_up=(pool.wiring.name, worker, cause)))
+            self.finished = True
+            return
+        pause = 0.0 if pool.fruitless <= 1 else min(RESTART_MOST_S, RESTART_STEP_S * 2 ** min(pool.fruitless - 2, 10))
+        self._spawn(at, int(worker.split(".")[1]), pause)
+
+    def overran(self, worker: str, seen: LastSeen, limit_s: float) -> None:
+        """Take in that a call ran past its time limit; its worker is about to be killed for it."""
+        at = self._pool_of.get(worker)
+        if at is not None:
+            blame = self.pools[at].dispatcher.blame
+            blame.timed_out(blame.call_of(seen), limit_s)
+
+    def consume(self, upto: int) -> None:
+        """Take in that the sinks are done with every number below `upto`."""
+        if upto <= self.consumed:
+            return
+        for stream in self.wiring.tail:
+            self.window.free(self._stores[stream].take(self.consumed, upto))
+        for seq in [seq for seq in self._release_bytes if seq < upto]:
+            self.window.free(self._release_bytes.pop(seq))
+        self.consumed = upto
+
+    def consume_loose(self, stream: int, lo: int, hi: int) -> None:
+        """Take in that the unordered sinks of a stream are done with `lo .. hi - 1`."""
+        self._loose_out -= hi - lo
+        self.window.free(self._stores[stream].take(lo, hi))
+
+    def stop_reading(self, why: str) -> None:
+        """End the reading; what was read is still released."""
+        if self.ended_by is None:
+            self.ended_by = why
+        self._stop_sources()
+
+    # -- what follows from it -----------------------------------------------------------------------------------
+
+    def cycle(self, now: float) -> list[Effect]:
+        """Number, hand out, release, ask for more; give what is to be done, in this order."""
+        self._clock(now)
+        if not self.finished:
+            self._number(now)
+            self._hand_out(now)
+            self._let_go()
+            self._release()
+            self._pull()
+            self._finish()
+        effects, self._effects = self._effects, []
+        return effects
+
+    @property
+    def frontier(self) -> int:
+        """The lowest number that some branch has not answered."""
+        if not self.pools:
+            return self.sequencer.next
+        return min(pool.dispatcher.frontier for pool in self.pools)
+
+    @property
+    def in_flight(self) -> int:
+        """How many numbers are admitted and not yet taken by the sinks."""
+        return self.sequencer.next - self.consumed
+
+    def _clock(self, now: float) -> None:
+        if self._last_cycle is not None:
+            passed = now - self._last_cycle
+            held = self.held()
+            self.held_peak = max(self.held_peak, held)
+            if held:
+                self.barrier_waited_s += passed
+                min(self.pools, key=lambda pool: pool.dispatcher.frontier).waits_s += passed
+            if not any(self._pulls) and not self._stopped_sources and self.window.bytes >= self.window.limit_bytes:
+                self.reading_held_s += passed
+        self._last_cycle = now
+
+    def held(self) -> int:
+        """Give how many answered numbers wait behind one that is not."""
+        frontier = self.frontier
+        return max((len(pool.dispatcher.accepted) - frontier for pool in self.pools), default=0)
+
+    def _number(self, now: float) -> None:
+        while room := self.window.room(self.in_flight):
+            chunk = self.sequencer.take(min(room, PULL_NUMBERS))
+            if chunk is None:
+                break
+            payload, nbytes = chunk.payload, chunk.nbytes
+            if chunk.items is not None:
+                payload, nbytes = self._packing.pack(chunk.items)
+            elif chunk.cut:
+                payload, nbytes = self._packing.head(payload, chunk.size)
+            lo, hi = self.sequencer.next - chunk.size, self.sequencer.next
+            self._arrive(SOURCE_STREAM, lo, chunk.size, [(lo, hi)], ExitData(payload, nbytes), now)
+        if self.sequencer.limited and not self._stopped_sources:
+            self.sequencer.drop()
+            self.stop_reading("limit")
+
+    def _arrive(
+        self, stream: int, start: int, size: int, new: list[tuple[int, int]], data: ExitData, now: float
+    ) -> None:
+        """Retain what a stream now has and make it ready for its readers; `new` are the parts that count."""
+        segment = Segment(start, start + size, data.payload, data.nbytes, data.counts, data.indices, now)
+        store = self._stores[stream]
+        self.window.charge(store.put(segment))
+        taken = size - sum(hi - lo for lo, hi in new)
+        if taken:
+            # The other parts were answered before: for every reader they are done.
+            covered = Intervals()
+            for lo, hi in new:
+                covered.add(lo, hi)
+            for lo, hi in covered.gaps(start, start + size):
+                for _ in range(store.readers):
+                    self.window.free(store.take(lo, hi))
+        for pool in self.pools:
+            for port, wanted in enumerate(pool.wiring.ports):
+                if wanted == stream:
+                    for lo, hi in new:
+                        for a, b in merge_ready(pool.covered, port, lo, hi):
+                            pool.gauge.enter(b - a, now)
+                            if not pool.wiring.in_order:
+                                pool.dispatcher.ready(a, b)
+                    if pool.wiring.in_order:
+                        upto = min(covered.frontier() for covered in pool.covered)
+                        pool.dispatcher.ready(pool.in_order_upto, upto)
+                        pool.in_order_upto = upto
+        if stream in self.wiring.loose:
+            for lo, hi in new:
+                self._loose_out += hi - lo
+                self._effects.append(DeliverLoose(stream, lo, hi, store.slices(lo, hi)))
+
+    def _leave(self, pool: _Pool, lo: int, hi: int, now: float) -> None:
+        first = self._stores[pool.wiring.ports[0]]
+        for part in first.slices(lo, hi):
+            pool.gauge.leave(part.hi - part.lo, now - part.segment.at, now)
+        for stream in pool.wiring.ports:
+            self.window.free(self._stores[stream].take(lo, hi))
+
+    def _take_failures(self, failures: Sequence[FailureRecord], only: list[tuple[int, int]] | None) -> None:
+        if only is not None:
+            failures = [f for f in failures if any(lo <= f.seq < hi for lo, hi in only)]
+        for failure in failures:
+            if failure.on_error == "skip":
+                self.counts.skipped += 1
+                if self.counts.skipped <= 3:
+                    self._effects.append(Warn(failure))
+            else:
+                self.window.charge(failure.nbytes)
+                self._release_bytes[failure.seq] = self._release_bytes.get(failure.seq, 0) + failure.nbytes
+        self.barrier.failed(failures)
+        if self.barrier.end_at is not None:
+            for pool in self.pools:
+                pool.dispatcher.stop_at = self.barrier.end_at
+            self._stop_sources()
+
+    def _take_tallies(self, pool: _Pool, tallies: Sequence[Sequence[float]]) -> None:
+        for tally, (events_in, events_out, seconds, retries, filtered, unmatched) in zip(
+            pool.tallies, tallies, strict=True
+        ):
+            tally.events_in += int(events_in)
+            tally.events_out += int(events_out)
+            tally.seconds += seconds
+            tally.retries += int(retries)
+            self.counts.retries += int(retries)
+            self.counts.filtered += int(filtered)
+            self.counts.unmatched += int(unmatched)
+
+    def _hand_out(self, now: float) -> None:
+        waiting = self.barrier.released > self.consumed or self._loose_out > 0
+        pace = self.window.pace(waiting)
+        head = self.frontier
+        for pool in self.pools:
+            for task in pool.dispatcher.hand_out(pace, head, now):
+                inputs = [self._stores[stream].slices(task.start, task.stop) for stream in pool.wiring.ports]
+                self._effects.append(SendTask(task.worker, task, inputs, self._cut_hint(pool)))
+
+    def _let_go(self) -> None:
+        for pool in self.pools:
+            self._effects.extend(StopWorker(worker) for worker in pool.dispatcher.idle_leavers())
+
+    def _cut_hint(self, pool: _Pool) -> int:
+        """How finely a pool should cut its answers: as finely as the next pools want their tasks."""
+        next_ = [
+            other.dispatcher.batch for other in self.pools if set(other.wiring.ports) & set(pool.wiring.exits)
+        ]
+        return min(next_, default=0)
+
+    def _release(self) -> None:
+        release = self.barrier.release(self.frontier)
+        if release is None:
+            return
+        self.counts.dead_letters += len(release.letters)
+        streams = [self._stores[stream].slices(release.lo, release.hi) for stream in self.wiring.tail]
+        self._effects.append(Deliver(release, streams))
+        for pool in self.pools:
+            pool.dispatcher.blame.forget(release.hi)
+
+    def _pull(self) -> None:
+        if self._stopped_sources:
+            return
+        waiting = sum(map(sum, self._pulls)) + sum(
+            self.sequencer.buffered(source) for source in range(len(self._pulls))
+        )
+        room = self.window.room(self.in_flight + waiting)
+        if not room:
+            return
+        live = [source for source in range(len(self._pulls)) if not self.sequencer.ended(source)]
+        merging = self.sequencer.merges
+        wanted = self._wanted() - (0 if merging else waiting)
+        left = self.sequencer.left
+        for source in live:
+            depth = 2 if self.wiring.remote[source] else 1
+            if len(self._pulls[source]) >= depth:
+                continue
+            share = wanted - sum(self._pulls[source]) - self.sequencer.buffered(source) if merging else wanted
+            if share <= 0:
+                continue
+            count = min(-(-share // (1 if merging else len(live))), room, PULL_NUMBERS, left or PULL_NUMBERS)
+            self._pulls[source].append(count)
+            self._effects.append(Pull(source, count, min(PULL_BYTES, self.window.limit_bytes)))
+
+    def _wanted(self) -> int:
+        if not self.pools:
+            return PLAIN_LOOKAHEAD - self.in_flight
+        lookahead = 1 if any(self.wiring.remote) else 0
+        return max(
+            pool.dispatcher.wanted(lookahead) for pool in self.pools if SOURCE_STREAM in pool.wiring.ports
+        )
+
+    def _stop_sources(self) -> None:
+        if not self._stopped_sources:
+            self._stopped_sources = True
+            for source in range(len(self._pulls)):
+                if not self.sequencer.ended(source):
+                    self._effects.append(StopSource(source))
+
+    def _spawn(self, pool: int, index: int, pause_s: float) -> None:
+        self.pools[pool].incarnations += 1
+        name = f"{pool}.{index}.{self.pools[pool].incarnations}"
+        self._pool_of[name] = pool
+        self._effects.append(Spawn(name, pool, index, pause_s))
+
+    def _finish(self) -> None:
+        frontier = self.frontier
+        failure = self.barrier.verdict(frontier)
+        if failure is not None:
+            self.finished = True
+            self._effects.append(Finish("error", failure=failure))
+        elif self.sequencer.finished and frontier == self.sequencer.next:
+            self.finished = True
+            if self._source_error is not None:
+                self._effects.append(Finish("error", source_error=self._source_error))
+            else:
+                self._effects.append(Finish(self.ended_by or "source"))

@@ -1,0 +1,272 @@
+"""Delivery: hands released numbers to the sinks, on the caller's thread, in the order of the numbers.
+
+Decides which sink gets what when: number by number, and for one number in the order in which sinks were added; what
+one sink gets in a row is one batch. A sink that fails ends the run before any ordered sink sees a higher number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from ..graphs.spec import Node
+from ..nodes.barrier import FailureRecord
+from ..nodes.column import Column, join
+from ..nodes.errors import SinkError
+from ..nodes.events import DeadLetter, Failure
+from ..nodes.executor import Executor
+from ..nodes.handlers import build
+from ..nodes.segments import Segment, Slice
+from ..nodes.sinks import Batch, as_sink, failed_position
+from . import inbox
+from .codec import decode
+from .copying import safe_copies
+from .effects import Deliver, DeliverLoose
+from .plan import Outlet, Plan, SinkPlan
+
+
+@dataclass(slots=True)
+class _End:
+    """One sink node with its sink; `outlet` marks the consumer's own."""
+
+    node: Node
+    sink: Any
+    outlet: bool
+
+    @staticmethod
+    def of(plan: SinkPlan) -> _End:
+        outlet = isinstance(plan.node.subject, Outlet)
+        return _End(plan.node, None if outlet else as_sink(plan.node.subject), outlet)
+
+
+class Delivery:
+    """The sinks of one run and the steps that run beside them: joins of the tail, handlers of dead letters."""
+
+    def __init__(self, plan: Plan, *, inline: bool = False) -> None:
+        self.events_out = 0
+        self.unmatched = 0
+        self.delivered = 0  #: the number up to which every ordered sink has everything
+        ordered = plan.whole_sinks if inline else plan.tail_sinks
+        self._ends = [_End.of(sink) for sink in ordered]
+        self._letter_ends = [_End.of(sink) for sink in plan.letter_sinks]
+        self._loose = [(sink.loose_stream, _End.of(sink)) for sink in ([] if inline else plan.loose_sinks)]
+        self._tail = Executor(plan.tail, [None] * len(plan.tail.steps), safe_copies)
+        self._closers: list[Callable[[], Any]] = []
+        self._letters = self._letter_steps(plan)
+        self._decoded: dict[int, tuple[Segment, Column]] = {}
+        self._opened: list[_End] = []
+
+    def _letter_steps(self, plan: Plan) -> Executor | None:
+        if plan.letters is None:
+            return None
+        handlers = []
+        for subject in plan.letter_handlers:
+            handler, close = build(subject)
+            handlers.append(handler)
+            if close is not None:
+                self._closers.append(close)
+        return Executor(plan.letters, handlers, safe_copies)
+
+    # -- the life of the sinks ----------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open every sink that wants it; one that cannot be opened fails the run before anything starts."""
+        for end in self._all():
+            opener = getattr(end.sink, "open", None)
+            if callable(opener):
+                try:
+                    opener()
+                except Exception as error:
+                    raise _sink_error(end.node, None, None, None, error, "cannot be opened") from error
+            self._opened.append(end)
+
+    def close(self, failed: bool) -> BaseException | None:
+        """Close (or, where the run failed, abort) every opened sink; give the first error of one, after all are done."""
+        first: BaseException | None = None
+        while self._opened:
+            end = self._opened.pop(0)
+            if end.sink is None:
+                continue
+            # A sink that cannot be closed makes a failed run of it: the ones behind it are aborted.
+            broken = failed or first is not None
+            closer = getattr(end.sink, "abort", None) if broken else None
+            try:
+                (closer if callable(closer) else end.sink.close)()
+            except Exception as error:
+                if first is None:
+                    first = _sink_error(end.node, None, None, None, error, "cannot be closed")
+                    first.__cause__ = error
+        for close in self._closers:
+            close()
+        self._closers.clear()
+        return first
+
+    def _all(self) -> list[_End]:
+        return [*self._ends, *(end for _, end in self._loose), *self._letter_ends]
+
+    # -- what arrives from processes ----------------------------------------------------------------------------
+
+    def deliver(self, effect: Deliver, done: Callable[[int], None]) -> Iterator[Any]:
+        """Deliver a released run piece by piece and say up to which number it is done; yields the consumer's events."""
+        release = effect.release
+        for lo, hi in _pieces(effect):
+            columns = [self._column(at, slices, lo, hi) for at, slices in enumerate(effect.streams)]
+            letters = [letter for letter in release.letters if lo <= letter.seq < hi]
+            ends = self._through_tail(columns)
+            yield from self.columns(lo, hi, ends, [_letter(record) for record in letters])
+            done(hi)
+
+    def loose(self, effect: DeliverLoose) -> Iterator[Any]:
+        """Deliver numbers of one stream to its unordered sinks; yields the consumer's events."""
+        ends = [end for stream, end in self._loose if stream == effect.stream]
+        column = join([_decode(part.segment).cut(part.lo, part.hi) for part in effect.slices])
+        for at, end in enumerate(ends):
+            given = column if at == len(ends) - 1 else column.with_events(safe_copies(column.events))
+            if end.outlet:
+                self.events_out += len(given.events)
+                yield from given.events
+            elif given.events:
+                self._write(end, given)
+
+    def _column(self, stream: int, slices: list[Slice], lo: int, hi: int) -> Column:
+        parts = []
+        for part in slices:
+            a, b = max(lo, part.lo), min(hi, part.hi)
+            if a >= b:
+                continue
+            known = self._decoded.get(stream)
+            if known is None or known[0] is not part.segment:
+                known = self._decoded[stream] = part.segment, _decode(part.segment)
+            parts.append(known[1].cut(a, b))
+            if b == part.segment.stop:
+                del self._decoded[stream]
+        return join(parts)
+
+    def _through_tail(self, columns: list[Column]) -> list[Column]:
+        if not columns:
+            return []
+        answer = self._tail.run(columns)
+        self.unmatched += sum(tally.unmatched for tally in answer.tallies)
+        return answer.exits
+
+    # -- what every runner does ---------------------------------------------------------------------------------
+
+    def columns(self, lo: int, hi: int, columns: Sequence[Column], letters: list[DeadLetter]) -> Iterator[Any]:
+        """Deliver the numbers `lo .. hi - 1`: one column per ordered sink, and the dead letters in order.
+
+        Yields the consumer's events. Raises `SinkError`, and `HandlerError` for a handler of dead letters.
+        """
+        rows: list[tuple[_End, Column]] = []
+        seen: set[int] = set()
+        for end, column in zip(self._ends, columns, strict=True):
+            if id(column) in seen:
+                column = column.with_events(safe_copies(column.events))
+            seen.add(id(column))
+            if column.events:
+                rows.append((end, column))
+        failure: BaseException | None = None
+        if letters and self._letters is not None:
+            more, failure = self._letter_columns(lo, hi, letters)
+            rows += more
+        if len(rows) == 1:
+            end, column = rows[0]
+            if end.outlet:
+                self.events_out += len(column.events)
+                yield from column.events
+            else:
+                self._write(end, column)
+        elif rows:
+            yield from self._interleaved(rows)
+        if failure is not None:
+            raise failure
+        self.delivered = hi
+
+    def _letter_columns(
+        self, lo: int, hi: int, letters: list[DeadLetter]
+    ) -> tuple[list[tuple[_End, Column]], BaseException | None]:
+        assert self._letters is not None
+        counts = [0] * (hi - lo)
+        for letter in letters:
+            counts[letter.seq - lo] += 1
+        answer = self._letters.run([Column(lo, hi - lo, list(letters), counts)])
+        ends = [(end, column) for end, column in zip(self._letter_ends, answer.exits, strict=True) if column.events]
+        fatal = [failure for failure in answer.failures if failure.on_error == "fail"]
+        return ends, _letter_error(fatal[0]) if fatal else None
+
+    def _interleaved(self, rows: list[tuple[_End, Column]]) -> Iterator[Any]:
+        """Write several sinks number by number; what one gets in a row is one batch."""
+        places = []
+        for at, (end, column) in enumerate(rows):
+            position = 0
+            counts = column.counts if column.counts is not None else [1] * column.size
+            for seq, count in enumerate(counts, column.start):
+                if count:
+                    places.append((seq, end.node.id, at, position, position + count))
+                position += count
+        places.sort()
+        for at, run in groupby(places, key=lambda place: place[2]):
+            end, column = rows[at]
+            first = next(run)
+            last = first
+            for last in run:
+                continue
+            part = column.cut(first[0], last[0] + 1)
+            if end.outlet:
+                self.events_out += len(part.events)
+                yield from part.events
+            else:
+                self._write(end, part)
+
+    def _write(self, end: _End, column: Column) -> None:
+        batch = Batch(column.events, column.numbers)
+        try:
+            end.sink.write(batch)
+        except Exception as error:
+            position = failed_position(end.sink, error, len(batch))
+            seq, index = batch.numbers[position or 0]
+            last = batch.numbers[-1][0]
+            event = batch[position or 0]
+            where = f"number {seq}" if position is not None or last == seq else f"numbers {seq} to {last}"
+            raise _sink_error(end.node, seq, index, event, error, f"failed on {where}") from error
+        if end.node.inputs[0].kind.value != "dead_letters":
+            self.events_out += len(batch)
+
+
+def _pieces(effect: Deliver) -> Iterator[tuple[int, int]]:
+    """Cut a release where the segments of its first stream end, so that no more than one is unpacked at a time."""
+    release = effect.release
+    if not effect.streams:
+        yield release.lo, release.hi
+        return
+    for part in effect.streams[0]:
+        yield part.lo, part.hi
+
+
+def _decode(segment: Segment) -> Column:
+    size = segment.stop - segment.start
+    expected = size if segment.counts is None else sum(segment.counts)
+    return Column(
+        segment.start, size, decode(segment.payload, expected), segment.counts, segment.indices
+    )
+
+
+def _letter(record: FailureRecord) -> DeadLetter:
+    event = inbox.event_of(record.payload[0]) if record.payload else None
+    return DeadLetter(
+        record.seq, record.index, record.node, event, record.error, record.traceback, record.attempts
+    )
+
+
+def _letter_error(failed: Failure) -> BaseException:
+    return inbox.failure_error(failed, failed.event, failed.cause)
+
+
+def _sink_error(
+    node: Node, seq: int | None, index: int | None, event: Any, error: BaseException, what: str
+) -> SinkError:
+    below = "" if seq is None else f"; everything below {seq} was delivered, nothing above it"
+    return SinkError(
+        f"sink {node.name!r} {what}: {inbox.one_line(error)}{below}", seq=seq, index=index, node=node.name, event=event
+    )

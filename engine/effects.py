@@ -1,0 +1,91 @@
+"""What the core asks to be done: plain values that the hub carries out with sockets and processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..nodes.barrier import FailureRecord, Release
+from ..nodes.dispatch import Task
+from ..nodes.segments import Slice
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start a worker, after a pause in seconds."""
+
+    worker: str
+    pool: int
+    index: int
+    pause_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SendTask:
+    """Hand a run of numbers to a worker; `inputs` are the slices of each port, `cut` how finely to cut the answer."""
+
+    worker: str
+    task: Task
+    inputs: list[list[Slice]]
+    cut: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopWorker:
+    """Let a worker go that asked to be replaced and has answered all it had."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Ask a source for up to `count` events or `nbytes` bytes, whatever is there."""
+
+    source: int
+    count: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopSource:
+    """Tell a source to give what it has read and end."""
+
+    source: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Give a released run to the ordered sinks; `streams` are the slices of each stream of the tail."""
+
+    release: Release
+    streams: list[list[Slice]]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverLoose:
+    """Give numbers of a stream to its unordered sinks."""
+
+    stream: int
+    lo: int
+    hi: int
+    slices: list[Slice]
+
+
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """Log a skipped event; the core asks for the first few only."""
+
+    failure: FailureRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The run is over: everything below the end is released."""
+
+    ended_by: str
+    failure: FailureRecord | None = None
+    source_error: Any = None
+    start_up: tuple[str, str, str] | None = None
+
+
+Effect = Spawn | SendTask | StopWorker | Pull | StopSource | Deliver | DeliverLoose | Warn | Finish

@@ -1,0 +1,13 @@
+"""The entry point of every child process: which kind of child it is shows in its name."""
+
+from __future__ import annotations
+
+from . import source_process, worker
+
+
+def main(child: str, argument: bytes) -> None:
+    """Run a source process or a worker until it is done."""
+    if child.startswith("source."):
+        source_process.main(child, argument)
+    else:
+        worker.main(child, argument)

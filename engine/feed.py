@@ -1,0 +1,241 @@
+"""Feeds: events of one source, read ahead a little, taken when somebody asks: "whatever is there, up to n".
+
+Decides how far a source is read ahead. A reader thread runs user code; the taker never waits for it and is woken
+when something has come that it had asked for in vain.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from ..nodes.errors import SourceError
+from ..nodes.sources import PAUSES_S, open_reader
+
+#: How many events may wait before their size is known.
+_FIRST = 4
+#: How many bytes may wait, by the size that the taker has measured.
+_AHEAD_BYTES = 1 << 20
+
+
+@dataclass(slots=True)
+class Taken:
+    """What a feed gave: events, their keys where a key was asked for, and whether that was the end."""
+
+    events: list[Any]
+    keys: list[Any] | None
+    ended: bool
+    error: BaseException | None = None
+
+
+class SliceFeed:
+    """A feed over a list, tuple or range: nothing can block, so there is no thread and nothing is read ahead."""
+
+    def __init__(self, subject: Sequence[Any]) -> None:
+        self._subject = subject
+        self.count = 0
+        self.read_s = 0.0
+        self.size_hint: int | None = len(subject)
+
+    @property
+    def fraction(self) -> float | None:
+        """How much of the source was taken, 0..1."""
+        return self.count / len(self._subject) if self._subject else 1.0
+
+    def take(self, most: int, event_bytes: float) -> Taken | None:
+        """Give up to `most` events; there are always some until the end."""
+        started = monotonic()
+        events = list(self._subject[self.count : self.count + most])
+        self.count += len(events)
+        self.read_s += monotonic() - started
+        return Taken(events, None, self.count >= len(self._subject))
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Do nothing: there is no thread to start."""
+
+    def stop(self) -> Taken:
+        """End the reading; nothing was read ahead."""
+        return Taken([], None, True)
+
+
+class Feed:
+    """A feed with a reader thread over whatever `open_reader` can open.
+
+    With `key`, events come with their keys; keys must not fall, and `None` repeats the one before.
+    """
+
+    def __init__(self, subject: Any, *, key: Callable[[Any], Any] | None = None, name: str = "source") -> None:
+        self._subject = subject
+        self._key = key
+        self._name = name
+        self._events: deque[Any] = deque()
+        self._keys: deque[Any] = deque()
+        self._last_key: Any = None
+        self._room = threading.Event()
+        self._most = _FIRST
+        self._hungry = False
+        self._stopping = False
+        self._done = False
+        self._error: BaseException | None = None
+        self._wake: Callable[[], None] = lambda: None
+        self._blocked_s = 0.0
+        self._began = monotonic()
+        self._reader: Any = None
+        self.count = 0
+        self.size_hint: int | None = None
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Start reading in a thread of its own; `wake` is called when what was missing has come."""
+        self.attach(wake)
+        threading.Thread(target=self.run, name=f"penstock-read-{self._name}", daemon=True).start()
+
+    def attach(self, wake: Callable[[], None]) -> None:
+        """Say who is to be woken, where `run` is called by the owner itself."""
+        self._wake = wake
+
+    @property
+    def position(self) -> object:
+        """How far the source is read, in its own terms; the number of events where it cannot tell."""
+        return self._reader.position() if self._reader is not None else 0
+
+    def run(self) -> None:
+        """Read until the end, the first error, or `stop`; runs user code."""
+        self._began = monotonic()
+        try:
+            self._reader = open_reader(self._subject)
+            try:
+                if getattr(self._reader, "one_by_one", False):
+                    self._read_events(self._reader.iterator)
+                else:
+                    self._read_batches(self._reader)
+            finally:
+                self._reader.close()
+        except Exception as error:
+            # A reader that is closed under its own feet at a stop may complain; nobody waits for its events.
+            if not self._stopping:
+                self._error = error
+        self._done = True
+        self._wake()
+
+    def _read_events(self, iterator: Any) -> None:
+        put, events = self._events.append, self._events
+        for event in iterator:
+            if self._key is not None:
+                self._put_keys([event])
+            put(event)
+            if self._hungry:
+                self._hungry = False
+                self._wake()
+            if len(events) >= self._most and not self._wait_for_room():
+                return
+            if self._stopping:
+                return
+
+    def _read_batches(self, reader: Any) -> None:
+        pause = PAUSES_S[0]
+        while not self._stopping:
+            most = max(1, self._most - len(self._events))
+            batch = reader.read(most, _AHEAD_BYTES)
+            if batch is None:
+                return
+            if not batch:
+                # The reader has nothing yet and cannot say when: ask again, ever more slowly.
+                self._room.clear()
+                self._room.wait(pause)
+                pause = min(PAUSES_S[1], pause * 2)
+                continue
+            pause = PAUSES_S[0]
+            if self._key is not None:
+                self._put_keys(batch)
+            self._events.extend(batch)
+            if self._hungry:
+                self._hungry = False
+                self._wake()
+            if len(self._events) >= self._most and not self._wait_for_room():
+                return
+
+    def _put_keys(self, events: Sequence[Any]) -> None:
+        assert self._key is not None
+        for event in events:
+            position = self.count + len(self._keys)
+            self._last_key = check_key(self._key(event), self._last_key, self._name, position)
+            self._keys.append(self._last_key)
+
+    def _wait_for_room(self) -> bool:
+        """Wait until the taker has made room; gives whether to go on."""
+        started = monotonic()
+        while len(self._events) >= self._most and not self._stopping:
+            self._room.clear()
+            # Looked at again after the flag is down, so that a taker between the two is not missed.
+            if len(self._events) < self._most or self._stopping:
+                break
+            self._room.wait()
+        self._blocked_s += monotonic() - started
+        return not self._stopping
+
+    def take(self, most: int, event_bytes: float) -> Taken | None:
+        """Give what is there, up to `most` events of about `event_bytes` each; `None` when there is nothing yet."""
+        self._most = max(_FIRST, min(2 * most, int(_AHEAD_BYTES / event_bytes))) if event_bytes else max(_FIRST, self._most)
+        self._room.set()
+        done = self._done
+        if not self._events and not done:
+            self._hungry = True
+            # Looked at again after the flag is up, so that an event between the two is not missed.
+            if not self._events and not self._done:
+                return None
+            done = self._done
+        return self._drain(most, done)
+
+    def _drain(self, most: int, done: bool) -> Taken:
+        get = self._events.popleft
+        count = min(most, len(self._events))
+        events = [get() for _ in range(count)]
+        keys = [self._keys.popleft() for _ in range(count)] if self._key is not None else None
+        self.count += count
+        ended = done and not self._events
+        return Taken(events, keys, ended, self._error if ended else None)
+
+    def stop(self) -> Taken:
+        """End the reading and give all that was read; what user code still waits for is left to it."""
+        self._stopping = True
+        self._room.set()
+        if self._reader is not None and not getattr(self._reader, "one_by_one", False):
+            self._reader.close()
+        taken = self._drain(len(self._events), True)
+        taken.ended, taken.error = True, self._error
+        return taken
+
+    @property
+    def fraction(self) -> float | None:
+        """How much of the source was read, 0..1, where it can tell."""
+        progress = getattr(self._reader, "progress", None)
+        return progress() if progress is not None else None
+
+    @property
+    def read_s(self) -> float:
+        """Seconds in which the source was not held back."""
+        return max(0.0, monotonic() - self._began - self._blocked_s)
+
+
+def check_key(key: Any, last: Any, source: str, position: int) -> Any:
+    """Give the key that counts for an event of a merged source: `None` repeats the last; raises `SourceError` for less."""
+    if key is None:
+        return last
+    if last is not None and key < last:
+        raise SourceError(
+            f"cannot merge source {source!r} by key: the key of its event {position} is below the one before; sort"
+            " the source by the key, or drop key=",
+            node=source,
+        )
+    return key
+
+
+def make_feed(subject: Any, *, key: Callable[[Any], Any] | None, name: str) -> Feed | SliceFeed:
+    """Give the feed for a subject: without a thread where it cannot block."""
+    if key is None and type(subject) in (list, tuple, range):
+        return SliceFeed(subject)
+    return Feed(subject, key=key, name=name)

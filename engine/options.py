@@ -1,0 +1,114 @@
+"""The options of a run: their words, their defaults, and what is refused.
+
+Decides nothing about how they are carried out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Protocol, TypedDict
+
+from ..graphs.checks import check_words
+from ..nodes.errors import GraphError
+from .report import RunReport
+
+
+class StopSignal(Protocol):
+    """Anything that can say "stop"; `threading.Event` fits."""
+
+    def is_set(self) -> bool:
+        """Whether the reading shall end."""
+
+
+class RunWords(TypedDict, total=False):
+    """The keyword arguments of `run`, `iterate` and `imap`; see `RunOptions` for what they mean."""
+
+    workers: int | None
+    runner: Literal["processes", "inline"]
+    progress: bool | Callable[[RunReport], object] | None
+    limit: int | None
+    time_limit_s: float | None
+    stop: StopSignal | None
+    window_bytes: int
+    window_numbers: int
+    max_deaths: int | None
+    max_events_per_worker: int | None
+    max_rss_bytes: int | None
+    stall_warning_s: float
+    drain_s: float
+    close_s: float
+    transport: Literal["ipc", "tcp"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How a graph is run.
+
+    `workers`: processes of each pool that sets none itself (`None`: as many as there are cores). `window_bytes` and
+    `window_numbers` bound what is in flight, held results included. `limit` ends the reading after so many events,
+    `time_limit_s` after so many seconds, `stop` when it is set. `max_deaths` is how many workers one event may kill
+    (`None`: any number). `max_events_per_worker` and `max_rss_bytes` replace a worker that has handled or grown
+    that much. `stall_warning_s`: seconds without progress after which a warning says why. `drain_s`: seconds for
+    what is in flight after a Ctrl-C. `close_s`: seconds for handlers to close. `transport`: `"ipc"`, or `"tcp"` on
+    loopback with CURVE keys.
+    """
+
+    workers: int | None = None
+    runner: Literal["processes", "inline"] = "processes"
+    progress: bool | Callable[[RunReport], object] | None = False
+    limit: int | None = None
+    time_limit_s: float | None = None
+    stop: StopSignal | None = None
+    window_bytes: int = 64 << 20
+    window_numbers: int = 1 << 18
+    max_deaths: int | None = 3
+    max_events_per_worker: int | None = None
+    max_rss_bytes: int | None = None
+    stall_warning_s: float = 30.0
+    drain_s: float = 10.0
+    close_s: float = 5.0
+    transport: Literal["ipc", "tcp"] = "ipc"
+
+
+RUN_WORDS = frozenset(field.name for field in fields(RunOptions))
+_WHOLE = ("workers", "window_bytes", "window_numbers", "max_deaths", "max_events_per_worker", "max_rss_bytes")
+
+
+def check_run_options(given: Mapping[str, Any], call: str) -> RunOptions:
+    """Build the options of a run; raises `TypeError` for unknown words and `GraphError` for absurd values."""
+    check_words(given, RUN_WORDS, call=call)
+    options = RunOptions(**given)
+    for name in _WHOLE:
+        _check_whole(call, name, getattr(options, name), least=1, optional=name not in ("window_bytes", "window_numbers"))
+    _check_whole(call, "limit", options.limit, least=0, optional=True)
+    for name in ("stall_warning_s", "drain_s", "close_s"):
+        _check_seconds(call, name, getattr(options, name), optional=False)
+    _check_seconds(call, "time_limit_s", options.time_limit_s, optional=True)
+    if options.runner not in ("processes", "inline"):
+        raise GraphError(f"{call} cannot use runner={options.runner!r}: there are 'processes' and 'inline'; choose one")
+    if options.transport not in ("ipc", "tcp"):
+        raise GraphError(f"{call} cannot use transport={options.transport!r}: there are 'ipc' and 'tcp'; choose one")
+    if options.stop is not None and not callable(getattr(options.stop, "is_set", None)):
+        raise GraphError(f"{call} cannot use stop=: it has no is_set(); pass a threading.Event or the like")
+    if not isinstance(options.progress, bool) and options.progress is not None and not callable(options.progress):
+        raise GraphError(f"{call} cannot use progress=: it is True, False or a callable that takes a RunReport")
+    return options
+
+
+def _check_whole(call: str, name: str, value: Any, *, least: int, optional: bool) -> None:
+    if value is None and optional:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        none = ", or None" if optional else ""
+        raise GraphError(f"{call} cannot use {name}={value!r:.40}: it is a whole number of at least {least}{none}")
+
+
+def _check_seconds(call: str, name: str, value: Any, *, optional: bool) -> None:
+    if value is None and optional:
+        return
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < 0:
+        none = ", or None" if optional else ""
+        raise GraphError(f"{call} cannot use {name}={value!r:.40}: it is a number of seconds, 0 or more{none}")

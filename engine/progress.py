@@ -1,0 +1,48 @@
+"""Progress for people: events read and released, rate, time left, and which node holds the head.
+
+Decides what is shown; tqdm draws it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tqdm import tqdm
+
+from .report import RunReport
+
+Show = Callable[[RunReport], object]
+
+
+class Bar:
+    """A bar on standard error, drawn anew with every report."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+
+    def __call__(self, report: RunReport) -> None:
+        """Draw the state of a run."""
+        if self._bar is None:
+            self._bar = tqdm(total=report.expected, unit=" events", desc=report.graph, dynamic_ncols=True, leave=True)
+        bar = self._bar
+        told = [f"{report.events_in:,} read"]
+        if report.order.head is not None and report.in_flight:
+            told.append(f"head at {report.order.head}")
+        if report.dead_letters:
+            told.append(f"{report.dead_letters:,} dead letters")
+        bar.set_postfix_str(", ".join(told), refresh=False)
+        bar.update(max(0, report.released - bar.n))
+        bar.refresh()
+
+    def close(self) -> None:
+        """Leave the last state on the screen."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def make_progress(wanted: bool | Show | None) -> Show | None:
+    """Give what is to be called with a report about once a second, if anything."""
+    if wanted is True:
+        return Bar()
+    return wanted if callable(wanted) else None

@@ -1,0 +1,161 @@
+"""What can be seen of a batch before it is encoded: may MessagePack carry it, and do its events share anything.
+
+Decides two things with one walk that stays in C. *Plain*: every object is exactly of a type of MessagePack and stands
+in one place only, so that MessagePack loses neither type nor identity. *Tree*: no object below the events that can be
+changed stands in two places, so one pickle memo may serve distinct events and still give independent ones. Both are on
+the safe side: an object that the walk does not know makes a batch neither.
+
+Knows nothing of formats and bytes.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import gc
+import sys
+from collections import OrderedDict, defaultdict, deque
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from pathlib import PosixPath, PurePosixPath
+from typing import Any, NamedTuple
+from uuid import UUID
+
+#: Types whose objects cannot be changed and hold nothing else: sharing them is harmless, MessagePack carries them.
+ATOMS = frozenset({str, bytes, int, float, bool, type(None)})
+#: Types that MessagePack carries exactly, as far as their values allow it (size of an int, keys of a dict).
+PLAIN = ATOMS | {dict, list}
+
+_LEAVES = ATOMS | {
+    complex, range, date, datetime, time, timedelta, timezone, Decimal, Fraction, UUID, PosixPath, PurePosixPath,
+    type(Ellipsis), type(NotImplemented),
+}  # fmt: skip
+_FROZEN = frozenset({tuple, frozenset})
+_CONTAINERS = _FROZEN | {dict, list, set, bytearray, OrderedDict, defaultdict, deque}
+_ONE_PER_PROCESS = (type, Enum)  # never copied
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a class statement
+
+
+class Shape(NamedTuple):
+    """What the walk saw; see the head of this file for the two words."""
+
+    plain: bool
+    tree: bool
+
+
+_UNKNOWN = Shape(plain=False, tree=False)
+
+
+def shape_of(events: list[Any]) -> Shape:
+    """Walk `events`, level by level, and say whether they are plain and a tree; the events themselves may repeat."""
+    plain, unshared, level = True, False, events
+    while True:
+        types = set(map(type, level))
+        plain = plain and types <= PLAIN
+        holders = _holders(types - _LEAVES)
+        if holders is None:
+            return _UNKNOWN
+        if not holders:
+            return Shape(plain, tree=True)
+        inner = _select(level, holders)
+        if _hides_references(inner, holders):
+            return _UNKNOWN
+        # An object with one reference beside those of this walk stands in one place: cheaper to see than all ids.
+        if not unshared and level is not events and max(map(sys.getrefcount, inner)) > _ALONE:
+            if _shares(events):
+                return _UNKNOWN
+            unshared = True
+        level = gc.get_referents(*inner)
+
+
+def are_distinct(events: list[Any]) -> bool:
+    """Say whether no event stands in the list twice."""
+    return len(set(map(id, events))) == len(events)
+
+
+def _select(level: list[Any], holders: set[type]) -> list[Any]:
+    return [item for item in level if type(item) in holders]
+
+
+def _count_alone() -> int:
+    """Count the references of an object in one place as `shape_of` would see it."""
+    owner: list[list[Any]] = [[]]
+    level = gc.get_referents(owner)
+    inner = _select(level, {list})
+    return max(map(sys.getrefcount, inner))
+
+
+_ALONE = _count_alone()
+
+
+def _shares(events: list[Any]) -> bool:
+    """Say whether an object below `events` that can be changed is reached in two ways; looks at every object."""
+    level = list({id(event): event for event in events}.values())
+    seen: set[int] = set()
+    while level:
+        holders = _holders(set(map(type, level)) - _LEAVES)
+        if holders is None:
+            return True
+        fresh = []
+        for item in level:
+            if type(item) in holders and id(item) not in seen:
+                seen.add(id(item))
+                fresh.append(item)
+            elif type(item) in holders and not _is_frozen_through(item):
+                return True
+        level = gc.get_referents(*fresh)
+    return False
+
+
+def _is_frozen_through(item: Any) -> bool:
+    """Say whether `item` is a tuple or frozenset of things that hold nothing."""
+    is_frozen = type(item) in _FROZEN or _is_named_tuple(type(item))
+    return is_frozen and not _holders(set(map(type, gc.get_referents(item))) - _LEAVES)
+
+
+def _holders(types: set[type]) -> set[type] | None:
+    """Give those of `types` that must be looked into or must not be shared; `None` where a type is not known."""
+    holders = set()
+    for cls in types:
+        if cls in _CONTAINERS or _is_ordinary(cls) or _is_named_tuple(cls) or cls is _numpy("ndarray"):
+            holders.add(cls)
+        elif not issubclass(cls, _ONE_PER_PROCESS) and not _is_numpy_scalar(cls):
+            return None
+    return holders
+
+
+def _hides_references(inner: list[Any], holders: set[type]) -> bool:
+    """Say whether an array holds Python objects, which the walk cannot follow."""
+    ndarray = _numpy("ndarray")
+    return ndarray in holders and any(item.dtype.hasobject for item in inner if type(item) is ndarray)
+
+
+def _is_ordinary(cls: type) -> bool:
+    """Say whether pickle takes instances of `cls` apart by their attributes alone, which is what the walk follows."""
+    return (
+        all(base is object or base.__flags__ & _HEAP_TYPE for base in cls.__mro__)
+        and _is_default(cls, "__reduce_ex__")
+        and _is_default(cls, "__reduce__")
+        and (_is_default(cls, "__getstate__") or cls.__getstate__.__module__ == "dataclasses")
+        and not any(hasattr(cls, name) for name in ("__getnewargs__", "__getnewargs_ex__"))
+        and not issubclass(cls, _ONE_PER_PROCESS)
+        and cls not in copyreg.dispatch_table
+    )
+
+
+def _is_default(cls: type, name: str) -> bool:
+    return getattr(cls, name) is getattr(object, name)
+
+
+def _is_named_tuple(cls: type) -> bool:
+    return cls.__mro__ == (cls, tuple, object) and hasattr(cls, "_fields") and cls not in copyreg.dispatch_table
+
+
+def _numpy(name: str) -> Any:
+    """Give a type of numpy, or `None` in a process that has not imported it."""
+    return getattr(sys.modules.get("numpy"), name, None)
+
+
+def _is_numpy_scalar(cls: type) -> bool:
+    return _numpy("generic") is not None and issubclass(cls, _numpy("generic")) and not issubclass(cls, _numpy("void"))

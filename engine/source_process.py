@@ -1,0 +1,133 @@
+"""A source process: reads one source on its main thread, and gives the hub what is there when it asks.
+
+Decides nothing: how much is wanted comes with each pull. A source that is stuck in user code still ends at a stop,
+because the thread that talks to the hub is another one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import traceback
+from pathlib import Path
+import cloudpickle
+import zmq
+
+from ..nodes.steps import describe
+from .child import ChildSettings, Link, ready, set_up, tear_down
+from .codec import Encoder
+from .codec_errors import CodecError
+from .feed import Feed, Taken
+from .wire import Kind, pack, pack_chunk
+from .worker import pack_cause
+
+
+def main(child: str, argument: bytes) -> None:
+    """Read a source until its end or a stop: the entry point of its process."""
+    settings = ChildSettings.load(argument)
+    server = _Server(settings)
+    talking = threading.Thread(target=server.serve, name="penstock-talk", daemon=True)
+    talking.start()
+    server.up.wait()
+    if server.feed is not None:
+        server.feed.run()
+    talking.join()
+    tear_down()
+
+
+class _Server:
+    """The thread that owns the socket: answers pulls from the feed."""
+
+    def __init__(self, settings: ChildSettings) -> None:
+        self._settings = settings
+        self._encoder = Encoder()
+        self._pulls: list[tuple[int, int]] = []
+        self._event_bytes = 0.0
+        self._ended = False
+        self.feed: Feed | None = None
+        self.up = threading.Event()
+
+    def serve(self) -> None:
+        link = self._link = Link(self._settings)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        inbox, self._bell = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+        inbox.bind("inproc://feed")
+        self._bell.connect("inproc://feed")
+        set_up(self._settings, link)
+        try:
+            name, subject, key = cloudpickle.loads(Path(self._settings.spec_path).read_bytes())
+            self.feed = Feed(subject, key=key, name=name)
+            self.feed.attach(lambda: self._bell.send(b""))
+        except Exception as error:
+            self._fail(error)
+        self.up.set()
+        ready(link)
+        poller = zmq.Poller()
+        poller.register(link.socket, zmq.POLLIN)
+        poller.register(inbox, zmq.POLLIN)
+        while not self._ended:
+            for socket, _ in poller.poll(500):
+                if socket is inbox:
+                    inbox.recv()
+            stopping = self._take_messages()
+            self._answer(stopping)
+            link.flush()
+        # The hub says stop when it needs nothing more; user code that is still running does not hold the end up.
+        while (message := link.receive(500)) is None or message.kind is not Kind.STOP:
+            continue
+        tear_down()
+        link.close()
+        os._exit(0)
+
+    def _take_messages(self) -> bool:
+        stopping = False
+        while (message := self._link.receive(0)) is not None:
+            if message.kind is Kind.PULL:
+                count, nbytes = message.fields
+                self._pulls.append((count, nbytes))
+            elif message.kind is Kind.STOP:
+                stopping = True
+        return stopping
+
+    def _answer(self, stopping: bool) -> None:
+        feed = self.feed
+        if feed is None or self._ended:
+            return
+        if stopping:
+            self._give(feed, feed.stop())
+            return
+        while self._pulls and not self._ended:
+            count, nbytes = self._pulls[0]
+            if self._event_bytes:
+                count = max(1, min(count, int(nbytes / self._event_bytes)))
+            taken = feed.take(count, self._event_bytes)
+            if taken is None:
+                return
+            self._pulls.pop(0)
+            self._give(feed, taken)
+
+    def _give(self, feed: Feed, taken: Taken) -> None:
+        if taken.events:
+            try:
+                payload = self._encoder.encode(taken.events)
+                keys = Encoder().encode(taken.keys) if taken.keys is not None else None
+            except CodecError as error:
+                self._fail(error)
+                return
+            self._event_bytes = payload.nbytes / len(taken.events)
+            self._link.send(pack_chunk(len(taken.events), payload, keys, feed.fraction))
+        if taken.error is not None:
+            self._fail(taken.error)
+        elif taken.ended:
+            self._ended = True
+            self._link.send(pack(Kind.ENDED, feed.count, float(feed.read_s)))
+
+    def _fail(self, error: BaseException) -> None:
+        self._ended = True
+        text = "".join(traceback.format_exception(error))
+        count = self.feed.count if self.feed is not None else 0
+        read_s = self.feed.read_s if self.feed is not None else 0.0
+        position = repr(self.feed.position) if self.feed is not None else ""
+        self._link.send(
+            pack(Kind.FAILED, describe(error), text, position, count, float(read_s), frames=[pack_cause(error)])
+        )

@@ -1,0 +1,285 @@
+"""A worker: takes runs of numbers, runs the pool's program over them, and sends answers that together cover them.
+
+Decides nothing about order or credit. Its status page tells from outside which number, node and phase it is on.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import cloudpickle
+
+from ..nodes.barrier import FailureRecord
+from ..nodes.blame import Phase
+from ..nodes.column import Column, join
+from ..nodes.errors import ProtocolError
+from ..nodes.events import Failure
+from ..nodes.executor import Executor
+from ..nodes.handlers import build
+from ..nodes.program import Answer, Program
+from ..nodes.steps import close_answer, describe, keep
+from .child import ChildSettings, Link, ready, set_up, tear_down
+from .codec import Encoder, Payload, decode
+from .codec_errors import CodecError
+from .copying import safe_copies
+from .core import ExitData
+from .loop_worker import LoopWorker
+from .status import StatusPage
+from .wire import AnswerMessage, Kind, Part, TaskMessage, pack, pack_answer, read, read_task
+
+_LOG = logging.getLogger("penstock")
+_POLL_MS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """What the workers of one pool share, written to a file once and read by each at its birth."""
+
+    program: Program
+    handlers: bytes
+    ordered: bool
+    max_events: int | None
+    max_rss_bytes: int | None
+
+
+def main(child: str, argument: bytes) -> None:
+    """Run a worker until it is told to stop: the entry point of its process."""
+    settings = ChildSettings.load(argument)
+    page = StatusPage(Path(settings.spec_path).parent / f"{child}.status", create=False)
+    link = Link(settings)
+    set_up(settings, link)
+    try:
+        worker = Worker(settings, link, page)
+    except Exception as error:
+        link.send(_start_failure(error))
+        link.close()
+        return
+    gc.collect()
+    gc.freeze()
+    worker.serve()
+    page.phase(Phase.CLOSE)
+    worker.close()
+    tear_down()
+    link.close()
+
+
+def _start_failure(error: BaseException) -> list[Any]:
+    text = "".join(traceback.format_exception(error))
+    return pack(Kind.FAILED, describe(error), text, "", 0, 0.0, frames=[pack_cause(error)])
+
+
+class Worker:
+    """The serving side of one worker process."""
+
+    def __init__(self, settings: ChildSettings, link: Link, page: StatusPage) -> None:
+        self._link = link
+        self._page = page
+        self.name = settings.name
+        self.index = int(settings.name.split(".")[1])
+        self.spec: WorkerSpec = cloudpickle.loads(Path(settings.spec_path).read_bytes())
+        self._encoders = [Encoder() for _ in self.spec.program.exits]
+        self._producers = {step.output: step for step in self.spec.program.steps}
+        self.closers: list[Callable[[], Any]] = []
+        self._events = 0
+        self._leaving = False
+        self._looped = self.spec.program.needs_loop
+        if not self._looped:
+            self._handlers = self.build()
+            self._executor = Executor(
+                self.spec.program, self._handlers, safe_copies, worker=self.index, monitor=page
+            )
+
+    def build(self) -> list[Callable[..., Any] | None]:
+        handlers: list[Callable[..., Any] | None] = []
+        for subject in cloudpickle.loads(self.spec.handlers):
+            if subject is None:
+                handlers.append(None)
+                continue
+            handler, close = build(subject)
+            handlers.append(handler)
+            if close is not None:
+                self.closers.append(close)
+        return handlers
+
+    # -- plain workers ------------------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Answer tasks until told to stop."""
+        if self._looped:
+            LoopWorker(self, self._link, self._page).serve()
+            return
+        ready(self._link)
+        self._page.phase(Phase.IDLE)
+        while True:
+            message = self._link.receive(_POLL_MS)
+            if message is None:
+                continue
+            if message.kind is Kind.STOP:
+                return
+            if message.kind is Kind.TASK:
+                self._work(read("the calling process", message, read_task))
+                self._page.phase(Phase.IDLE)
+                self.maybe_leave()
+            elif message.kind is not Kind.DEFINE:
+                raise ProtocolError(f"a worker cannot take a {message.kind.name} from the calling process")
+
+    def _work(self, task: TaskMessage) -> None:
+        started = perf_counter()
+        self._page.phase(Phase.CODEC)
+        ports = self.columns(task)
+        answer = self._executor.run(ports, task.orders)
+        self._page.phase(Phase.CODEC)
+        self.send_answer(task, answer, started)
+
+    # -- shared by both kinds -----------------------------------------------------------------------------------
+
+    def columns(self, task: TaskMessage) -> list[Column]:
+        """Decode a task's inputs, one column per port."""
+        return [join([_column(part) for part in port]) for port in task.ports]
+
+    def send_answer(self, task: TaskMessage, answer: Answer, started: float) -> None:
+        """Encode and send an answer, in pieces as fine as the readers of it want them."""
+        exits, answer = self._encode(answer)
+        self._events += answer.size
+        pieces = [answer]
+        if task.cut and answer.size > task.cut:
+            pieces = _pieces(answer, task.cut)
+        seconds = perf_counter() - started
+        for at, piece in enumerate(pieces):
+            data = exits if len(pieces) == 1 else self._encode(piece)[0]
+            tallies = [t.as_list() for t in piece.tallies]
+            if at:
+                tallies = [[0.0] * len(t) for t in tallies]
+            message = AnswerMessage(
+                task.id,
+                piece.start,
+                piece.size,
+                seconds * piece.size / answer.size,
+                tallies,
+                data,
+                [self._record(f) for f in piece.failures],
+            )
+            self._link.send(pack_answer(message))
+
+    def _encode(self, answer: Answer) -> tuple[list[ExitData], Answer]:
+        """Encode every exit; an event that cannot be encoded becomes a failure of the node that gave it."""
+        data = []
+        for at, slot in enumerate(self.spec.program.exits):
+            while True:
+                column = answer.exits[at]
+                try:
+                    payload = self._encoders[at].encode(column.events)
+                    break
+                except CodecError as error:
+                    answer = self._without(answer, at, slot, error)
+                    if len(answer.exits[at].events) == len(column.events):
+                        raise
+            if answer.exits and answer.size < column.size:
+                return self._encode(answer)
+            data.append(ExitData(payload, payload.nbytes, column.counts, column.indices))
+        return data, answer
+
+    def _without(self, answer: Answer, at: int, slot: int, error: CodecError) -> Answer:
+        column = answer.exits[at]
+        position = error.position if error.position is not None else 0
+        seq, index = column.number_of(position)
+        step = self._producers[slot]
+        text = f"{type(error).__name__}: {error}"
+        failed = Failure(seq, index, step.node, step.on_error, text, "", 1, None, error)
+        mask = [True] * len(column.events)
+        mask[position] = False
+        exits = list(answer.exits)
+        exits[at] = keep(column, column.events, mask)
+        cut = seq if step.on_error == "fail" else answer.start + answer.size
+        return close_answer(
+            answer.start, answer.size, exits, [*answer.failures, failed], answer.tallies, cut
+        )
+
+    def _record(self, failed: Failure) -> FailureRecord:
+        node_id = next(step.node_id for step in self.spec.program.steps if step.node == failed.node)
+        event: Payload | None = None
+        if failed.on_error != "skip":
+            try:
+                event = Encoder().encode([failed.event])
+            except CodecError:
+                event = None
+        cause = pack_cause(failed.cause) if failed.cause is not None and failed.on_error == "fail" else b""
+        return FailureRecord(
+            failed.seq,
+            failed.index,
+            failed.node,
+            node_id,
+            failed.on_error,
+            failed.error,
+            failed.traceback,
+            failed.attempts,
+            failed.kind,
+            (event, cause),
+        )
+
+    def maybe_leave(self) -> None:
+        spec = self.spec
+        if self._leaving:
+            return
+        if spec.max_events is not None and self._events >= spec.max_events:
+            self.leave(f"max_events_per_worker={spec.max_events} reached")
+        elif spec.max_rss_bytes is not None and rss_bytes() > spec.max_rss_bytes:
+            self.leave(f"max_rss_bytes={spec.max_rss_bytes} passed")
+
+    def leave(self, why: str) -> None:
+        """Ask to be replaced; work goes on until the hub says stop."""
+        self._leaving = True
+        self._link.send(pack(Kind.LEAVING, why))
+
+    def close(self) -> None:
+        """Close the handlers, the last built first; what they raise is logged."""
+        for close in reversed(self.closers):
+            try:
+                close()
+            except Exception:
+                _LOG.warning("the close() of a handler raised in worker %s", self.name, exc_info=True)
+
+
+def _column(part: Part) -> Column:
+    """Decode one part; its shape is checked, for nothing else could tell a damaged header."""
+    expected = part.stop - part.start if part.counts is None else sum(part.counts)
+    events = decode(part.payload, expected)
+    return Column(part.start, part.stop - part.start, events, part.counts, part.indices).cut(part.lo, part.hi)
+
+
+def _pieces(answer: Answer, most: int) -> list[Answer]:
+    found = []
+    stop = answer.start + answer.size
+    for lo in range(answer.start, stop, most):
+        hi = min(stop, lo + most)
+        exits = [column.cut(lo, hi) for column in answer.exits]
+        failures = [f for f in answer.failures if lo <= f.seq < hi]
+        found.append(Answer(lo, hi - lo, exits, failures, answer.tallies))
+    return found
+
+
+def pack_cause(error: BaseException) -> bytes:
+    """Pickle an exception for the caller, or give nothing when it cannot travel; its text travels beside it."""
+    try:
+        packed = cloudpickle.dumps(error)
+        cloudpickle.loads(packed)
+    except Exception:  # a __reduce__ or constructor of the user's; the text stands in for it
+        return b""
+    return bytes(packed)
+
+
+def rss_bytes() -> int:
+    """Give the resident memory of this process in bytes, 0 where that cannot be told."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,80 @@
+"""The last barrier: one frontier for the whole graph.
+
+Decides what is released: number n once every branch has answered it and all numbers below. Failures under `fail`
+wait for their place like any answer; dead letters are released with their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRecord:
+    """A failure as it crosses the engine: the event and the cause stay packed, in `payload` of `nbytes`."""
+
+    seq: int
+    index: int
+    node: str
+    node_id: int
+    on_error: str
+    error: str
+    traceback: str
+    attempts: int
+    kind: str
+    payload: Any = None
+    nbytes: int = 0
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Where the failure stands in the order: by number, then by node as built, then by index."""
+        return self.seq, self.node_id, self.index
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The numbers `lo .. hi - 1` are final; `letters` are their dead letters in order."""
+
+    lo: int
+    hi: int
+    letters: tuple[FailureRecord, ...] = ()
+
+
+class Barrier:
+    """Releases contiguous runs of numbers and finds where the run must end."""
+
+    def __init__(self) -> None:
+        self.released = 0
+        self.end_at: int | None = None
+        self._fatal: list[FailureRecord] = []
+        self._letters: list[FailureRecord] = []
+
+    def failed(self, failures: Iterable[FailureRecord]) -> None:
+        """Take in first answers that are failures under `fail` or `dead_letter`."""
+        for failure in failures:
+            if failure.on_error == "fail":
+                self._fatal.append(failure)
+                self.end_at = failure.seq if self.end_at is None else min(self.end_at, failure.seq)
+            elif failure.on_error == "dead_letter":
+                self._letters.append(failure)
+
+    def release(self, frontier: int) -> Release | None:
+        """Give the run that a frontier sets free, if any; never the lowest failed number or one above it."""
+        hi = frontier if self.end_at is None else min(frontier, self.end_at)
+        lo = self.released
+        if hi <= lo:
+            return None
+        self.released = hi
+        if not self._letters:
+            return Release(lo, hi)
+        out = sorted((letter for letter in self._letters if letter.seq < hi), key=lambda letter: letter.place)
+        self._letters = [letter for letter in self._letters if letter.seq >= hi]
+        return Release(lo, hi, tuple(out))
+
+    def verdict(self, frontier: int) -> FailureRecord | None:
+        """Give the failure that ends the run, once every branch has answered its number and all below."""
+        if self.end_at is None or frontier <= self.end_at:
+            return None
+        return min((f for f in self._fatal if f.seq == self.end_at), key=lambda f: f.place)

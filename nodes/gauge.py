@@ -1,0 +1,63 @@
+"""Measures a queueing station: how many numbers are inside, and for how long each stays.
+
+Little's law (J. D. C. Little, Operations Research 9(3), 1961) ties them: L = λW. Decides nothing; time is passed in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import log2
+
+#: Times are counted in buckets of a quarter of an octave, from a microsecond on.
+_STEPS = 4
+_UNIT_S = 1e-6
+
+
+class Gauge:
+    """Counts entries and exits of one station and keeps the distribution of the time between them."""
+
+    __slots__ = ("_area", "_buckets", "_inside", "_last", "_total", "left")
+
+    def __init__(self) -> None:
+        self.left = 0
+        self._inside = 0
+        self._area = 0.0
+        self._last = 0.0
+        self._total = 0.0
+        self._buckets: Counter[int] = Counter()
+
+    def _advance(self, now: float) -> None:
+        self._area += self._inside * max(0.0, now - self._last)
+        self._last = now
+
+    def enter(self, count: int, now: float) -> None:
+        """Note that `count` numbers entered at `now` (seconds)."""
+        self._advance(now)
+        self._inside += count
+
+    def leave(self, count: int, stayed_s: float, now: float) -> None:
+        """Note that `count` numbers left after `stayed_s` seconds inside."""
+        self._advance(now)
+        self._inside -= count
+        self.left += count
+        self._total += count * stayed_s
+        self._buckets[max(0, int(log2(max(stayed_s, _UNIT_S) / _UNIT_S) * _STEPS))] += count
+
+    @property
+    def mean_stay_s(self) -> float:
+        """Mean time inside, W, in seconds."""
+        return self._total / self.left if self.left else 0.0
+
+    def mean_inside(self, wall_s: float) -> float:
+        """Mean number inside, L, over a run of `wall_s` seconds."""
+        return self._area / wall_s if wall_s > 0 else 0.0
+
+    def quantile_s(self, q: float) -> float:
+        """Give the time in seconds within which the share `q` of all numbers left, to a fifth of its value."""
+        rank = q * self.left
+        seen = 0
+        for bucket in sorted(self._buckets):
+            seen += self._buckets[bucket]
+            if seen >= rank:
+                return float(_UNIT_S * 2 ** ((bucket + 0.5) / _STEPS))
+        return 0.0

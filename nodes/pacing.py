@@ -1,0 +1,51 @@
+"""How many numbers make a batch: as many as a few milliseconds of work, learnt from what answers report.
+
+Decides batch sizes and how many batches a worker holds; who gets which numbers is decided in `dispatch`.
+"""
+
+from __future__ import annotations
+
+#: A batch is to take so many seconds of a worker: long against what a batch costs (about 0.1 ms), short for a person.
+TARGET_S = 0.004
+#: A worker holds a second batch only while that cannot delay anyone for longer than this.
+PREFETCH_BELOW_S = 0.02
+LARGEST = 8192
+GROWTH = 16
+TARGET_BYTES = 1 << 20
+
+
+class Pacer:
+    """Learns the seconds and bytes that one number takes in one pool, and sizes batches by them."""
+
+    __slots__ = ("_last", "bytes_each", "seconds_each")
+
+    def __init__(self) -> None:
+        self.seconds_each = 0.0
+        self.bytes_each = 0.0
+        self._last = 0
+
+    def learn(self, numbers: int, seconds: float, nbytes: int) -> None:
+        """Take in that `numbers` numbers took `seconds` of one worker and `nbytes` on the wire."""
+        if numbers <= 0:
+            return
+        each = seconds / numbers
+        if not self._last:
+            self.seconds_each, self.bytes_each = each, nbytes / numbers
+        else:
+            # Quick to believe that work is cheap (a first call imports and warms up), slow to believe that it is dear.
+            weight = 0.5 if each < self.seconds_each else min(0.3, 0.05 + numbers / 1000)
+            self.seconds_each += weight * (each - self.seconds_each)
+            self.bytes_each += 0.3 * (nbytes / numbers - self.bytes_each)
+        self._last = max(numbers, self._last)
+
+    def size(self) -> int:
+        """Give how many numbers the next batch may hold."""
+        if not self._last:
+            return 1
+        by_time = LARGEST if self.seconds_each <= 0 else int(TARGET_S / self.seconds_each)
+        by_bytes = LARGEST if self.bytes_each <= 0 else int(TARGET_BYTES / self.bytes_each)
+        return max(1, min(LARGEST, by_time, by_bytes, GROWTH * self._last))
+
+    def depth(self) -> int:
+        """Give how many batches a worker may hold at once."""
+        return 2 if self._last and self.seconds_each * self.size() < PREFETCH_BELOW_S else 1

@@ -1,0 +1,141 @@
+"""A program: the fused steps that one pool runs over every number, as plain data.
+
+Decides the shape only: which step reads which slot, what leaves the program, and which reader of a slot may have
+the original and which need a copy. How steps are run is in `executor` and `async_executor`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from .column import Column
+from .events import Failure, OnError
+
+
+class Op(Enum):
+    """What a step does; the names are those of the methods of `Stream`."""
+
+    MAP = "map"
+    FILTER = "filter"
+    FLAT_MAP = "flat_map"
+    MAP_BATCHES = "map_batches"
+    ZIP = "zip"
+    MERGE = "merge"
+
+
+#: The steps that call user code; the others only join.
+CALLS = frozenset({Op.MAP, Op.FILTER, Op.FLAT_MAP, Op.MAP_BATCHES})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One node of a program: reads the columns in `inputs`, writes the column in `output`.
+
+    `node_id` is the node's place in the graph; failures of one number are ordered by it.
+    """
+
+    op: Op
+    node: str
+    node_id: int
+    inputs: tuple[int, ...]
+    output: int
+    retries: int = 0
+    backoff_s: float = 0.0
+    timeout_s: float | None = None
+    concurrency: int = 16
+    on_error: OnError = "fail"
+    batch_size: int | None = None
+    is_async: bool = False
+
+    @property
+    def keeps_original(self) -> bool:
+        """Whether a failed event must be at hand as it was before the handler touched it."""
+        return self.retries > 0 or self.on_error == "dead_letter"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Steps in graph order over `slots` columns; slots `0 .. ports - 1` are filled from outside.
+
+    `exits` are the slots that leave the program. `copied` holds the (step, input) pairs that must work on a copy
+    because a later reader of the same slot needs the events untouched.
+    """
+
+    ports: int
+    slots: int
+    steps: tuple[Step, ...]
+    exits: tuple[int, ...]
+    copied: frozenset[tuple[int, int]] = frozenset()
+
+    @property
+    def needs_loop(self) -> bool:
+        """Whether numbers are worked on one by one in an event loop: async handlers, or a pause between retries."""
+        return any(step.is_async or (step.backoff_s > 0 and step.retries > 0) for step in self.steps)
+
+
+def make_program(ports: int, slots: int, steps: list[Step], exits: list[int]) -> Program:
+    """Build a program and work out who gets a copy: every reader of a slot but its last."""
+    readers: dict[int, list[tuple[int, int] | None]] = {}
+    for number, step in enumerate(steps):
+        for place, slot in enumerate(step.inputs):
+            readers.setdefault(slot, []).append((number, place))
+    for slot in exits:
+        readers.setdefault(slot, []).append(None)
+    copied = frozenset(reader for all_ in readers.values() for reader in all_[:-1] if reader is not None)
+    return Program(ports, slots, tuple(steps), tuple(exits), copied)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one step did: events in and out, seconds in user code, retries, and events dropped by rule."""
+
+    events_in: int = 0
+    events_out: int = 0
+    seconds: float = 0.0
+    retries: int = 0
+    filtered: int = 0
+    unmatched: int = 0
+
+    def as_list(self) -> list[float]:
+        """Give the fields in order, for the wire."""
+        return [self.events_in, self.events_out, self.seconds, self.retries, self.filtered, self.unmatched]
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a program gives for the numbers `start .. start + size - 1`: a column per exit, and the failures.
+
+    Under `fail` the run is answered up to and including the lowest failed number; nothing above it is needed.
+    """
+
+    start: int
+    size: int
+    exits: list[Column]
+    failures: list[Failure]
+    tallies: list[Tally] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The engine's word on an event that killed its workers or overran its limit: do not call, take it as failed."""
+
+    kind: str
+    error: str
+    attempts: int
+
+
+#: `(node, seq, index)` names a call across processes.
+CallName = tuple[str, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the engine adds to a run of numbers: careful bookkeeping, verdicts, and attempts already used."""
+
+    careful: bool = False
+    verdicts: dict[CallName, Verdict] = field(default_factory=dict)
+    used: dict[CallName, int] = field(default_factory=dict)
+
+
+NO_ORDERS = Orders()

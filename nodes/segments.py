@@ -1,0 +1,98 @@
+"""Segments: one stream's outputs for a run of numbers as bytes nobody looks into, and the store that retains them.
+
+Decides how long bytes are kept: until every reader of the stream has taken every number of the segment. A segment
+may be used in slices, so a run can be cut anywhere without decoding it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from dataclasses import dataclass
+from typing import Any
+
+#: What a segment costs beside its bytes: its objects, header and socket frames.
+SEGMENT_OVERHEAD = 256
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """Outputs of the numbers `start .. stop - 1` of one stream; `payload` is opaque here."""
+
+    start: int
+    stop: int
+    payload: Any
+    nbytes: int
+    counts: list[int] | None = None
+    indices: list[int] | None = None
+    at: float = 0.0  #: when it arrived, in seconds of the run's clock
+    open: int = 0
+
+    @property
+    def cost(self) -> int:
+        """What the segment takes from the budget, in bytes."""
+        return self.nbytes + SEGMENT_OVERHEAD
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The part `lo .. hi - 1` of a segment."""
+
+    segment: Segment
+    lo: int
+    hi: int
+
+
+class SegmentStore:
+    """The retained segments of one stream that `readers` readers still take from."""
+
+    def __init__(self, readers: int) -> None:
+        self.readers = readers
+        self._starts: list[int] = []
+        self._segments: dict[int, Segment] = {}
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def put(self, segment: Segment) -> int:
+        """Retain a segment and give the bytes it is charged with; nothing where nobody reads the stream."""
+        if not self.readers:
+            return 0
+        assert segment.start not in self._segments
+        segment.open = self.readers * (segment.stop - segment.start)
+        insort(self._starts, segment.start)
+        self._segments[segment.start] = segment
+        return segment.cost
+
+    def slices(self, lo: int, hi: int) -> list[Slice]:
+        """Give the slices that together are the numbers `lo .. hi - 1`, all of which must be retained."""
+        found = []
+        at = bisect_right(self._starts, lo) - 1
+        while lo < hi:
+            segment = self._segments[self._starts[at]]
+            assert segment.start <= lo < segment.stop, "a number was handed out that is not retained"
+            found.append(Slice(segment, lo, min(hi, segment.stop)))
+            lo = segment.stop
+            at += 1
+        return found
+
+    def stop_of(self, number: int) -> int:
+        """Give where the segment that holds `number` ends: the cheapest place to cut."""
+        return self._segments[self._starts[bisect_right(self._starts, number) - 1]].stop
+
+    def take(self, lo: int, hi: int) -> int:
+        """Note that one reader is done with `lo .. hi - 1`; give the bytes that this sets free."""
+        if not self._starts:
+            return 0
+        freed = 0
+        at = max(0, bisect_right(self._starts, lo) - 1)
+        while at < len(self._starts) and self._starts[at] < hi:
+            segment = self._segments[self._starts[at]]
+            segment.open -= max(0, min(hi, segment.stop) - max(lo, segment.start))
+            if segment.open <= 0:
+                assert segment.open == 0, "a reader took a number twice"
+                freed += segment.cost
+                del self._segments[self._starts[at]]
+                del self._starts[at]
+            else:
+                at += 1
+        return freed

@@ -1,0 +1,161 @@
+"""The sequencer: stamps one global order on the events of one or more sources.
+
+Decides which event gets the next number: as they arrive, in turn, or by a key by which each source is sorted. An
+event has no number, and so is not admitted, before `take` gives it one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Order = Literal["arrival", "round_robin", "key"]
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Events of one source that follow each other: packed (`payload`) or as objects (`items`, with `keys` for a merge)."""
+
+    size: int
+    payload: Any = None
+    nbytes: int = 0
+    items: list[Any] | None = None
+    keys: list[Any] | None = None
+    cut: bool = False  #: whether only the first `size` events of the payload got numbers
+
+
+@dataclass(slots=True)
+class _Feed:
+    chunks: deque[Chunk] = field(default_factory=deque)
+    items: deque[Any] = field(default_factory=deque)
+    keys: deque[Any] = field(default_factory=deque)
+    ended: bool = False
+
+    @property
+    def buffered(self) -> int:
+        return len(self.items) + sum(chunk.size for chunk in self.chunks)
+
+
+class Sequencer:
+    """Numbers the events of `sources` feeds from 0 on, at most `limit` of them."""
+
+    def __init__(self, sources: int, order: Order = "arrival", limit: int | None = None) -> None:
+        self.next = 0
+        self._feeds = [_Feed() for _ in range(sources)]
+        self._order = order
+        self._limit = limit
+        self._turn = 0
+        self._arrived: deque[int] = deque()
+        self._stopped = False
+
+    @property
+    def merges(self) -> bool:
+        """Whether events must be offered one by one as objects instead of packed."""
+        return self._order != "arrival" and len(self._feeds) > 1
+
+    @property
+    def left(self) -> int | None:
+        """How many numbers the limit still allows; `None` without a limit."""
+        return None if self._limit is None else max(0, self._limit - self.next)
+
+    @property
+    def limited(self) -> bool:
+        """Whether the limit is reached."""
+        return self.left == 0
+
+    def buffered(self, source: int) -> int:
+        """Give how many events of a source wait for their number."""
+        return self._feeds[source].buffered
+
+    def ended(self, source: int) -> bool:
+        """Whether a source has said that no more will come."""
+        return self._feeds[source].ended
+
+    @property
+    def finished(self) -> bool:
+        """Whether no further number will ever be given."""
+        if self.limited:
+            return True
+        return all(feed.ended for feed in self._feeds) and not any(feed.buffered for feed in self._feeds)
+
+    def offer(self, source: int, chunk: Chunk) -> None:
+        """Take in events of a source, in its own order."""
+        if not chunk.size:
+            return
+        feed = self._feeds[source]
+        if self.merges:
+            assert chunk.items is not None
+            feed.items.extend(chunk.items)
+            feed.keys.extend(chunk.keys if chunk.keys is not None else [None] * chunk.size)
+        else:
+            feed.chunks.append(chunk)
+            self._arrived.append(source)
+
+    def end(self, source: int) -> None:
+        """Take in that a source has ended."""
+        self._feeds[source].ended = True
+
+    def drop(self) -> None:
+        """Forget what has no number yet: the reading was ended from outside by a limit."""
+        for feed in self._feeds:
+            feed.chunks.clear()
+            feed.items.clear()
+            feed.keys.clear()
+        self._arrived.clear()
+
+    def take(self, most: int) -> Chunk | None:
+        """Give the next events in the order, which thereby are numbered from `next` on, or `None` if none is ready.
+
+        Packed chunks are given whole (a number is admitted when its chunk is), objects up to `most`.
+        """
+        if self.limited or most <= 0:
+            return None
+        chunk = self._merge(self._capped(most)) if self.merges else self._arrival()
+        if chunk is not None:
+            self.next += chunk.size
+        return chunk
+
+    def _capped(self, most: int) -> int:
+        return most if self.left is None else min(most, self.left)
+
+    def _arrival(self) -> Chunk | None:
+        if not self._arrived:
+            return None
+        chunk = self._feeds[self._arrived.popleft()].chunks.popleft()
+        if self.left is not None and chunk.size > self.left:
+            chunk.size, chunk.cut = self.left, True
+        return chunk
+
+    def _merge(self, most: int) -> Chunk | None:
+        pick = self._in_turn if self._order == "round_robin" else self._lowest
+        items: list[Any] = []
+        while len(items) < most:
+            at = pick()
+            if at is None:
+                break
+            items.append(self._feeds[at].items.popleft())
+            self._feeds[at].keys.popleft()
+        return Chunk(len(items), items=items) if items else None
+
+    def _in_turn(self) -> int | None:
+        for _ in self._feeds:
+            feed = self._feeds[self._turn]
+            if feed.items:
+                at, self._turn = self._turn, (self._turn + 1) % len(self._feeds)
+                return at
+            if not feed.ended:
+                return None
+            self._turn = (self._turn + 1) % len(self._feeds)
+        return None
+
+    def _lowest(self) -> int | None:
+        best: int | None = None
+        for at, feed in enumerate(self._feeds):
+            if not feed.items:
+                if feed.ended:
+                    continue
+                return None
+            if best is None or feed.keys[0] < self._feeds[best].keys[0]:
+                best = at
+        return best

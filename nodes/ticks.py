@@ -1,0 +1,80 @@
+"""The source of periodic events: when a tick is due, and how waiting for it is interrupted."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .errors import GraphError
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """A source of the ticks 0, 1, 2, ..., one each `seconds`, `limit` of them (`None`: endless)."""
+
+    seconds: float
+    limit: int | None = None
+
+    def reader(self, position: object | None, /) -> TickReader:
+        """Open the source; from a position on, the next tick is due at once."""
+        if position is not None and not isinstance(position, int):
+            raise GraphError(f"cannot go on from a {type(position).__name__}: the position of ticks is their count")
+        return TickReader(self.seconds, self.limit, position or 0)
+
+    def size_hint(self) -> int | None:
+        """Give the number of ticks to expect."""
+        return self.limit
+
+
+class TickReader:
+    """Gives the ticks that are due; tick `k` is due `(k - first) * seconds` after the first read. `close` wakes it."""
+
+    def __init__(
+        self, seconds: float, limit: int | None, first: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._seconds = seconds
+        self._stop = math.inf if limit is None else limit
+        self._first = self._next = first
+        self._clock = clock
+        self._start: float | None = None
+        self._closed = threading.Event()
+
+    def read(self, limit: int, max_bytes: int, /) -> Sequence[int] | None:
+        """Wait until a tick is due and give all that are, at most `limit`; `None` after the last or `close`."""
+        if self._start is None:
+            self._start = self._clock()
+        while not self._closed.is_set() and self._next < self._stop:
+            passed_s = self._clock() - self._start
+            missing_s = (self._next - self._first) * self._seconds - passed_s
+            if missing_s > 0:
+                self._closed.wait(min(missing_s, threading.TIMEOUT_MAX))
+                continue
+            due = max(self._next + 1, self._first + int(passed_s / self._seconds) + 1)
+            begin, self._next = self._next, int(min(due, self._next + max(limit, 1), self._stop))
+            return range(begin, self._next)
+        return None
+
+    def position(self) -> int:
+        """Give the next tick."""
+        return self._next
+
+    def close(self) -> None:
+        """End the ticks; a waiting `read` in another thread returns at once."""
+        self._closed.set()
+
+
+def every(seconds: float, limit: int | None = None) -> Every:
+    """Make a source of periodic events: the tick count 0, 1, 2, ..., the first at once, then one each `seconds`.
+
+    Ticks do not drift: a tick that is late does not delay the following ones, and all that are due come together.
+    `limit` ends the source after that many ticks. Raises `GraphError` for a period that is not a positive number and
+    a limit that is not a count.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+        raise GraphError("cannot tick in every(): seconds must be a positive number; pass for example every(0.5)")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+        raise GraphError("cannot end every(): limit must be a count of ticks, 0 or more; pass None for endless ticks")
+    return Every(seconds, limit)

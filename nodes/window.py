@@ -1,0 +1,48 @@
+"""The budget of a run: one bound on the numbers and on the bytes in flight, held results included.
+
+Decides when a number may be admitted and what may be worked on while the bound is passed.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Pace(Enum):
+    """What dispatchers may hand out now."""
+
+    FREE = "anything"
+    HEAD = "the lowest unreleased numbers only"
+    HOLD = "nothing: the consumer has results to take"
+
+
+class Window:
+    """Counts what is in flight: numbers from admission, bytes from arrival, both until the consumer has taken them."""
+
+    __slots__ = ("bytes", "limit_bytes", "limit_numbers", "peak_bytes")
+
+    def __init__(self, limit_bytes: int, limit_numbers: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.limit_numbers = limit_numbers
+        self.bytes = 0
+        self.peak_bytes = 0
+
+    def charge(self, nbytes: int) -> None:
+        """Count bytes that arrived."""
+        self.bytes += nbytes
+        self.peak_bytes = max(self.peak_bytes, self.bytes)
+
+    def free(self, nbytes: int) -> None:
+        """Count bytes that nobody needs any more."""
+        self.bytes -= nbytes
+        assert self.bytes >= 0, "more bytes were freed than charged"
+
+    def room(self, numbers: int) -> int:
+        """Give how many numbers may be admitted while `numbers` are in flight; 0 when the bytes are at the limit."""
+        return 0 if self.bytes >= self.limit_bytes else max(0, self.limit_numbers - numbers)
+
+    def pace(self, waiting_for_consumer: bool) -> Pace:
+        """Say what may be handed out; growth beyond the limit is then that of the head alone."""
+        if self.bytes < self.limit_bytes:
+            return Pace.FREE
+        return Pace.HOLD if waiting_for_consumer else Pace.HEAD

@@ -1,0 +1,70 @@
+"""What a type checker refuses: each such line is marked with `# E:` and what is wrong. Read by mypy, never run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import penstock as ps
+
+
+class Score:
+    def __init__(self, path: str) -> None: ...
+    def __call__(self, event: str) -> float:
+        return 0.0
+
+
+class Collector:
+    def write(self, events: Sequence[str], /) -> None: ...
+    def close(self) -> None: ...
+
+
+def takes_text(event: str) -> str:
+    return event
+
+
+graph = ps.Graph("mistakes")
+numbers = graph.source(range(3))
+texts: list[str] = []
+
+numbers.map(takes_text)  # E: arguments
+numbers.map(takes_text, worker=3)  # E: arguments
+numbers.map(str, worker=3)  # E: arguments
+numbers.map(str, workers="4")  # E: arguments
+numbers.map(str, on_error="ignore")  # E: arguments
+numbers.map(str, chunksize=10)  # E: arguments
+numbers.map(Score)  # E: arguments
+numbers.map(ps.per_worker(Score, "model.pt"))  # E: arguments
+ps.per_worker(Score, 3)  # E: arguments
+ps.per_worker(Score)  # E: arguments
+ps.per_worker(Path, "a")  # E: arguments
+numbers.filter(takes_text)  # E: arguments
+numbers.flat_map(abs)  # E: arguments
+numbers.map_batches(len)  # E: arguments
+numbers.map_batches(sorted, batch_size="8")  # E: arguments
+numbers.sink(texts.append)  # E: arguments
+numbers.sink(Collector())  # E: arguments
+numbers.sink("out.jsonl")  # E: arguments
+numbers.sink(print, ordered="no")  # E: arguments
+graph.source(3)  # E: arguments
+graph.source([1], nam="a")  # E: arguments
+graph.sequence(numbers, order="random")  # E: arguments
+graph.sequence(numbers, [1])  # E: arguments
+ps.zip(numbers, [1])  # E: arguments
+ps.merge(numbers, "abc")  # E: arguments
+numbers.mapp(str)  # E: attr-defined
+narrow: ps.Stream[bool] = numbers  # E: assignment
+
+
+def from_path() -> Any:
+    graph.source("access.log")
+    return numbers  # E: unreachable
+
+
+def from_bytes() -> Any:
+    graph.source(b"a")
+    return numbers  # E: unreachable
+
+
+def from_pathlike() -> Any:
+    graph.source(Path("access.log")).map(str)
+    return numbers  # E: unreachable

@@ -1,0 +1,545 @@
+"""The codec by example: exactness, independence, frames, errors, and classes that only one process knows."""
+
+from __future__ import annotations
+
+import collections
+import datetime as dt
+import io
+import subprocess
+import sys
+import textwrap
+import threading
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import cloudpickle
+import numpy as np
+import ormsgpack
+import pytest
+from penstock.engine import codec, pickling
+from penstock.engine.codec import MSGPACK, PICKLE, RAW, CodecError, Encoder, Payload, copies, decode, encode, is_atomic
+
+BIG = 20_000
+
+
+@dataclass
+class Job:
+    number: int
+    tags: list[str] = field(default_factory=list)
+    lock: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    x: int
+    held: Any = None
+
+
+class Colour(Enum):
+    RED = 1
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any
+
+
+class Raising:
+    def __init__(self, secret: str) -> None:
+        self.secret = secret
+
+    def __reduce__(self) -> Any:
+        raise LookupError(self.secret)
+
+
+class FailsToLoad:
+    def __setstate__(self, state: Any) -> None:
+        raise LookupError("not today")
+
+    def __getstate__(self) -> Any:
+        return {"a": 1}
+
+
+class Hides:
+    """Gives the same list for every instance, which no walk over attributes can see."""
+
+    shared: ClassVar[list[int]] = []
+
+    def __reduce__(self) -> Any:
+        return Hides._rebuilt, (Hides.shared,)
+
+    @staticmethod
+    def _rebuilt(held: list[int]) -> Hides:
+        self = Hides()
+        self.held = held
+        return self
+
+    held: list[int]
+
+
+#: Makers of things that can be changed.
+MAKERS = [list, dict, lambda: Job(0), lambda: bytearray(b"x"), lambda: np.zeros(3)]
+
+
+def over_the_wire(payload: Payload, *, writable: bool = True) -> Payload:
+    """Give the payload as a socket would: other memory, as views."""
+    make = (lambda frame: memoryview(bytearray(frame))) if writable else (lambda frame: memoryview(bytes(frame)))
+    return Payload(payload.codec, tuple(make(frame) for frame in payload.frames))
+
+
+def trip(events: list[Any]) -> list[Any]:
+    return decode(over_the_wire(encode(events)), len(events))
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([], MSGPACK),
+        ([1, "a", None, 2.5, True, b"x"], MSGPACK),
+        ([{"a": [1, {"b": None}]}] * 3, MSGPACK),
+        ([2**64 - 1, -(2**63)], MSGPACK),
+        ([2**64], PICKLE),
+        (["\ud800"], PICKLE),
+        ([{1: 2}], PICKLE),
+        ([(1, 2)], PICKLE),
+        ([bytearray(b"x")], PICKLE),
+        ([{"a": [bytearray(b"x")]}], PICKLE),
+        ([b"x" * BIG, bytearray(BIG), "é" * BIG], RAW),
+        ([b"x" * BIG, b"x"], MSGPACK),
+        (["x" * BIG + "\ud800"], PICKLE),
+        ([dt.datetime(2024, 1, 1), Colour.RED, Job(1), Point(2), Pair(1, [2])], PICKLE),
+    ],
+)
+def test_each_batch_takes_the_cheapest_exact_encoding(events: list[Any], expected: int) -> None:
+    assert encode(events).codec == expected
+    result = trip(events)
+    assert result == events
+    assert list(map(type, result)) == list(map(type, events))
+
+
+def test_types_that_msgpack_silently_changes_stay_what_they_are() -> None:
+    (event,) = trip([{"a": bytearray(b"1"), "b": {"c": [bytearray(b"2")]}}])
+    assert type(event["a"]) is bytearray
+    assert type(event["b"]["c"][0]) is bytearray
+    for foreign in (ormsgpack.Ext(1, b"x"), ormsgpack.Fragment(b"\x01")):
+        with pytest.raises(CodecError):
+            encode([{"a": foreign}])
+
+
+def test_nesting_beyond_what_msgpack_takes_is_carried_all_the_same() -> None:
+    for depth in (10, 127, 128, 253, 254, 255, 256, 300):
+        event: Any = 1
+        for _ in range(depth):
+            event = [event]
+        assert trip([event]) == [event]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("companion", [None, 1, (1,), threading.Lock, Hides])
+def test_what_one_event_shares_inside_stays_shared_whatever_is_beside_it(make: Any, companion: Any) -> None:
+    part = make()
+    events = [{"a": part, "b": [part]}] + ([] if companion is None else [companion])
+    first = trip(events)[0]
+    assert first["a"] is first["b"][0]
+    assert type(first["a"]) is type(part)
+
+
+def test_a_cycle_inside_an_event_is_kept() -> None:
+    event: dict[str, Any] = {"children": []}
+    event["children"].append(event)
+    ring: list[Any] = []
+    ring.append(ring)
+    first, second = trip([event, ring])
+    assert first["children"][0] is first
+    assert second[0] is second
+
+
+def _shared_through(part: Any) -> list[list[Any]]:
+    """Give batches of two events that share `part` in different ways."""
+    holder = (part,)
+    return [
+        [part, part],
+        [[part], [part]],
+        [[part], {"deeper": {"x": [part]}}],
+        [part, [part]],
+        [holder, holder],
+        [[holder], [holder]],
+        [Job(1, part), Job(2, part)],
+        [Point(1, part), Point(2, part)],
+        [Pair(1, part), Pair(2, part)],
+        [frozenset({holder} if isinstance(part, Point) else ()), part, part],
+        [collections.OrderedDict(a=part), collections.deque([part])],
+    ]
+
+
+def _identities(event: Any, found: set[int]) -> set[int]:
+    """Collect the ids of everything in `event` that can be changed."""
+    if id(event) in found:
+        return found
+    if isinstance(event, (list, dict, Job, bytearray, np.ndarray, collections.deque)):
+        found.add(id(event))
+    if isinstance(event, dict):
+        event = list(event.values())
+    if isinstance(event, (list, tuple, frozenset, collections.deque)):
+        for item in event:
+            _identities(item, found)
+    if isinstance(event, Job):
+        _identities(event.tags, found)
+    if isinstance(event, Point):
+        _identities(event.held, found)
+    return found
+
+
+@pytest.mark.parametrize("batch", range(11))
+@pytest.mark.parametrize("make", [*MAKERS, lambda: [[1]]])
+def test_no_two_events_share_anything_after_decoding(batch: int, make: Any) -> None:
+    first, *others = trip(_shared_through(make())[batch])
+    seen = _identities(first, set())
+    for other in others:
+        own = _identities(other, set())
+        assert seen.isdisjoint(own)
+        seen |= own
+
+
+def test_sharing_that_only_pickle_sees_does_not_couple_events() -> None:
+    first, second = trip([Hides(), Hides()])
+    first.held.append(1)
+    assert second.held == []
+
+
+def test_arrays_of_objects_are_independent() -> None:
+    part = [1]
+    first, second = trip([np.array([part, None], dtype=object), np.array([part, None], dtype=object)])
+    first[0].append(2)
+    assert second[0] == [1]
+
+
+def test_events_of_one_batch_may_be_many_and_of_any_kind() -> None:
+    shared = [0]
+    events = [shared] * 500 + [(i, {"x": i}) for i in range(500)] + [Job(i, shared) for i in range(500)]
+    assert trip(events) == events
+
+
+@pytest.mark.parametrize("writable", [True, False])
+@pytest.mark.parametrize("size", [10, BIG])
+def test_arrays_and_bytearrays_arrive_writable(size: int, writable: bool) -> None:
+    sent = np.arange(size, dtype=np.int64)
+    locked = np.frombuffer(bytes(size * 8), dtype=np.int64)
+    for events in ([sent, locked, np.broadcast_to(np.int64(1), (size,))], [{"a": sent}, {"a": locked}]):
+        for event in decode(over_the_wire(encode(events), writable=writable)):
+            array = event["a"] if isinstance(event, dict) else event
+            array += 1
+    result = decode(over_the_wire(encode([bytearray(size)]), writable=writable))
+    result[0][0] = 7
+    assert type(result[0]) is bytearray
+    assert sent[0] == 0
+
+
+def test_a_large_array_travels_uncopied_from_end_to_end() -> None:
+    sent = np.zeros(BIG)
+    payload = encode([sent])
+    assert len(payload.frames) == 2
+    assert np.shares_memory(np.frombuffer(payload.frames[1]), sent)
+    arrived = over_the_wire(payload)
+    (result,) = decode(arrived)
+    assert np.shares_memory(np.frombuffer(arrived.frames[1]), result)
+    assert payload.nbytes >= sent.nbytes
+
+
+def test_copies_are_independent_also_of_large_buffers() -> None:
+    array, block, job = np.zeros(BIG), bytearray(BIG), Job(1)
+    result = copies([array, block, job])
+    result[0][0], result[1][0] = 1.0, 1
+    result[2].tags.append("x")
+    assert (array[0], block[0], job.tags) == (0.0, 0, [])
+    only_block = copies([block])
+    only_block[0][0] = 1
+    assert block[0] == 0
+
+
+def test_atomic_events_are_their_own_copies() -> None:
+    events = [1, "a", b"b", 2.0, None, True]
+    assert is_atomic(events)
+    assert copies(events) is events
+    assert not is_atomic([*events, ()])
+    assert not is_atomic([Colour.RED])
+
+
+def test_an_encoder_tries_a_refused_encoding_again_only_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed: list[int] = []
+
+    class Watched:
+        @staticmethod
+        def packb(events: list[Any], option: int) -> bytes:
+            packed.append(len(events))
+            return ormsgpack.packb(events, option=option)
+
+    monkeypatch.setattr(codec, "ormsgpack", Watched)
+    encoder = Encoder()
+    for _ in range(65):
+        assert encoder.encode([{1: 1}]).codec == PICKLE
+    assert len(packed) == 1
+    assert encoder.encode([{"1": 1}]).codec == MSGPACK
+    assert len(packed) == 2
+
+
+def test_an_encoder_remembers_that_only_definitions_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    dump = pickling.dump
+
+    def watched(events: list[Any], *, separate: bool, by_value: bool) -> Any:
+        asked.append(by_value)
+        return dump(events, separate=separate, by_value=by_value)
+
+    monkeypatch.setattr(pickling, "dump", watched)
+    encoder = Encoder()
+    for _ in range(3):
+        (function,) = decode(encoder.encode([lambda: 42]))
+        assert function() == 42
+    assert asked == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (Job(1, lock=threading.Lock()), ["type test_codec.Job", "attribute 'lock' is a _thread.lock"]),
+        (Point(1, Job(1, lock=threading.Lock())), ["attribute 'held', attribute 'lock' is a _thread.lock"]),
+        ({"secret": [1, threading.Lock()]}, ["type dict", "value 0, item 1 is a _thread.lock"]),
+        (memoryview(b"secret"), ["memoryview", "bytes(view)"]),
+        ((1, memoryview(b"secret")), ["item 1 is a memoryview", "bytes(view)"]),
+        ((n for n in "secret"), ["type generator"]),
+        (io.TextIOWrapper(io.BytesIO()), ["TextIOWrapper"]),
+        (Raising("secret"), ["type test_codec.Raising", "LookupError"]),
+        ([Raising("secret")], ["item 0 is a test_codec.Raising", "LookupError"]),
+    ],
+)
+@pytest.mark.parametrize("companion", [1, {"a": (1,)}])
+def test_an_event_that_cannot_be_encoded_is_named_without_its_value(event: Any, words: Any, companion: Any) -> None:
+    with pytest.raises(CodecError) as caught:
+        encode([companion, companion, event, event])
+    assert caught.value.position == 2
+    for word in words:
+        assert word in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_nesting_beyond_all_encodings_is_an_error_of_the_codec() -> None:
+    event: Any = 1
+    for _ in range(100_000):
+        event = [event]
+    with pytest.raises(CodecError, match="nested too deep") as caught:
+        encode([0, event])
+    assert caught.value.position == 1
+    while isinstance(event, list):  # taken apart by hand: dropping it at once would recurse
+        event = event.pop()
+
+
+def test_an_event_that_cannot_be_built_is_an_error_of_the_codec() -> None:
+    payload = encode([FailsToLoad()])
+    with pytest.raises(CodecError, match="LookupError") as caught:
+        decode(payload)
+    assert isinstance(caught.value.__cause__, LookupError)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        Payload(PICKLE, ()),
+        Payload(9, (b"\x90",)),
+        Payload(MSGPACK, (b"\x01",)),
+        Payload(MSGPACK, (b"\x90", b"")),
+        Payload(MSGPACK, (b"\x91\xd4\x01x",)),
+        Payload(RAW, (b"\x90",)),
+        Payload(RAW, (ormsgpack.packb(["b", [3]]), b"12")),
+        Payload(RAW, (ormsgpack.packb(["b", [3]]),)),
+        Payload(RAW, (ormsgpack.packb(["bb", [3]]), b"123")),
+        Payload(RAW, (ormsgpack.packb(["?", [3]]), b"123")),
+        Payload(RAW, (ormsgpack.packb(["s", [1]]), b"\xff")),
+        Payload(PICKLE, (b"",)),
+        Payload(PICKLE, (b"N.N.",)),
+        Payload(PICKLE, (b"N.", b"left over")),
+        Payload(PICKLE, (b"cno_such_module\nthing\n.",)),
+    ],
+)
+def test_bytes_that_encode_did_not_write_are_refused(payload: Payload) -> None:
+    with pytest.raises(CodecError):
+        decode(payload)
+
+
+def test_another_number_of_events_than_announced_is_refused() -> None:
+    with pytest.raises(CodecError, match="2 events where 3"):
+        decode(encode([1, 2]), 3)
+
+
+def test_a_name_of_main_is_asked_for_once_it_is_missing() -> None:
+    asked: list[str] = []
+
+    def resolve(name: str) -> object:
+        asked.append(name)
+        if name == "Gone":
+            raise AttributeError(name)
+        return dict
+
+    payload = Payload(PICKLE, (b"(l" + b"c__main__\nOuter.Inner\na.N.",))
+    gone = Payload(PICKLE, (b"(l" + b"c__main__\nGone\na.N.",))
+    with pytest.raises(CodecError, match=r"__main__\.Outer\.Inner is not known"):
+        decode(payload)
+    pickling.set_definition_resolver(resolve)
+    try:
+        assert decode(payload) == [dict]
+        with pytest.raises(CodecError, match=r"__main__\.Gone is not known"):
+            decode(gone)
+    finally:
+        pickling.set_definition_resolver(None)
+    assert asked == ["Outer.Inner", "Gone"]
+
+
+CALLER = """
+import base64, json, subprocess, sys
+from dataclasses import dataclass
+from enum import Enum
+
+import cloudpickle
+from penstock.engine.codec import Payload, decode, encode
+
+
+@dataclass
+class Job:
+    number: int
+
+
+class Level(Enum):
+    LOW = 1
+
+
+def make():
+    @dataclass
+    class Local:
+        seen = 0
+        number: int
+
+    class Mood(Enum):
+        GOOD = 1
+
+    return Local, Mood
+
+
+Local, Mood = make()
+
+
+class Old:
+    pass
+
+
+Renamed, Old = Old, None   # a class that its own name no longer finds, as after a cell of a notebook is run again
+
+
+def handler(events):
+    for event in events:
+        if isinstance(event, Local):
+            Local.seen += 1
+            event.number += Local.seen
+    return [*events, Job(7), Level.LOW, Local(9), Mood.GOOD]
+
+
+def pack(payload):
+    return [payload.codec, [base64.b64encode(frame).decode() for frame in payload.frames]]
+
+
+events = [Job(1), Level.LOW, Local(2), Mood.GOOD, Local(3), Renamed(), Renamed]
+batches = [pack(encode([event])) for event in events] + [pack(encode(events))]
+question = {
+    "handler": base64.b64encode(cloudpickle.dumps(handler)).decode(),
+    "definitions": {n: base64.b64encode(cloudpickle.dumps(globals()[n])).decode() for n in ("Job", "Level")},
+    "batches": batches,
+}
+worker = subprocess.run([sys.executable, sys.argv[1]], input=json.dumps(question), capture_output=True, text=True)
+assert worker.returncode == 0, worker.stderr
+report = json.loads(worker.stdout)
+results = [
+    decode(Payload(codec, tuple(base64.b64decode(frame) for frame in frames))) for codec, frames in report["batches"]
+]
+assert results[0] == [Job(1), Job(7), Level.LOW, Local(9), Mood.GOOD], results[0]
+assert [type(event) for event in results[0]] == [Job, Job, Level, Local, Mood]
+assert results[1][0] is Level.LOW and results[3][0] is Mood.GOOD
+assert type(results[2][0]) is Local and results[2][0].number == 3      # 2 + Local.seen of the worker
+assert results[4][0].number == 5                                      # Local.seen stayed 1 in the worker, now 2
+assert Local.seen == 0                                                # and never came back
+assert type(results[5][0]) is Renamed and results[6][0] is Renamed
+assert [type(event) for event in results[7][:3]] == [Job, Level, Local]
+print(json.dumps(report["asked"]))
+"""
+
+WORKER = """
+import base64, json, sys
+import cloudpickle
+from types import ModuleType
+
+sys.modules["__main__"] = ModuleType("__main__")
+from penstock.engine import pickling
+from penstock.engine.codec import Payload, decode, encode
+
+question = json.loads(sys.stdin.read())
+asked = []
+
+
+def resolve(name):
+    asked.append(name)
+    thing = cloudpickle.loads(base64.b64decode(question["definitions"][name]))
+    setattr(sys.modules["__main__"], name, thing)
+    return thing
+
+
+pickling.set_definition_resolver(resolve)
+pickling.adopt_main_classes(ADOPT)
+first = [Payload(c, tuple(base64.b64decode(f) for f in fs)) for c, fs in question["batches"]]
+if not ADOPT:
+    decode(first[0])
+handler = cloudpickle.loads(base64.b64decode(question["handler"]))
+answers = [encode(handler(decode(payload))) for payload in first]
+print(json.dumps({
+    "asked": asked,
+    "batches": [[p.codec, [base64.b64encode(f).decode() for f in p.frames]] for p in answers],
+}))
+"""
+
+
+@pytest.mark.parametrize("adopt", [True, False])
+def test_classes_of_main_and_local_classes_keep_their_identity_between_processes(tmp_path: Path, adopt: bool) -> None:
+    caller, worker = tmp_path / "caller.py", tmp_path / "worker.py"
+    caller.write_text(textwrap.dedent(CALLER))
+    worker.write_text(textwrap.dedent(WORKER).replace("ADOPT", str(adopt)))
+    done = subprocess.run([sys.executable, caller, worker], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    # A class that came inside the handler and was adopted need not be asked for.
+    assert done.stdout.strip() == ('["Job"]' if adopt else '["Job", "Level"]')
+
+
+def test_adoption_never_replaces_what_main_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign = type("Foreign", (), {"__module__": "__main__", "__qualname__": "Foreign"})
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "Foreign", None, raising=False)
+    pickling.adopt_main_classes(True)
+    try:
+        payload = encode([foreign()])
+        assert main.Foreign is None
+        monkeypatch.delattr(main, "Foreign")
+        assert type(decode(payload)[0]) is foreign
+        encode([foreign()])
+        assert main.Foreign is foreign
+    finally:
+        pickling.adopt_main_classes(False)
+
+
+def test_cloudpickle_still_has_the_parts_that_the_reader_stands_on() -> None:
+    def local() -> type:
+        class Local:
+            pass
+
+        return Local
+
+    text = cloudpickle.dumps(local())
+    assert b"_make_skeleton_class" in text
+    assert b"_class_setstate" in text
