@@ -16,7 +16,7 @@ from ..nodes.dispatch import Dispatcher, merge_ready
 from ..nodes.gauge import Gauge
 from ..nodes.intervals import Intervals
 from ..nodes.program import Program, Tally
-from ..nodes.segments import Segment, SegmentStore
+from ..nodes.segments import ExitData, Segment, SegmentStore
 from ..nodes.sequencer import Chunk, Order, Sequencer
 from ..nodes.window import Pace, Window
 from .effects import Deliver, DeliverLoose, Effect, Finish, Pull, SendTask, Spawn, StopSource, StopWorker, Warn
@@ -69,16 +69,6 @@ class Packing(Protocol):
 
     def head(self, payload: Any, count: int) -> tuple[Any, int]:
         """Give the payload of the first `count` events of a payload, and its size in bytes."""
-
-
-@dataclass(slots=True)
-class ExitData:
-    """One exit of an answer, as it came off the wire."""
-
-    payload: Any
-    nbytes: int
-    counts: list[int] | None = None
-    indices: list[int] | None = None
 
 
 @dataclass(slots=True)

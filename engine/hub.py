@@ -44,7 +44,6 @@ _LOG = logging.getLogger("penstock")
 #: Messages taken in before the core is asked what follows from them.
 _MOST_MESSAGES = 256
 _TICK_S = 0.25
-_PRELOAD = ("penstock.engine.worker", "penstock.engine.source_process")
 
 
 @dataclass(slots=True)
@@ -155,7 +154,7 @@ class Hub:
     # -- the thread ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        nursery = Nursery(entry="penstock.engine.entry:main", preload=_PRELOAD)
+        nursery = Nursery(entry="penstock.engine.entry:main", preload=_preload(self.plan))
         self._nursery = nursery
         context = zmq.Context()
         self._socket = context.socket(zmq.ROUTER)
@@ -658,6 +657,16 @@ class _Packing:
     def head(self, payload: Any, count: int) -> tuple[Any, int]:
         assert isinstance(payload, Payload)
         return self.pack(decode(payload)[:count])
+
+
+def _preload(plan: Plan) -> list[str]:
+    """Name the modules that the processes of a plan need, so that they are imported once for all."""
+    modules = []
+    if any(source.remote for source in plan.sources):
+        modules.append("penstock.engine.source_process")
+    if any(pool.program.needs_loop for pool in plan.wiring.pools):
+        modules.append("penstock.engine.loop_worker")
+    return modules
 
 
 def describe_exit(code: int | None) -> str:

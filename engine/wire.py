@@ -16,9 +16,8 @@ import ormsgpack
 from ..nodes.barrier import FailureRecord
 from ..nodes.errors import ProtocolError
 from ..nodes.program import Orders, Verdict
-from ..nodes.segments import Slice
+from ..nodes.segments import ExitData, Slice
 from .codec import Buffer, Payload
-from .core import ExitData
 
 VERSION = 1
 #: No frame may be larger; a socket that sends one is cut off.

@@ -25,13 +25,12 @@ from ..nodes.events import Failure
 from ..nodes.executor import Executor
 from ..nodes.handlers import build
 from ..nodes.program import Answer, Program
+from ..nodes.segments import ExitData
 from ..nodes.steps import close_answer, describe, keep
 from .child import ChildSettings, Link, ready, set_up, tear_down
 from .codec import Encoder, Payload, decode
 from .codec_errors import CodecError
 from .copying import safe_copies
-from .core import ExitData
-from .loop_worker import LoopWorker
 from .status import StatusPage
 from .wire import AnswerMessage, Kind, Part, TaskMessage, pack, pack_answer, read, read_task
 
@@ -114,6 +113,8 @@ class Worker:
     def serve(self) -> None:
         """Answer tasks until told to stop."""
         if self._looped:
+            from .loop_worker import LoopWorker  # asyncio takes a while to import; only pools that await need it
+
             LoopWorker(self, self._link, self._page).serve()
             return
         ready(self._link)

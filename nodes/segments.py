@@ -33,6 +33,16 @@ class Segment:
         return self.nbytes + SEGMENT_OVERHEAD
 
 
+@dataclass(slots=True)
+class ExitData:
+    """One exit of an answer, as it came off the wire."""
+
+    payload: Any
+    nbytes: int
+    counts: list[int] | None = None
+    indices: list[int] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Slice:
     """The part `lo .. hi - 1` of a segment."""
