@@ -18,7 +18,7 @@ from ..nodes.intervals import Intervals
 from ..nodes.program import Program, Tally
 from ..nodes.segments import ExitData, Segment, SegmentStore
 from ..nodes.sequencer import Chunk, Order, Sequencer
-from ..nodes.window import Pace, Window
+from ..nodes.window import Window
 from .effects import Deliver, DeliverLoose, Effect, Finish, Pull, SendTask, Spawn, StopSource, StopWorker, Warn
 
 #: The stream that the sequencer writes.
@@ -295,6 +295,13 @@ class Core:
         if not self.pools:
             return self.sequencer.next
         return min(pool.dispatcher.frontier for pool in self.pools)
+
+    def holder_of(self, number: int) -> str | None:
+        """Give the worker that has a number in its hands, in the first pool that has not answered it."""
+        for pool in self.pools:
+            if number not in pool.dispatcher.accepted:
+                return pool.dispatcher.holder_of(number)
+        return None
 
     @property
     def in_flight(self) -> int:

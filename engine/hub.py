@@ -34,6 +34,7 @@ from .codec_errors import CodecError
 from .core import Core
 from .effects import Deliver, DeliverLoose, Effect, Finish, Pull, SendTask, Spawn, StopSource, Warn
 from .feed import Feed, SliceFeed, Taken, make_feed
+from .guard import Overrun, Stalls, has_limits, overruns, steps_of
 from .options import RunOptions
 from .plan import Plan
 from .rundir import RunDir
@@ -44,6 +45,8 @@ _LOG = logging.getLogger("penstock")
 #: Messages taken in before the core is asked what follows from them.
 _MOST_MESSAGES = 256
 _TICK_S = 0.25
+#: The tick while calls are watched for a time limit.
+_LIMIT_TICK_S = 0.02
 
 
 @dataclass(slots=True)
@@ -89,8 +92,8 @@ class Hub:
         self._again = False
         self._ending = False
         self._awake = False
-        self._stall_at = (0, monotonic())
-        self._stall_told = False
+        self._limited = has_limits(self.core)
+        self._tick_s = _LIMIT_TICK_S if self._limited else _TICK_S
         self._thread = threading.Thread(target=self._run, name="penstock-hub", daemon=True)
         self._bell_in, self._bell_out = os.pipe()
         os.set_blocking(self._bell_in, False)
@@ -101,6 +104,8 @@ class Hub:
     def start(self) -> None:
         """Open the run's folder and socket and start the thread."""
         self._dir = RunDir()
+        self._stalls = Stalls(self.options.stall_warning_s, self._dir.path, monotonic())
+        self._stalls_at = 0.0
         try:
             self._write_specs()
         except BaseException:
@@ -265,8 +270,8 @@ class Hub:
             self._awake = True
             return
         self._watch_nursery()
-        due = min((at for at, _ in self._due), default=monotonic() + _TICK_S)
-        ready = self._selector.select(max(0.0, min(_TICK_S, due - monotonic())))
+        due = min((at for at, _ in self._due), default=monotonic() + self._tick_s)
+        ready = self._selector.select(max(0.0, min(self._tick_s, due - monotonic())))
         self._awake = True
         if any(key.fd == self._bell_in for key, _ in ready):
             os.read(self._bell_in, 4096)
@@ -451,7 +456,7 @@ class Hub:
 
     def _doing(self, child: str, sight: Sight) -> str:
         seen = sight.seen
-        node = self.plan.wiring.pools[int(child.split(".")[0])].program.steps[seen.step].node
+        node = steps_of(self.core, child)[seen.step].node
         return {
             Phase.START: "starting",
             Phase.IDLE: "idle",
@@ -642,6 +647,25 @@ class Hub:
             self.core.stop_reading("time_limit")
         if options.stop is not None and options.stop.is_set():
             self.core.stop_reading("stop")
+        if self._limited:
+            for overrun in overruns(self.core, self._pages, self._killed, now):
+                self._kill_late(overrun)
+        if now >= self._stalls_at:
+            self._stalls_at = now + min(_TICK_S, options.stall_warning_s / 4)
+            warning = self._stalls.look(self.core, self._pages, self._nursery.alive, now)
+            if warning is not None:
+                _LOG.warning("%s: %s", self.plan.name, warning)
+
+    def _kill_late(self, overrun: Overrun) -> None:
+        """Kill a worker for a time limit. A late event is charged an attempt; a late list is run again event by event."""
+        worker, seen = overrun.worker, overrun.seen
+        if overrun.event:
+            self.core.overran(worker, seen, overrun.limit_s)
+            self._killed.add(worker)
+        _LOG.info(
+            "worker %s is replaced: its call on number %d ran past timeout_s=%g", worker, seen.seq, overrun.limit_s
+        )
+        self._nursery.kill(worker)
 
 
 class _Packing:

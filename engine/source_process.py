@@ -10,6 +10,7 @@ import os
 import threading
 import traceback
 from pathlib import Path
+
 import cloudpickle
 import zmq
 

@@ -62,6 +62,15 @@ class StatusPage:
         words[_SINCE] = monotonic_ns()
         words[_PHASE] = Phase.EVENT
 
+    def many(self, step: int, seq: int, index: int) -> None:
+        """Write that several events are under way, and which began last."""
+        words = self._words
+        words[_PHASE] = Phase.MANY
+        words[_STEP] = step
+        words[_SEQ] = seq
+        words[_INDEX] = index
+        words[_SINCE] = monotonic_ns()
+
     def read(self) -> Sight:
         """Give what the page shows."""
         words = self._words

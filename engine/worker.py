@@ -5,15 +5,17 @@ Decides nothing about order or credit. Its status page tells from outside which 
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import logging
 import os
+import signal
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TextIO
 
 import cloudpickle
 
@@ -55,6 +57,18 @@ def main(child: str, argument: bytes) -> None:
     page = StatusPage(Path(settings.spec_path).parent / f"{child}.status", create=False)
     link = Link(settings)
     set_up(settings, link)
+    with open(Path(settings.spec_path).parent / f"{child}.stack", "a") as stack:
+        _answer_stack_requests(stack)
+        _live(settings, link, page)
+
+
+def _answer_stack_requests(file: TextIO) -> None:
+    """Write the Python stack to `file` on SIGUSR1, also in a busy loop or in C code that holds the interpreter."""
+    if hasattr(faulthandler, "register"):
+        faulthandler.register(signal.SIGUSR1, file=file, all_threads=True)
+
+
+def _live(settings: ChildSettings, link: Link, page: StatusPage) -> None:
     try:
         worker = Worker(settings, link, page)
     except Exception as error:

@@ -185,11 +185,13 @@ class AsyncExecutor:
         async with self._places[number]:
             context = Context(*name, step.node, attempt, self._worker)
             context_of_call.set(lambda: context)
-            self._monitor.event(number, *name)
+            # A plain call holds the loop up and is the only one that runs; awaited ones overlap.
+            (self._monitor.many if step.is_async else self._monitor.event)(number, *name)
             started = perf_counter()
             try:
                 return await self._limited(step, handler, event)
             finally:
+                self._monitor.many(number, *name)
                 tally.seconds += perf_counter() - started
 
     async def _limited(self, step: Step, handler: Callable[..., Any], event: Any) -> Any:

@@ -204,6 +204,13 @@ class Dispatcher:
             worker.held += worker.parked - count
             worker.parked = count
 
+    def holder_of(self, number: int) -> str | None:
+        """Give the worker that has a number in its hands, if any."""
+        for worker in self.workers.values():
+            if any(number in task.open for task in worker.tasks.values()):
+                return worker.name
+        return None
+
     def leaving(self, name: str) -> None:
         """Take in that a worker is to be replaced: it gets nothing more."""
         if name in self.workers:
@@ -236,7 +243,7 @@ class Dispatcher:
     def _blamed(
         self, parts: list[tuple[int, int]], worker: Worker, seen: LastSeen, cause: str
     ) -> list[tuple[int, int]]:
-        if seen.phase is Phase.EVENT and not self._in_flight_cap:
+        if seen.phase is Phase.EVENT:
             self.blame.died_on(self.blame.call_of(seen), cause)
             self._alone.add(seen.seq)
             return _apart(parts, seen.seq)

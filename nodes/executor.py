@@ -41,6 +41,9 @@ class Monitor(Protocol):
     def event(self, step: int, seq: int, index: int) -> None:
         """Say that one event is about to be handled."""
 
+    def many(self, step: int, seq: int, index: int) -> None:
+        """Say that several events are under way at once; the one named began last."""
+
 
 class NoMonitor:
     """Nobody looks: for the inline runner and for tests."""
@@ -49,6 +52,9 @@ class NoMonitor:
         pass
 
     def event(self, step: int, seq: int, index: int) -> None:
+        pass
+
+    def many(self, step: int, seq: int, index: int) -> None:
         pass
 
 
