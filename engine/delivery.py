@@ -108,8 +108,8 @@ class Delivery:
 
     # -- what arrives from processes ----------------------------------------------------------------------------
 
-    def deliver(self, effect: Deliver, done: Callable[[int], None]) -> Iterator[Any]:
-        """Deliver a released run piece by piece and say up to which number it is done; yields the consumer's events."""
+    def deliver(self, effect: Deliver, done: Callable[[int], None]) -> Iterator[list[Any]]:
+        """Deliver a released run piece by piece and say up to which number it is done; yields the consumer's events in lists."""
         release = effect.release
         for lo, hi in _pieces(effect):
             columns = [self._column(at, slices, lo, hi) for at, slices in enumerate(effect.streams)]
@@ -118,15 +118,15 @@ class Delivery:
             yield from self.columns(lo, hi, ends, [_letter(record) for record in letters])
             done(hi)
 
-    def loose(self, effect: DeliverLoose) -> Iterator[Any]:
-        """Deliver numbers of one stream to its unordered sinks; yields the consumer's events."""
+    def loose(self, effect: DeliverLoose) -> Iterator[list[Any]]:
+        """Deliver numbers of one stream to its unordered sinks; yields the consumer's events in lists."""
         ends = [end for stream, end in self._loose if stream == effect.stream]
         column = join([_decode(part.segment).cut(part.lo, part.hi) for part in effect.slices])
         for at, end in enumerate(ends):
             given = column if at == len(ends) - 1 else column.with_events(safe_copies(column.events))
             if end.outlet:
                 self.events_out += len(given.events)
-                yield from given.events
+                yield given.events
             elif given.events:
                 self._write(end, given)
 
@@ -153,10 +153,10 @@ class Delivery:
 
     # -- what every runner does ---------------------------------------------------------------------------------
 
-    def columns(self, lo: int, hi: int, columns: Sequence[Column], letters: list[DeadLetter]) -> Iterator[Any]:
+    def columns(self, lo: int, hi: int, columns: Sequence[Column], letters: list[DeadLetter]) -> Iterator[list[Any]]:
         """Deliver the numbers `lo .. hi - 1`: one column per ordered sink, and the dead letters in order.
 
-        Yields the consumer's events. Raises `SinkError`, and `HandlerError` for a handler of dead letters.
+        Yields the consumer's events in lists. Raises `SinkError`, and `HandlerError` for a handler of dead letters.
         """
         rows: list[tuple[_End, Column]] = []
         seen: set[int] = set()
@@ -174,7 +174,7 @@ class Delivery:
             end, column = rows[0]
             if end.outlet:
                 self.events_out += len(column.events)
-                yield from column.events
+                yield column.events
             else:
                 self._write(end, column)
         elif rows:
@@ -195,7 +195,7 @@ class Delivery:
         fatal = [failure for failure in answer.failures if failure.on_error == "fail"]
         return ends, _letter_error(fatal[0]) if fatal else None
 
-    def _interleaved(self, rows: list[tuple[_End, Column]]) -> Iterator[Any]:
+    def _interleaved(self, rows: list[tuple[_End, Column]]) -> Iterator[list[Any]]:
         """Write several sinks number by number; what one gets in a row is one batch."""
         places = []
         for at, (end, column) in enumerate(rows):
@@ -215,7 +215,7 @@ class Delivery:
             part = column.cut(first[0], last[0] + 1)
             if end.outlet:
                 self.events_out += len(part.events)
-                yield from part.events
+                yield part.events
             else:
                 self._write(end, part)
 

@@ -35,7 +35,7 @@ _MOST = 4096
 
 
 class InlineRun:
-    """One run of a plan in this thread; iterate `events` to drive it."""
+    """One run of a plan in this thread; iterate `batches` to drive it."""
 
     def __init__(self, plan: Plan, options: RunOptions) -> None:
         self._plan = plan
@@ -104,8 +104,8 @@ class InlineRun:
             nodes=nodes,
         )
 
-    def events(self) -> Generator[Any, None, None]:
-        """Run to the end; yields the consumer's events. Raises what ended the run."""
+    def batches(self) -> Generator[list[Any], None, None]:
+        """Run to the end; yields the consumer's events in lists. Raises what ended the run."""
         delivery = self._delivery
         delivery.open()
         failed = True
@@ -161,7 +161,7 @@ class InlineRun:
         self._most = max(step.concurrency for step in program.steps)
         return lambda ports: runner.run(executor.run(ports))
 
-    def _turns(self, run: Callable[[list[Column]], Answer]) -> Iterator[Any]:
+    def _turns(self, run: Callable[[list[Column]], Answer]) -> Iterator[list[Any]]:
         while not self._sequencer.finished:
             started = monotonic()
             self._check_ends(started)
@@ -215,7 +215,7 @@ class InlineRun:
         if ended:
             self._sequencer.end(at)
 
-    def _settle(self, answer: Answer) -> Iterator[Any]:
+    def _settle(self, answer: Answer) -> Iterator[list[Any]]:
         for total, tally in zip(self._tallies, answer.tallies, strict=True):
             for place, value in enumerate(tally.as_list()):
                 total[place] += value

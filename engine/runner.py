@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
+from itertools import chain
 from time import monotonic
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, Unpack, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from ..graphs.checks import check_words, claim_iterators
 from ..graphs.graph import HANDLER_WORDS, Graph, HandlerOptions, Stream
@@ -41,7 +42,7 @@ _WAIT_S = 0.5
 
 
 class ProcessRun:
-    """One run of a plan in processes; iterate `events` to drive it."""
+    """One run of a plan in processes; iterate `batches` to drive it."""
 
     def __init__(self, plan: Plan, options: RunOptions) -> None:
         self._plan = plan
@@ -78,8 +79,8 @@ class ProcessRun:
             report.children = self._outcome.children
         return report
 
-    def events(self) -> Generator[Any, None, None]:
-        """Run to the end; yields the consumer's events. Raises what ended the run."""
+    def batches(self) -> Generator[list[Any], None, None]:
+        """Run to the end; yields the consumer's events in lists. Raises what ended the run."""
         delivery = self._delivery
         failed = True
         try:
@@ -108,7 +109,7 @@ class ProcessRun:
                 self.error = broken
                 raise broken
 
-    def _deliver_all(self) -> Iterator[Any]:
+    def _deliver_all(self) -> Iterator[list[Any]]:
         deliveries, delivery, hub = self._hub.deliveries, self._delivery, self._hub
         while True:
             if self._progress is not None and monotonic() >= self._progress_at:
@@ -164,31 +165,29 @@ class ProcessRun:
         return None
 
 
-class Results(Generic[T_co]):
+class Results(chain[T_co]):  # type: ignore[type-var]  # chain only gives events: it is covariant in effect
     """The events of a stream, in order, while the graph runs: an iterator, an async iterator and a context manager.
 
-    `report` is the run's report, complete once the run has ended. Leaving early stops the run.
+    `report` is the run's report, complete once the run has ended. Leaving early stops the run. It is a `chain` over
+    the lists that the run delivers, so that an event costs its consumer no Python call.
     """
 
-    def __init__(self, run: ProcessRun | InlineRun) -> None:
-        self._run = run
-        self._events = run.events()
+    _run: ProcessRun | InlineRun
+    _batches: Generator[list[T_co], None, None]
+
+    @staticmethod
+    def of(run: ProcessRun | InlineRun) -> Results[Any]:
+        """Give the results of a run that has not begun."""
+        batches = _reported(run)
+        results = Results.from_iterable(batches)
+        assert isinstance(results, Results)
+        results._run, results._batches = run, batches
+        return results
 
     @property
     def report(self) -> RunReport:
         """The report as of now."""
         return self._run.report()
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> T_co:
-        try:
-            event: T_co = next(self._events)
-        except PenstockError as error:
-            error.report = self._run.report()
-            raise
-        return event
 
     def __aiter__(self) -> Self:
         return self
@@ -209,12 +208,21 @@ class Results(Generic[T_co]):
 
     def close(self) -> None:
         """Stop the run, unless it has ended, and wait until its processes are gone."""
-        self._events.close()
+        self._batches.close()
 
     def __del__(self) -> None:
-        events = getattr(self, "_events", None)
-        if events is not None:
-            events.close()
+        batches = getattr(self, "_batches", None)
+        if batches is not None:
+            batches.close()
+
+
+def _reported(run: ProcessRun | InlineRun) -> Generator[list[Any], None, None]:
+    """Pass a run's lists on, and give its errors their report."""
+    try:
+        yield from run.batches()
+    except PenstockError as error:
+        error.report = run.report()
+        raise
 
 
 _END: Any = object()
@@ -248,7 +256,7 @@ def run(graph: Graph, /, **words: Unpack[RunWords]) -> RunReport:
     interrupts = Interrupts(running)
     with interrupts:
         try:
-            for _ in running.events():
+            for _ in running.batches():
                 continue
         except PenstockError as error:
             error.report = running.report()
@@ -269,7 +277,7 @@ def iterate(stream: Stream[T], /, *, ordered: bool = True, **words: Unpack[RunWo
             " returned"
         )
     plan = compile_graph(stream.graph, workers=options.workers, outlet=stream.node, outlet_ordered=ordered)
-    return Results(_make_run(stream.graph, plan, options))
+    return Results.of(_make_run(stream.graph, plan, options))
 
 
 @overload
@@ -300,7 +308,7 @@ def imap(fn: Any, iterable: Iterable[Any], /, **words: Any) -> Results[Any]:
         outlet_ordered=bool(ordered),
         letters_outlet=None if letters is None else letters.node,
     )
-    return Results(_make_run(graph, plan, options))
+    return Results.of(_make_run(graph, plan, options))
 
 
 def expected_events(plan: Plan, limit: int | None) -> int | None:

@@ -38,6 +38,7 @@ from .wire import AnswerMessage, Kind, Part, TaskMessage, pack, pack_answer, rea
 
 _LOG = logging.getLogger("penstock")
 _POLL_MS = 500
+_GC_THRESHOLDS = (50_000, 20, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ def _live(settings: ChildSettings, link: Link, page: StatusPage) -> None:
         return
     gc.collect()
     gc.freeze()
+    # A batch is thousands of live objects that the collector would look at again and again.
+    gc.set_threshold(*_GC_THRESHOLDS)
     worker.serve()
     page.phase(Phase.CLOSE)
     worker.close()

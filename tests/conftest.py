@@ -1,0 +1,218 @@
+"""What every test has: a check that nothing outlives it, and a way to run one graph inline and in processes."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import penstock as ps
+import pytest
+
+#: Every process that a test starts inherits this, also one that has lost its parent.
+_MARK = f"PENSTOCK_TESTS_OF={os.getpid()}"
+os.environ.setdefault(*_MARK.split("="))
+
+_GONE_S = 2.0
+_THREAD_S = 1.0
+#: Threads that may be left: they wait inside the user's source, which nobody can interrupt.
+_IN_USER_CODE = "penstock-read-"
+
+
+# -- nothing outlives a test ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """Fail a test that leaves a process, a run folder, a thread of the engine or shared memory behind."""
+    if sys.platform != "linux":
+        yield
+        return
+    children, shared, reaped = _children(), _shared_memory(), _reaped()
+    yield
+    left = _after(_GONE_S, lambda: _children() - children)
+    if _reaped() != reaped:
+        left |= _after(_GONE_S, lambda: _marked() - children)
+    told = [f"process {pid}: {_command(pid)}" for pid in sorted(left)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    told += [f"thread {name}" for name in sorted(_after(_THREAD_S, _threads))]
+    told += [f"run folder {path}" for path in sorted(_after(_THREAD_S, _run_folders))]
+    told += [f"shared memory {name}" for name in sorted(_after(_THREAD_S, lambda: _shared_memory() - shared))]
+    if told:
+        pytest.fail("left behind by this test:\n  " + "\n  ".join(told), pytrace=False)
+
+
+def _after(seconds: float, look: Callable[[], set[Any]]) -> set[Any]:
+    """Give what is still there after waiting up to `seconds` for it to go."""
+    deadline = time.monotonic() + seconds
+    while (left := look()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return left
+
+
+def _children() -> set[int]:
+    """Give the processes that this one has started and not yet seen dead."""
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            found.update(map(int, (task / "children").read_text().split()))
+        except OSError:  # a thread that has ended meanwhile
+            continue
+    return found
+
+
+def _reaped() -> tuple[float, float, int]:
+    """Give a figure that changes with every child that was waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime, usage.ru_stime, usage.ru_minflt
+
+
+def _marked() -> set[int]:
+    """Give all living processes that descend from this one, also those that were orphaned."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            if _MARK.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found.add(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:200]
+    except OSError:
+        return "gone meanwhile"
+
+
+def _threads() -> set[str]:
+    return {
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.startswith("penstock-") and not thread.name.startswith(_IN_USER_CODE)
+    }
+
+
+def _run_folders() -> set[str]:
+    """Give the run folders whose lock this process holds."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            path = Path(os.readlink(f"/proc/self/fd/{number}"))
+        except OSError:
+            continue
+        if path.name.startswith("owner.lock") and path.parent.name.startswith("penstock-"):
+            found.add(str(path.parent))
+    return found
+
+
+def _shared_memory() -> set[str]:
+    try:
+        return set(os.listdir("/dev/shm"))
+    except OSError:
+        return set()
+
+
+# -- one graph, both runners ------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Seen:
+    """What one run gave: a journal of (sink, seq, index, event), the events of each sink, the error and the report."""
+
+    journal: list[tuple[str, int, int, Any]] = field(default_factory=list)
+    loose: list[tuple[str, int, int, Any]] = field(default_factory=list)
+    error: BaseException | None = None
+    report: Any = None
+
+    def sink(self, name: str, *, ordered: bool = True) -> Recorder:
+        """Give a sink that writes down what it gets under `name`."""
+        return Recorder(self, name, ordered)
+
+    def events(self, name: str) -> list[Any]:
+        """Give the events that the sink `name` got, in order."""
+        return [event for sink, _, _, event in (*self.journal, *self.loose) if sink == name]
+
+
+class Recorder:
+    """A sink that keeps its events with their numbers."""
+
+    def __init__(self, seen: Seen, name: str, ordered: bool) -> None:
+        self._seen = seen
+        self._name = name
+        self._ordered = ordered
+        self.ended = ""
+
+    def write(self, events: Sequence[Any]) -> None:
+        """Keep a batch."""
+        rows = self._seen.journal if self._ordered else self._seen.loose
+        numbers: list[tuple[int, int]] = events.numbers  # type: ignore[attr-defined]
+        rows.extend((self._name, *number, event) for number, event in zip(numbers, events, strict=True))
+
+    def close(self) -> None:
+        """Note how the run ended."""
+        self.ended += "closed"
+
+    def abort(self) -> None:
+        """Note how the run ended."""
+        self.ended += "aborted"
+
+
+def observe(make_graph: Callable[[Seen], ps.Graph], **options: Any) -> Seen:
+    """Build a graph, run it and give what was seen; an error of the run is kept, not raised."""
+    seen = Seen()
+    try:
+        seen.report = ps.run(make_graph(seen), **options)
+    except ps.PenstockError as error:
+        seen.error = error
+        seen.report = error.report
+    return seen
+
+
+#: What of a report must be the same for every runner when the run succeeds.
+COUNTS = ("events_in", "events_out", "filtered", "skipped", "unmatched", "dead_letters", "retries", "ended_by")
+
+
+def assert_same(reference: Seen, seen: Seen) -> None:
+    """Assert that a run gave exactly what the inline run gave (law 4)."""
+    assert described(seen.error) == described(reference.error)
+    assert seen.journal == reference.journal
+    if reference.error is None:
+        assert sorted(map(repr, seen.loose)) == sorted(map(repr, reference.loose))
+        given = {name: getattr(seen.report, name) for name in COUNTS}
+        assert given == {name: getattr(reference.report, name) for name in COUNTS}
+        through = {name: (node.events_in, node.events_out) for name, node in seen.report.nodes.items()}
+        assert through == {name: (n.events_in, n.events_out) for name, n in reference.report.nodes.items()}
+
+
+def described(error: BaseException | None) -> Any:
+    """Give everything of an error that must not depend on the runner."""
+    if error is None:
+        return None
+    cause = error.__cause__
+    where = [getattr(error, name, None) for name in ("seq", "index", "node", "event", "position")]
+    return type(error), str(error), where, type(cause), str(cause)
+
+
+@pytest.fixture(scope="session")
+def both() -> Callable[..., tuple[Seen, Seen]]:
+    """Give a function that runs what `make_graph(seen)` builds inline and in processes and asserts that they agree."""
+
+    def run_both(make_graph: Callable[[Seen], ps.Graph], **options: Any) -> tuple[Seen, Seen]:
+        inline = observe(make_graph, runner="inline")
+        processes = observe(make_graph, **options)
+        assert_same(inline, processes)
+        return inline, processes
+
+    return run_both
