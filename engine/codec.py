@@ -7,6 +7,7 @@ where a batch is cut can never be seen in its events. Who sends payloads, and wh
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -119,6 +120,8 @@ def decode(payload: Payload, count_hint: int | None = None) -> list[Any]:
     writable. `count_hint` is how many events there must be, where it is known. Raises `CodecError` on bytes that
     `encode` did not write, on classes that are not found here, and where an event's own code raises.
     """
+    collecting = gc.isenabled()
+    gc.disable()  # all that is built here lives on, so there is nothing to collect
     try:
         events = _decode(payload)
     except CodecError:
@@ -128,6 +131,9 @@ def decode(payload: Payload, count_hint: int | None = None) -> list[Any]:
             f"batch of {payload.nbytes} bytes cannot be decoded ({type(error).__name__}); it is damaged, or its "
             "classes cannot be built in this process"
         ) from error
+    finally:
+        if collecting:
+            gc.enable()
     if count_hint is not None and len(events) != count_hint:
         raise CodecError(f"batch holds {len(events)} events where {count_hint} were announced; it is damaged")
     return events
