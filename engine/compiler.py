@@ -303,6 +303,7 @@ def _pools(drafts: list[_Draft], stream_of: dict[Node, int]) -> tuple[list[PoolP
                 draft.barrier,
                 tuple(writer.port_names),
                 draft.why,
+                any(node.options.workers is not None for node in draft.nodes),
             )
         )
     return plans, wired

@@ -6,6 +6,7 @@ here or in the parts from `nodes` that it joins, so that a simulation drives the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from ..nodes.blame import LastSeen, Phase
 from ..nodes.dispatch import Dispatcher, merge_ready
 from ..nodes.gauge import Gauge
 from ..nodes.intervals import Intervals
-from ..nodes.program import Program, Tally
+from ..nodes.program import CALLS, Program, Tally
 from ..nodes.segments import ExitData, Segment, SegmentStore
 from ..nodes.sequencer import Chunk, Order, Sequencer
 from ..nodes.window import Window
@@ -28,8 +29,10 @@ PULL_NUMBERS = 8192
 PULL_BYTES = 1 << 20
 #: A graph without handlers reads so far ahead of its sinks.
 PLAIN_LOOKAHEAD = 16384
-#: Start-up deaths in a row, with nothing handled in between, that end the run.
+#: Deaths of one worker at its start, in a row and with nothing answered by its pool in between, that end the run:
+#: before anything was ever answered, and after.
 MAX_START_DEATHS = 3
+MAX_LATE_START_DEATHS = 10
 RESTART_STEP_S = 0.05
 RESTART_MOST_S = 5.0
 
@@ -91,8 +94,9 @@ class _Pool:
     gauge: Gauge = field(default_factory=Gauge)
     tallies: list[Tally] = field(default_factory=list)
     incarnations: int = 0
-    fruitless: int = 0  #: deaths since the last accepted answer
-    start_deaths: int = 0
+    fruitless: Counter[int] = field(default_factory=Counter)  #: each worker's deaths since the last answer
+    start_deaths: Counter[int] = field(default_factory=Counter)  #: those of them at the start
+    proven: bool = False  #: whether any number was answered
     waits_s: float = 0.0
     busy_s: float = 0.0
     in_order_upto: int = 0
@@ -159,6 +163,17 @@ class Core:
             for index in range(pool.workers):
                 self._spawn(at, index, 0.0)
 
+    def begin_at(self, number: int) -> None:
+        """Begin the order at `number`: everything below it was handled and delivered elsewhere."""
+        assert self.sequencer.next == 0, "a run can only begin before anything is numbered"
+        self.sequencer.skip(number)
+        self.barrier.released = self.consumed = number
+        for pool in self.pools:
+            pool.dispatcher.accepted.add(0, number)
+            pool.in_order_upto = number
+            for covered in pool.covered:
+                covered.add(0, number)
+
     def joined(self, worker: str) -> None:
         """Take in that a worker is ready and asks for work."""
         pool = self._pool_of.get(worker)
@@ -200,7 +215,9 @@ class Core:
         new = pool.dispatcher.accept(worker, task, start, start + size, cut)
         nbytes = sum(data.nbytes for data in exits)
         pool.dispatcher.pacer.learn(size, seconds, nbytes)
-        pool.fruitless = pool.start_deaths = 0
+        pool.fruitless.clear()
+        pool.start_deaths.clear()
+        pool.proven = True
         pool.busy_s += seconds
         if not new:
             return
@@ -233,18 +250,38 @@ class Core:
         if at is None:
             return
         pool = self.pools[at]
+        index = int(worker.split(".")[1])
         known = pool.dispatcher.left(worker, seen, cause)
+        self._answer_condemned(pool)
         if seen is not None:
             self.counts.worker_deaths += 1
-            pool.fruitless += 1
+            pool.fruitless[index] += 1
             if known is None or (seen.phase is Phase.START):
-                pool.start_deaths += 1
-        if pool.start_deaths >= MAX_START_DEATHS:
+                pool.start_deaths[index] += 1
+        if pool.start_deaths[index] >= (MAX_LATE_START_DEATHS if pool.proven else MAX_START_DEATHS):
             self._effects.append(Finish("error", start_up=(pool.wiring.name, worker, cause)))
             self.finished = True
             return
-        pause = 0.0 if pool.fruitless <= 1 else min(RESTART_MOST_S, RESTART_STEP_S * 2 ** min(pool.fruitless - 2, 10))
-        self._spawn(at, int(worker.split(".")[1]), pause)
+        fruitless = pool.fruitless[index]
+        pause = 0.0 if fruitless <= 1 else min(RESTART_MOST_S, RESTART_STEP_S * 2 ** min(fruitless - 2, 10))
+        self._spawn(at, index, pause)
+
+    def _answer_condemned(self, pool: _Pool) -> None:
+        """Answer for numbers that no worker survives unpacking or packing: failures of the pool's first handler."""
+        now = self._last_cycle or 0.0
+        step = next((step for step in pool.wiring.program.steps if step.op in CALLS), pool.wiring.program.steps[0])
+        while pool.dispatcher.condemned:
+            number, verdict = pool.dispatcher.condemned.pop()
+            if not pool.dispatcher.accepted.add(number, number + 1):
+                continue
+            failed = FailureRecord(
+                number, 0, step.node, step.node_id, step.on_error, verdict.error, "", verdict.attempts, "died", (None, b"")
+            )
+            self._take_failures([failed], None)
+            self._leave(pool, number, number + 1, now)
+            payload, nbytes = self._packing.pack([])
+            for stream in pool.wiring.exits:
+                self._arrive(stream, number, 1, [(number, number + 1)], ExitData(payload, nbytes, [0]), now)
 
     def overran(self, worker: str, seen: LastSeen, limit_s: float) -> None:
         """Take in that a call ran past its time limit; its worker is about to be killed for it."""
@@ -273,6 +310,11 @@ class Core:
         if self.ended_by is None:
             self.ended_by = why
         self._stop_sources()
+
+    def spawned(self) -> list[Effect]:
+        """Give the effects that `start` and deaths have left, without numbering or handing out anything."""
+        effects, self._effects = self._effects, []
+        return effects
 
     # -- what follows from it -----------------------------------------------------------------------------------
 
@@ -447,10 +489,10 @@ class Core:
             self.sequencer.buffered(source) for source in range(len(self._pulls))
         )
         room = self.window.room(self.in_flight + waiting)
-        if not room:
+        merging = self.sequencer.merges
+        if not room and not (merging and self.window.room(self.in_flight)):
             return
         live = [source for source in range(len(self._pulls)) if not self.sequencer.ended(source)]
-        merging = self.sequencer.merges
         wanted = self._wanted() - (0 if merging else waiting)
         left = self.sequencer.left
         for source in live:
@@ -458,9 +500,12 @@ class Core:
             if len(self._pulls[source]) >= depth:
                 continue
             share = wanted - sum(self._pulls[source]) - self.sequencer.buffered(source) if merging else wanted
-            if share <= 0:
+            # A merge cannot go on without the next event of every source, whatever waits of the others.
+            starved = merging and not self._pulls[source] and not self.sequencer.buffered(source)
+            most = max(room, 1) if starved else room
+            if share <= 0 or not most:
                 continue
-            count = min(-(-share // (1 if merging else len(live))), room, PULL_NUMBERS, left or PULL_NUMBERS)
+            count = min(-(-share // (1 if merging else len(live))), most, PULL_NUMBERS, left or PULL_NUMBERS)
             self._pulls[source].append(count)
             self._effects.append(Pull(source, count, min(PULL_BYTES, self.window.limit_bytes)))
 

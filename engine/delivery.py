@@ -7,9 +7,10 @@ one sink gets in a row is one batch. A sink that fails ends the run before any o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
 from ..graphs.spec import Node
 from ..nodes.barrier import FailureRecord
@@ -232,6 +233,34 @@ class Delivery:
             raise _sink_error(end.node, seq, index, event, error, f"failed on {where}") from error
         if end.node.inputs[0].kind.value != "dead_letters":
             self.events_out += len(batch)
+
+
+class Ending(Protocol):
+    """A run whose end decides over its sinks: `cut_short` without an error also means that they hold no whole."""
+
+    error: BaseException | None
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the run ended before its end without an error."""
+
+
+@contextmanager
+def opened(delivery: Delivery, run: Ending) -> Iterator[None]:
+    """Open the sinks for a run; close them when it succeeds, abort them when it fails or is cut short."""
+    failed = True
+    try:
+        delivery.open()
+        yield
+        failed = run.cut_short
+    except BaseException as error:
+        run.error = None if isinstance(error, GeneratorExit) else error
+        raise
+    finally:
+        broken = delivery.close(failed)
+        if broken is not None and not failed:
+            run.error = broken
+            raise broken
 
 
 def _pieces(effect: Deliver) -> Iterator[tuple[int, int]]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from time import monotonic
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..nodes.sources import PAUSES_S, open_reader
 _FIRST = 4
 #: How many bytes may wait, by the size that the taker has measured.
 _AHEAD_BYTES = 1 << 20
+_END: Any = object()
 
 
 @dataclass(slots=True)
@@ -54,8 +56,16 @@ class SliceFeed:
         self.read_s += monotonic() - started
         return Taken(events, None, self.count >= len(self._subject))
 
+    @property
+    def position(self) -> int:
+        """How many events were taken."""
+        return self.count
+
     def start(self, wake: Callable[[], None]) -> None:
         """Do nothing: there is no thread to start."""
+
+    def attach(self, wake: Callable[[], None]) -> None:
+        """Do nothing: nobody ever waits."""
 
     def stop(self) -> Taken:
         """End the reading; nothing was read ahead."""
@@ -77,13 +87,14 @@ class Feed:
         self._last_key: Any = None
         self._room = threading.Event()
         self._most = _FIRST
-        self._hungry = False
+        self._attention = False
         self._stopping = False
         self._done = False
         self._error: BaseException | None = None
         self._wake: Callable[[], None] = lambda: None
         self._blocked_s = 0.0
         self._began = monotonic()
+        self._ended_at: float | None = None
         self._reader: Any = None
         self.count = 0
         self.size_hint: int | None = None
@@ -100,7 +111,9 @@ class Feed:
     @property
     def position(self) -> object:
         """How far the source is read, in its own terms; the number of events where it cannot tell."""
-        return self._reader.position() if self._reader is not None else 0
+        if self._reader is None or getattr(self._reader, "one_by_one", False):
+            return self.count + len(self._events)
+        return self._reader.position()
 
     def run(self) -> None:
         """Read until the end, the first error, or `stop`; runs user code."""
@@ -118,22 +131,35 @@ class Feed:
             # A reader that is closed under its own feet at a stop may complain; nobody waits for its events.
             if not self._stopping:
                 self._error = error
+        self._ended_at = monotonic()
         self._done = True
         self._wake()
 
-    def _read_events(self, iterator: Any) -> None:
-        put, events = self._events.append, self._events
-        for event in iterator:
-            if self._key is not None:
+    def _read_events(self, iterator: Iterator[Any]) -> None:
+        put, key = self._events.append, self._key
+        while True:
+            # One by one, for each must be seen as soon as it is there; the checks are kept to a flag per event.
+            for event in islice(iterator, max(1, self._most - len(self._events))):
+                if key is not None:
+                    self._put_keys([event])
+                put(event)
+                if self._attention and not self._attend():
+                    return
+            if (event := next(iterator, _END)) is _END:
+                return
+            if key is not None:
                 self._put_keys([event])
             put(event)
-            if self._hungry:
-                self._hungry = False
-                self._wake()
-            if len(events) >= self._most and not self._wait_for_room():
+            if self._attention and not self._attend():
                 return
-            if self._stopping:
+            if len(self._events) >= self._most and not self._wait_for_room():
                 return
+
+    def _attend(self) -> bool:
+        """Wake the taker, who found nothing; gives whether to go on reading."""
+        self._attention = False
+        self._wake()
+        return not self._stopping
 
     def _read_batches(self, reader: Any) -> None:
         pause = PAUSES_S[0]
@@ -152,9 +178,8 @@ class Feed:
             if self._key is not None:
                 self._put_keys(batch)
             self._events.extend(batch)
-            if self._hungry:
-                self._hungry = False
-                self._wake()
+            if self._attention:
+                self._attend()
             if len(self._events) >= self._most and not self._wait_for_room():
                 return
 
@@ -183,7 +208,7 @@ class Feed:
         self._room.set()
         done = self._done
         if not self._events and not done:
-            self._hungry = True
+            self._attention = True
             # Looked at again after the flag is up, so that an event between the two is not missed.
             if not self._events and not self._done:
                 return None
@@ -202,6 +227,7 @@ class Feed:
     def stop(self) -> Taken:
         """End the reading and give all that was read; what user code still waits for is left to it."""
         self._stopping = True
+        self._attention = True
         self._room.set()
         if self._reader is not None and not getattr(self._reader, "one_by_one", False):
             self._reader.close()
@@ -218,7 +244,8 @@ class Feed:
     @property
     def read_s(self) -> float:
         """Seconds in which the source was not held back."""
-        return max(0.0, monotonic() - self._began - self._blocked_s)
+        until = monotonic() if self._ended_at is None else self._ended_at
+        return max(0.0, until - self._began - self._blocked_s)
 
 
 def check_key(key: Any, last: Any, source: str, position: int) -> Any:

@@ -62,8 +62,11 @@ class Outcome:
 class Hub:
     """Runs a plan in processes. Made and commanded by the caller's thread; works in a thread of its own."""
 
-    def __init__(self, plan: Plan, options: RunOptions) -> None:
+    def __init__(self, plan: Plan, options: RunOptions, *, held: bool = False) -> None:
         self.plan = plan
+        self._held = held
+        #: Set when the first worker takes work; for a run that is held until `begin`.
+        self.up = threading.Event()
         self.options = options
         self.core = Core(
             plan.wiring,
@@ -84,10 +87,13 @@ class Hub:
         self._encoders: dict[int, Encoder] = {}
         self._pages: dict[str, StatusPage] = {}
         self._remote: dict[str, int] = {}
+        #: What is to be sent to sources that have not said that they are there: the socket would drop it.
+        self._early: dict[str, list[list[Any]]] = {}
         self._due: list[tuple[float, Spawn]] = []
         self._leaving: set[str] = set()
         self._killed: set[str] = set()
         self._deadline: float | None = None
+        self._hurry = False
         self._outcome: Outcome | None = None
         self._again = False
         self._ending = False
@@ -112,6 +118,18 @@ class Hub:
             self._dir.close()
             raise
         self._thread.start()
+
+    def begin(self, number: int, feed: Feed | SliceFeed) -> None:
+        """Let a held run go: it numbers from `number` on and reads its one source from `feed`."""
+
+        def command() -> None:
+            self._held = False
+            self.core.begin_at(number)
+            self._feeds[0] = feed
+            self._encoders[0] = Encoder()
+            feed.attach(self.wake)
+
+        self._command(command)
 
     def consume(self, upto: int) -> None:
         """Say that the sinks are done with every number below `upto`."""
@@ -138,6 +156,11 @@ class Hub:
         """End the run now; nothing more is delivered."""
         self._command(lambda: self._end(Outcome(why)))
 
+    def hurry(self) -> None:
+        """Kill what is left instead of waiting for it."""
+        self._hurry = True
+        self.wake()
+
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait until the hub and all its children are gone; gives whether they are."""
         self._thread.join(timeout_s)
@@ -159,7 +182,7 @@ class Hub:
     # -- the thread ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        nursery = Nursery(entry="penstock.engine.entry:main", preload=_preload(self.plan))
+        nursery = Nursery(entry="penstock.engine.entry:main", preload=_preload(self.plan, self._held))
         self._nursery = nursery
         context = zmq.Context()
         self._socket = context.socket(zmq.ROUTER)
@@ -167,13 +190,15 @@ class Hub:
             self._open_socket()
             if self.plan.processes:
                 nursery.start()
-            self._start_sources()
+            if not self._held:
+                self._start_sources()
             self.core.start()
             self._serve()
         except BaseException as error:
             self._end(Outcome("error", error=error))
         outcome = self._outcome
         assert outcome is not None
+        self.up.set()
         try:
             outcome.children = self._close_children()
         finally:
@@ -230,6 +255,7 @@ class Hub:
             if source.remote:
                 name = f"source.{at}"
                 self._remote[name] = at
+                self._early[name] = []
                 self._give_birth(name, f"source{at}")
                 continue
             key = self.plan.key if self.core.sequencer.merges else None
@@ -327,6 +353,9 @@ class Hub:
             self._chunk(peer, message)
         elif kind is wire.Kind.READY:
             self.core.joined(peer)
+            for early in self._early.pop(peer, []):
+                self._send(peer, early)
+            self.up.set()
         elif kind is wire.Kind.PARKED:
             self.core.parked(peer, message.fields[0])
         elif kind is wire.Kind.ENDED:
@@ -410,6 +439,9 @@ class Hub:
         self.core.leaving(peer)
 
     def _send(self, peer: str, parts: list[Any]) -> None:
+        if peer in self._early:
+            self._early[peer].append(parts)
+            return
         try:
             self._socket.send_multipart([peer.encode(), *parts], zmq.NOBLOCK, copy=False)
         except zmq.ZMQError as error:
@@ -506,7 +538,7 @@ class Hub:
         with selectors.DefaultSelector() as selector:
             selector.register(self._socket.FD, selectors.EVENT_READ)
             watched = -1
-            while monotonic() < deadline:
+            while monotonic() < deadline and not self._hurry:
                 self._drain_last_words()
                 for event in self._nursery.events():
                     if isinstance(event, ChildExited):
@@ -540,13 +572,15 @@ class Hub:
             elif message.kind is wire.Kind.PRINT:
                 inbox.show(*message.fields)
             elif message.kind is wire.Kind.READY:
+                self._early.pop(peer, None)
                 self._send(peer, wire.pack(wire.Kind.STOP))
 
     # -- effects ------------------------------------------------------------------------------------------------
 
     def _carry_out(self) -> None:
         while self._outcome is None:
-            effects = self.core.cycle(monotonic())
+            # A held run numbers nothing yet; all it has to do is to start its workers.
+            effects = self.core.spawned() if self._held else self.core.cycle(monotonic())
             if not effects:
                 return
             for effect in effects:
@@ -579,7 +613,7 @@ class Hub:
         self._send(worker, wire.pack(wire.Kind.STOP))
 
     def _pull(self, pull: Pull) -> None:
-        if self.plan.sources[pull.source].remote:
+        if pull.source not in self._feeds:
             self._send(f"source.{pull.source}", wire.pack(wire.Kind.PULL, pull.count, pull.nbytes))
             return
         self._pulls[pull.source] = (pull.count, pull.nbytes)
@@ -610,7 +644,7 @@ class Hub:
             self.read_s = max(self.read_s, feed.read_s)
             name = self.plan.sources[source].node.name
             if error is not None and not isinstance(error, SourceError):
-                error = inbox.source_error(name, inbox.one_line(error), repr(feed.count), feed.count, error)
+                error = inbox.source_error(name, inbox.one_line(error), repr(feed.position), feed.count, error)
             self.core.source_ended(source, error)
 
     def _offer_packed(self, source: int, events: list[Any]) -> BaseException | None:
@@ -627,7 +661,7 @@ class Hub:
         return failed
 
     def _stop_source(self, source: int) -> None:
-        if self.plan.sources[source].remote:
+        if source not in self._feeds:
             self._send(f"source.{source}", wire.pack(wire.Kind.STOP))
             return
         self._pulls.pop(source, None)
@@ -683,10 +717,10 @@ class _Packing:
         return self.pack(decode(payload)[:count])
 
 
-def _preload(plan: Plan) -> list[str]:
+def _preload(plan: Plan, held: bool) -> list[str]:
     """Name the modules that the processes of a plan need, so that they are imported once for all."""
     modules = []
-    if any(source.remote for source in plan.sources):
+    if not held and any(source.remote for source in plan.sources):
         modules.append("penstock.engine.source_process")
     if any(pool.program.needs_loop for pool in plan.wiring.pools):
         modules.append("penstock.engine.loop_worker")

@@ -6,7 +6,7 @@ Decides only how much is read at once; numbering, steps, failures and delivery a
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import logging
 from collections.abc import Callable, Generator, Iterator
 from itertools import islice
 from time import monotonic, sleep
@@ -15,7 +15,6 @@ from typing import Any
 from ..nodes.async_executor import AsyncExecutor
 from ..nodes.column import Column
 from ..nodes.errors import SourceError
-from ..nodes.events import DeadLetter, Failure
 from ..nodes.executor import Executor
 from ..nodes.handlers import build
 from ..nodes.program import Answer
@@ -23,12 +22,15 @@ from ..nodes.sequencer import Chunk, Sequencer
 from ..nodes.sources import PAUSES_S, open_reader
 from . import inbox
 from .copying import safe_copies
-from .delivery import Delivery
+from .delivery import opened
 from .feed import check_key
+from .here import Here
 from .options import RunOptions
 from .plan import Plan, SourcePlan
-from .report import NodeReport, RunReport
+from .progress import Clock
+from .report import RunReport
 
+_LOG = logging.getLogger("penstock")
 #: A turn reads, handles and delivers so many events that it takes about this long, in seconds.
 _TURN_S = 0.005
 _MOST = 4096
@@ -40,99 +42,55 @@ class InlineRun:
     def __init__(self, plan: Plan, options: RunOptions) -> None:
         self._plan = plan
         self._options = options
-        self._delivery = Delivery(plan, inline=True)
-        self._sequencer = Sequencer(len(plan.sources), plan.order, options.limit)  # type: ignore[arg-type]
+        self._here = Here(plan)
+        self._sequencer = Sequencer(len(plan.sources), plan.order, options.limit)
         self._sources = [_Source(source, plan.key if self._sequencer.merges else None) for source in plan.sources]
+        self._clock = Clock(options.progress)
         self._turn = 0
         self._most = 1
         self._began = monotonic()
+        self._ended_s: float | None = None
         self._stopped: str | None = None
-        self._failures: deque[Failure] = deque()
-        self._tallies = [[0.0] * 6 for _ in plan.whole.steps]
-        self._skipped = 0
-        self._dead = 0
         self.error: BaseException | None = None
 
-    def stop_reading(self, why: str) -> None:
-        """End the reading; what was read is still delivered."""
-        self._stopped = self._stopped or why
+    @property
+    def cut_short(self) -> bool:
+        """Whether the run ended before its end without an error, so that what was written is not the whole."""
+        return self._stopped == "interrupt"
 
     def interrupt(self) -> None:
         """End the reading; what was read is still delivered."""
-        self.stop_reading("interrupt")
+        self._stop_reading("interrupt")
+
+    def _stop_reading(self, why: str) -> None:
+        self._stopped = self._stopped or why
 
     def report(self) -> RunReport:
         """Give the report as of now."""
-        wall = monotonic() - self._began
-        plan, delivery = self._plan, self._delivery
-        nodes = {}
-        for step, (events_in, events_out, seconds, *_) in zip(plan.whole.steps, self._tallies, strict=True):
-            if step.op.value in ("zip", "merge"):
-                continue
-            service = events_in / seconds if seconds else 0.0
-            rate = events_in / wall if wall else 0.0
-            nodes[step.node] = NodeReport(
-                pool="inline",
-                workers=1,
-                events_in=int(events_in),
-                events_out=int(events_out),
-                arrival_rate=rate,
-                service_rate=service,
-                utilisation=rate / service if service else 0.0,
-                throughput=rate,
-                predicted_throughput=min(rate, service) if service else rate,
-                mean_inside=rate / service if service else 0.0,
-                predicted_inside=rate / service if service else 0.0,
-                time_inside_s=1 / service if service else 0.0,
-                p50_s=1 / service if service else 0.0,
-                p99_s=1 / service if service else 0.0,
-            )
-        columns = list(zip(*self._tallies, strict=True)) if self._tallies else [()] * 6
-        return RunReport(
-            graph=plan.name,
-            runner="inline",
-            events_in=self._sequencer.next,
-            events_out=delivery.events_out,
-            retries=int(sum(columns[3])),
-            filtered=int(sum(columns[4])),
-            unmatched=int(sum(columns[5])) + delivery.unmatched,
-            skipped=self._skipped,
-            dead_letters=self._dead,
-            released=delivery.delivered,
-            wall_s=wall,
+        return self._here.report(
+            read=self._sequencer.next,
+            wall_s=(self._ended_s or monotonic()) - self._began,
             ended_by="error" if self.error is not None else self._stopped or "source",
-            nodes=nodes,
+            runner="inline",
         )
 
     def batches(self) -> Generator[list[Any], None, None]:
         """Run to the end; yields the consumer's events in lists. Raises what ended the run."""
-        delivery = self._delivery
-        delivery.open()
-        failed = True
         closers: list[Callable[[], Any]] = []
         try:
-            with asyncio.Runner() as runner:
+            with opened(self._here.delivery, self), asyncio.Runner() as runner:
                 try:
-                    run = self._executor(runner, closers)
-                    yield from self._turns(run)
+                    yield from self._turns(self._executor(runner, closers))
                 finally:
-                    for close in reversed(closers):
-                        given = close()
-                        if asyncio.iscoroutine(given):
-                            runner.run(given)
-            failed = False
-        except BaseException as error:
-            self.error = None if isinstance(error, GeneratorExit) else error
-            if isinstance(error, GeneratorExit):
-                self._stopped = "closed"
+                    _close_handlers(runner, closers)
+                    for source in self._sources:
+                        source.close()
+        except GeneratorExit:
+            self._stopped = "closed"
             raise
         finally:
-            for source in self._sources:
-                source.close()
-            broken = delivery.close(failed)
-            if broken is not None and not failed:
-                self.error = broken
-                raise broken
+            self._ended_s = monotonic()
+            self._clock.show(self.report)
 
     def _executor(
         self, runner: asyncio.Runner, closers: list[Callable[[], Any]]
@@ -175,10 +133,11 @@ class InlineRun:
             assert chunk.items is not None
             lo = self._sequencer.next - chunk.size
             answer = run([Column(lo, chunk.size, chunk.items[: chunk.size])])
-            yield from self._settle(answer)
+            yield from self._here.settle(answer)
+            self._clock.tick(self.report)
             self._adapt(monotonic() - started)
         if self._sequencer.limited:
-            self.stop_reading("limit")
+            self._stop_reading("limit")
         for source in self._sources:
             if source.error is not None:
                 raise source.error
@@ -186,9 +145,9 @@ class InlineRun:
     def _check_ends(self, now: float) -> None:
         options = self._options
         if options.time_limit_s is not None and now - self._began >= options.time_limit_s:
-            self.stop_reading("time_limit")
+            self._stop_reading("time_limit")
         if options.stop is not None and options.stop.is_set():
-            self.stop_reading("stop")
+            self._stop_reading("stop")
 
     def _adapt(self, seconds: float) -> None:
         if seconds < _TURN_S / 2:
@@ -215,34 +174,16 @@ class InlineRun:
         if ended:
             self._sequencer.end(at)
 
-    def _settle(self, answer: Answer) -> Iterator[list[Any]]:
-        for total, tally in zip(self._tallies, answer.tallies, strict=True):
-            for place, value in enumerate(tally.as_list()):
-                total[place] += value
-        ids = {step.node: step.node_id for step in self._plan.whole.steps}
-        failures = sorted(answer.failures, key=lambda f: (f.seq, ids[f.node], f.index))
-        fatal = next((f for f in failures if f.on_error == "fail"), None)
-        hi = fatal.seq if fatal is not None else answer.start + answer.size
-        letters = []
-        for failed in failures:
-            if failed.on_error == "skip":
-                self._skipped += 1
-                if self._skipped <= 3:
-                    inbox.warn_skipped(failed)
-            elif failed.on_error == "dead_letter":
-                letters.append(_letter(failed))
-        self._dead += len(letters)
-        if hi > answer.start:
-            columns = [column.cut(answer.start, hi) for column in answer.exits]
-            yield from self._delivery.columns(answer.start, hi, columns, letters)
-        if fatal is not None:
-            raise inbox.failure_error(fatal, fatal.event, fatal.cause)
 
-
-def _letter(failed: Failure) -> DeadLetter:
-    return DeadLetter(
-        failed.seq, failed.index, failed.node, failed.event, failed.error, failed.traceback, failed.attempts
-    )
+def _close_handlers(runner: asyncio.Runner, closers: list[Callable[[], Any]]) -> None:
+    """Close the handlers, the last built first; what they raise is logged, as in a worker."""
+    for close in reversed(closers):
+        try:
+            given = close()
+            if asyncio.iscoroutine(given):
+                runner.run(given)
+        except Exception:
+            _LOG.warning("the close() of a handler raised", exc_info=True)
 
 
 class _Source:
@@ -256,7 +197,8 @@ class _Source:
         self._count = 0
         self.error: SourceError | None = None
         subject = plan.node.subject
-        self._lent = not callable(subject) and not hasattr(subject, "reader") and iter(subject) is not subject
+        own = callable(subject) or hasattr(subject, "reader") or type(subject) is range
+        self._lent = not own and iter(subject) is not subject
 
     def read(self, most: int) -> tuple[list[Any], list[Any] | None, bool]:
         """Give events, their keys, and whether that was the end; an error ends the source and is kept."""
@@ -271,7 +213,7 @@ class _Source:
             else:
                 events, ended = self._read_batch(most)
         except Exception as error:
-            self._fail(error)
+            self._fail(error, len(events))
             ended = True
         if self._lent:
             events = safe_copies(events)
@@ -285,7 +227,7 @@ class _Source:
                     )
                     keys.append(self._last_key)
             except Exception as error:
-                self._fail(error)
+                self._fail(error, len(keys))
                 events, ended = events[: len(keys)], True
         self._count += len(events)
         return events, keys, ended
@@ -302,12 +244,13 @@ class _Source:
             sleep(pause)
             pause = min(PAUSES_S[1], pause * 2)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: Exception, given: int) -> None:
         if isinstance(error, SourceError):
             self.error = error
             return
-        count = self._count
-        position = repr(self._reader.position()) if self._reader is not None else "the start"
+        count = self._count + given
+        plain = self._reader is None or getattr(self._reader, "one_by_one", False)
+        position = repr(count if plain else self._reader.position())
         self.error = inbox.source_error(self._plan.node.name, inbox.one_line(error), position, count, error)
 
     def close(self) -> None:

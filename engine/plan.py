@@ -10,6 +10,7 @@ from typing import Any
 
 from ..graphs.spec import Node
 from ..nodes.program import Program
+from ..nodes.sequencer import Order
 from .core import Wiring
 
 
@@ -29,6 +30,7 @@ class PoolPlan:
     barrier: bool
     reads: tuple[str, ...]
     why: str
+    explicit: bool = False  #: whether a node of it asks for a number of workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Plan:
 
     name: str
     sources: list[SourcePlan]
-    order: str
+    order: Order
     key: Any
     pools: list[PoolPlan]
     wiring: Wiring

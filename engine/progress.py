@@ -6,11 +6,15 @@ Decides what is shown; tqdm draws it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from tqdm import tqdm
 
 from .report import RunReport
+
+#: Progress is shown about so often, in seconds.
+PROGRESS_S = 1.0
 
 Show = Callable[[RunReport], object]
 
@@ -39,6 +43,27 @@ class Bar:
         """Leave the last state on the screen."""
         if self._bar is not None:
             self._bar.close()
+
+
+class Clock:
+    """Calls what shows progress about once a second, and at the end."""
+
+    def __init__(self, wanted: bool | Show | None) -> None:
+        self._show = make_progress(wanted)
+        self._at = monotonic() + PROGRESS_S
+
+    def tick(self, report: Callable[[], RunReport]) -> None:
+        """Show a report when it is time."""
+        if self._show is not None and monotonic() >= self._at:
+            self._at = monotonic() + PROGRESS_S
+            self._show(report())
+
+    def show(self, report: Callable[[], RunReport]) -> None:
+        """Show the last report."""
+        if self._show is not None:
+            self._show(report())
+            if isinstance(self._show, Bar):
+                self._show.close()
 
 
 def make_progress(wanted: bool | Show | None) -> Show | None:

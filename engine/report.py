@@ -6,7 +6,7 @@ throughput θ = min(λ, cμ), and Little's law L = λW (J. D. C. Little, Operati
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .core import Core
@@ -61,6 +61,8 @@ class RunReport:
     worker_deaths: int = 0
     released: int = 0
     in_flight: int = 0
+    here: int = 0  #: numbers handled in the calling process, without isolation
+    placement: str = ""  #: for `workers=None`: what was chosen, and why
     peak_bytes: int = 0
     wall_s: float = 0.0
     ended_by: str = ""
@@ -72,6 +74,21 @@ class RunReport:
     def as_dict(self) -> dict[str, Any]:
         """Give the report as plain dicts, numbers and strings."""
         return asdict(self)
+
+    def after(self, earlier: RunReport) -> RunReport:
+        """Give the report of a run whose beginning is told by `earlier`."""
+        for name in ("events_out", "filtered", "skipped", "unmatched", "dead_letters", "retries"):
+            setattr(self, name, getattr(self, name) + getattr(earlier, name))
+        self.nodes = {
+            name: replace(
+                node,
+                events_in=node.events_in + earlier.nodes[name].events_in,
+                events_out=node.events_out + earlier.nodes[name].events_out,
+            )
+            for name, node in self.nodes.items()
+        }
+        self.here, self.placement, self.wall_s = earlier.here, earlier.placement, earlier.wall_s
+        return self
 
     @property
     def rate(self) -> float:
@@ -87,6 +104,8 @@ class RunReport:
         told = [f"{getattr(self, name):,} {name.replace('_', ' ')}" for name in counted if getattr(self, name)]
         if told:
             lines.append("  " + ", ".join(told))
+        if self.placement:
+            lines.append(f"  {self.placement}; {self.here:,} events were handled in the calling process")
         if self.nodes:
             lines.append(_NODE_HEAD)
             lines.extend(_node_line(name, node) for name, node in self.nodes.items())

@@ -45,6 +45,13 @@ class StatusPage:
         self._words[_SINCE] = monotonic_ns()
         self._words[_PHASE] = phase
 
+    def codec(self, start: int) -> None:
+        """Write that the events of the run from number `start` on are unpacked, or their results packed."""
+        words = self._words
+        words[_SEQ] = start
+        words[_SINCE] = monotonic_ns()
+        words[_PHASE] = Phase.CODEC
+
     def batch(self, step: int, start: int, size: int) -> None:
         """Write that a column is worked on without marks per event."""
         words = self._words

@@ -154,10 +154,12 @@ class AsyncExecutor:
             return decree
         attempts = used + orders.used.get((step.node, *name), 0)
         safe = self._copies([event]) if step.keeps_original else None
+        lists = step.op is Op.MAP_BATCHES
         while True:
             attempts += 1
             try:
-                return (await self._attempt(number, step, name, event, attempts, tally),)
+                given = await self._attempt(number, step, name, [event] if lists else event, attempts, tally)
+                return (given[0] if lists else given,)
             except USER_ERRORS as error:
                 caught = error
             if safe is not None:
@@ -216,7 +218,7 @@ class AsyncExecutor:
             except USER_ERRORS:
                 part = again
         return [
-            await self._call(number, step, name, [event], orders, tally)
+            await self._call(number, step, name, event, orders, tally)
             for name, event in zip(names, part, strict=True)
         ]
 

@@ -1,7 +1,8 @@
 """Who is to blame when a worker dies: which events are suspect, and when one has killed often enough.
 
-Decides verdicts. A death on a known call counts against that call; a death that no single event explains counts
-against every number of the run, which is then handed out in halves until one number stands alone.
+Decides verdicts. A death on a known call counts against that call; a death that no single event explains is held
+against every number of the run, which is then handed out in halves until one number stands alone. Who is caught takes
+the deaths around it on itself, and its neighbours are cleared.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class LastSeen:
     index: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Suspicion:
     start: int
     stop: int
@@ -49,6 +50,7 @@ class Blame:
         self._max_deaths = max_deaths
         self._deaths: Counter[CallName] = Counter()
         self._suspicions: list[_Suspicion] = []
+        self._numbers: Counter[int] = Counter()
         self.used: dict[CallName, int] = {}
         self.verdicts: dict[CallName, Verdict] = {}
 
@@ -58,19 +60,31 @@ class Blame:
 
     def died_on(self, call: CallName, cause: str) -> None:
         """Count a death against one call; decree its failure when it has killed `max_deaths` workers."""
-        self._deaths[call] += 1
-        deaths = self._deaths[call] + sum(1 for s in self._suspicions if s.start <= call[1] < s.stop)
+        self._deaths[call] += 1 + self._explain(call[1])
+        deaths = self._deaths[call]
         if self._max_deaths is not None and deaths >= self._max_deaths:
             self.verdicts[call] = Verdict("died", f"WorkerDied: {cause}", deaths)
 
-    def suspect(self, start: int, stop: int, cause: str, step: int) -> list[tuple[int, int]]:
-        """Count a death against the numbers `start .. stop - 1` and give the parts in which to hand them out again."""
-        if stop - start == 1:
-            self.died_on((self._steps[step].node, start, 0), cause)
-            return [(start, stop)]
+    def died_with(self, number: int, cause: str) -> Verdict | None:
+        """Count a death against a number that stood alone, outside its handlers; give the verdict when it is due.
+
+        No worker can carry this verdict out, for it dies before or after its handlers: the engine answers itself.
+        """
+        self._numbers[number] += 1 + self._explain(number)
+        deaths = self._numbers[number]
+        if self._max_deaths is None or deaths < self._max_deaths:
+            return None
+        return Verdict("died", f"WorkerDied: {cause}", deaths)
+
+    def suspect(self, start: int, stop: int) -> None:
+        """Hold a death against the numbers `start .. stop - 1`, one of which is to blame."""
         self._suspicions.append(_Suspicion(start, stop))
-        middle = (start + stop) // 2
-        return [(start, middle), (middle, stop)]
+
+    def _explain(self, number: int) -> int:
+        """Give how many deaths are held against a number, and hold them against nobody else from now on."""
+        explained = [s for s in self._suspicions if s.start <= number < s.stop]
+        self._suspicions = [s for s in self._suspicions if s not in explained]
+        return len(explained)
 
     def timed_out(self, call: CallName, limit_s: float) -> None:
         """Count a time-out as an attempt; decree its failure when the retries are used up."""
@@ -82,8 +96,10 @@ class Blame:
 
     def forget(self, below: int) -> None:
         """Drop what was known of numbers that are released."""
-        if not (self._suspicions or self._deaths or self.used or self.verdicts):
+        if not (self._suspicions or self._deaths or self._numbers or self.used or self.verdicts):
             return
+        for number in [number for number in self._numbers if number < below]:
+            del self._numbers[number]
         self._suspicions = [s for s in self._suspicions if s.stop > below]
         for known in (self._deaths, self.used, self.verdicts):
             for call in [call for call in known if call[1] < below]:
@@ -91,6 +107,8 @@ class Blame:
 
     def concerns(self, start: int, stop: int) -> bool:
         """Whether any number of the run is under suspicion, so that it must be handled carefully."""
-        return any(s.start < stop and start < s.stop for s in self._suspicions) or any(
-            start <= call[1] < stop for known in (self._deaths, self.used, self.verdicts) for call in known
+        return (
+            any(s.start < stop and start < s.stop for s in self._suspicions)
+            or any(start <= number < stop for number in self._numbers)
+            or any(start <= call[1] < stop for known in (self._deaths, self.used, self.verdicts) for call in known)
         )

@@ -7,13 +7,15 @@ accepted; only acceptance makes a number answered.
 from __future__ import annotations
 
 import heapq
+import sys
+from bisect import bisect_right, insort
 from collections import deque
 from dataclasses import dataclass, field
 
 from .blame import Blame, LastSeen, Phase
 from .intervals import Intervals
 from .pacing import Pacer
-from .program import Orders, Program
+from .program import Orders, Program, Verdict
 from .window import Pace
 
 #: While only the head may grow, a task is this fraction of a usual one.
@@ -60,7 +62,11 @@ class Dispatcher:
         self.stop_at: int | None = None
         self._ready: list[tuple[int, int]] = []
         self._ready_numbers = 0
-        self._alone: set[int] = set()
+        #: Numbers that no task may reach across: the suspects of a death stay apart.
+        self._bounds: list[int] = []
+        self._careful: set[int] = set()
+        #: Numbers whose verdict no worker can carry out; whoever calls `left` answers for them.
+        self.condemned: list[tuple[int, Verdict]] = []
         self._next_task = 0
         self._lists = [step.batch_size for step in program.steps if step.batch_size]
         self._in_flight_cap = max((step.concurrency for step in program.steps), default=1) if program.needs_loop else 0
@@ -126,8 +132,8 @@ class Dispatcher:
         self._ready_numbers = 0
 
     def _room(self, worker: Worker) -> int:
-        if worker.leaving:
-            return 0
+        if worker.leaving or (self._careful and not self._careful.isdisjoint(worker.tasks)):
+            return 0  # a suspect has its worker to itself, so that a death points at it
         if self._in_flight_cap:
             return max(0, -(-(2 * self._in_flight_cap - worker.held) // self.batch))
         return max(0, self.pacer.depth() - len(worker.tasks))
@@ -151,27 +157,34 @@ class Dispatcher:
 
     def _task(self, worker: Worker, size: int, now: float) -> Task:
         start, stop = heapq.heappop(self._ready)
-        end = min(stop, start + size)
-        if start in self._alone:
-            end = start + 1
-        else:
-            end = next((n for n in sorted(self._alone) if start < n < end), end)
-        while end == stop and end - start < size and self._ready and self._ready[0][0] == end:
-            if end in self._alone:
-                break
+        most = min(start + size, self._bound_above(start))
+        end = min(stop, most)
+        while end == stop and end < most and self._ready and self._ready[0][0] == end:
             _, stop = heapq.heappop(self._ready)
-            end = min(stop, start + size)
+            end = min(stop, most)
         if end < stop:
             heapq.heappush(self._ready, (end, stop))
         self._ready_numbers -= end - start
-        self._alone.discard(start)
         self._next_task += 1
         opened = Intervals()
         opened.add(start, end)
         task = Task(self._next_task, start, end, worker.name, self._orders(start, end), now, opened)
         worker.tasks[task.id] = task
         worker.held += end - start
+        if task.orders.careful:
+            self._careful.add(task.id)
         return task
+
+    def _bound_above(self, number: int) -> int:
+        at = bisect_right(self._bounds, number)
+        return self._bounds[at] if at < len(self._bounds) else sys.maxsize
+
+    def _keep_apart(self, *bounds: int) -> None:
+        frontier = self.frontier
+        self._bounds = [bound for bound in self._bounds if bound > frontier]
+        for bound in bounds:
+            if bound not in self._bounds:
+                insort(self._bounds, bound)
 
     def _orders(self, start: int, stop: int) -> Orders:
         blame = self.blame
@@ -194,6 +207,7 @@ class Dispatcher:
                 worker.held -= len(task.open)
             if cut or not task.open:
                 del worker.tasks[task_id]
+                self._careful.discard(task_id)
             worker.answered += stop - start
         return self.accepted.add(start, stop)
 
@@ -231,6 +245,7 @@ class Dispatcher:
         worker = self.workers.pop(name, None)
         if worker is None:
             return None
+        self._careful.difference_update(worker.tasks)
         open_ = sorted(part for task in worker.tasks.values() for part in task.open)
         # What was accepted from elsewhere in the meantime needs no second answer.
         open_ = [gap for lo, hi in open_ for gap in self.accepted.gaps(lo, hi)]
@@ -245,33 +260,43 @@ class Dispatcher:
     ) -> list[tuple[int, int]]:
         if seen.phase is Phase.EVENT:
             self.blame.died_on(self.blame.call_of(seen), cause)
-            self._alone.add(seen.seq)
-            return _apart(parts, seen.seq)
-        if seen.phase in (Phase.START, Phase.IDLE, Phase.CLOSE):
+            self._keep_apart(seen.seq, seen.seq + 1)
             return parts
-        # Tasks are worked on one after the other: only the first unfinished one is suspect, unless many are under way.
-        first = next(iter(worker.tasks.values()))
-        suspects = parts if seen.phase in (Phase.MANY, Phase.EVENT) else [p for p in parts if first.start <= p[0] < first.stop]
-        found = [part for part in parts if part not in suspects]
+        if seen.phase in (Phase.START, Phase.CLOSE):
+            return parts
+        task = self._worked_on(worker, seen)
+        many = seen.phase is Phase.MANY
+        suspects = parts if many else [part for part in parts if task.start <= part[0] < task.stop]
+        if sum(hi - lo for lo, hi in suspects) == 1 and task.orders.careful:
+            return self._alone(parts, suspects[0], seen, cause)
         for lo, hi in suspects:
-            if seen.phase is Phase.BATCH and not first.orders.careful:
-                # The careful second run names the culprit, so one part is enough.
-                self.blame.suspect(lo, hi, cause, seen.step)
-                found.append((lo, hi))
-            else:
-                found += self.blame.suspect(lo, hi, cause, seen.step)
-        return sorted(found)
+            self.blame.suspect(lo, hi)
+            if seen.phase is not Phase.BATCH or task.orders.careful:
+                self._keep_apart(lo, (lo + hi) // 2, hi)
+            # Else the careful second run names the culprit, so one part is enough.
+        return parts
 
+    def _alone(
+        self, parts: list[tuple[int, int]], suspect: tuple[int, int], seen: LastSeen, cause: str
+    ) -> list[tuple[int, int]]:
+        """Blame the one number that a worker had in its hands; gives the parts to hand out again."""
+        if seen.phase is Phase.MANY:
+            # Handled carefully its calls came one by one: the last that began is the culprit.
+            self.blame.died_on(self.blame.call_of(seen), cause)
+            return parts
+        verdict = self.blame.died_with(suspect[0], cause)
+        if verdict is None:
+            self._keep_apart(*suspect)
+            return parts
+        self.condemned.append((suspect[0], verdict))
+        return [part for part in parts if part != suspect]
 
-def _apart(parts: list[tuple[int, int]], number: int) -> list[tuple[int, int]]:
-    """Split `parts` so that `number` stands alone."""
-    found = []
-    for lo, hi in parts:
-        if lo <= number < hi:
-            found += [(a, b) for a, b in ((lo, number), (number, number + 1), (number + 1, hi)) if a < b]
-        else:
-            found.append((lo, hi))
-    return found
+    def _worked_on(self, worker: Worker, seen: LastSeen) -> Task:
+        """Give the task that a worker was last seen on: its first unfinished one where no number says more."""
+        tasks = list(worker.tasks.values())
+        if seen.phase in (Phase.CODEC, Phase.BATCH):
+            return next((task for task in tasks if task.start <= seen.seq < task.stop), tasks[0])
+        return tasks[0]
 
 
 def merge_ready(ports: list[Intervals], port: int, lo: int, hi: int) -> list[tuple[int, int]]:

@@ -289,11 +289,10 @@ class _Call:
         return results
 
     def _list(self, lo: int, part: list[Any]) -> Sequence[Any]:
-        single = len(part) == 1
         careful = self._orders.careful or bool(self._orders.verdicts)
-        if not careful or single:
+        if not careful and len(part) > 1:
             self._place(iter(()), lo)
-            again = part if single else self._executor._copies(part)
+            again = self._executor._copies(part)
             try:
                 return checked_batch(self._step, self._handler(part), len(part))
             except USER_ERRORS:  # whose fault it was comes out event by event below

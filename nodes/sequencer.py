@@ -64,6 +64,10 @@ class Sequencer:
         """Whether the limit is reached."""
         return self.left == 0
 
+    def skip(self, number: int) -> None:
+        """Go on from `number`: those below were given elsewhere, and count toward the limit."""
+        self.next = number
+
     def buffered(self, source: int) -> int:
         """Give how many events of a source wait for their number."""
         return self._feeds[source].buffered
@@ -156,6 +160,8 @@ class Sequencer:
                 if feed.ended:
                     continue
                 return None
+            if feed.keys[0] is None:
+                return at  # events before a source's first key have none to repeat: they come before all keys
             if best is None or feed.keys[0] < self._feeds[best].keys[0]:
                 best = at
         return best

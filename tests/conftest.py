@@ -60,12 +60,17 @@ def _after(seconds: float, look: Callable[[], set[Any]]) -> set[Any]:
 
 def _children() -> set[int]:
     """Give the processes that this one has started and not yet seen dead."""
-    found: set[int] = set()
-    for task in Path("/proc/self/task").iterdir():
-        try:
-            found.update(map(int, (task / "children").read_text().split()))
-        except OSError:  # a thread that has ended meanwhile
+    found = set()
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
             continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:  # it has ended meanwhile
+            continue
+        if int(fields[1]) == os.getpid():
+            found.add(int(name))
     return found
 
 

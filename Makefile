@@ -1,0 +1,78 @@
+# What people do with a clone of this repository; `make` alone lists it. Everything is installed into $(VENV).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# The first Python that is new enough and works: the shims of a version manager may stand in the path and fail.
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; do \
+	$$name -c $(NEW_ENOUGH) 2>/dev/null && echo $$name && break; done)
+NEW_ENOUGH := 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))'
+OTHERS := 3.11 3.12 3.13
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
+# The folders stand here too, for a file that is removed is a change as well.
+SOURCES := pyproject.toml README.md py.typed nodes graphs engine $(wildcard *.py nodes/*.py graphs/*.py engine/*.py)
+
+TESTS := tests
+PYTEST_ARGS :=
+
+.PHONY: help demo test slow test-all lint types clean
+
+help:  ## list what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+
+demo: $(VENV)/.package  ## run a graph over the standard library, in processes and inline, into out/
+	@$(RUN) -m penstock.engine.demo out
+
+test: $(VENV)/.dev $(VENV)/.package  ## run the tests that are fast
+	$(RUN) -m pytest $(TESTS) -m "not slow" $(PYTEST_ARGS)
+
+slow: $(VENV)/.dev $(VENV)/.package  ## run the tests that are slow
+	$(RUN) -m pytest $(TESTS) -m slow $(PYTEST_ARGS)
+
+test-all:  ## run the unit tests on the other Pythons that are found here
+	@for version in $(OTHERS); do \
+		if [ -x $(RUN) ] && $(RUN) -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$$version')"; then \
+			echo "Python $$version: that of $(VENV), which 'make test' runs"; continue; \
+		fi; \
+		python=; \
+		for name in python$$version "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python; do \
+			if "$$name" -c $(NEW_ENOUGH) 2>/dev/null; then python=$$name; break; fi; \
+		done; \
+		if [ -z "$$python" ]; then echo "Python $$version: none here that works, left out"; continue; fi; \
+		$(MAKE) test VENV=.venv-$$version PYTHON="$$python" TESTS=tests/unit || exit 1; \
+	done
+
+lint: $(VENV)/.dev  ## check the style
+	$(RUN) -m ruff check .
+
+types: $(VENV)/.dev $(VENV)/.package  ## check the types of the package as it is installed
+	@$(RUN) -m mypy --strict -p penstock | sed 's|^.*/site-packages/penstock/||'
+
+clean:  ## remove everything that was made here
+	rm -rf .venv .venv-* build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "no Python 3.11 or newer was found; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; \
+	fi
+	@echo "making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+# What an earlier build left in build/ would be packed again, also files that are gone.
+$(VENV)/.package: $(VENV)/.made $(SOURCES)
+	@echo "installing penstock into $(VENV)"
+	@rm -rf build
+	@$(PIP) .
+	@rm -rf build
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/.package
+	@echo "installing what the tests need into $(VENV)"
+	@$(PIP) 'penstock[dev]'
+	@touch $@

@@ -1,0 +1,85 @@
+"""One measurement in a process of its own: one runner, one work, one chunk size. Prints one line of JSON.
+
+The workers of a peer are started and have answered a few events before the clock runs; penstock has no pool to keep,
+so starting and ending its processes is inside its time. Nothing of an earlier measurement is left in this process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from itertools import chain
+from time import perf_counter
+from typing import Any
+
+from bench import tree
+from bench.peers import ALL, Peer
+from bench.works import WORKS, Work
+
+
+class Clocked:
+    """An iterator over results that notes when the first one came."""
+
+    def __init__(self, results: Iterable[Any]) -> None:
+        self._results = results
+        self.first_at = 0.0
+
+    def __iter__(self) -> Iterator[Any]:
+        rest = iter(self._results)
+        head = next(rest)
+        self.first_at = perf_counter()
+        return chain((head,), rest)
+
+
+def measure(peer: Peer, work: Work, n: int, chunk: int | None, *, cold: bool, watch: bool) -> dict[str, Any]:
+    """Run once and give the figures. `cold`: no warm-up and the start counts; `watch`: sample the memory."""
+    peer.load()
+    begun = perf_counter()
+    peer.open(work)
+    if not cold and not peer.name.startswith("penstock"):
+        few = (chunk or 1) * 4 * peer.workers if not work.bytes_each else 4
+        _consume(peer, work, few, chunk)
+        begun = perf_counter()
+    cpu = tree.cpu_seconds()
+    with tree.MemoryWatch() if watch else nullcontext() as memory:
+        started = perf_counter()
+        count, first_at = _consume(peer, work, n, chunk)
+        wall = perf_counter() - started
+    used = tree.cpu_seconds() - cpu
+    assert count == n, f"{count} of {n} events came back"
+    figures = {"n": n, "wall_s": wall, "first_s": first_at - begun, "cpu_s": used}
+    figures["steady_s"] = started + wall - first_at
+    if memory is not None:
+        figures |= {"peak_bytes": memory.peak, "peak_of_one_bytes": memory.peak_of_one, "growth_bytes": memory.growth}
+    peer.close()
+    return figures
+
+
+def _consume(peer: Peer, work: Work, n: int, chunk: int | None) -> tuple[int, float]:
+    results = peer.results(work, work.events(n), n, chunk)
+    # A pipeline has its flat_map inside; the others give a list for each event.
+    if work.flat and not peer.name.startswith("penstock"):
+        results = chain.from_iterable(results)
+    clocked = Clocked(results)
+    if peer.name == "penstock unordered":
+        return sum(1 for _ in clocked), clocked.first_at
+    return work.verify(clocked, n), clocked.first_at
+
+
+def main() -> None:
+    """Read the order from the command line, measure, print."""
+    order = json.loads(sys.argv[1])
+    peer = ALL[order["peer"]](order["workers"])
+    figures = measure(
+        peer, WORKS[order["work"]], order["n"], order["chunk"], cold=order["cold"], watch=order["watch"]
+    )
+    print(json.dumps(figures), flush=True)
+    if order["peer"] in ("pypeln", "torchdata nodes"):
+        os._exit(0)  # their threads do not always end
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""Measuring: what every bench shares. Interleaved repetitions, medians, the machine, JSON files, tables.
+
+Decides how figures are taken, kept and shown; what is measured is each bench's own. Cases take turns, so that a
+machine that grows slower in the middle slows all of them, and the median of each is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+#: Where results go: `$PENSTOCK_BENCH_OUT`, else `out/bench` in the checkout.
+OUT = Path(os.environ.get("PENSTOCK_BENCH_OUT", ROOT / "out" / "bench"))
+_PACKAGES = (
+    *("penstock", "ormsgpack", "pyzmq", "cloudpickle", "numpy"),
+    *("joblib", "mpire", "ray", "dask", "distributed", "pypeln", "torchdata", "torch"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is measured: `repeats` of each case, each of about `seconds`."""
+
+    name: str
+    repeats: int
+    seconds: float
+
+    @property
+    def tiny(self) -> bool:
+        """Whether this is only to see that the bench still runs."""
+        return self.name == "tiny"
+
+
+FULL = Effort("full", 5, 2.0)
+QUICK = Effort("quick", 3, 0.5)
+TINY = Effort("tiny", 1, 0.01)
+
+
+def arguments(description: str, add: Callable[[argparse.ArgumentParser], object] | None = None) -> argparse.Namespace:
+    """Read a bench's command line; gives the namespace with `effort` set."""
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
+    effort = parser.add_mutually_exclusive_group()
+    effort.add_argument("--quick", action="store_true", help="fewer and shorter repetitions")
+    effort.add_argument("--tiny", action="store_true", help="only to see that it runs; the figures mean nothing")
+    parser.add_argument("--repeats", type=int, help="repetitions of each case (default: 5, quick: 3)")
+    if add is not None:
+        add(parser)
+    options = parser.parse_args()
+    chosen = TINY if options.tiny else QUICK if options.quick else FULL
+    options.effort = Effort(chosen.name, options.repeats or chosen.repeats, chosen.seconds)
+    return options
+
+
+# -- taking figures ---------------------------------------------------------------------------------------------
+
+
+def interleave(
+    cases: Mapping[str, Callable[[], float]], repeats: int, *, warm_up: bool = True
+) -> dict[str, list[float]]:
+    """Call every case `repeats` times, in turns; gives the figures of each case. A first turn is thrown away."""
+    figures: dict[str, list[float]] = {name: [] for name in cases}
+    for turn in range(repeats + warm_up):
+        for name, case in cases.items():
+            figure = case()
+            if turn or not warm_up:
+                figures[name].append(figure)
+    return figures
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """Give the seconds that one call takes."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def seconds_each(call: Callable[[], object], least_s: float) -> float:
+    """Give the seconds of one call out of as many calls as fill `least_s`; for calls that are much shorter."""
+    count = 1
+    while True:
+        started = time.perf_counter()
+        for _ in range(count):
+            call()
+        took = time.perf_counter() - started
+        if took >= least_s:
+            return took / count
+        count = max(count * 2, int(count * least_s / max(took, 1e-9)))
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Give the value below which `share` (0..1) of the sorted `values` lie."""
+    return values[min(len(values) - 1, int(share * len(values)))]
+
+
+def middle(values: Iterable[float]) -> float:
+    """Give the median."""
+    return median(values)
+
+
+def spread(values: Sequence[float]) -> float:
+    """Give how far the figures lie apart: (greatest - least) / median."""
+    mid = median(values)
+    return (max(values) - min(values)) / mid if mid else 0.0
+
+
+# -- the machine ------------------------------------------------------------------------------------------------
+
+
+def cores() -> int:
+    """Give the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine, the versions and the commit that figures belong to."""
+    return {
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": cores(),
+        "memory_bytes": _memory(),
+        "system": f"{platform.system()} {platform.release()}",
+        "load": [round(load, 2) for load in os.getloadavg()],
+        "python": platform.python_version(),
+        "versions": {name: version for name in _PACKAGES if (version := version_of(name))},
+        "commit": _git("rev-parse", "HEAD"),
+        "changed": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def version_of(package: str) -> str | None:
+    """Give the installed version of a distribution, `None` where there is none."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip()
+
+
+# -- showing and keeping ----------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Table:
+    """A table of figures: printed for people, kept as JSON for programs and charts."""
+
+    title: str
+    columns: Sequence[str]
+    rows: list[Sequence[Any]] = field(default_factory=list)
+    note: str = ""
+
+    def add(self, *cells: Any) -> None:
+        """Add a row."""
+        self.rows.append(cells)
+
+    def __str__(self) -> str:
+        lines = [[str(column) for column in self.columns], *([shown(cell) for cell in row] for row in self.rows)]
+        widths = [max(len(line[at]) for line in lines) for at in range(len(self.columns))]
+        text = [self.title]
+        for number, line in enumerate(lines):
+            cells = [cell.rjust(width) if at else cell.ljust(width) for at, (cell, width) in enumerate(zip(line, widths))]
+            text.append("  " + "  ".join(cells).rstrip())
+            if not number:
+                text.append("  " + "  ".join("-" * width for width in widths))
+        return "\n".join([*text, f"  {self.note}"] if self.note else text)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the table as plain values."""
+        rows = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        return {"title": self.title, "rows": rows, "note": self.note}
+
+
+def shown(cell: Any) -> str:
+    """Write one cell: three digits that count, nothing for `None`."""
+    if cell is None:
+        return "-"
+    if isinstance(cell, float):
+        return f"{cell:,.0f}" if abs(cell) >= 100 else f"{cell:.3g}"
+    return f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else str(cell)
+
+
+def report(bench: str, effort: Effort, tables: Sequence[Table], more: Mapping[str, Any] | None = None) -> Path:
+    """Print the tables and write `OUT/<bench>.json`; gives its path."""
+    for table in tables:
+        print(table, end="\n\n", flush=True)
+    OUT.mkdir(parents=True, exist_ok=True)
+    path = OUT / f"{bench}.json"
+    content = {
+        "bench": bench,
+        "effort": {"name": effort.name, "repeats": effort.repeats, "seconds": effort.seconds},
+        "machine": machine(),
+        "tables": [table.as_dict() for table in tables],
+        **(more or {}),
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    return path
+
+
+def script(name: str, *words: str, timeout_s: float | None = None) -> subprocess.CompletedProcess[str]:
+    """Run another file of the bench folder in a fresh interpreter that finds `bench`; its output is captured."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-m", f"bench.{name}", *words]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=timeout_s, env=os.environ | {"PYTHONPATH": path}
+    )

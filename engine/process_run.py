@@ -1,0 +1,187 @@
+"""One run in processes, as its caller's thread sees it: start the hub, deliver what it releases, settle how it ended.
+
+Decides which error a run raises and that nobody leaves before the hub and its children are gone.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Generator, Iterator
+from time import monotonic
+from typing import Any
+
+from ..nodes.errors import HandlerError, LostEvents
+from ..nodes.sources import size_hint
+from . import inbox
+from .delivery import Delivery, opened
+from .effects import Deliver, DeliverLoose, Finish
+from .feed import Feed, SliceFeed
+from .hub import Hub, Outcome
+from .options import RunOptions
+from .plan import Plan
+from .progress import Clock
+from .report import RunReport, report_of
+
+#: How long the caller's thread waits at a time, in seconds, so that progress is shown also when nothing comes.
+_WAIT_S = 0.5
+
+
+class ProcessRun:
+    """One run of a plan in processes; iterate `batches` to drive it.
+
+    With `held` the workers start and nothing is read until `begin`; `work` then delivers from that number on.
+    """
+
+    def __init__(self, plan: Plan, options: RunOptions, *, held: bool = False) -> None:
+        self._plan = plan
+        self._delivery = Delivery(plan)
+        self._hub = Hub(plan, options, held=held)
+        self._drain_s = options.drain_s
+        self._clock = Clock(options.progress)
+        self._outcome: Outcome | None = None
+        self._ended_s: float | None = None
+        self._gone = False
+        self.error: BaseException | None = None
+        self._expected = expected_events(plan, options.limit)
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the run ended before its end without an error, so that what was written is not the whole."""
+        return self._outcome is not None and self._outcome.ended_by in ("interrupt", "closed")
+
+    def interrupt(self) -> None:
+        """End the reading and release what is in flight, within the deadline."""
+        self._hub.interrupt(monotonic() + self._drain_s)
+
+    def report(self) -> RunReport:
+        """Give the report as of now."""
+        hub, delivery = self._hub, self._delivery
+        wall = (self._ended_s or monotonic()) - hub.began
+        ended = "" if self._outcome is None else self._outcome.ended_by
+        report = report_of(
+            hub.core,
+            graph=self._plan.name,
+            events_out=delivery.events_out,
+            wall_s=wall,
+            read_s=hub.read_s or wall,
+            ended_by="error" if self.error is not None else ended,
+            expected=self._expected,
+        )
+        report.unmatched += delivery.unmatched
+        if self._outcome is not None:
+            report.children = self._outcome.children
+        return report
+
+    def batches(self) -> Generator[list[Any], None, None]:
+        """Run to the end; yields the consumer's events in lists. Raises what ended the run."""
+        with opened(self._delivery, self):
+            self._hub.start()
+            yield from self.work()
+
+    def work(self) -> Iterator[list[Any]]:
+        """Deliver what the started hub releases until it is over, and raise what ended it."""
+        try:
+            yield from self._deliver_all()
+        except BaseException as error:
+            self._hub.abort("closed" if isinstance(error, GeneratorExit) else "error")
+            raise
+        finally:
+            self._finish()
+            self._clock.show(self.report)
+        assert self._outcome is not None
+        error_ = self._error_of(self._outcome)
+        if error_ is not None:
+            raise error_
+
+    # -- for a run that begins elsewhere ------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the workers of a held run."""
+        self._hub.start()
+
+    def wait_until_up(self) -> None:
+        """Wait until the first worker takes work, or the run is over."""
+        self._hub.up.wait()
+
+    def begin(self, number: int, feed: Feed | SliceFeed) -> None:
+        """Let a held run go on from `number`, reading from `feed`."""
+        self._delivery.delivered = number
+        self._hub.begin(number, feed)
+
+    def dismiss(self) -> None:
+        """End a run that is not worked on, or no more."""
+        if not self._gone:
+            self._hub.abort("closed")
+            self._finish()
+
+    # -- parts of `work` ----------------------------------------------------------------------------------------
+
+    def _deliver_all(self) -> Iterator[list[Any]]:
+        deliveries, delivery, hub = self._hub.deliveries, self._delivery, self._hub
+        while True:
+            self._clock.tick(self.report)
+            try:
+                effect = deliveries.get(timeout=_WAIT_S)
+            except queue.Empty:
+                continue
+            if isinstance(effect, Deliver):
+                yield from delivery.deliver(effect, hub.consume)
+            elif isinstance(effect, DeliverLoose):
+                yield from delivery.loose(effect)
+                hub.consume_loose(effect.stream, effect.lo, effect.hi)
+            else:
+                self._outcome = effect
+                return
+
+    def _finish(self) -> None:
+        """Wait until hub and children are gone; a Ctrl-C in the meantime makes it quick, and is raised after."""
+        interrupted: KeyboardInterrupt | None = None
+        while not self._gone:
+            try:
+                self._gone = self._hub.join(_WAIT_S)
+            except KeyboardInterrupt as error:
+                interrupted = error
+                self._hub.hurry()
+        self._ended_s = self._ended_s or monotonic()
+        while self._outcome is None:
+            effect = self._hub.deliveries.get()
+            if isinstance(effect, Outcome):
+                self._outcome = effect
+        if interrupted is not None:
+            raise interrupted
+
+    def _error_of(self, outcome: Outcome) -> BaseException | None:
+        if outcome.error is not None:
+            return outcome.error
+        finish: Finish | None = outcome.finish
+        if finish is None:
+            return None
+        if finish.failure is not None:
+            return inbox.handler_error(finish.failure)
+        if finish.source_error is not None:
+            error: BaseException = finish.source_error
+            return error
+        if finish.start_up is not None:
+            pool, worker, cause = finish.start_up
+            return HandlerError(
+                f"the workers of {pool!r} die at their start, before any event: worker {worker} {cause}; look at what"
+                " the handlers import or build",
+                node=pool,
+            )
+        core = self._hub.core
+        if self._delivery.delivered < core.sequencer.next:
+            return LostEvents(
+                f"numbers {self._delivery.delivered} to {core.sequencer.next - 1} were read and never released; this"
+                " is a fault of penstock, report it"
+            )
+        return None
+
+
+def expected_events(plan: Plan, limit: int | None) -> int | None:
+    """Give how many events are to be expected, where the sources can tell."""
+    hints = [size_hint(source.node.subject) for source in plan.sources]
+    known = [hint for hint in hints if hint is not None]
+    total = sum(known) if len(known) == len(hints) else None
+    if limit is None:
+        return total
+    return limit if total is None else min(limit, total)

@@ -1,0 +1,144 @@
+"""`--set key=value`: how words of the command line become the arguments of a function that makes a graph.
+
+Decides which annotations can be written as text and how. It does not know where the function comes from.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import types
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+_TRUE = frozenset({"true", "yes", "on", "1"})
+_FALSE = frozenset({"false", "no", "off", "0"})
+_LISTS: dict[Any, Callable[[list[Any]], Any]] = {list: list, tuple: tuple, Sequence: list, Iterable: list}
+#: Annotations that any text fits.
+_TEXT = (str, object, Any, os.PathLike)
+
+
+class UsageError(Exception):
+    """A command line that cannot be carried out; `__cause__` is the user's own error, where there was one."""
+
+
+def arguments_of(function: Callable[..., Any], pairs: Sequence[str], called: str) -> dict[str, Any]:
+    """Give the keyword arguments that `pairs` ("key=value") mean for `function`, which the texts name `called`.
+
+    Texts become str, int, float, bool (true, false, yes, no, on, off), `Path`, a `Literal`'s value, or for `X | None`
+    also `None` ("none"); a list or tuple takes each time its key is given. Raises `UsageError` for keys that are
+    missing, unknown or given twice, and for texts that do not fit; it names the parameters with their types.
+    """
+    parameters = _parameters(function, called)
+    texts: dict[str, list[str]] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {pair} is no key=value; {_choice(parameters, called)}")
+        if key not in parameters:
+            raise UsageError(f"--set {pair}: {called} has no parameter {key!r}; {_choice(parameters, called)}")
+        texts.setdefault(key, []).append(text)
+    missing = [name for name, one in parameters.items() if one.default is one.empty and name not in texts]
+    if missing:
+        raise UsageError(f"{called} needs --set {missing[0]}=...; {_choice(parameters, called)}")
+    given = {}
+    for key, words in texts.items():
+        hint = parameters[key].annotation
+        try:
+            given[key] = _convert(hint, words)
+        except ValueError as error:
+            raise UsageError(f"--set {key}={words[-1]}: {error}; {_choice(parameters, called)}") from None
+    return given
+
+
+def _parameters(function: Callable[..., Any], called: str) -> dict[str, inspect.Parameter]:
+    """Give the parameters that can be set, with their types in the place of the annotations."""
+    try:
+        signature = inspect.signature(function)
+        hints = typing.get_type_hints(function)
+    except (NameError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"cannot tell the parameters of {called}: {error}; let its annotations be names that its module has"
+        ) from error
+    found = {}
+    for name, one in signature.parameters.items():
+        if one.kind is one.POSITIONAL_ONLY:
+            raise UsageError(f"cannot call {called}: its parameter {name!r} has no name for callers; take out the '/'")
+        if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
+            continue
+        plain = type(one.default) if isinstance(one.default, bool | int | float | Path) else str
+        found[name] = one.replace(annotation=hints.get(name, plain))
+    return found
+
+
+def _convert(hint: Any, texts: list[str]) -> Any:
+    """Give the value of type `hint` that `texts` mean; raises `ValueError` when they mean none."""
+    origin = get_origin(hint) or hint
+    if origin in (Union, types.UnionType):
+        return _convert_union(get_args(hint), texts)
+    if origin in _LISTS:
+        inner = [arg for arg in get_args(hint) if arg is not Ellipsis]
+        if len(inner) > 1:
+            raise ValueError(f"a {type_text(hint)} cannot be written on the command line")
+        return _LISTS[origin]([_convert(inner[0] if inner else str, [text]) for text in texts])
+    if len(texts) > 1:
+        raise ValueError("it is given more than once")
+    return _convert_one(hint, origin, texts[0])
+
+
+def _convert_union(hints: Sequence[Any], texts: list[str]) -> Any:
+    if type(None) in hints and [text.lower() for text in texts] == ["none"]:
+        return None
+    # A text fits every str and a single one every list, so these are tried last.
+    plain = sorted((hint for hint in hints if hint is not type(None)), key=lambda hint: (_is_list(hint), hint in _TEXT))
+    for hint in plain:
+        try:
+            return _convert(hint, texts)
+        except ValueError as error:
+            if len(plain) == 1:
+                raise
+            refused = error
+    raise ValueError(f"it fits none of {' and '.join(map(type_text, plain))}") from refused
+
+
+def _is_list(hint: Any) -> bool:
+    return (get_origin(hint) or hint) in _LISTS
+
+
+def _convert_one(hint: Any, origin: Any, text: str) -> Any:
+    if origin is Literal:
+        choices = {str(value): value for value in get_args(hint)}
+        if text not in choices:
+            raise ValueError(f"it is one of {', '.join(choices)}")
+        return choices[text]
+    if hint is bool:
+        if text.lower() not in _TRUE | _FALSE:
+            raise ValueError("it is true or false")
+        return text.lower() in _TRUE
+    if hint in (int, float):
+        try:
+            return hint(text)
+        except ValueError:
+            raise ValueError(f"this is no {hint.__name__}") from None
+    if hint is Path:
+        return Path(text)
+    if origin in _TEXT:
+        return text
+    raise ValueError(f"a {type_text(hint)} cannot be written on the command line")
+
+
+def type_text(hint: Any) -> str:
+    """Give a type as a person writes it."""
+    return inspect.formatannotation(hint).replace("pathlib.", "").replace("collections.abc.", "")
+
+
+def _choice(parameters: dict[str, inspect.Parameter], called: str) -> str:
+    if not parameters:
+        return f"{called} takes no values, leave --set out"
+    told = [
+        f"{name}: {type_text(one.annotation)}" + ("" if one.default is one.empty else f" = {one.default!r}")
+        for name, one in parameters.items()
+    ]
+    return f"the parameters of {called} are {', '.join(told)}"

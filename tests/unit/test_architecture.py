@@ -1,0 +1,189 @@
+"""The laws of the source tree: what may import what, what a module looks like, what is packaged."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+#: Each folder may import from itself and from those before it.
+LAYERS = ("nodes", "graphs", "engine")
+PACKAGE = sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
+MODULES = [path for path in PACKAGE if path.name != "__init__.py"]
+
+MOST_LINES = 400
+#: The two that join everything else are longer. They may shrink; what is added to them belongs elsewhere.
+LONGER = {"engine/hub.py": 740, "engine/core.py": 520}
+
+#: What would let a decision depend on more than what it is given (law 8).
+IMPURE = {
+    "asyncio", "multiprocessing", "os", "random", "select", "selectors", "signal", "socket", "subprocess", "sys",
+    "threading", "time", "zmq",
+}  # fmt: skip
+DECISIONS = (
+    "engine/core.py", "engine/effects.py", "nodes/barrier.py", "nodes/blame.py", "nodes/column.py", "nodes/dispatch.py",
+    "nodes/gauge.py", "nodes/intervals.py", "nodes/pacing.py", "nodes/program.py", "nodes/segments.py",
+    "nodes/sequencer.py", "nodes/stall.py", "nodes/window.py",
+)  # fmt: skip
+SOCKET_OWNERS = {"engine/child.py", "engine/hub.py", "engine/inbox.py", "engine/source_process.py"}
+PROCESS_OWNERS = {"engine/birth.py", "engine/starters.py"}
+#: Who speaks to a person at a terminal.
+SPEAKERS = {"engine/cli.py", "engine/demo.py"}
+
+#: Folders of one machine; written so that this file is not found by it.
+_MACHINE = re.compile(r"(?<![\w.:/~-])/(?:home|root|Users|work|opt)/\w")
+_TEXTS = {".py", ".md", ".toml", ".json", ".yml", ".yaml", ".txt", ".csv", ".svg", ""}
+_MADE = {"build", "dist", "out", "__pycache__"}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), filename=name_of(path))
+
+
+def imported(path: Path) -> Iterator[tuple[str, int]]:
+    """Give every module that a file imports, also inside functions, under its full name, with the line."""
+    package = ["penstock", *path.relative_to(ROOT).parent.parts]
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = [*above, *([node.module] if node.module else [])]
+            yield ".".join(base), node.lineno
+            if node.level and not node.module:
+                yield from ((".".join([*base, alias.name]), node.lineno) for alias in node.names)
+
+
+def test_the_tree_is_found() -> None:
+    assert len(MODULES) > 50
+    assert {path.relative_to(ROOT).parts[0] for path in MODULES} == set(LAYERS)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_imports_run_one_way(layer: str) -> None:
+    """nodes <- graphs <- engine <- the root, the tests and the benchmarks."""
+    below = LAYERS[: LAYERS.index(layer) + 1]
+    wrong = []
+    for path in sorted((ROOT / layer).rglob("*.py")):
+        for module, line in imported(path):
+            parts = module.split(".")
+            if parts[0] == "penstock" and (len(parts) > 1 and parts[1] not in below):
+                wrong.append(f"{name_of(path)}:{line} imports {module}")
+    assert wrong == []
+
+
+def test_the_package_imports_itself_relatively() -> None:
+    wrong = []
+    for path in PACKAGE:
+        for node in ast.walk(tree_of(path)):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            wrong += [f"{name_of(path)}:{node.lineno}" for name in names if name.split(".")[0] == "penstock"]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+def test_decisions_are_pure(name: str) -> None:
+    assert {module.split(".")[0] for module, _ in imported(ROOT / name)} & IMPURE == set()
+
+
+@pytest.mark.parametrize(
+    ("modules", "owners"),
+    [({"zmq"}, SOCKET_OWNERS), ({"subprocess", "multiprocessing", "concurrent"}, PROCESS_OWNERS)],
+    ids=["sockets", "processes"],
+)
+def test_sockets_and_processes_have_their_owners(modules: set[str], owners: set[str]) -> None:
+    users = {name_of(path) for path in PACKAGE if {m.split(".")[0] for m, _ in imported(path)} & modules}
+    assert users == owners
+
+
+def test_only_the_zygote_forks() -> None:
+    forks = {
+        name_of(path)
+        for path in PACKAGE
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("fork", "forkpty")
+    }
+    assert forks == {"engine/zygote.py"}
+
+
+def test_every_module_has_a_head() -> None:
+    headless = [name_of(path) for path in [ROOT / "__init__.py", *PACKAGE] if not ast.get_docstring(tree_of(path))]
+    assert headless == []
+
+
+def test_every_module_has_its_annotations_as_text() -> None:
+    def has_it(path: Path) -> bool:
+        return any(module == "__future__" for module, _ in imported(path))
+
+    assert [name_of(path) for path in MODULES if not has_it(path)] == []
+
+
+def test_files_stay_small() -> None:
+    lines = {name_of(path): len(path.read_text().splitlines()) for path in PACKAGE}
+    assert {name: n for name, n in lines.items() if n > LONGER.get(name, MOST_LINES)} == {}
+    assert [name for name in LONGER if lines[name] <= MOST_LINES] == [], "take these off the list"
+
+
+def test_nothing_prints_but_what_speaks_to_a_person() -> None:
+    wrong = []
+    for path in PACKAGE:
+        if name_of(path) not in SPEAKERS:
+            wrong += [f"{name_of(path)}:{line}" for line in prints(path)]
+    assert wrong == []
+
+
+def prints(path: Path) -> Iterator[int]:
+    """Give the lines that print to the screen; a ready-made graph may, in the `main` that a shell calls."""
+    tree = tree_of(path)
+    mains = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"]
+    allowed = {id(node) for main in mains for node in ast.walk(main)} if path.parent.name == "graphs" else set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+            to_a_stream = any(keyword.arg == "file" for keyword in node.keywords)
+            if not to_a_stream and id(node) not in allowed:
+                yield node.lineno
+
+
+def test_the_top_level_holds_no_code_but_the_public_names() -> None:
+    assert [path.name for path in ROOT.glob("*.py")] == ["__init__.py"]
+
+
+def test_every_folder_with_code_is_packaged() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    folders = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in PACKAGE}
+    packages = set(project["tool"]["setuptools"]["packages"])
+    assert packages == {"penstock", *(f"penstock.{folder}" for folder in folders)}
+
+
+def test_no_path_of_a_machine_is_mentioned() -> None:
+    found = []
+    for path in texts(ROOT):
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+            if _MACHINE.search(line):
+                found.append(f"{name_of(path)}:{number}")
+    assert found == []
+
+
+def texts(folder: Path) -> Iterator[Path]:
+    """Give the project's text files, without what tools have made."""
+    for path in sorted(folder.iterdir()):
+        hidden = path.name.startswith(".") and path.name != ".ci"
+        if path.is_symlink() or hidden or path.name in _MADE or path.name.endswith(".egg-info"):
+            continue
+        if path.is_dir():
+            yield from texts(path)
+        elif path.suffix in _TEXTS:
+            yield path
