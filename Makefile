@@ -12,6 +12,7 @@ OTHERS := 3.11 3.12 3.13
 
 VENV := .venv
 RUN := $(VENV)/bin/python
+UNBUILD := rm -rf build/lib build/bdist.*; rmdir build 2>/dev/null || true
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 # The folders stand here too, for a file that is removed is a change as well.
 SOURCES := pyproject.toml README.md py.typed nodes graphs engine $(wildcard *.py nodes/*.py graphs/*.py engine/*.py)
@@ -33,7 +34,7 @@ test: $(VENV)/.dev $(VENV)/.package  ## run the tests that are fast
 slow: $(VENV)/.dev $(VENV)/.package  ## run the tests that are slow
 	$(RUN) -m pytest $(TESTS) -m slow $(PYTEST_ARGS)
 
-test-all:  ## run the unit tests on the other Pythons that are found here
+test-all:  ## run the unit tests and the README on the other Pythons that are found here
 	@for version in $(OTHERS); do \
 		if [ -x $(RUN) ] && $(RUN) -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$$version')"; then \
 			echo "Python $$version: that of $(VENV), which 'make test' runs"; continue; \
@@ -43,7 +44,7 @@ test-all:  ## run the unit tests on the other Pythons that are found here
 			if "$$name" -c $(NEW_ENOUGH) 2>/dev/null; then python=$$name; break; fi; \
 		done; \
 		if [ -z "$$python" ]; then echo "Python $$version: none here that works, left out"; continue; fi; \
-		$(MAKE) test VENV=.venv-$$version PYTHON="$$python" TESTS=tests/unit || exit 1; \
+		$(MAKE) test VENV=.venv-$$version PYTHON="$$python" TESTS="tests/unit tests/e2e/test_readme.py" || exit 1; \
 	done
 
 lint: $(VENV)/.dev  ## check the style
@@ -64,12 +65,13 @@ $(VENV)/.made:
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-# What an earlier build left in build/ would be packed again, also files that are gone.
+# What an earlier build left would be packed again, also files that are gone; the links of a strict editable install,
+# which are in build/ as well, stay.
 $(VENV)/.package: $(VENV)/.made $(SOURCES)
 	@echo "installing penstock into $(VENV)"
-	@rm -rf build
+	@$(UNBUILD)
 	@$(PIP) .
-	@rm -rf build
+	@$(UNBUILD)
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.package

@@ -1,7 +1,7 @@
 """One measurement in a process of its own: one runner, one work, one chunk size. Prints one line of JSON.
 
-The workers of a peer are started and have answered a few events before the clock runs; penstock has no pool to keep,
-so starting and ending its processes is inside its time. Nothing of an earlier measurement is left in this process.
+A pool is started and has answered a few events before the clock runs; penstock has none to keep, so starting and
+ending its processes is inside its time. Nothing of an earlier measurement is left in this process.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def measure(peer: Peer, work: Work, n: int, chunk: int | None, *, cold: bool, wa
     peer.load()
     begun = perf_counter()
     peer.open(work)
-    if not cold and not peer.name.startswith("penstock"):
+    if not cold and peer.keeps_pool:
         few = (chunk or 1) * 4 * peer.workers if not work.bytes_each else 4
         _consume(peer, work, few, chunk)
         begun = perf_counter()

@@ -10,10 +10,13 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -228,9 +231,24 @@ def report(bench: str, effort: Effort, tables: Sequence[Table], more: Mapping[st
 
 
 def script(name: str, *words: str, timeout_s: float | None = None) -> subprocess.CompletedProcess[str]:
-    """Run another file of the bench folder in a fresh interpreter that finds `bench`; its output is captured."""
+    """Run another file of the bench folder in a fresh interpreter that finds `bench`; its output is captured.
+
+    It is given a session of its own, and whatever is left of that at its end is killed: some peers leave processes
+    behind. Raises `subprocess.TimeoutExpired`.
+    """
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-m", f"bench.{name}", *words]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=timeout_s, env=os.environ | {"PYTHONPATH": path}
-    )
+    # Files, not pipes: a process that is left behind would hold a pipe open.
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        child = subprocess.Popen(
+            command, stdout=out, stderr=err, env=os.environ | {"PYTHONPATH": path}, start_new_session=True
+        )
+        try:
+            code = child.wait(timeout_s)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(command, code, out.read(), err.read())

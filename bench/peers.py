@@ -26,6 +26,8 @@ class Peer:
     chunks: tuple[int, ...] = CHUNKS
     #: At most so many events, for runners that take all inputs in before they give a result.
     most = 20_000_000
+    #: Whether there is a pool that can be started before the clock; else starting and ending is part of every run.
+    keeps_pool = True
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
@@ -82,6 +84,7 @@ class Penstock(Peer):
     name = "penstock"
     needs = ("penstock",)
     chunks = ()
+    keeps_pool = False
 
     def load(self) -> None:
         import penstock as ps
@@ -265,6 +268,7 @@ class Pypeln(Peer):
     """pypeln's processes with `ordered`; it gives nothing before all is done."""
 
     name = "pypeln"
+    keeps_pool = False
     needs = ("pypeln", "pkg_resources")
     most = 200_000
 
@@ -285,6 +289,7 @@ class TorchdataNodes(Peer):
     """torchdata's `ParallelMapper` with processes, in order."""
 
     name = "torchdata nodes"
+    keeps_pool = False
     needs = ("torchdata", "torch")
 
     def load(self) -> None:

@@ -2,82 +2,122 @@
 
 Decides where a large frame goes and when its place is free again. Places are given out by the calling process alone
 and belong to Python objects there, so a process that dies can neither leak nor free one. Where there is no shared
-memory, or not enough of it, frames travel through the sockets as before. Which frames lie where is the wire's to say.
+memory, or not enough of it, frames travel through the sockets as before.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-import sys
-from bisect import bisect_left
 from collections import deque
 from pathlib import Path
 
-from .codec import Buffer, Payload
+from .codec import Payload
+from .extents import PAGE, Extents, Slot, round_up
+from .rundir import create_locked
+from .shared import Region, keep_freed_blocks, room_for, write
 
-#: Smaller frames go through the socket: there they cost less than their place costs here.
-FRAME_BYTES = 32 * 1024
-_PAGE = mmap.PAGESIZE
-#: Frames inside one slot begin at multiples of a cache line.
-_LINE = 64
 #: The file gets its memory in steps of so many bytes.
 _STEP = 1 << 20
 #: What the arena may hold beyond the window: the room that is granted for answers.
 _BEYOND_WINDOW = 32 << 20
-_KEPT_BLOCK = 8 << 20
 
 
-class Slot:
-    """A piece of the arena, from `start` to `stop` in bytes; taken for as long as this object lives."""
+class Arena:
+    """The arena as the calling process has it: gives places out. All calls from one thread.
 
-    __slots__ = ("_back", "start", "stop")
+    The file is made when the first place is asked for; it may grow to `window_bytes` and some, but never to more than
+    half of what is free in shared memory at that time. `path` is `None` where there is none.
+    """
 
-    def __init__(self, start: int, stop: int, back: deque[tuple[int, int]]) -> None:
-        self.start = start
-        self.stop = stop
-        self._back = back
+    def __init__(self, path: Path | None, window_bytes: int) -> None:
+        self._path = path
+        self._limit = window_bytes + _BEYOND_WINDOW
+        self._file: int | None = None
+        self._memory: memoryview | None = None
+        self._backed = 0  #: the file has memory up to here
+        self._back: deque[tuple[int, int]] = deque()
+        self._free = Extents(0)
+        self._off = path is None
 
-    def trim(self, stop: int) -> None:
-        """Give back what lies behind `stop`, rounded up to a page."""
-        kept = min(self.stop, self.start + _round_up(max(stop - self.start, 1), _PAGE))
-        if kept < self.stop:
-            self._back.append((kept, self.stop))
-            self.stop = kept
+    def take(self, nbytes: int) -> Slot | None:
+        """Give a slot of at least `nbytes`, or `None` where there is no room for it."""
+        if self._file is None and not self._open():
+            return None
+        while self._back:
+            self._free.give(*self._back.popleft())
+        nbytes = round_up(max(nbytes, 1), PAGE)
+        start = self._free.take(nbytes)
+        if start is None:
+            return None
+        if not self._grow(start + nbytes):
+            self._free.give(start, start + nbytes)
+            return None
+        return Slot(start, start + nbytes, self._back)
 
-    def __del__(self) -> None:
-        # Any thread may drop the last reference: an append is atomic, and the owner takes it in when it next looks.
-        self._back.append((self.start, self.stop))
+    def place(self, payload: Payload) -> Payload:
+        """Copy the large frames of a payload into a slot and give the payload that lives there, if there is room."""
+        slot = self.take(nbytes) if (nbytes := room_for(payload)) else None
+        if slot is None:
+            return payload
+        assert self._memory is not None
+        return write(self._memory, payload, slot, slot.start, slot.stop)[0]
 
+    def region(self, slot: Slot) -> Region:
+        """Give what a peer may refer to that was granted `slot`."""
+        assert self._memory is not None
+        return Region(self._memory, slot.start, slot.stop)
 
-class Extents:
-    """The free pieces of `size` bytes, taken first fit from below, so that the same pages are used again and again."""
+    @property
+    def free(self) -> list[tuple[int, int]] | None:
+        """The free pieces, in order; `None` as long as there is no file."""
+        while self._back:
+            self._free.give(*self._back.popleft())
+        return None if self._file is None else self._free.free()
 
-    def __init__(self, size: int) -> None:
-        self._starts = [0] if size else []
-        self._stops = {0: size} if size else {}
+    def close(self) -> None:
+        """Remove the file; frames that are in use stay readable in this process."""
+        self._off = True
+        if self._file is not None:
+            assert self._path is not None
+            self._path.unlink(missing_ok=True)
+            os.close(self._file)
+            self._file = self._memory = None
 
-    def take(self, nbytes: int) -> int | None:
-        """Give where `nbytes` (more than 0) are free and take them, or `None`."""
-        for at, start in enumerate(self._starts):
-            stop = self._stops[start]
-            if stop - start >= nbytes:
-                del self._stops[start]
-                if stop - start == nbytes:
-                    del self._starts[at]
-                else:
-                    self._starts[at] = start + nbytes
-                    self._stops[start + nbytes] = stop
-                return start
-        return None
+    def _open(self) -> bool:
+        if self._off:
+            return False
+        self._off = True  # one attempt
+        assert self._path is not None
+        file = None
+        try:
+            space = os.statvfs(self._path.parent)
+            size = min(self._limit, space.f_bavail * space.f_frsize // 2) // PAGE * PAGE
+            if size < _STEP:
+                return False
+            file = create_locked(self._path)
+            os.ftruncate(file, size)
+            self._memory = memoryview(mmap.mmap(file, size))
+        except OSError:  # no shared memory here, or no room: the sockets carry everything
+            if file is not None:
+                os.close(file)
+                self._path.unlink(missing_ok=True)
+            return False
+        self._file = file
+        self._free = Extents(size)
+        keep_freed_blocks()
+        return True
 
-    def give(self, start: int, stop: int) -> None:
-        """Take back `start .. stop - 1`, which joins its free neighbours."""
-        at = bisect_left(self._starts, start)
-        assert at == len(self._starts) or stop <= self._starts[at], "a slot was given back twice"
-        if at < len(self._starts) and self._starts[at] == stop:
-            stop = self._stops.pop(self._starts.pop(at))
-        if at and (before := self._starts[at - 1]) and self._stops[before] >= start or at and not self._starts[0]:
-            before = self._starts[at - 1]
-        self._starts.insert(at, start)
-        self._stops[start] = stop
+    def _grow(self, upto: int) -> bool:
+        """Have memory behind the file up to here: writing where there is none would end the process by SIGBUS."""
+        if upto <= self._backed:
+            return True
+        assert self._file is not None
+        assert self._memory is not None
+        stop = min(round_up(upto, _STEP), len(self._memory))
+        try:
+            os.posix_fallocate(self._file, self._backed, stop - self._backed)
+        except OSError:  # shared memory is full: what there is must do
+            return False
+        self._backed = stop
+        return True

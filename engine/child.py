@@ -33,6 +33,7 @@ class ChildSettings:
 
     endpoint: str
     name: str
+    identity: bytes
     levels: dict[str, int]
     forward_prints: bool
     curve: tuple[bytes, bytes, bytes] | None
@@ -41,14 +42,14 @@ class ChildSettings:
     def dump(self) -> bytes:
         """Pack for the child's start."""
         return ormsgpack.packb(
-            [self.endpoint, self.name, self.levels, self.forward_prints, self.curve and list(self.curve), self.spec_path]
+            [self.endpoint, self.name, self.identity, self.levels, self.forward_prints, self.curve and list(self.curve), self.spec_path]
         )
 
     @staticmethod
     def load(packed: bytes) -> ChildSettings:
         """Unpack in the child."""
-        endpoint, name, levels, forward, curve, spec = ormsgpack.unpackb(packed)
-        return ChildSettings(endpoint, name, levels, forward, tuple(curve) if curve else None, spec)
+        endpoint, name, identity, levels, forward, curve, spec = ormsgpack.unpackb(packed)
+        return ChildSettings(endpoint, name, identity, levels, forward, tuple(curve) if curve else None, spec)
 
 
 class Link:
@@ -57,7 +58,7 @@ class Link:
     def __init__(self, settings: ChildSettings) -> None:
         self._context = zmq.Context()
         self.socket = self._context.socket(zmq.DEALER)
-        self.socket.set(zmq.IDENTITY, settings.name.encode())
+        self.socket.set(zmq.IDENTITY, settings.identity)
         self.socket.set(zmq.LINGER, -1)
         self.socket.set(zmq.SNDHWM, 0)
         self.socket.set(zmq.RCVHWM, 0)

@@ -11,6 +11,7 @@ import argparse
 import json
 import logging
 import os
+import select
 import sys
 import traceback
 from collections.abc import Sequence
@@ -161,11 +162,9 @@ def _reader_left(failure: BaseException) -> bool:
     """Say whether a run failed because nobody reads standard output any more."""
     if not isinstance(failure, SinkError) or not isinstance(failure.__cause__, BrokenPipeError):
         return False
-    try:
-        sys.stdout.flush()  # what could not be written is still there, so a broken pipe shows again
-    except (BrokenPipeError, ValueError):
-        return True
-    return False
+    state = select.poll()
+    state.register(sys.stdout.fileno(), 0)  # errors are told without being asked for
+    return bool(state.poll(0))
 
 
 def _leave_stdout() -> None:

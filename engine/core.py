@@ -26,12 +26,12 @@ from .effects import Deliver, DeliverLoose, Effect, Finish, Pull, SendTask, Spaw
 SOURCE_STREAM = 0
 #: A pull asks for at most so many events or bytes.
 PULL_NUMBERS = 8192
-PULL_BYTES = 1 << 20
+PULL_BYTES = 4 << 20
 #: A graph without handlers reads so far ahead of its sinks.
 PLAIN_LOOKAHEAD = 16384
 #: Deaths of one worker at its start, in a row and with nothing answered by its pool in between, that end the run:
 #: before anything was ever answered, and after.
-MAX_START_DEATHS = 3
+MAX_START_DEATHS = 5
 MAX_LATE_START_DEATHS = 10
 RESTART_STEP_S = 0.05
 RESTART_MOST_S = 5.0
@@ -369,7 +369,7 @@ class Core:
 
     def _number(self, now: float) -> None:
         while room := self.window.room(self.in_flight):
-            chunk = self.sequencer.take(min(room, PULL_NUMBERS))
+            chunk = self.sequencer.take(min(room, PULL_NUMBERS), fit=self.in_flight > 0)
             if chunk is None:
                 break
             payload, nbytes = chunk.payload, chunk.nbytes
@@ -485,29 +485,28 @@ class Core:
     def _pull(self) -> None:
         if self._stopped_sources:
             return
-        waiting = sum(map(sum, self._pulls)) + sum(
-            self.sequencer.buffered(source) for source in range(len(self._pulls))
-        )
-        room = self.window.room(self.in_flight + waiting)
-        merging = self.sequencer.merges
-        if not room and not (merging and self.window.room(self.in_flight)):
-            return
+        room = self.window.room(self.in_flight)
         live = [source for source in range(len(self._pulls)) if not self.sequencer.ended(source)]
-        wanted = self._wanted() - (0 if merging else waiting)
-        left = self.sequencer.left
+        wanted = self._wanted() if room and live else 0
+        if wanted <= 0:
+            return
+        asked = [sum(pulls) for pulls in self._pulls]
+        buffered = [self.sequencer.buffered(source) for source in range(len(self._pulls))]
+        room -= sum(asked) + sum(buffered)
+        merging = self.sequencer.merges
+        # A merge takes as much of each; else each has a share, so that one that is silent does not hold up the others.
+        share = wanted if merging else -(-(wanted - sum(buffered)) // len(live))
         for source in live:
-            depth = 2 if self.wiring.remote[source] else 1
-            if len(self._pulls[source]) >= depth:
+            if len(self._pulls[source]) >= (2 if self.wiring.remote[source] else 1):
                 continue
-            share = wanted - sum(self._pulls[source]) - self.sequencer.buffered(source) if merging else wanted
-            # A merge cannot go on without the next event of every source, whatever waits of the others.
-            starved = merging and not self._pulls[source] and not self.sequencer.buffered(source)
-            most = max(room, 1) if starved else room
-            if share <= 0 or not most:
-                continue
-            count = min(-(-share // (1 if merging else len(live))), most, PULL_NUMBERS, left or PULL_NUMBERS)
-            self._pulls[source].append(count)
-            self._effects.append(Pull(source, count, min(PULL_BYTES, self.window.limit_bytes)))
+            there = asked[source] + (buffered[source] if merging else 0)
+            # A source of which nothing waits is asked at least for one event, for others may never go on without it.
+            most = room if asked[source] or buffered[source] else max(room, 1)
+            count = min(share - there, most, PULL_NUMBERS, self.sequencer.left or PULL_NUMBERS)
+            if count > 0:
+                room -= count
+                self._pulls[source].append(count)
+                self._effects.append(Pull(source, count, min(PULL_BYTES, self.window.limit_bytes)))
 
     def _wanted(self) -> int:
         if not self.pools:

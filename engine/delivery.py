@@ -6,6 +6,7 @@ one sink gets in a row is one batch. A sink that fails ends the run before any o
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -114,6 +115,8 @@ class Delivery:
         release = effect.release
         for lo, hi in _pieces(effect):
             columns = [self._column(at, slices, lo, hi) for at, slices in enumerate(effect.streams)]
+            for slices in effect.streams:  # what is unpacked is let go of before the consumer takes its time
+                del slices[: bisect_right(slices, hi, key=_stop_of)]
             letters = [letter for letter in release.letters if lo <= letter.seq < hi]
             ends = self._through_tail(columns)
             yield from self.columns(lo, hi, ends, [_letter(record) for record in letters])
@@ -263,14 +266,16 @@ def opened(delivery: Delivery, run: Ending) -> Iterator[None]:
             raise broken
 
 
-def _pieces(effect: Deliver) -> Iterator[tuple[int, int]]:
+def _pieces(effect: Deliver) -> Sequence[tuple[int, int]]:
     """Cut a release where the segments of its first stream end, so that no more than one is unpacked at a time."""
     release = effect.release
     if not effect.streams:
-        yield release.lo, release.hi
-        return
-    for part in effect.streams[0]:
-        yield part.lo, part.hi
+        return [(release.lo, release.hi)]
+    return [(part.lo, part.hi) for part in effect.streams[0]]
+
+
+def _stop_of(part: Slice) -> int:
+    return part.hi
 
 
 def _decode(segment: Segment) -> Column:

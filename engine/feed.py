@@ -7,7 +7,6 @@ when something has come that it had asked for in vain.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -82,8 +81,8 @@ class Feed:
         self._subject = subject
         self._key = key
         self._name = name
-        self._events: deque[Any] = deque()
-        self._keys: deque[Any] = deque()
+        self._events: list[Any] = []
+        self._keys: list[Any] = []
         self._last_key: Any = None
         self._room = threading.Event()
         self._most = _FIRST
@@ -127,7 +126,7 @@ class Feed:
                     self._read_batches(self._reader)
             finally:
                 self._reader.close()
-        except Exception as error:
+        except BaseException as error:  # also a sys.exit() of the source's: nobody may wait for it in vain
             # A reader that is closed under its own feet at a stop may complain; nobody waits for its events.
             if not self._stopping:
                 self._error = error
@@ -216,10 +215,14 @@ class Feed:
         return self._drain(most, done)
 
     def _drain(self, most: int, done: bool) -> Taken:
-        get = self._events.popleft
         count = min(most, len(self._events))
-        events = [get() for _ in range(count)]
-        keys = [self._keys.popleft() for _ in range(count)] if self._key is not None else None
+        # The reader only appends and only this thread removes, so both may work on one list.
+        events = self._events[:count]
+        del self._events[:count]
+        keys = None
+        if self._key is not None:
+            keys = self._keys[:count]
+            del self._keys[:count]
         self.count += count
         ended = done and not self._events
         return Taken(events, keys, ended, self._error if ended else None)

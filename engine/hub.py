@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import secrets
 import selectors
 import signal
 import sys
@@ -27,6 +28,7 @@ from ..nodes.errors import PenstockError, ProtocolError, SourceError, WorkerDied
 from ..nodes.sequencer import Chunk
 from ..nodes.window import Window
 from . import inbox, wire
+from .arena import Arena
 from .child import ChildSettings
 from .children import ChildExited, ChildStarted, Nursery, SpawnFailed, ZygoteDied
 from .codec import Encoder, Payload, decode
@@ -34,10 +36,11 @@ from .codec_errors import CodecError
 from .core import Core
 from .effects import Deliver, DeliverLoose, Effect, Finish, Pull, SendTask, Spawn, StopSource, Warn
 from .feed import Feed, SliceFeed, Taken, make_feed
+from .grants import Grants
 from .guard import Overrun, Stalls, has_limits, overruns, steps_of
 from .options import RunOptions
 from .plan import Plan
-from .rundir import RunDir
+from .rundir import RunDir, arena_path
 from .status import Sight, StatusPage
 from .worker import WorkerSpec
 
@@ -87,6 +90,9 @@ class Hub:
         self._encoders: dict[int, Encoder] = {}
         self._pages: dict[str, StatusPage] = {}
         self._remote: dict[str, int] = {}
+        #: What living children call themselves on the socket, which nobody else can guess; and who was called so.
+        self._identities: dict[str, bytes] = {}
+        self._names: dict[bytes, str] = {}
         #: What is to be sent to sources that have not said that they are there: the socket would drop it.
         self._early: dict[str, list[list[Any]]] = {}
         self._due: list[tuple[float, Spawn]] = []
@@ -101,15 +107,15 @@ class Hub:
         self._limited = has_limits(self.core)
         self._tick_s = _LIMIT_TICK_S if self._limited else _TICK_S
         self._thread = threading.Thread(target=self._run, name="penstock-hub", daemon=True)
-        self._bell_in, self._bell_out = os.pipe()
-        os.set_blocking(self._bell_in, False)
-        os.set_blocking(self._bell_out, False)
+        self._bell_in = self._bell_out = -1
 
     # -- commands, from any thread ------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Open the run's folder and socket and start the thread."""
         self._dir = RunDir()
+        self._arena = Arena(arena_path(self._dir.path), self.options.window_bytes)
+        self._grants = Grants(self._arena)
         self._stalls = Stalls(self.options.stall_warning_s, self._dir.path, monotonic())
         self._stalls_at = 0.0
         try:
@@ -117,6 +123,9 @@ class Hub:
         except BaseException:
             self._dir.close()
             raise
+        self._bell_in, self._bell_out = os.pipe()
+        os.set_blocking(self._bell_in, False)
+        os.set_blocking(self._bell_out, False)
         self._thread.start()
 
     def begin(self, number: int, feed: Feed | SliceFeed) -> None:
@@ -206,6 +215,7 @@ class Hub:
             context.term()
             for page in self._pages.values():
                 page.close()
+            self._arena.close()
             self._dir.close()
             os.close(self._bell_in)
             os.close(self._bell_out)
@@ -267,9 +277,12 @@ class Hub:
     def _give_birth(self, child: str, spec: str) -> None:
         if child not in self._remote:
             self._pages[child] = StatusPage(self._dir.path / f"{child}.status", create=True)
+        identity = self._identities[child] = f"{child} {secrets.token_hex(8)}".encode()
+        self._names[identity] = child
         settings = ChildSettings(
             self._endpoint,
             child,
+            identity,
             inbox.logger_levels(),
             inbox.prints_are_captured(),
             self._curve,
@@ -338,17 +351,19 @@ class Hub:
     # -- messages -----------------------------------------------------------------------------------------------
 
     def _message(self, parts: list[Any]) -> None:
-        peer = bytes(parts[0]).decode("utf-8", "replace")
-        known = peer in self._pages or peer in self._remote
-        if not known:
+        identity = bytes(parts[0])
+        peer = self._names.get(identity)
+        if peer is None:
             raise ProtocolError(
-                f"cannot take a message from {peer!r:.60}: it is no process of this run; check what else opens the"
-                " run's folder"
+                f"cannot take a message from {_shown(identity)}: it is no process of this run; check what else opens"
+                " the run's folder"
             )
         message = wire.unpack(parts[1:], peer)
         kind = message.kind
+        if peer not in self._identities and kind not in (wire.Kind.LOG, wire.Kind.PRINT):
+            return  # late words of a process that is gone: its numbers are in other hands
         if kind is wire.Kind.ANSWER:
-            self._answer(peer, wire.read(peer, message, wire.read_answer))
+            self._answer(peer, message)
         elif kind is wire.Kind.CHUNK:
             self._chunk(peer, message)
         elif kind is wire.Kind.READY:
@@ -373,9 +388,12 @@ class Hub:
         else:
             raise ProtocolError(f"cannot take a {kind.name} from {peer}: only the calling process sends it")
 
-    def _answer(self, peer: str, answer: wire.AnswerMessage) -> None:
+    def _answer(self, peer: str, message: wire.Message) -> None:
         if peer not in self._pages:
             raise ProtocolError(f"cannot take an ANSWER from {peer}: it is no worker")
+        shared, slot = self._grants.of(peer, message.fields[0])
+        answer: wire.AnswerMessage = wire.read(peer, message, lambda it: wire.read_answer(it, shared, slot))
+        self._grants.answered(peer, answer)
         self.core.answered(
             peer,
             answer.task,
@@ -442,8 +460,10 @@ class Hub:
         if peer in self._early:
             self._early[peer].append(parts)
             return
+        if peer not in self._identities:
+            return  # it is gone
         try:
-            self._socket.send_multipart([peer.encode(), *parts], zmq.NOBLOCK, copy=False)
+            self._socket.send_multipart([self._identities[peer], *parts], zmq.NOBLOCK, copy=False)
         except zmq.ZMQError as error:
             # A dead peer's exit follows and hands out again what it was to get.
             if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
@@ -464,6 +484,8 @@ class Hub:
                 self._end(Outcome("error", error=PenstockError(event.reason)))
                 return
             _LOG.warning("%s; it is started again with its %d children", event.reason, len(event.children))
+            while self._drain(_MOST_MESSAGES):
+                continue
             self._nursery.start()
             for child in event.children:
                 self._gone(child, None)
@@ -471,9 +493,12 @@ class Hub:
             assert isinstance(event, ChildStarted)
 
     def _gone(self, child: str, code: int | None) -> None:
+        self._identities.pop(child, None)
         if child in self._remote:
             self._source_gone(child, code)
             return
+        if code is not None:  # without its exit code nobody has seen it dead, and it may still write
+            self._grants.gone(child)
         page = self._pages.pop(child)
         sight = page.read()
         page.close()
@@ -556,24 +581,27 @@ class Hub:
 
     def _drain_last_words(self) -> None:
         """Take in what children still say while they close: logs and prints; late answers are of no use."""
-        while True:
+        for _ in range(_MOST_MESSAGES):
             try:
                 parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
-            peer = bytes(parts[0].buffer).decode("utf-8", "replace")
+            peer = self._names.get(bytes(parts[0].buffer))
+            if peer is None:
+                continue
             try:
-                message = wire.unpack([part.buffer for part in parts[1:]], peer)
+                self._last_word(peer, wire.unpack([part.buffer for part in parts[1:]], peer))
             except ProtocolError as error:
                 _LOG.warning("%s", error)
-                continue
-            if message.kind is wire.Kind.LOG:
-                inbox.log(peer, message)
-            elif message.kind is wire.Kind.PRINT:
-                inbox.show(*message.fields)
-            elif message.kind is wire.Kind.READY:
-                self._early.pop(peer, None)
-                self._send(peer, wire.pack(wire.Kind.STOP))
+
+    def _last_word(self, peer: str, message: wire.Message) -> None:
+        if message.kind is wire.Kind.LOG:
+            inbox.log(peer, message)
+        elif message.kind is wire.Kind.PRINT:
+            inbox.show(*message.fields)
+        elif message.kind is wire.Kind.READY:
+            self._early.pop(peer, None)
+            self._send(peer, wire.pack(wire.Kind.STOP))
 
     # -- effects ------------------------------------------------------------------------------------------------
 
@@ -591,7 +619,15 @@ class Hub:
             task = effect.task
             self._send(
                 effect.worker,
-                wire.pack_task(task.id, task.start, task.stop, effect.cut, task.orders, effect.inputs),
+                wire.pack_task(
+                    task.id,
+                    task.start,
+                    task.stop,
+                    effect.cut,
+                    task.orders,
+                    effect.inputs,
+                    self._grants.give(effect.worker, task.id, task.stop - task.start),
+                ),
             )
         elif isinstance(effect, (Deliver, DeliverLoose)):
             self.deliveries.put(effect)
@@ -657,6 +693,8 @@ class Hub:
             payload = self._encoders[source].encode(events)
         if events:
             self._event_bytes[source] = payload.nbytes / len(events)
+            if self.plan.processes:
+                payload = self._arena.place(payload)
             self.core.chunk(source, Chunk(len(events), payload, payload.nbytes))
         return failed
 
@@ -725,6 +763,11 @@ def _preload(plan: Plan, held: bool) -> list[str]:
     if any(pool.program.needs_loop for pool in plan.wiring.pools):
         modules.append("penstock.engine.loop_worker")
     return modules
+
+
+def _shown(identity: bytes) -> str:
+    """Give what a stranger calls itself, fit to be read."""
+    return repr(identity.decode("utf-8", "backslashreplace"))[:60]
 
 
 def describe_exit(code: int | None) -> str:

@@ -5,7 +5,6 @@ Decides only how much is read at once; numbering, steps, failures and delivery a
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Generator, Iterator
 from itertools import islice
@@ -25,6 +24,7 @@ from .copying import safe_copies
 from .delivery import opened
 from .feed import check_key
 from .here import Here
+from .loop_thread import LoopThread
 from .options import RunOptions
 from .plan import Plan, SourcePlan
 from .progress import Clock
@@ -78,11 +78,11 @@ class InlineRun:
         """Run to the end; yields the consumer's events in lists. Raises what ended the run."""
         closers: list[Callable[[], Any]] = []
         try:
-            with opened(self._here.delivery, self), asyncio.Runner() as runner:
+            with opened(self._here.delivery, self), LoopThread() as loop:
                 try:
-                    yield from self._turns(self._executor(runner, closers))
+                    yield from self._turns(self._executor(loop, closers))
                 finally:
-                    _close_handlers(runner, closers)
+                    _close_handlers(loop, closers)
                     for source in self._sources:
                         source.close()
         except GeneratorExit:
@@ -92,9 +92,7 @@ class InlineRun:
             self._ended_s = monotonic()
             self._clock.show(self.report)
 
-    def _executor(
-        self, runner: asyncio.Runner, closers: list[Callable[[], Any]]
-    ) -> Callable[[list[Column]], Answer]:
+    def _executor(self, loop: LoopThread, closers: list[Callable[[], Any]]) -> Callable[[list[Column]], Answer]:
         program = self._plan.whole
 
         def make() -> list[Callable[..., Any] | None]:
@@ -112,12 +110,14 @@ class InlineRun:
         if not program.needs_loop:
             return Executor(program, make(), safe_copies).run
 
-        async def make_inside() -> AsyncExecutor:
-            return AsyncExecutor(program, make(), safe_copies)
+        ordered = any(pool.ordered for pool in self._plan.pools)
 
-        executor = runner.run(make_inside())
+        async def make_inside() -> AsyncExecutor:
+            return AsyncExecutor(program, make(), safe_copies, ordered=ordered)
+
+        executor = loop.run(make_inside())
         self._most = max(step.concurrency for step in program.steps)
-        return lambda ports: runner.run(executor.run(ports))
+        return lambda ports: loop.run(executor.run(ports))
 
     def _turns(self, run: Callable[[list[Column]], Answer]) -> Iterator[list[Any]]:
         while not self._sequencer.finished:
@@ -175,13 +175,11 @@ class InlineRun:
             self._sequencer.end(at)
 
 
-def _close_handlers(runner: asyncio.Runner, closers: list[Callable[[], Any]]) -> None:
+def _close_handlers(loop: LoopThread, closers: list[Callable[[], Any]]) -> None:
     """Close the handlers, the last built first; what they raise is logged, as in a worker."""
     for close in reversed(closers):
         try:
-            given = close()
-            if asyncio.iscoroutine(given):
-                runner.run(given)
+            loop.close_with(close)
         except Exception:
             _LOG.warning("the close() of a handler raised", exc_info=True)
 

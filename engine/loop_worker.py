@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 from ..nodes.async_executor import AsyncExecutor, join_answers
 from ..nodes.blame import Phase
 from ..nodes.column import Column
+from ..nodes.events import Failure
 from ..nodes.program import Answer, Op
 from .child import Link, ready
 from .copying import safe_copies
 from .status import StatusPage
-from .wire import Kind, TaskMessage, pack, read, read_task
+from .unpack import with_failures
+from .wire import Kind, TaskMessage, pack
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -91,7 +93,7 @@ class LoopWorker:
             if message.kind is Kind.STOP:
                 self._stopped.set()
             elif message.kind is Kind.TASK:
-                task = read("the calling process", message, read_task)
+                task = self._worker.read_task(message)
                 if self._worker.spec.ordered:
                     self._queue.put_nowait(task)
                 else:
@@ -108,15 +110,15 @@ class LoopWorker:
             await asyncio.sleep(0.02)
 
     def _start(self, task: TaskMessage) -> None:
-        self._page.phase(Phase.CODEC)
-        ports = self._worker.columns(task)
+        self._page.codec(task.start)
+        ports, broken = self._worker.unpacker.columns(task)
         self._page.phase(Phase.MANY)
         open_ = self._open[task.id] = _Open(task, task.stop - task.start, perf_counter())
         if self._lists:
-            self._spawn(self._unit(open_, ports))
+            self._spawn(self._unit(open_, ports, broken))
             return
         for number in range(task.start, task.stop):
-            self._spawn(self._unit(open_, [port.cut(number, number + 1) for port in ports]))
+            self._spawn(self._unit(open_, [port.cut(number, number + 1) for port in ports], broken))
 
     def _spawn(self, work: Any) -> None:
         running = asyncio.create_task(work)
@@ -129,8 +131,8 @@ class LoopWorker:
             _LOG.error("a worker's own code failed", exc_info=task.exception())
             self._stopped.set()
 
-    async def _unit(self, open_: _Open, ports: list[Column]) -> None:
-        answer = await self._executor.run(ports, open_.task.orders)
+    async def _unit(self, open_: _Open, ports: list[Column], broken: list[Failure]) -> None:
+        answer = with_failures(await self._executor.run(ports, open_.task.orders), broken)
         open_.answers[answer.start] = answer
         # A list that ends at a failed number leaves the rest of it unanswered, for good.
         open_.left -= ports[0].size
@@ -142,9 +144,9 @@ class LoopWorker:
         while True:
             task = await self._queue.get()
             started = perf_counter()
-            self._page.phase(Phase.CODEC)
-            ports = self._worker.columns(task)
-            answer = await self._executor.run(ports, task.orders)
+            self._page.codec(task.start)
+            ports, broken = self._worker.unpacker.columns(task)
+            answer = with_failures(await self._executor.run(ports, task.orders), broken)
             self._worker.send_answer(task, answer, started)
             self._page.phase(Phase.IDLE)
 

@@ -96,6 +96,24 @@ def load(body: Any, buffers: Iterable[Any]) -> list[Any]:
     return events
 
 
+def load_carved(body: bytes, buffers: Iterable[Any]) -> list[Any]:
+    """Read what `Carver.only` wrote; a class that is not known matters only where a wanted event needs it."""
+    file = io.BytesIO(body)
+    rest = iter(buffers)
+    events: list[Any] = []
+    while True:
+        unpickler = _CarvedUnpickler(file, buffers=rest)
+        try:
+            group = unpickler.load()
+        except Exception:
+            if unpickler.unknown:
+                raise unpickler.unknown[0] from None
+            raise
+        if group is None:
+            return events
+        events.extend(group)
+
+
 def _own_reducers() -> dict[type, Callable[[Any], Any]]:
     """Give the reducers that stand before those of pickle and cloudpickle."""
     numpy = sys.modules.get("numpy")
@@ -168,3 +186,17 @@ class _Unpickler(pickle.Unpickler):
         # A class that this process has keeps its own attributes: what another process did to its copy stays there.
         return cls if cls in self._known else fill(cls, state)
 
+
+class _CarvedUnpickler(_Unpickler):
+    """Goes on where a class is not known: it may be that of an event that is not wanted."""
+
+    def __init__(self, file: io.BytesIO, *, buffers: Any) -> None:
+        super().__init__(file, buffers=buffers)
+        self.unknown: list[CodecError] = []
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return super().find_class(module, name)
+        except CodecError as error:
+            self.unknown.append(error)
+            return None

@@ -86,11 +86,18 @@ class Results(chain[T_co]):  # type: ignore[type-var]  # chain only gives events
 
 def _reported(run: Run) -> Generator[list[Any], None, None]:
     """Pass a run's lists on, and give its errors their report."""
+    batches, batch = run.batches(), []
     try:
-        yield from run.batches()
+        for batch in batches:
+            yield batch
+    except GeneratorExit:
+        batch.clear()  # a chain goes on with the list it has, but who has left gets no more
+        raise
     except PenstockError as error:
         error.report = run.report()
         raise
+    finally:
+        batches.close()
 
 
 _END: Any = object()

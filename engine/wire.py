@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, Protocol
 
 import ormsgpack
 
@@ -18,6 +18,7 @@ from ..nodes.errors import ProtocolError
 from ..nodes.program import Orders, Verdict
 from ..nodes.segments import ExitData, Slice
 from .codec import Buffer, Payload
+from .shared import Grant
 
 VERSION = 1
 #: No frame may be larger; a socket that sends one is cut off.
@@ -44,7 +45,7 @@ class Kind(IntEnum):
 
 
 _FIELDS: dict[Kind, tuple[Any, ...]] = {
-    Kind.TASK: (int, int, int, int, bool, list, list, list),
+    Kind.TASK: (int, int, int, int, bool, list, list, list, list),
     Kind.PULL: (int, int),
     Kind.STOP: (),
     Kind.DEFINE: (str, bool),
@@ -115,15 +116,47 @@ def read(peer: str, message: Message, reader: Callable[[Message], Any]) -> Any:
         raise _refused(peer, f"the inner fields of its {message.kind.name} are not those of the format") from None
 
 
-class _Frames:
-    """Deals frames out in order and checks that none is missing."""
+class Shared(Protocol):
+    """The shared memory that a message may refer to."""
 
-    def __init__(self, frames: Sequence[Buffer]) -> None:
+    def frame(self, offset: int, nbytes: int) -> memoryview:
+        """Give a frame to read; raises `ValueError` where the message may not refer to it."""
+
+
+def _listed(payload: Payload, frames: list[Buffer]) -> int | list[list[int]]:
+    """Add the frames that the socket carries to `frames`, and tell of all: their number, or where each one lies."""
+    if not payload.places:
+        frames += payload.frames
+        return len(payload.frames)
+    listed: list[list[int]] = []
+    for frame, place in zip(payload.frames, payload.places, strict=True):
+        if place < 0:
+            frames.append(frame)
+            listed.append([])
+        else:
+            listed.append([place, memoryview(frame).nbytes])
+    return listed
+
+
+class _Frames:
+    """Deals frames out in order and checks that none is missing; `slot` keeps those that lie in shared memory."""
+
+    def __init__(self, frames: Sequence[Buffer], shared: Shared | None = None, slot: object = None) -> None:
         self._frames = frames
         self._at = 0
+        self._shared = shared
+        self._slot = slot
 
-    def payload(self, codec: int, count: int) -> Payload:
-        return Payload(codec, tuple(self.take(count)))
+    def payload(self, codec: int, listed: int | list[list[int]]) -> Payload:
+        if isinstance(listed, int):
+            return Payload(codec, tuple(self.take(listed)))
+        frames = [self._placed(*place) if place else self.take(1)[0] for place in listed]
+        return Payload(codec, tuple(frames), self._slot, tuple([place[0] if place else -1 for place in listed]))
+
+    def _placed(self, offset: int, nbytes: int) -> Buffer:
+        if self._shared is None:
+            raise ValueError("a frame in shared memory that was not granted")
+        return self._shared.frame(offset, nbytes)
 
     def take(self, count: int) -> Sequence[Buffer]:
         if count < 0 or self._at + count > len(self._frames):
@@ -159,10 +192,19 @@ class TaskMessage:
     cut: int
     orders: Orders
     ports: list[list[Part]]
+    grant: Grant | None = None
 
 
-def pack_task(id_: int, start: int, stop: int, cut: int, orders: Orders, inputs: list[list[Slice]]) -> list[Buffer]:
-    """Write a task; payload frames are passed on as they are."""
+def pack_task(
+    id_: int,
+    start: int,
+    stop: int,
+    cut: int,
+    orders: Orders,
+    inputs: list[list[Slice]],
+    room: tuple[int, int] | None = None,
+) -> list[Buffer]:
+    """Write a task; payload frames are passed on as they are. `room` is where in shared memory its answer may lie."""
     frames: list[Buffer] = []
     ports = []
     for slices in inputs:
@@ -177,22 +219,21 @@ def pack_task(id_: int, start: int, stop: int, cut: int, orders: Orders, inputs:
                     segment.start,
                     segment.stop,
                     payload.codec,
-                    len(payload.frames),
+                    _listed(payload, frames),
                     segment.counts,
                     segment.indices,
                 ]
             )
-            frames += payload.frames
         ports.append(parts)
     verdicts = [[*call, v.kind, v.error, v.attempts] for call, v in orders.verdicts.items()]
     used = [[*call, n] for call, n in orders.used.items()]
-    return pack(Kind.TASK, id_, start, stop, cut, orders.careful, verdicts, used, ports, frames=frames)
+    return pack(Kind.TASK, id_, start, stop, cut, orders.careful, verdicts, used, ports, room or (), frames=frames)
 
 
-def read_task(message: Message) -> TaskMessage:
+def read_task(message: Message, shared: Shared | None = None) -> TaskMessage:
     """Read a task."""
-    id_, start, stop, cut, careful, verdicts, used, ports = message.fields
-    frames = _Frames(message.frames)
+    id_, start, stop, cut, careful, verdicts, used, ports, room = message.fields
+    frames = _Frames(message.frames, shared)
     parts = [
         [
             Part(lo, hi, first, last, frames.payload(codec, count), counts, indices)
@@ -206,7 +247,7 @@ def read_task(message: Message) -> TaskMessage:
         {(node, seq, index): Verdict(kind, error, attempts) for node, seq, index, kind, error, attempts in verdicts},
         {(node, seq, index): count for node, seq, index, count in used},
     )
-    return TaskMessage(id_, start, stop, cut, orders, parts)
+    return TaskMessage(id_, start, stop, cut, orders, parts, Grant(*room) if room else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +268,7 @@ def pack_answer(answer: AnswerMessage) -> list[Buffer]:
     frames: list[Buffer] = []
     exits = []
     for data in answer.exits:
-        exits.append([data.payload.codec, len(data.payload.frames), data.counts, data.indices])
-        frames += data.payload.frames
+        exits.append([data.payload.codec, _listed(data.payload, frames), data.counts, data.indices])
     failures = []
     for failure in answer.failures:
         event, cause = failure.payload
@@ -262,10 +302,13 @@ def pack_answer(answer: AnswerMessage) -> list[Buffer]:
     )
 
 
-def read_answer(message: Message) -> AnswerMessage:
-    """Read an answer; failures carry `(event payload or None, pickled cause or b"")`."""
+def read_answer(message: Message, shared: Shared | None = None, slot: object = None) -> AnswerMessage:
+    """Read an answer; failures carry `(event payload or None, pickled cause or b"")`.
+
+    `shared` is the shared memory granted to its task, `slot` what keeps it.
+    """
     task, start, size, seconds, tallies, exits, failures = message.fields
-    frames = _Frames(message.frames)
+    frames = _Frames(message.frames, shared, slot)
     data = []
     for codec, count, counts, indices in exits:
         if (counts is not None and (len(counts) != size or min(counts, default=0) < 0)) or size < 1:

@@ -21,7 +21,6 @@ import cloudpickle
 
 from ..nodes.barrier import FailureRecord
 from ..nodes.blame import Phase
-from ..nodes.column import Column, join
 from ..nodes.errors import ProtocolError
 from ..nodes.events import Failure
 from ..nodes.executor import Executor
@@ -30,11 +29,14 @@ from ..nodes.program import Answer, Program
 from ..nodes.segments import ExitData
 from ..nodes.steps import close_answer, describe, keep
 from .child import ChildSettings, Link, ready, set_up, tear_down
-from .codec import Encoder, Payload, decode
+from .codec import Encoder, Payload
 from .codec_errors import CodecError
 from .copying import safe_copies
+from .rundir import arena_path
+from .shared import ChildArena, keep_freed_blocks
 from .status import StatusPage
-from .wire import AnswerMessage, Kind, Part, TaskMessage, pack, pack_answer, read, read_task
+from .unpack import Unpacker, with_failures
+from .wire import AnswerMessage, Kind, Message, TaskMessage, pack, pack_answer, read, read_task
 
 _LOG = logging.getLogger("penstock")
 _POLL_MS = 500
@@ -76,15 +78,22 @@ def _live(settings: ChildSettings, link: Link, page: StatusPage) -> None:
         link.send(_start_failure(error))
         link.close()
         return
+    keep_freed_blocks()
     gc.collect()
     gc.freeze()
     # A batch is thousands of live objects that the collector would look at again and again.
     gc.set_threshold(*_GC_THRESHOLDS)
-    worker.serve()
-    page.phase(Phase.CLOSE)
-    worker.close()
-    tear_down()
-    link.close()
+    try:
+        worker.serve()
+        page.phase(Phase.CLOSE)
+        worker.close()
+    except BaseException as error:
+        # The phase stays what it was, so that the death is blamed on the event that it came from.
+        _LOG.error("a worker ends with %s, which no handler may raise", type(error).__name__, exc_info=True)
+        raise SystemExit(1) from None
+    finally:
+        tear_down()
+        link.close()
 
 
 def _start_failure(error: BaseException) -> list[Any]:
@@ -99,9 +108,12 @@ class Worker:
         self._link = link
         self._page = page
         self.name = settings.name
+        self._arena = ChildArena(arena_path(Path(settings.spec_path).parent))
         self.index = int(settings.name.split(".")[1])
         self.spec: WorkerSpec = cloudpickle.loads(Path(settings.spec_path).read_bytes())
         self._encoders = [Encoder() for _ in self.spec.program.exits]
+        self.unpacker = Unpacker(self.spec.program)
+        self._pid = os.getpid()
         self._producers = {step.output: step for step in self.spec.program.steps}
         self.closers: list[Callable[[], Any]] = []
         self._events = 0
@@ -143,7 +155,7 @@ class Worker:
             if message.kind is Kind.STOP:
                 return
             if message.kind is Kind.TASK:
-                self._work(read("the calling process", message, read_task))
+                self._work(self.read_task(message))
                 self._page.phase(Phase.IDLE)
                 self.maybe_leave()
             elif message.kind is not Kind.DEFINE:
@@ -151,17 +163,20 @@ class Worker:
 
     def _work(self, task: TaskMessage) -> None:
         started = perf_counter()
-        self._page.phase(Phase.CODEC)
-        ports = self.columns(task)
-        answer = self._executor.run(ports, task.orders)
-        self._page.phase(Phase.CODEC)
+        self._page.codec(task.start)
+        ports, broken = self.unpacker.columns(task)
+        answer = with_failures(self._executor.run(ports, task.orders), broken)
+        if os.getpid() != self._pid:
+            os._exit(0)  # a fork that the handler made and let go on: its numbers are its parent's to answer
+        self._page.codec(task.start)
         self.send_answer(task, answer, started)
 
     # -- shared by both kinds -----------------------------------------------------------------------------------
 
-    def columns(self, task: TaskMessage) -> list[Column]:
-        """Decode a task's inputs, one column per port."""
-        return [join([_column(part) for part in port]) for port in task.ports]
+    def read_task(self, message: Message) -> TaskMessage:
+        """Read a task, whose large frames lie in the arena."""
+        task: TaskMessage = read("the calling process", message, lambda it: read_task(it, self._arena))
+        return task
 
     def send_answer(self, task: TaskMessage, answer: Answer, started: float) -> None:
         """Encode and send an answer, in pieces as fine as the readers of it want them."""
@@ -173,6 +188,8 @@ class Worker:
         seconds = perf_counter() - started
         for at, piece in enumerate(pieces):
             data = exits if len(pieces) == 1 else self._encode(piece)[0]
+            for given in data:
+                given.payload = self._arena.place(given.payload, task.grant)
             tallies = [t.as_list() for t in piece.tallies]
             if at:
                 tallies = [[0.0] * len(t) for t in tallies]
@@ -264,13 +281,6 @@ class Worker:
                 close()
             except Exception:
                 _LOG.warning("the close() of a handler raised in worker %s", self.name, exc_info=True)
-
-
-def _column(part: Part) -> Column:
-    """Decode one part; its shape is checked, for nothing else could tell a damaged header."""
-    expected = part.stop - part.start if part.counts is None else sum(part.counts)
-    events = decode(part.payload, expected)
-    return Column(part.start, part.stop - part.start, events, part.counts, part.indices).cut(part.lo, part.hi)
 
 
 def _pieces(answer: Answer, most: int) -> list[Answer]:

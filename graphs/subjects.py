@@ -33,7 +33,7 @@ def check_source(where: str, subject: Any) -> None:
         raise GraphError(f"{where}: {name} is the class of a source; give it an instance, {name}(...)")
     if is_source(subject):
         return
-    if isinstance(subject, AsyncIterable):
+    if isinstance(subject, AsyncIterable) and not isinstance(subject, Iterable):
         raise GraphError(f"{where}: a {kind} belongs to one event loop; give it the async generator function, uncalled")
     if is_one_shot(subject):
         if is_used_up(subject):

@@ -36,12 +36,6 @@ class LastSeen:
     index: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class _Suspicion:
-    start: int
-    stop: int
-
-
 class Blame:
     """Keeps the deaths and time-outs of one pool's events."""
 
@@ -49,7 +43,8 @@ class Blame:
         self._steps = steps
         self._max_deaths = max_deaths
         self._deaths: Counter[CallName] = Counter()
-        self._suspicions: list[_Suspicion] = []
+        #: Deaths that no single event explains: for each the runs of numbers, one of which is to blame.
+        self._suspicions: list[list[tuple[int, int]]] = []
         self._numbers: Counter[int] = Counter()
         self.used: dict[CallName, int] = {}
         self.verdicts: dict[CallName, Verdict] = {}
@@ -61,9 +56,15 @@ class Blame:
     def died_on(self, call: CallName, cause: str) -> None:
         """Count a death against one call; decree its failure when it has killed `max_deaths` workers."""
         self._deaths[call] += 1 + self._explain(call[1])
-        deaths = self._deaths[call]
-        if self._max_deaths is not None and deaths >= self._max_deaths:
+        self._judge(call, cause)
+
+    def _judge(self, call: CallName, cause: str) -> None:
+        deaths = self._deaths[call] + self._numbers[call[1]]
+        if self._is_enough(deaths):
             self.verdicts[call] = Verdict("died", f"WorkerDied: {cause}", deaths)
+
+    def _is_enough(self, deaths: int) -> bool:
+        return self._max_deaths is not None and deaths >= self._max_deaths
 
     def died_with(self, number: int, cause: str) -> Verdict | None:
         """Count a death against a number that stood alone, outside its handlers; give the verdict when it is due.
@@ -71,20 +72,21 @@ class Blame:
         No worker can carry this verdict out, for it dies before or after its handlers: the engine answers itself.
         """
         self._numbers[number] += 1 + self._explain(number)
+        for call in [call for call in self._deaths if call[1] == number]:
+            self._judge(call, cause)
         deaths = self._numbers[number]
-        if self._max_deaths is None or deaths < self._max_deaths:
-            return None
-        return Verdict("died", f"WorkerDied: {cause}", deaths)
+        return Verdict("died", f"WorkerDied: {cause}", deaths) if self._is_enough(deaths) else None
 
-    def suspect(self, start: int, stop: int) -> None:
-        """Hold a death against the numbers `start .. stop - 1`, one of which is to blame."""
-        self._suspicions.append(_Suspicion(start, stop))
+    def suspect(self, parts: list[tuple[int, int]]) -> None:
+        """Hold a death against the numbers of these runs, one of which is to blame."""
+        self._suspicions.append(parts)
 
     def _explain(self, number: int) -> int:
         """Give how many deaths are held against a number, and hold them against nobody else from now on."""
-        explained = [s for s in self._suspicions if s.start <= number < s.stop]
-        self._suspicions = [s for s in self._suspicions if s not in explained]
-        return len(explained)
+        others = [parts for parts in self._suspicions if not any(lo <= number < hi for lo, hi in parts)]
+        explained = len(self._suspicions) - len(others)
+        self._suspicions = others
+        return explained
 
     def timed_out(self, call: CallName, limit_s: float) -> None:
         """Count a time-out as an attempt; decree its failure when the retries are used up."""
@@ -100,7 +102,7 @@ class Blame:
             return
         for number in [number for number in self._numbers if number < below]:
             del self._numbers[number]
-        self._suspicions = [s for s in self._suspicions if s.stop > below]
+        self._suspicions = [parts for parts in self._suspicions if any(hi > below for _, hi in parts)]
         for known in (self._deaths, self.used, self.verdicts):
             for call in [call for call in known if call[1] < below]:
                 del known[call]
@@ -108,7 +110,7 @@ class Blame:
     def concerns(self, start: int, stop: int) -> bool:
         """Whether any number of the run is under suspicion, so that it must be handled carefully."""
         return (
-            any(s.start < stop and start < s.stop for s in self._suspicions)
+            any(lo < stop and start < hi for parts in self._suspicions for lo, hi in parts)
             or any(start <= number < stop for number in self._numbers)
             or any(start <= call[1] < stop for known in (self._deaths, self.used, self.verdicts) for call in known)
         )

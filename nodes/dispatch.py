@@ -7,8 +7,6 @@ accepted; only acceptance makes a number answered.
 from __future__ import annotations
 
 import heapq
-import sys
-from bisect import bisect_right, insort
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -45,7 +43,7 @@ class Worker:
     parked: int = 0
     answered: int = 0
     leaving: bool = False
-    told: bool = False
+    apart: bool = False  #: whether it has a suspect, and nothing else until that is answered
 
 
 class Dispatcher:
@@ -61,16 +59,18 @@ class Dispatcher:
         self.blame = Blame(program.steps, max_deaths)
         self.stop_at: int | None = None
         self._ready: list[tuple[int, int]] = []
+        #: Ready too, but suspects of a death: never joined, and each to a worker that has nothing else.
+        self._apart: list[tuple[int, int]] = []
         self._ready_numbers = 0
-        #: Numbers that no task may reach across: the suspects of a death stay apart.
-        self._bounds: list[int] = []
-        self._careful: set[int] = set()
+        self._leavers: list[Worker] = []
         #: Numbers whose verdict no worker can carry out; whoever calls `left` answers for them.
         self.condemned: list[tuple[int, Verdict]] = []
         self._next_task = 0
         self._lists = [step.batch_size for step in program.steps if step.batch_size]
         self._in_flight_cap = max((step.concurrency for step in program.steps), default=1) if program.needs_loop else 0
-        self._in_flight_cap = 2 if self._in_flight_cap and ordered else self._in_flight_cap
+        if self._in_flight_cap:
+            # A loop that works on lists must be able to hold one whole list and the next.
+            self._in_flight_cap = 2 if ordered else max(self._in_flight_cap, 2 * max(self._lists, default=0))
 
     @property
     def frontier(self) -> int:
@@ -107,63 +107,77 @@ class Dispatcher:
 
     def joined(self, name: str) -> None:
         """Take in that a worker is there and asks for work."""
-        self.workers[name] = Worker(name)
+        if name not in self.workers:
+            self.workers[name] = Worker(name)
 
     def hand_out(self, pace: Pace, head: int, now: float) -> list[Task]:
         """Give the tasks to send now: at most what the workers have room for, lowest numbers first."""
+        if pace is Pace.HOLD or not self._ready_numbers:
+            return []
+        self._drop_above_end()
         tasks: list[Task] = []
-        while self._ready and pace is not Pace.HOLD:
-            start, stop = self._ready[0]
-            if self.stop_at is not None and start > self.stop_at:
-                self._drop_ready()
-                break
-            if pace is Pace.HEAD and start != head:
-                break
-            worker = self._roomiest()
-            if worker is None:
-                break
-            tasks.append(self._task(worker, self._size(pace), now))
-            if pace is Pace.HEAD:
-                break
-        return tasks
+        spared: Worker | None = None
+        while True:
+            apart = spared is None and bool(self._apart) and (not self._ready or self._apart[0] < self._ready[0])
+            queue = self._apart if apart else self._ready
+            if not queue or (pace is Pace.HEAD and queue[0][0] != head):
+                return tasks
+            worker = self._idle() if apart else self._roomiest(spared)
+            if worker is not None:
+                tasks.append(self._task(worker, apart, self._size(pace), now))
+                continue
+            if apart:
+                # The suspect waits until this worker is done with what it has; the others go on meanwhile.
+                spared = next((w for w in self.workers.values() if not w.leaving and not w.apart), None)
+            if not apart or spared is None:
+                return tasks
 
-    def _drop_ready(self) -> None:
-        self._ready.clear()
-        self._ready_numbers = 0
+    def _drop_above_end(self) -> None:
+        if self.stop_at is None:
+            return
+        for queue in (self._ready, self._apart):
+            if queue and queue[0][0] > self.stop_at:
+                self._ready_numbers -= sum(stop - start for start, stop in queue)
+                queue.clear()
 
     def _room(self, worker: Worker) -> int:
-        if worker.leaving or (self._careful and not self._careful.isdisjoint(worker.tasks)):
-            return 0  # a suspect has its worker to itself, so that a death points at it
+        if worker.leaving or worker.apart:
+            return 0
         if self._in_flight_cap:
             return max(0, -(-(2 * self._in_flight_cap - worker.held) // self.batch))
         return max(0, self.pacer.depth() - len(worker.tasks))
 
-    def _roomiest(self) -> Worker | None:
+    def _roomiest(self, spared: Worker | None) -> Worker | None:
         best = None
         for worker in self.workers.values():
-            if self._room(worker) and (best is None or worker.held < best.held):
+            if (best is None or worker.held < best.held) and worker is not spared and self._room(worker):
                 best = worker
         return best
+
+    def _idle(self) -> Worker | None:
+        return next((worker for worker in self.workers.values() if not worker.tasks and not worker.leaving), None)
 
     def _size(self, pace: Pace) -> int:
         size = self.batch
         if pace is Pace.HEAD:
             return max(1, size // HEAD_SHARE)
+        if self._ready_numbers >= size * len(self.workers):
+            return size
         # What is there is shared among those who could take it, unless it is hardly any work.
         hands = sum(1 for worker in self.workers.values() if self._room(worker))
         share = -(-self._ready_numbers // max(1, hands))
         least = min(size, max(1, size // 8)) if self.pacer.seconds_each else 1
         return max(min(size, share), least)
 
-    def _task(self, worker: Worker, size: int, now: float) -> Task:
-        start, stop = heapq.heappop(self._ready)
-        most = min(start + size, self._bound_above(start))
-        end = min(stop, most)
-        while end == stop and end < most and self._ready and self._ready[0][0] == end:
-            _, stop = heapq.heappop(self._ready)
-            end = min(stop, most)
+    def _task(self, worker: Worker, apart: bool, size: int, now: float) -> Task:
+        queue = self._apart if apart else self._ready
+        start, stop = heapq.heappop(queue)
+        end = min(stop, start + size)
+        while not apart and end == stop and end - start < size and queue and queue[0][0] == end:
+            _, stop = heapq.heappop(queue)
+            end = min(stop, start + size)
         if end < stop:
-            heapq.heappush(self._ready, (end, stop))
+            heapq.heappush(queue, (end, stop))
         self._ready_numbers -= end - start
         self._next_task += 1
         opened = Intervals()
@@ -171,20 +185,8 @@ class Dispatcher:
         task = Task(self._next_task, start, end, worker.name, self._orders(start, end), now, opened)
         worker.tasks[task.id] = task
         worker.held += end - start
-        if task.orders.careful:
-            self._careful.add(task.id)
+        worker.apart = apart
         return task
-
-    def _bound_above(self, number: int) -> int:
-        at = bisect_right(self._bounds, number)
-        return self._bounds[at] if at < len(self._bounds) else sys.maxsize
-
-    def _keep_apart(self, *bounds: int) -> None:
-        frontier = self.frontier
-        self._bounds = [bound for bound in self._bounds if bound > frontier]
-        for bound in bounds:
-            if bound not in self._bounds:
-                insort(self._bounds, bound)
 
     def _orders(self, start: int, stop: int) -> Orders:
         blame = self.blame
@@ -197,19 +199,19 @@ class Dispatcher:
     def accept(self, name: str, task_id: int, start: int, stop: int, cut: bool) -> list[tuple[int, int]]:
         """Take in an answer for `start .. stop - 1` and give the parts that are the first answer for their numbers.
 
-        `cut` says that the worker will not answer the rest of its task, because the run ends inside this answer.
+        `cut` says that the run ends inside this answer, so that the numbers of its task above it need none.
         """
         worker = self.workers.get(name)
         task = worker.tasks.get(task_id) if worker is not None else None
-        if worker is not None and task is not None:
-            worker.held -= task.open.remove(start, stop)
-            if cut:
-                worker.held -= len(task.open)
-            if cut or not task.open:
-                del worker.tasks[task_id]
-                self._careful.discard(task_id)
-            worker.answered += stop - start
-        return self.accepted.add(start, stop)
+        if worker is None or task is None:
+            return []
+        owed = task.open.shared(start, stop)
+        worker.held -= task.open.remove(start, task.stop if cut else stop)
+        if not task.open:
+            del worker.tasks[task_id]
+            worker.apart = False
+        worker.answered += stop - start
+        return [part for lo, hi in owed for part in self.accepted.add(lo, hi)]
 
     def parked(self, name: str, count: int) -> None:
         """Take in how many numbers of a worker wait for a retry: they are no load."""
@@ -227,15 +229,18 @@ class Dispatcher:
 
     def leaving(self, name: str) -> None:
         """Take in that a worker is to be replaced: it gets nothing more."""
-        if name in self.workers:
-            self.workers[name].leaving = True
+        worker = self.workers.get(name)
+        if worker is not None and not worker.leaving:
+            worker.leaving = True
+            self._leavers.append(worker)
 
     def idle_leavers(self) -> list[str]:
         """Give the workers that are to be replaced and owe nothing any more; each is given once."""
-        idle = [worker for worker in self.workers.values() if worker.leaving and not worker.tasks and not worker.told]
-        for worker in idle:
-            worker.told = True
-        return [worker.name for worker in idle]
+        if not self._leavers:
+            return []
+        idle = [worker.name for worker in self._leavers if not worker.tasks and worker.name in self.workers]
+        self._leavers = [worker for worker in self._leavers if worker.tasks]
+        return idle
 
     def left(self, name: str, seen: LastSeen | None, cause: str) -> Worker | None:
         """Take in that a worker is gone: hand out again what it had not answered, and blame whom `seen` shows.
@@ -245,58 +250,59 @@ class Dispatcher:
         worker = self.workers.pop(name, None)
         if worker is None:
             return None
-        self._careful.difference_update(worker.tasks)
-        open_ = sorted(part for task in worker.tasks.values() for part in task.open)
-        # What was accepted from elsewhere in the meantime needs no second answer.
-        open_ = [gap for lo, hi in open_ for gap in self.accepted.gaps(lo, hi)]
-        if seen is not None and open_:
-            open_ = self._blamed(open_, worker, seen, cause)
-        for lo, hi in open_:
-            self.ready(lo, hi)
+        parts = sorted(part for task in worker.tasks.values() for part in task.open)
+        if seen is not None and parts:
+            parts = self._blamed(parts, worker, seen, cause)
+        for lo, hi in parts:
+            heapq.heappush(self._apart if self.blame.concerns(lo, hi) else self._ready, (lo, hi))
+            self._ready_numbers += hi - lo
         return worker
 
     def _blamed(
         self, parts: list[tuple[int, int]], worker: Worker, seen: LastSeen, cause: str
     ) -> list[tuple[int, int]]:
-        if seen.phase is Phase.EVENT:
-            self.blame.died_on(self.blame.call_of(seen), cause)
-            self._keep_apart(seen.seq, seen.seq + 1)
-            return parts
+        """Hold a death against those it points at, and give the parts in which to hand out again."""
         if seen.phase in (Phase.START, Phase.CLOSE):
             return parts
-        task = self._worked_on(worker, seen)
-        many = seen.phase is Phase.MANY
-        suspects = parts if many else [part for part in parts if task.start <= part[0] < task.stop]
-        if sum(hi - lo for lo, hi in suspects) == 1 and task.orders.careful:
-            return self._alone(parts, suspects[0], seen, cause)
-        for lo, hi in suspects:
-            self.blame.suspect(lo, hi)
-            if seen.phase is not Phase.BATCH or task.orders.careful:
-                self._keep_apart(lo, (lo + hi) // 2, hi)
-            # Else the careful second run names the culprit, so one part is enough.
-        return parts
-
-    def _alone(
-        self, parts: list[tuple[int, int]], suspect: tuple[int, int], seen: LastSeen, cause: str
-    ) -> list[tuple[int, int]]:
-        """Blame the one number that a worker had in its hands; gives the parts to hand out again."""
-        if seen.phase is Phase.MANY:
-            # Handled carefully its calls came one by one: the last that began is the culprit.
+        if seen.phase is Phase.EVENT and any(lo <= seen.seq < hi for lo, hi in parts):
             self.blame.died_on(self.blame.call_of(seen), cause)
-            return parts
-        verdict = self.blame.died_with(suspect[0], cause)
-        if verdict is None:
-            self._keep_apart(*suspect)
-            return parts
-        self.condemned.append((suspect[0], verdict))
-        return [part for part in parts if part != suspect]
+            return _cut_at(parts, seen.seq, seen.seq + 1)
+        task = self._worked_on(worker, seen)
+        suspects = parts if task is None else list(task.open)
+        careful = worker.apart and next(iter(worker.tasks.values())).orders.careful
+        if careful and sum(hi - lo for lo, hi in suspects) == 1:
+            return parts if self._survives(suspects[0][0], worker, seen, cause) else []
+        self.blame.suspect(suspects)
+        if len(suspects) > 1 or (seen.phase is Phase.BATCH and not careful):
+            return parts  # apart from each other they tell more, or handled carefully: that names the call
+        lo, hi = suspects[0]
+        return _cut_at(parts, lo, (lo + hi) // 2, hi)
 
-    def _worked_on(self, worker: Worker, seen: LastSeen) -> Task:
-        """Give the task that a worker was last seen on: its first unfinished one where no number says more."""
-        tasks = list(worker.tasks.values())
+    def _survives(self, number: int, worker: Worker, seen: LastSeen, cause: str) -> bool:
+        """Hold a death against the one number that a worker had; gives whether a worker is to try it again."""
+        call = self.blame.call_of(seen)
+        task = next(iter(worker.tasks.values()))
+        if seen.phase is Phase.MANY and seen.seq == number and call not in task.orders.verdicts:
+            self.blame.died_on(call, cause)
+            return True
+        verdict = self.blame.died_with(number, cause)
+        if verdict is not None:
+            self.condemned.append((number, verdict))
+        return verdict is None
+
+    def _worked_on(self, worker: Worker, seen: LastSeen) -> Task | None:
+        """Give the task that a worker was last seen on, or `None` where it may have been any."""
+        tasks = worker.tasks.values()
         if seen.phase in (Phase.CODEC, Phase.BATCH):
-            return next((task for task in tasks if task.start <= seen.seq < task.stop), tasks[0])
-        return tasks[0]
+            return next((task for task in tasks if task.start <= seen.seq < task.stop), None)
+        return None
+
+
+def _cut_at(parts: list[tuple[int, int]], *places: int) -> list[tuple[int, int]]:
+    """Cut runs of numbers wherever one of `places` is inside."""
+    for place in places:
+        parts = [piece for lo, hi in parts for piece in (((lo, place), (place, hi)) if lo < place < hi else ((lo, hi),))]
+    return parts
 
 
 def merge_ready(ports: list[Intervals], port: int, lo: int, hi: int) -> list[tuple[int, int]]:

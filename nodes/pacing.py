@@ -11,7 +11,7 @@ TARGET_S = 0.004
 PREFETCH_BELOW_S = 0.02
 LARGEST = 8192
 GROWTH = 16
-TARGET_BYTES = 1 << 20
+TARGET_BYTES = 4 << 20
 
 
 class Pacer:
@@ -42,8 +42,8 @@ class Pacer:
         """Give how many numbers the next batch may hold."""
         if not self._last:
             return 1
-        by_time = LARGEST if self.seconds_each <= 0 else int(TARGET_S / self.seconds_each)
-        by_bytes = LARGEST if self.bytes_each <= 0 else int(TARGET_BYTES / self.bytes_each)
+        by_time = LARGEST if self.seconds_each * LARGEST <= TARGET_S else int(TARGET_S / self.seconds_each)
+        by_bytes = LARGEST if self.bytes_each * LARGEST <= TARGET_BYTES else int(TARGET_BYTES / self.bytes_each)
         return max(1, min(LARGEST, by_time, by_bytes, GROWTH * self._last))
 
     def depth(self) -> int:

@@ -108,14 +108,15 @@ class Sequencer:
             feed.keys.clear()
         self._arrived.clear()
 
-    def take(self, most: int) -> Chunk | None:
+    def take(self, most: int, *, fit: bool = False) -> Chunk | None:
         """Give the next events in the order, which thereby are numbered from `next` on, or `None` if none is ready.
 
-        Packed chunks are given whole (a number is admitted when its chunk is), objects up to `most`.
+        Of objects, up to `most` are given. Packed chunks are given whole (a number is admitted when its chunk is);
+        with `fit` one that is larger than `most` stays where it is.
         """
         if self.limited or most <= 0:
             return None
-        chunk = self._merge(self._capped(most)) if self.merges else self._arrival()
+        chunk = self._merge(self._capped(most)) if self.merges else self._arrival(most if fit else None)
         if chunk is not None:
             self.next += chunk.size
         return chunk
@@ -123,8 +124,11 @@ class Sequencer:
     def _capped(self, most: int) -> int:
         return most if self.left is None else min(most, self.left)
 
-    def _arrival(self) -> Chunk | None:
+    def _arrival(self, most: int | None) -> Chunk | None:
         if not self._arrived:
+            return None
+        size = self._capped(self._feeds[self._arrived[0]].chunks[0].size)
+        if most is not None and size > most:
             return None
         chunk = self._feeds[self._arrived.popleft()].chunks.popleft()
         if self.left is not None and chunk.size > self.left:

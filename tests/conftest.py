@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -123,10 +124,13 @@ def _run_folders() -> set[str]:
 
 
 def _shared_memory() -> set[str]:
+    """Give what lies in shared memory, but for what belongs to a run folder of another process."""
     try:
-        return set(os.listdir("/dev/shm"))
+        found = set(os.listdir("/dev/shm"))
     except OSError:
         return set()
+    mine = {Path(path).name for path in _run_folders()}
+    return {name for name in found if name in mine or not (Path(tempfile.gettempdir()) / name).exists()}
 
 
 # -- one graph, both runners ------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,13 +41,13 @@ def test_unordered_results_do_not_wait_for_a_straggler(tmp_path: Any) -> None:
         return n
 
     taken = []
-    with ps.imap(wait_at_the_head, range(50), workers=2, ordered=False) as results:
+    with ps.imap(wait_at_the_head, range(5000), workers=2, ordered=False) as results:
         for n in results:
             taken.append(n)
-            if len(taken) == 40:
+            if len(taken) == 100:
                 gate.write_bytes(b"go on")
-    assert sorted(taken) == list(range(50))
-    assert 0 not in taken[:40]
+    assert sorted(taken) == list(range(5000))
+    assert 0 not in taken[:100]
 
 
 def test_a_dead_letter_stands_in_its_place() -> None:
@@ -81,18 +80,18 @@ def test_an_error_comes_behind_all_results_below_it() -> None:
 
 
 def test_an_endless_iterable_ends_with_its_consumer() -> None:
-    closed = threading.Event()
-
-    def count() -> Iterator[int]:
-        try:
-            yield from itertools.count()
-        finally:
-            closed.set()
-
-    with ps.imap(lambda n: n, count(), workers=2, window_numbers=1000) as results:
+    with ps.imap(lambda n: n, itertools.count(), workers=2, window_numbers=1000) as results:
         assert list(itertools.islice(results, 3000)) == list(range(3000))
     assert results.report.ended_by == "closed"
-    assert closed.wait(20)
+
+
+def test_an_iterator_of_the_caller_is_left_open() -> None:
+    def count() -> Iterator[int]:
+        yield from itertools.count()
+
+    numbers = count()
+    assert list(ps.imap(lambda n: n, numbers, workers=1, limit=3)) == [0, 1, 2]
+    assert next(numbers) >= 3
 
 
 def test_an_endless_iterable_that_is_dropped() -> None:

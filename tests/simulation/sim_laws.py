@@ -251,7 +251,7 @@ class Laws:
             self._deaths[pool, number] += 1
             script = self.run.scenario.pools[pool]
             exact = not script.loop and not any(f.kind == "codec" for f in script.faults.values())
-            if self._deaths[pool, number] > (MAX_DEATHS if exact else MOST_DEATHS):
+            if self._deaths[pool, number] > (MAX_DEATHS if exact else MOST_DEATHS) + self.run.scenario.blamed_kills:
                 self.broken(f"number {number} of pool {pool} killed {self._deaths[pool, number]} workers")
 
     def answered(self, worker: Worker, job: Job, start: int, stop: int, failures: Sequence[FailureRecord]) -> None:

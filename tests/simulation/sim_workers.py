@@ -247,7 +247,7 @@ class PlainWorker(Worker):
             self._now = None
             self.begin()
         elif ended == "codec":
-            self.dies(LastSeen(Phase.CODEC), at)
+            self.dies(LastSeen(Phase.CODEC, 0, job.start), at)
         elif ended == "slow":
             self.overruns(job.call(self.run, self.pool, at)[0])
         else:
@@ -260,7 +260,7 @@ class PlainWorker(Worker):
         return LastSeen(Phase.BATCH, seen.step, job.start)
 
     def is_quiet(self) -> bool:
-        return self._now is None
+        return self._now is None and not self.open
 
     def killed(self) -> None:
         self.killed_from_outside = True
@@ -287,7 +287,7 @@ class LoopWorker(Worker):
             job = self._jobs.popleft()
             unpacked = [n for n in range(job.start, job.stop) if self.harm(job, n) == "codec"]
             if unpacked:
-                self.dies(LastSeen(Phase.CODEC), unpacked[0])
+                self.dies(LastSeen(Phase.CODEC, 0, job.start), unpacked[0])
                 return
             if self.wiring.ordered:
                 self._units(job, [(job.start, job.stop)])
@@ -334,7 +334,7 @@ class LoopWorker(Worker):
             self._park(-size)
 
     def is_quiet(self) -> bool:
-        return not self._under
+        return not self._under and not self.open
 
     def killed(self) -> None:
         self.killed_from_outside = True

@@ -1,0 +1,151 @@
+"""Carving: one event out of a pickled batch, without running a line of code for the others.
+
+Decides which opcodes of a pickle belong to which event of its list, and what stands in for those of the events that
+are not wanted: opcodes that leave the stack and the memo as they were and call nothing. What a wanted event shares
+with an unwanted one (a date, an enum member) is built all the same.
+"""
+
+from __future__ import annotations
+
+import io
+import pickletools
+from typing import Any
+
+#: What stands in for the opcodes that run code or change an object; all others only build plain values.
+_STUBS = {
+    "REDUCE": b"00N",
+    "NEWOBJ": b"00N",
+    "NEWOBJ_EX": b"000N",
+    "BUILD": b"0",
+    "APPEND": b"0",
+    "SETITEM": b"00",
+    "APPENDS": b"1",
+    "SETITEMS": b"1",
+    "ADDITEMS": b"1",
+    "OBJ": b"1N",
+    "INST": b"1N",
+    "GLOBAL": b"N",
+    "BINPERSID": b"0N",
+    "PERSID": b"N",
+    "EXT1": b"N",
+    "EXT2": b"N",
+    "EXT4": b"N",
+}
+_GETS = frozenset({"GET", "BINGET", "LONG_BINGET"})
+
+
+class Carver:
+    """The pickles of one body (see `pickling.dump`), taken apart. Raises `ValueError` for what is no such body."""
+
+    def __init__(self, body: Any) -> None:
+        file = io.BytesIO(body)
+        self._groups: list[_Group] = []
+        while True:
+            group = _Group(file)
+            if group.is_end:
+                break
+            self._groups.append(group)
+        #: How many events there are.
+        self.count = sum(len(group.spans) for group in self._groups)
+
+    def only(self, lo: int, hi: int) -> bytes:
+        """Give a body that has the events `lo .. hi - 1` at their places and worthless values at all others."""
+        parts = []
+        first = 0
+        for group in self._groups:
+            size = len(group.spans)
+            parts.append(group.only(max(0, lo - first), max(0, min(size, hi - first))))
+            first += size
+        return b"".join([*parts, b"N."])
+
+
+class _Group:
+    """One pickled list: its opcodes, and which of them make which of its items."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        begin = file.tell()
+        ops = list(pickletools.genops(file))
+        end = file.tell()
+        file.seek(begin)
+        raw = file.read(end - begin)
+        places = [position - begin for _, _, position in ops if position is not None]
+        bounds = [*places, len(raw)]
+        self._names = [op.name for op, _, _ in ops]
+        self._arguments = [argument for _, argument, _ in ops]
+        # Frames only announce lengths, which are about to change.
+        self._raw = [
+            b"" if name == "FRAME" else raw[a:b]
+            for name, a, b in zip(self._names, bounds, bounds[1:], strict=False)
+        ]
+        self._before = self._depths([op for op, _, _ in ops])
+        self._memoized = [at for at, name in enumerate(self._names) if name == "MEMOIZE"]
+        self.is_end = "EMPTY_LIST" not in self._names[:3]
+        self.spans = [] if self.is_end else self._find_spans()
+
+    def _depths(self, ops: list[Any]) -> list[tuple[int, int]]:
+        """Give, before each opcode and after the last, how many marks are open and how deep the stack is."""
+        marks: list[int] = []
+        depth = 0
+        before = []
+        for op in ops:
+            before.append((len(marks), depth))
+            if op.name == "MARK":
+                marks.append(depth)
+                continue
+            taken = [item.name for item in op.stack_before]
+            if "mark" in taken:
+                depth = marks.pop() - taken.index("mark") + len(op.stack_after)
+            else:
+                depth += len(op.stack_after) - len(taken)
+        before.append((len(marks), depth))
+        return before
+
+    def _find_spans(self) -> list[tuple[int, int]]:
+        """Give the first opcode and the one past the last for each item of the list."""
+        spans: list[tuple[int, int]] = []
+        chunk = self._names.index("EMPTY_LIST") + 1
+        if chunk < len(self._names) and self._names[chunk] == "MEMOIZE":
+            chunk += 1
+        for at in range(chunk, len(self._names)):
+            if self._names[at] in ("APPEND", "APPENDS") and self._before[at + 1] == (0, 1):
+                many = self._names[at] == "APPENDS"
+                spans += self._items(chunk + many, at, 1 if many else 0)
+                chunk = at + 1
+        return spans
+
+    def _items(self, lo: int, hi: int, marks: int) -> list[tuple[int, int]]:
+        last: dict[int, int] = {}
+        for at in range(lo, hi):
+            open_, depth = self._before[at + 1]
+            if open_ == marks:
+                last[depth] = at + 1
+        ends = [last[depth] for depth in sorted(last) if depth > 1]
+        # What ends below the last item's final depth is its own inner work.
+        ends = ends[: self._before[hi][1] - 1]
+        return list(zip([lo, *ends], ends, strict=False))
+
+    def only(self, lo: int, hi: int) -> bytes:
+        real = [True] * len(self._raw)
+        for a, b in (*self.spans[:lo], *self.spans[hi:]):
+            real[a:b] = [False] * (b - a)
+        wanted = self.spans[lo:hi]
+        if wanted:
+            self._add_shared(real, wanted[0][0], wanted[-1][1])
+        return b"".join(
+            raw if keep else _STUBS.get(name, raw)
+            for raw, keep, name in zip(self._raw, real, self._names, strict=True)
+        )
+
+    def _add_shared(self, real: list[bool], lo: int, hi: int) -> None:
+        """Make real again what the opcodes `lo .. hi - 1` take from the memo."""
+        for at in range(lo, hi):
+            if self._names[at] not in _GETS:
+                continue
+            memo = self._memoized[int(self._arguments[at])]
+            if not real[memo]:
+                marks, depth = self._before[memo]
+                start = memo
+                while self._before[start] != (marks, depth - 1):
+                    start -= 1
+                real[start : memo + 1] = [True] * (memo + 1 - start)
+                self._add_shared(real, start, memo)

@@ -1,0 +1,65 @@
+"""An event loop in a thread of its own, for the inline runner: the calling thread may have one that runs already.
+
+Decides nothing about handlers; it starts no thread until something is awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """Runs coroutines one after the other, always in the same loop, and waits for each."""
+
+    def __init__(self) -> None:
+        self._runner: asyncio.Runner | None = None
+        self._thread: ThreadPoolExecutor | None = None
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Give what the coroutine gives; when the waiting is interrupted, the coroutine is cancelled."""
+        if self._thread is None or self._runner is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="penstock-loop")
+            self._runner = asyncio.Runner()
+        loop = self._thread.submit(self._runner.get_loop).result()
+        future = self._thread.submit(self._runner.run, coroutine)
+        try:
+            return future.result()
+        except BaseException:
+            if not future.done():
+                loop.call_soon_threadsafe(_cancel_all, loop)
+            raise
+
+    def close_with(self, close: Callable[[], Any]) -> None:
+        """Call a handler's `close`, inside the loop where there is one."""
+        if self._thread is None:
+            close()
+        else:
+            self.run(_call(close))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._thread is not None and self._runner is not None:
+            self._thread.submit(self._runner.close).result()
+            self._thread.shutdown()
+
+
+async def _call(close: Callable[[], Any]) -> None:
+    given = close()
+    if inspect.isawaitable(given):
+        await given
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()

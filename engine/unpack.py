@@ -1,0 +1,79 @@
+"""Unpacking: a task's events for the steps of a pool, and what becomes of events that cannot be unpacked.
+
+Decides that such an event fails alone, at the first handler behind its port and under that node's policy, and that a
+suspect's task runs no code of any event outside it.
+"""
+
+from __future__ import annotations
+
+import traceback
+
+from ..nodes.column import Column, join
+from ..nodes.events import Failure
+from ..nodes.program import CALLS, Answer, Program, Step
+from ..nodes.steps import close_answer, keep
+from .codec import decode, decode_part
+from .codec_errors import CodecError
+from .wire import Part, TaskMessage
+
+
+class Unpacker:
+    """Unpacks the tasks of one pool."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+
+    def columns(self, task: TaskMessage) -> tuple[list[Column], list[Failure]]:
+        """Give one column per port without the events that cannot be unpacked, and the failures of those."""
+        failures: list[Failure] = []
+        ports = []
+        for port, parts in enumerate(task.ports):
+            ports.append(join([self._column(port, part, task.orders.careful, failures) for part in parts]))
+        return ports, failures
+
+    def _column(self, port: int, part: Part, careful: bool, failures: list[Failure]) -> Column:
+        # The shape is checked, for nothing else could tell a damaged header.
+        expected = part.stop - part.start if part.counts is None else sum(part.counts)
+        column = Column(part.start, part.stop - part.start, [None] * expected, part.counts, part.indices)
+        if not careful:
+            try:
+                return column.with_events(decode(part.payload, expected)).cut(part.lo, part.hi)
+            except CodecError:  # whose fault it is comes out below
+                pass
+        lo, hi = part.lo - part.start, part.hi - part.start
+        if part.counts is not None:
+            lo, hi = column.offsets()[lo], column.offsets()[hi]
+        events, errors = decode_part(part.payload, lo, hi)
+        column.events[lo:hi] = events
+        if not errors:
+            return column.cut(part.lo, part.hi)
+        step = self._first_handler(port)
+        failures += [_failed(step, column.number_of(at), error) for at, error in sorted(errors.items())]
+        return keep(column, column.events, [at not in errors for at in range(expected)]).cut(part.lo, part.hi)
+
+    def _first_handler(self, port: int) -> Step:
+        """Give the first step behind a port that calls user code, past any joins."""
+        slots = {port}
+        for step in self._program.steps:
+            if slots.intersection(step.inputs):
+                if step.op in CALLS:
+                    return step
+                slots.add(step.output)
+        return self._program.steps[0]
+
+
+def _failed(step: Step, name: tuple[int, int], error: CodecError) -> Failure:
+    cause = error.__cause__
+    told = "" if cause is None else "".join(traceback.format_exception(cause))
+    text = f"CodecError: {error}"
+    return Failure(*name, step.node, step.on_error, text, told, 1, None, error)
+
+
+def with_failures(answer: Answer, failures: list[Failure]) -> Answer:
+    """Give the answer with what failed before the program ran; what stands above a `fail` is dropped."""
+    stop = answer.start + answer.size
+    found = [failed for failed in failures if answer.start <= failed.seq < stop]
+    if not found:
+        return answer
+    cut = min((failed.seq for failed in found if failed.on_error == "fail"), default=stop)
+    return close_answer(answer.start, answer.size, answer.exits, [*answer.failures, *found], answer.tallies, cut)

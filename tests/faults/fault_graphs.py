@@ -1,0 +1,164 @@
+"""The two graphs that every fault is tried on, and how a fault strikes: once, at a number, in one handler.
+
+What a handler does is a function of its event, so that the inline runner says what must come out; what strikes is kept
+apart, in a file that workers take from (`Strikes`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import penstock as ps
+
+Handler = Callable[[Any], Any]
+
+
+class Strikes:
+    """A number of strikes that processes share: each strike is taken once, whoever comes first."""
+
+    def __init__(self, folder: Path, count: int, name: str = "strike") -> None:
+        self._paths = [str(folder / f"{name}-{at}") for at in range(count)]
+        for path in self._paths:
+            Path(path).touch()
+
+    def take(self) -> bool:
+        """Take one strike; gives whether there was one left."""
+        for path in self._paths:
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                continue
+            return True
+        return False
+
+    @property
+    def left(self) -> int:
+        """How many strikes nobody has taken."""
+        return sum(os.path.exists(path) for path in self._paths)
+
+
+def die(how: str) -> None:
+    """End this process."""
+    if how == "exit":
+        os._exit(7)
+    os.kill(os.getpid(), {"kill": signal.SIGKILL, "segv": signal.SIGSEGV, "term": signal.SIGTERM}[how])
+    time.sleep(60)
+
+
+def killer(at: Iterable[int], how: str = "kill", strikes: Strikes | None = None) -> Handler:
+    """Give a handler of numbers that ends its worker at the numbers `at`, as long as there are strikes."""
+    numbers = frozenset(at)
+
+    def strike(n: int) -> int:
+        if n in numbers and (strikes is None or strikes.take()):
+            die(how)
+        return n
+
+    return strike
+
+
+def triple(n: int) -> int:
+    """Give three times a number."""
+    return 3 * n
+
+
+def is_even(n: int) -> bool:
+    """Say whether a number is even."""
+    return n % 2 == 0
+
+
+def small(seen: Any, source: Any, handler: Any, *, out: str = "out", **words: Any) -> ps.Graph:
+    """Give source, handler, sink."""
+    graph = ps.Graph("small")
+    graph.source(source, name="numbers").map(handler, name="struck", **words).sink(seen.sink(out), name=out)
+    _letters(graph, seen, words)
+    return graph
+
+
+def branched(seen: Any, source: Any, handler: Any, *, out: str = "out", **words: Any) -> ps.Graph:
+    """Give a graph with branches, joins and two pools: the struck handler stands in the second pool."""
+    graph = ps.Graph("branched")
+    numbers = graph.source(source, name="numbers").map(triple, name="first", workers=2)
+    struck = numbers.barrier().map(_third, name="third").map(handler, name="struck", **words)
+    halves = numbers.filter(is_even, name="evens").flat_map(_split, name="split")
+    joined = ps.zip(struck, numbers.map(str, name="text"))
+    ps.merge(joined, halves).sink(seen.sink(out), name=out)
+    struck.sink(seen.sink("loose", ordered=False), name="loose", ordered=False)
+    _letters(graph, seen, words)
+    return graph
+
+
+def _letters(graph: ps.Graph, seen: Any, words: dict[str, Any]) -> None:
+    if words.get("on_error") == "dead_letter":
+        graph.dead_letters().sink(seen.sink("letters"), name="letters")
+
+
+def _third(n: int) -> int:
+    return n // 3
+
+
+def _split(n: int) -> list[int]:
+    return [n // 2, n // 2]
+
+
+GRAPHS = (small, branched)
+
+
+def living(graph_workers: Iterable[int]) -> list[int]:
+    """Give those processes that are there and no zombies."""
+    return [pid for pid in graph_workers if _state(pid) not in ("", "Z", "X")]
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+def descendants(pid: int) -> set[int]:
+    """Give the living processes that descend from `pid`."""
+    parents: dict[int, int] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with suppress(OSError, IndexError):
+                fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
+                if fields[0] not in "ZX":
+                    parents[int(entry)] = int(fields[1])
+    found: set[int] = set()
+    level = {pid}
+    while level:
+        level = {child for child, parent in parents.items() if parent in level} - found
+        found |= level
+    return found
+
+
+def until(look: Callable[[], Any], seconds: float = 10.0) -> Any:
+    """Give what `look` gives as soon as it is true; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (seen := look()):
+        assert time.monotonic() < deadline, "it did not come in time"
+        time.sleep(0.005)
+    return seen
+
+
+def slowly(count: int, pause_s: float) -> Callable[[], Iterator[int]]:
+    """Give a source that gives a number every `pause_s` seconds, in a process of its own."""
+
+    def read() -> Iterator[int]:
+        for n in range(count):
+            time.sleep(pause_s)
+            yield n
+
+    return read
+
+
+def same(n: Any) -> Any:
+    """Give what was given: what a struck handler does when nothing strikes."""
+    return n

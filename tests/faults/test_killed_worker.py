@@ -1,0 +1,242 @@
+"""Workers that die, wherever and however: the run goes on and gives what it would have given."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import penstock as ps
+import pytest
+from conftest import Seen, assert_same, observe
+from fault_graphs import GRAPHS, Strikes, branched, die, killer, same, small, until
+from penstock.engine.hub import Hub
+
+N = 3000
+
+
+@pytest.fixture
+def hubs(monkeypatch: pytest.MonkeyPatch) -> list[Hub]:
+    """Give the hubs of the runs that the test makes."""
+    made: list[Hub] = []
+    init = Hub.__init__
+
+    def noted(self: Hub, *args: Any, **words: Any) -> None:
+        init(self, *args, **words)
+        made.append(self)
+
+    monkeypatch.setattr(Hub, "__init__", noted)
+    return made
+
+
+def workers_of(hub: Hub) -> dict[str, int]:
+    """Give the workers of a run that has begun, by name, with their process ids."""
+    nursery = getattr(hub, "_nursery", None)
+    return {} if nursery is None else {name: pid for name, pid in dict(nursery.alive).items() if name[0] != "s"}
+
+
+def check(make: Any, struck: Any, source: Any = None, plain: Any = same, **words: Any) -> Seen:
+    """Run a graph with a struck handler and assert that it gives what the inline run gives with `plain`."""
+    source = range(N) if source is None else source
+    reference = observe(lambda seen: make(seen, source, plain), runner="inline")
+    seen = observe(lambda seen: make(seen, source, struck), workers=2, **words)
+    assert_same(reference, seen)
+    return seen
+
+
+@pytest.mark.parametrize("make", GRAPHS)
+@pytest.mark.parametrize("how", ["kill", "segv", "exit", "term"])
+def test_one_worker(make: Any, how: str, tmp_path: Path) -> None:
+    strikes = Strikes(tmp_path, 1)
+    seen = check(make, killer([N // 2], how, strikes))
+    assert (strikes.left, seen.report.worker_deaths) == (0, 1)
+
+
+@pytest.mark.parametrize("make", GRAPHS)
+@pytest.mark.parametrize("at", [0, N - 1])
+def test_at_the_first_and_the_last_number(make: Any, at: int, tmp_path: Path) -> None:
+    strikes = Strikes(tmp_path, 2)
+    seen = check(make, killer([at], "kill", strikes))
+    assert (strikes.left, seen.report.worker_deaths) == (0, 2)
+
+
+@pytest.mark.parametrize("make", GRAPHS)
+def test_many_deaths(make: Any, tmp_path: Path) -> None:
+    strikes = Strikes(tmp_path, 12)
+    seen = check(make, killer(range(0, N, 250), "kill", strikes), max_deaths=None)
+    assert (strikes.left, seen.report.worker_deaths) == (0, 12)
+
+
+@pytest.mark.parametrize("make", GRAPHS)
+def test_all_workers_at_once(make: Any, tmp_path: Path, hubs: list[Hub]) -> None:
+    """They all stand in their handlers when they are killed."""
+    (tmp_path / "go").touch()
+    go, standing = str(tmp_path / "go"), str(tmp_path)
+
+    def wait(n: int) -> int:
+        if n % 200 == 0 and os.path.exists(go):
+            Path(standing, f"at-{os.getpid()}").touch()
+            until(lambda: not os.path.exists(go), 30)
+        return n
+
+    def kill_all() -> None:
+        until(lambda: len(list(tmp_path.glob("at-*"))) >= 2)
+        workers = workers_of(hubs[-1])
+        for pid in workers.values():
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: not set(workers) & set(workers_of(hubs[-1])))
+        os.unlink(go)
+
+    killing = threading.Thread(target=kill_all)
+    reference = observe(lambda seen: make(seen, range(N), same), runner="inline")
+    killing.start()
+    seen = observe(lambda seen: make(seen, range(N), wait), workers=2)
+    killing.join()
+    assert_same(reference, seen)
+    assert seen.report.worker_deaths == (2 if make is small else 4)
+
+
+class SlowStart:
+    """A handler that takes its time to be built, and says so."""
+
+    def __init__(self, folder: str, rounds: int) -> None:
+        told = Path(folder, f"starting-{os.getpid()}")
+        told.touch()
+        if len(list(Path(folder).glob("starting-*"))) <= rounds:
+            until(lambda: not told.exists(), 30)
+
+    def __call__(self, n: int) -> int:
+        return n
+
+
+def test_all_workers_while_they_start(tmp_path: Path, hubs: list[Hub]) -> None:
+    handler: Any = ps.per_worker(SlowStart, str(tmp_path), 4)
+
+    def kill_all() -> None:
+        until(lambda: len(list(tmp_path.glob("starting-*"))) >= 4)
+        for path in tmp_path.glob("starting-*"):
+            os.kill(int(path.name.split("-")[1]), signal.SIGKILL)
+
+    killing = threading.Thread(target=kill_all)
+    killing.start()
+    reference = observe(lambda seen: small(seen, range(N), same), runner="inline")
+    seen = observe(lambda seen: small(seen, range(N), handler), workers=4)
+    killing.join()
+    assert_same(reference, seen)
+    assert seen.report.worker_deaths == 4
+
+
+@pytest.mark.parametrize("make", GRAPHS)
+def test_while_a_large_answer_is_sent(make: Any, tmp_path: Path) -> None:
+    """What is in the send queue dies with its worker, wholly or in part."""
+    strikes = Strikes(tmp_path, 3)
+
+    def large(n: int) -> Any:
+        if n % 25 == 13 and strikes.take():
+            threading.Timer(0.002, die, ["kill"]).start()
+        return bytes([n % 251]) * 4_000_000 if n % 25 == 13 else n
+
+    def plain(n: int) -> Any:
+        return bytes([n % 251]) * 4_000_000 if n % 25 == 13 else n
+
+    seen = check(make, large, range(100), plain, max_deaths=None)
+    assert strikes.left == 0
+    assert seen.report.worker_deaths == 3
+
+
+class DiesInClose:
+    """A handler that ends its worker when it is closed."""
+
+    def __call__(self, n: int) -> int:
+        return n
+
+    def close(self) -> None:
+        die("kill")
+
+
+@pytest.mark.parametrize("make", GRAPHS)
+def test_at_the_end(make: Any) -> None:
+    seen = check(make, DiesInClose)
+    assert seen.report.ended_by == "source"
+
+
+@pytest.mark.parametrize("make", GRAPHS)
+def test_from_outside_at_random_moments(make: Any, hubs: list[Hub]) -> None:
+    """Whatever a worker is doing, idle or not: one that has joined is killed every few milliseconds."""
+    over = threading.Event()
+
+    def kill_some() -> None:
+        turn = 0
+        while not over.wait(0.02):
+            joined = [name for pool in hubs[-1].core.pools for name in list(pool.dispatcher.workers)] if hubs else []
+            pid = workers_of(hubs[-1]).get(joined[turn % len(joined)]) if joined else None
+            if pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            turn += 1
+
+    def work(n: int) -> int:
+        end = time.perf_counter() + 0.0003
+        while time.perf_counter() < end:
+            continue
+        return n
+
+    killing = threading.Thread(target=kill_some)
+    killing.start()
+    try:
+        seen = check(make, work, max_deaths=None)
+    finally:
+        over.set()
+        killing.join()
+    assert seen.report.worker_deaths > 3
+
+
+def test_an_async_worker(tmp_path: Path) -> None:
+    strikes = Strikes(tmp_path, 2)
+
+    async def work(n: int) -> int:
+        import asyncio
+
+        await asyncio.sleep(0.001)
+        if n in (40, 160) and strikes.take():
+            die("kill")
+        return n
+
+    seen = check(branched, work, range(300))
+    assert (strikes.left, seen.report.worker_deaths) == (0, 2)
+
+
+def test_an_ordered_handler(tmp_path: Path) -> None:
+    strikes = Strikes(tmp_path, 2)
+    reference = observe(lambda seen: small(seen, range(N), same), runner="inline")
+    handler = killer([700, 2000], "kill", strikes)
+    seen = observe(lambda seen: small(seen, range(N), handler, ordered=True), workers=2)
+    assert_same(reference, seen)
+    assert seen.report.worker_deaths == 2
+
+
+def test_a_source_in_a_process_of_its_own_keeps_its_events(tmp_path: Path) -> None:
+    strikes = Strikes(tmp_path, 2)
+
+    def numbers() -> Iterator[int]:
+        yield from range(N)
+
+    check(branched, killer([100, 2000], "kill", strikes), numbers)
+    assert strikes.left == 0
+
+
+def test_replaced_within_a_second(tmp_path: Path, hubs: list[Hub]) -> None:
+    """The time from a death to the next answer, with one worker, so that nobody stands in for it."""
+    strikes = Strikes(tmp_path, 1)
+    times: list[float] = []
+    graph = ps.Graph()
+    graph.source(range(400)).map(killer([200], "kill", strikes), workers=1).sink(lambda n: times.append(time.monotonic()))
+    report = ps.run(graph)
+    assert report.worker_deaths == 1
+    gaps: Callable[[int], float] = lambda at: times[at] - times[at - 1]
+    assert max(gaps(at) for at in range(1, len(times))) < 1.0
