@@ -95,7 +95,9 @@ def _best_chunk(default: Case, effort: Effort) -> Case | None:
         figures = case.take(n)
         if figures is not None and 1e6 * figures["wall_s"] / n < least:
             best, least = case, 1e6 * figures["wall_s"] / n
-    return None if best is None else _sized(best, effort, n)
+    if best is None or effort.tiny:
+        return None
+    return _sized(best, effort, n)
 
 
 def _sized(case: Case, effort: Effort, n: int = 0) -> Case:
@@ -168,7 +170,8 @@ def first_results(peers: list[str], effort: Effort) -> Table:
 
 def memory(work: Work, cases: list[Case], effort: Effort) -> Table:
     """Measure the peak memory of all processes together while one work runs."""
-    table = Table(f"peak memory on {work.name}", ("runner", "all processes MiB", "largest MiB", "grew most MiB", "events"))
+    columns = ("runner", "all processes MiB", "largest MiB", "grew most MiB", "events")
+    table = Table(f"peak memory on {work.name}", columns)
     for case in cases:
         figures = case.take(case.n, watch=True)
         if figures is not None:

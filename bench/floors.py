@@ -24,13 +24,14 @@ from time import perf_counter
 from typing import Any
 
 import zmq
-from bench import tree
-from bench.measure import Effort, Table, arguments, cores, interleave, middle, report, script, seconds_each
-from bench.works import WORKS, Work
 from penstock.engine import wire
 from penstock.engine.codec import Encoder, decode
 from penstock.nodes.program import Orders
 from penstock.nodes.segments import Segment, Slice
+
+from bench import tree
+from bench.measure import Effort, Table, arguments, cores, interleave, middle, report, script, seconds_each
+from bench.works import WORKS, Work
 
 WORKERS = 2
 BATCH = 1000

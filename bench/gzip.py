@@ -21,8 +21,9 @@ from functools import partial
 from hashlib import sha256
 
 import penstock as ps
-from bench.measure import Effort, Table, arguments, cores, interleave, middle, report, seconds_of
 from penstock.graphs import gzip as graphs_gzip
+
+from bench.measure import Effort, Table, arguments, cores, interleave, middle, report, seconds_of
 
 MIB = 1 << 20
 LEVEL = 6

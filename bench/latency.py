@@ -18,6 +18,7 @@ from time import monotonic_ns, sleep
 from typing import Any
 
 import penstock as ps
+
 from bench.measure import Effort, Table, arguments, middle, percentile, report
 
 RATES = (100, 1_000, 10_000)

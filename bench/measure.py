@@ -192,7 +192,8 @@ class Table:
         widths = [max(len(line[at]) for line in lines) for at in range(len(self.columns))]
         text = [self.title]
         for number, line in enumerate(lines):
-            cells = [cell.rjust(width) if at else cell.ljust(width) for at, (cell, width) in enumerate(zip(line, widths))]
+            cells = [cell.rjust(width) for cell, width in zip(line, widths, strict=True)]
+            cells[0] = line[0].ljust(widths[0])
             text.append("  " + "  ".join(cells).rstrip())
             if not number:
                 text.append("  " + "  ".join("-" * width for width in widths))

@@ -13,6 +13,7 @@ from functools import partial
 from time import perf_counter
 
 import penstock as ps
+
 from bench.measure import Effort, Table, arguments, interleave, middle, report
 from bench.works import WORKS, Work
 
@@ -21,7 +22,7 @@ EVENTS = {"int identity": 1_500_000, "dict identity": 400_000, "dict + 20 µs": 
 
 
 def seconds(work: Work, n: int, ordered: bool, waits: list[float]) -> float:
-    """Run once and give the seconds from the first result to the last; the workers' start has nothing to do with order."""
+    """Run once and give the seconds from the first result to the last: how workers start is no matter of order."""
     results = ps.imap(work.fn, work.events(n), workers=2, ordered=ordered)
     next(results)
     started = perf_counter()

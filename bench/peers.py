@@ -90,7 +90,7 @@ class Penstock(Peer):
         import penstock as ps
 
         self._ps = ps
-        assert ps.imap and ps.iterate and ps.Graph  # they are loaded on first use
+        _ = ps.imap, ps.iterate, ps.Graph  # they are loaded on first use
 
     def results(self, work: Work, events: Iterable[Any], n: int, chunk: int | None) -> Iterable[Any]:
         if not work.stages:
@@ -254,7 +254,8 @@ class Dask(Peer):
     def results(self, work: Work, events: Iterable[Any], n: int, chunk: int | None) -> Iterable[Any]:
         if chunk is None:
             return self._gathered(self._client.map(work.fn, list(events), pure=False))
-        return chain.from_iterable(self._gathered(self._client.map(Many(work.fn), list(lists(events, chunk)), pure=False)))
+        futures = self._client.map(Many(work.fn), list(lists(events, chunk)), pure=False)
+        return chain.from_iterable(self._gathered(futures))
 
     def _gathered(self, futures: list[Any]) -> Iterator[Any]:
         for part in lists(futures, 256):

@@ -41,8 +41,8 @@ def run_micro(quick: bool) -> int:
     words = ["--benchmark-only", f"--benchmark-json={OUT / 'micro.pytest.json'}", "--benchmark-sort=name"]
     words += ["--benchmark-max-time=0.1", "--benchmark-min-rounds=3"] if quick else []
     words += ["--benchmark-columns=median,iqr,ops,rounds", "--benchmark-group-by=group", "-q", "-p", "no:cacheprovider"]
-    command = [sys.executable, "-m", "pytest", "-c", os.devnull, f"--rootdir={ROOT}", str(ROOT / "bench" / "micro"), *words]
-    return subprocess.run(command, check=False).returncode
+    where = ["-c", os.devnull, f"--rootdir={ROOT}", str(ROOT / "bench" / "micro")]
+    return subprocess.run([sys.executable, "-m", "pytest", *where, *words], check=False).returncode
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""How the cost of an event grows: with workers, with the depth of the graph, with branches, window and events in flight.
+"""How the cost of an event grows: with workers, with the graph's depth, with branches, window and events in flight.
 
 The work is next to nothing, so what is seen is the engine. One thing changes at a time; all else is as users get it.
 """
@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Any
 
 import penstock as ps
+
 from bench import tree
 from bench.measure import Effort, Table, arguments, interleave, middle, report
 from bench.works import dicts, spin_20us

@@ -31,7 +31,7 @@ class Arena:
     """
 
     def __init__(self, path: Path | None, window_bytes: int) -> None:
-        self._path = path
+        self.path = path
         self._limit = window_bytes + _BEYOND_WINDOW
         self._file: int | None = None
         self._memory: memoryview | None = None
@@ -69,18 +69,18 @@ class Arena:
         return Region(self._memory, slot.start, slot.stop)
 
     @property
-    def free(self) -> list[tuple[int, int]] | None:
-        """The free pieces, in order; `None` as long as there is no file."""
+    def free(self) -> list[tuple[int, int]]:
+        """The free pieces, in order; none as long as nothing was ever taken."""
         while self._back:
             self._free.give(*self._back.popleft())
-        return None if self._file is None else self._free.free()
+        return self._free.pieces()
 
     def close(self) -> None:
         """Remove the file; frames that are in use stay readable in this process."""
         self._off = True
         if self._file is not None:
-            assert self._path is not None
-            self._path.unlink(missing_ok=True)
+            assert self.path is not None
+            self.path.unlink(missing_ok=True)
             os.close(self._file)
             self._file = self._memory = None
 
@@ -88,20 +88,20 @@ class Arena:
         if self._off:
             return False
         self._off = True  # one attempt
-        assert self._path is not None
+        assert self.path is not None
         file = None
         try:
-            space = os.statvfs(self._path.parent)
+            space = os.statvfs(self.path.parent)
             size = min(self._limit, space.f_bavail * space.f_frsize // 2) // PAGE * PAGE
             if size < _STEP:
                 return False
-            file = create_locked(self._path)
+            file = create_locked(self.path)
             os.ftruncate(file, size)
             self._memory = memoryview(mmap.mmap(file, size))
         except OSError:  # no shared memory here, or no room: the sockets carry everything
             if file is not None:
                 os.close(file)
-                self._path.unlink(missing_ok=True)
+                self.path.unlink(missing_ok=True)
             return False
         self._file = file
         self._free = Extents(size)

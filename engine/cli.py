@@ -8,6 +8,7 @@ that cannot run, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import logging
 import os
@@ -18,7 +19,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from ..graphs.graph import Graph
 from ..nodes.errors import GraphError, PenstockError, SinkError
 from .compiler import default_workers
 from .progress import Bar
@@ -28,16 +28,16 @@ from .settings import UsageError
 from .target import load_graph
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-#: Frames of these folders are penstock's own and say nothing about the user's code.
-_OWN = (str(Path(__file__).parent), str(Path(__file__).parents[1] / "nodes"), "<frozen importlib")
+#: Frames of these folders are penstock's and Python's own and say nothing about the user's code.
+_HERE = Path(__file__).parent
+_OWN = (f"{_HERE}{os.sep}", f"{_HERE.parent / 'nodes'}{os.sep}", importlib.__path__[0], "<frozen importlib")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out one command line (`None`: that of the process) and give the exit code."""
     args = _parser().parse_args(argv)
     try:
-        graph = load_graph(args.graph, args.set)
-        code: int = args.command(graph, args)
+        code: int = args.command(args)
         sys.stdout.flush()
     except (UsageError, GraphError) as error:
         _tell_traceback(error.__cause__)
@@ -50,8 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(graph: Graph, args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     """Run a graph and report."""
+    graph = load_graph(args.graph, args.set)
     report_file: Path | None = args.report
     if report_file is not None and not report_file.absolute().parent.is_dir():
         raise UsageError(f"cannot write --report {report_file}: its folder does not exist; make it first")
@@ -99,9 +100,9 @@ def _ending(failure: BaseException | None, report: RunReport | None) -> int:
     return _tell(failure, FAILED)
 
 
-def _plan(graph: Graph, args: argparse.Namespace) -> int:
+def _plan(args: argparse.Namespace) -> int:
     """Print the plan of a graph."""
-    plan = compile_(graph, workers=args.workers or default_workers())
+    plan = compile_(load_graph(args.graph, args.set), workers=args.workers or default_workers())
     if args.mermaid:
         sys.stdout.write(plan.mermaid())
     else:

@@ -50,8 +50,9 @@ class _Draft:
 class _Writer:
     """Writes one program: gives slots to ports, joins and handlers as they are needed."""
 
-    def __init__(self, owned: dict[Node, int], stream_of: dict[Node, int]) -> None:
+    def __init__(self, owned: dict[Node, int], stream_of: dict[Node, int], joined: set[Node]) -> None:
         self._owned = owned
+        self._joined = joined  #: the joins that some program of this plan makes already
         self._stream_of = stream_of
         self._slots: dict[Node, int] = {}
         self._port_slots: dict[int, int] = {}
@@ -88,7 +89,9 @@ class _Writer:
         """Write one step and give its output slot."""
         output = count[0]
         count[0] += 1
-        steps.append(_step(node, inputs, output))
+        steps.append(_step(node, inputs, output, counted=node not in self._joined))
+        if node.kind in _JOINS:
+            self._joined.add(node)
         self._slots[node] = output
         return output
 
@@ -125,9 +128,10 @@ def compile_graph(
     drafts = _fuse([node for node in nodes if node not in behind], count)
     sources = _sources(nodes)
     stream_of = _streams(nodes, sources, drafts, sinks, behind)
-    pools, wired = _pools(drafts, stream_of)
+    joined: set[Node] = set()
+    pools, wired = _pools(drafts, stream_of, joined)
     tail_sinks, loose_sinks = _split_sinks([s for s in sinks if s not in behind], stream_of)
-    tail, tail_streams = _tail(tail_sinks, stream_of)
+    tail, tail_streams = _tail(tail_sinks, stream_of, joined)
     letter_sinks = [s for s in sinks if s in behind]
     letters, letter_handlers = _letters(letters_node, [n for n in nodes if n in behind], letter_sinks)
     sequence = next((node for node in nodes if node.kind is Kind.SEQUENCE), None)
@@ -263,11 +267,13 @@ def _streams(
     return streams
 
 
-def _pools(drafts: list[_Draft], stream_of: dict[Node, int]) -> tuple[list[PoolPlan], list[PoolWiring]]:
+def _pools(
+    drafts: list[_Draft], stream_of: dict[Node, int], joined: set[Node]
+) -> tuple[list[PoolPlan], list[PoolWiring]]:
     plans, wired = [], []
     for draft in drafts:
         owned = {node: at for at, node in enumerate(draft.nodes)}
-        writer = _Writer(owned, stream_of)
+        writer = _Writer(owned, stream_of, joined)
         for node in draft.nodes:
             writer.need_ports(node)
         steps: list[Step] = []
@@ -320,9 +326,11 @@ def _split_sinks(sinks: list[Node], stream_of: dict[Node, int]) -> tuple[list[Si
     return tail, loose
 
 
-def _tail(sinks: list[SinkPlan], stream_of: dict[Node, int]) -> tuple[Program, list[int]]:
+def _tail(
+    sinks: list[SinkPlan], stream_of: dict[Node, int], joined: set[Node]
+) -> tuple[Program, list[int]]:
     """Write the program of the caller: joins before sinks, one exit per sink; no user code."""
-    writer = _Writer({}, stream_of)
+    writer = _Writer({}, stream_of, joined)
     for sink in sinks:
         writer.need_ports(sink.node)
     steps: list[Step] = []
@@ -364,10 +372,10 @@ def _whole(plan: Plan, nodes: list[Node], sinks: list[Node]) -> None:
     plan.whole_sinks = [SinkPlan(sink, False, None, "") for sink in sinks]
 
 
-def _step(node: Node, inputs: tuple[int, ...], output: int) -> Step:
+def _step(node: Node, inputs: tuple[int, ...], output: int, *, counted: bool = True) -> Step:
     op = Op(node.kind.value)
     if node.kind in _JOINS:
-        return Step(op=op, node=node.name, node_id=node.id, inputs=inputs, output=output)
+        return Step(op=op, node=node.name, node_id=node.id, inputs=inputs, output=output, counted=counted)
     options = node.options
     on_error: OnError = options.on_error
     return Step(

@@ -136,6 +136,10 @@ class Core:
         self.reading_held_s = 0.0
         self._packing = packing
         self._stores = self._make_stores()
+        self._readers: list[list[tuple[_Pool, int]]] = [
+            [(pool, port) for pool in self.pools for port, read in enumerate(pool.wiring.ports) if read == stream]
+            for stream in range(len(self._stores))
+        ]
         self._pulls: list[list[int]] = [[] for _ in wiring.remote]
         self._stopped_sources = False
         self._source_error: Any = None
@@ -296,8 +300,9 @@ class Core:
             return
         for stream in self.wiring.tail:
             self.window.free(self._stores[stream].take(self.consumed, upto))
-        for seq in [seq for seq in self._release_bytes if seq < upto]:
-            self.window.free(self._release_bytes.pop(seq))
+        if self._release_bytes:
+            for seq in range(self.consumed, upto):
+                self.window.free(self._release_bytes.pop(seq, 0))
         self.consumed = upto
 
     def consume_loose(self, stream: int, lo: int, hi: int) -> None:
@@ -316,6 +321,13 @@ class Core:
         effects, self._effects = self._effects, []
         return effects
 
+    def forget(self) -> None:
+        """Let go of all events, when the run is over: a report needs none of them."""
+        self.sequencer.drop()
+        for store in self._stores:
+            store.drop()
+        self._effects.clear()
+
     # -- what follows from it -----------------------------------------------------------------------------------
 
     def cycle(self, now: float) -> list[Effect]:
@@ -323,11 +335,13 @@ class Core:
         self._clock(now)
         if not self.finished:
             self._number(now)
-            self._hand_out(now)
+            # Nothing below answers a number, so the frontier stands.
+            frontier = self.frontier
+            self._hand_out(frontier, now)
             self._let_go()
-            self._release()
+            self._release(frontier)
             self._pull()
-            self._finish()
+            self._finish(frontier)
         effects, self._effects = self._effects, []
         return effects
 
@@ -336,7 +350,7 @@ class Core:
         """The lowest number that some branch has not answered."""
         if not self.pools:
             return self.sequencer.next
-        return min(pool.dispatcher.frontier for pool in self.pools)
+        return min([pool.dispatcher.accepted.frontier() for pool in self.pools])
 
     def holder_of(self, number: int) -> str | None:
         """Give the worker that has a number in its hands, in the first pool that has not answered it."""
@@ -354,18 +368,19 @@ class Core:
         if self._last_cycle is not None:
             passed = now - self._last_cycle
             held = self.held()
-            self.held_peak = max(self.held_peak, held)
             if held:
+                self.held_peak = max(self.held_peak, held)
                 self.barrier_waited_s += passed
                 min(self.pools, key=lambda pool: pool.dispatcher.frontier).waits_s += passed
-            if not any(self._pulls) and not self._stopped_sources and self.window.bytes >= self.window.limit_bytes:
+            if self.window.bytes >= self.window.limit_bytes and not self._stopped_sources and not any(self._pulls):
                 self.reading_held_s += passed
         self._last_cycle = now
 
     def held(self) -> int:
         """Give how many answered numbers wait behind one that is not."""
-        frontier = self.frontier
-        return max((len(pool.dispatcher.accepted) - frontier for pool in self.pools), default=0)
+        if not self.pools:
+            return 0
+        return max([len(pool.dispatcher.accepted) for pool in self.pools]) - self.frontier
 
     def _number(self, now: float) -> None:
         while room := self.window.room(self.in_flight):
@@ -399,18 +414,16 @@ class Core:
             for lo, hi in covered.gaps(start, start + size):
                 for _ in range(store.readers):
                     self.window.free(store.take(lo, hi))
-        for pool in self.pools:
-            for port, wanted in enumerate(pool.wiring.ports):
-                if wanted == stream:
-                    for lo, hi in new:
-                        for a, b in merge_ready(pool.covered, port, lo, hi):
-                            pool.gauge.enter(b - a, now)
-                            if not pool.wiring.in_order:
-                                pool.dispatcher.ready(a, b)
-                    if pool.wiring.in_order:
-                        upto = min(covered.frontier() for covered in pool.covered)
-                        pool.dispatcher.ready(pool.in_order_upto, upto)
-                        pool.in_order_upto = upto
+        for pool, port in self._readers[stream]:
+            for lo, hi in new:
+                for a, b in merge_ready(pool.covered, port, lo, hi):
+                    pool.gauge.enter(b - a, now)
+                    if not pool.wiring.in_order:
+                        pool.dispatcher.ready(a, b)
+            if pool.wiring.in_order:
+                upto = min(covered.frontier() for covered in pool.covered)
+                pool.dispatcher.ready(pool.in_order_upto, upto)
+                pool.in_order_upto = upto
         if stream in self.wiring.loose:
             for lo, hi in new:
                 self._loose_out += hi - lo
@@ -452,10 +465,9 @@ class Core:
             self.counts.filtered += int(filtered)
             self.counts.unmatched += int(unmatched)
 
-    def _hand_out(self, now: float) -> None:
+    def _hand_out(self, head: int, now: float) -> None:
         waiting = self.barrier.released > self.consumed or self._loose_out > 0
         pace = self.window.pace(waiting)
-        head = self.frontier
         for pool in self.pools:
             for task in pool.dispatcher.hand_out(pace, head, now):
                 inputs = [self._stores[stream].slices(task.start, task.stop) for stream in pool.wiring.ports]
@@ -463,17 +475,16 @@ class Core:
 
     def _let_go(self) -> None:
         for pool in self.pools:
-            self._effects.extend(StopWorker(worker) for worker in pool.dispatcher.idle_leavers())
+            for worker in pool.dispatcher.idle_leavers():
+                self._effects.append(StopWorker(worker))
 
     def _cut_hint(self, pool: _Pool) -> int:
         """How finely a pool should cut its answers: as finely as the next pools want their tasks."""
-        next_ = [
-            other.dispatcher.batch for other in self.pools if set(other.wiring.ports) & set(pool.wiring.exits)
-        ]
-        return min(next_, default=0)
+        readers = (reader for stream in pool.wiring.exits for reader, _ in self._readers[stream])
+        return min((reader.dispatcher.batch for reader in readers), default=0)
 
-    def _release(self) -> None:
-        release = self.barrier.release(self.frontier)
+    def _release(self, frontier: int) -> None:
+        release = self.barrier.release(frontier)
         if release is None:
             return
         self.counts.dead_letters += len(release.letters)
@@ -529,13 +540,12 @@ class Core:
         self._pool_of[name] = pool
         self._effects.append(Spawn(name, pool, index, pause_s))
 
-    def _finish(self) -> None:
-        frontier = self.frontier
+    def _finish(self, frontier: int) -> None:
         failure = self.barrier.verdict(frontier)
         if failure is not None:
             self.finished = True
             self._effects.append(Finish("error", failure=failure))
-        elif self.sequencer.finished and frontier == self.sequencer.next:
+        elif frontier == self.sequencer.next and self.sequencer.finished:
             self.finished = True
             if self._source_error is not None:
                 self._effects.append(Finish("error", source_error=self._source_error))

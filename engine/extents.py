@@ -68,7 +68,7 @@ class Extents:
         self._starts.insert(at, start)
         self._stops[start] = stop
 
-    def free(self) -> list[tuple[int, int]]:
+    def pieces(self) -> list[tuple[int, int]]:
         """Give the free pieces in order."""
         return [(start, self._stops[start]) for start in self._starts]
 

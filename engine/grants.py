@@ -78,6 +78,10 @@ class Grants:
         """Take in that a worker has been seen dead: it writes no more."""
         self._held.pop(worker, None)
 
+    def forget(self) -> None:
+        """Let go of all grants, when the run is over and nobody writes any more."""
+        self._held.clear()
+
 
 def _pool_of(worker: str) -> str:
     return worker.partition(".")[0]

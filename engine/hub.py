@@ -90,6 +90,7 @@ class Hub:
         self._encoders: dict[int, Encoder] = {}
         self._pages: dict[str, StatusPage] = {}
         self._remote: dict[str, int] = {}
+        self._auth: Any = None
         #: What living children call themselves on the socket, which nobody else can guess; and who was called so.
         self._identities: dict[str, bytes] = {}
         self._names: dict[bytes, str] = {}
@@ -212,9 +213,13 @@ class Hub:
             outcome.children = self._close_children()
         finally:
             self._socket.close(linger=0)
+            if self._auth is not None:
+                self._auth.stop()
             context.term()
             for page in self._pages.values():
                 page.close()
+            self.core.forget()
+            self._grants.forget()
             self._arena.close()
             self._dir.close()
             os.close(self._bell_in)

@@ -167,7 +167,7 @@ def allow_only(socket: zmq.Socket[bytes], secret: bytes, key: bytes) -> ThreadAu
 
     authenticator = ThreadAuthenticator(socket.context)
     authenticator.start()
-    authenticator.configure_curve_callback(domain="*", credentials_provider=OneKey())
+    authenticator.configure_curve_callback(domain="penstock", credentials_provider=OneKey())
     socket.set(zmq.CURVE_SECRETKEY, secret)
     socket.set(zmq.CURVE_PUBLICKEY, zmq.curve_public(secret))
     socket.set(zmq.CURVE_SERVER, 1)

@@ -155,7 +155,7 @@ class LoopWorker:
         self._flushing = False
         under_way = max(1, len(self._tasks))
         for open_ in list(self._open.values()):
-            for run in _runs(open_.answers):
+            for run in _runs(open_.answers, open_.task.cut):
                 answer = join_answers(run)
                 # The share of this piece in the time: others were under way beside it.
                 seconds = (perf_counter() - open_.started) / under_way
@@ -178,11 +178,11 @@ class LoopWorker:
         self._worker.closers.clear()
 
 
-def _runs(answers: dict[int, Answer]) -> list[list[Answer]]:
-    """Group answers into runs of numbers that follow each other."""
+def _runs(answers: dict[int, Answer], most: int) -> list[list[Answer]]:
+    """Group answers into runs of numbers that follow each other, at most `most` (0: any number) in one."""
     runs: list[list[Answer]] = []
     for start in sorted(answers):
-        if runs and runs[-1][-1].start + runs[-1][-1].size == start:
+        if runs and runs[-1][-1].start + runs[-1][-1].size == start and not (most and start - runs[-1][0].start >= most):
             runs[-1].append(answers[start])
         else:
             runs.append([answers[start]])

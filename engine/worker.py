@@ -25,7 +25,7 @@ from ..nodes.errors import ProtocolError
 from ..nodes.events import Failure
 from ..nodes.executor import Executor
 from ..nodes.handlers import build
-from ..nodes.program import Answer, Program
+from ..nodes.program import Answer, Op, Program
 from ..nodes.segments import ExitData
 from ..nodes.steps import close_answer, describe, keep
 from .child import ChildSettings, Link, ready, set_up, tear_down
@@ -114,6 +114,7 @@ class Worker:
         self._encoders = [Encoder() for _ in self.spec.program.exits]
         self.unpacker = Unpacker(self.spec.program)
         self._pid = os.getpid()
+        self._lists = any(step.op is Op.MAP_BATCHES for step in self.spec.program.steps)
         self._producers = {step.output: step for step in self.spec.program.steps}
         self.closers: list[Callable[[], Any]] = []
         self._events = 0
@@ -165,11 +166,16 @@ class Worker:
         started = perf_counter()
         self._page.codec(task.start)
         ports, broken = self.unpacker.columns(task)
-        answer = with_failures(self._executor.run(ports, task.orders), broken)
-        if os.getpid() != self._pid:
-            os._exit(0)  # a fork that the handler made and let go on: its numbers are its parent's to answer
-        self._page.codec(task.start)
-        self.send_answer(task, answer, started)
+        # In pieces as fine as the next pools want them; a piece counts alone, whatever becomes of those behind it.
+        most = task.stop - task.start if self._lists or not task.cut else task.cut
+        for lo in range(task.start, task.stop, most):
+            hi = min(task.stop, lo + most)
+            answer = self._executor.run([port.cut(lo, hi) for port in ports], task.orders)
+            self._page.codec(lo)
+            answer = self.send_answer(task, with_failures(answer, broken), started)
+            if answer.start + answer.size < hi:
+                return  # the run ends in it
+            started = perf_counter()
 
     # -- shared by both kinds -----------------------------------------------------------------------------------
 
@@ -178,31 +184,25 @@ class Worker:
         task: TaskMessage = read("the calling process", message, lambda it: read_task(it, self._arena))
         return task
 
-    def send_answer(self, task: TaskMessage, answer: Answer, started: float) -> None:
-        """Encode and send an answer, in pieces as fine as the readers of it want them."""
-        exits, answer = self._encode(answer)
+    def send_answer(self, task: TaskMessage, answer: Answer, started: float) -> Answer:
+        """Encode and send an answer; gives it as sent, without what could not be encoded."""
+        if os.getpid() != self._pid:
+            os._exit(0)  # a fork that a handler made and let go on: its numbers are its parent's to answer
+        data, answer = self._encode(answer)
         self._events += answer.size
-        pieces = [answer]
-        if task.cut and answer.size > task.cut:
-            pieces = _pieces(answer, task.cut)
-        seconds = perf_counter() - started
-        for at, piece in enumerate(pieces):
-            data = exits if len(pieces) == 1 else self._encode(piece)[0]
-            for given in data:
-                given.payload = self._arena.place(given.payload, task.grant)
-            tallies = [t.as_list() for t in piece.tallies]
-            if at:
-                tallies = [[0.0] * len(t) for t in tallies]
-            message = AnswerMessage(
-                task.id,
-                piece.start,
-                piece.size,
-                seconds * piece.size / answer.size,
-                tallies,
-                data,
-                [self._record(f) for f in piece.failures],
-            )
-            self._link.send(pack_answer(message))
+        for given in data:
+            given.payload = self._arena.place(given.payload, task.grant)
+        message = AnswerMessage(
+            task.id,
+            answer.start,
+            answer.size,
+            perf_counter() - started,
+            [tally.as_list() for tally in answer.tallies],
+            data,
+            [self._record(failed) for failed in answer.failures],
+        )
+        self._link.send(pack_answer(message))
+        return answer
 
     def _encode(self, answer: Answer) -> tuple[list[ExitData], Answer]:
         """Encode every exit; an event that cannot be encoded becomes a failure of the node that gave it."""
@@ -281,17 +281,6 @@ class Worker:
                 close()
             except Exception:
                 _LOG.warning("the close() of a handler raised in worker %s", self.name, exc_info=True)
-
-
-def _pieces(answer: Answer, most: int) -> list[Answer]:
-    found = []
-    stop = answer.start + answer.size
-    for lo in range(answer.start, stop, most):
-        hi = min(stop, lo + most)
-        exits = [column.cut(lo, hi) for column in answer.exits]
-        failures = [f for f in answer.failures if lo <= f.seq < hi]
-        found.append(Answer(lo, hi - lo, exits, failures, answer.tallies))
-    return found
 
 
 def pack_cause(error: BaseException) -> bytes:

@@ -70,8 +70,8 @@ def measure(path: str, *, root: str) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the files' style, which is not ours to judge
             tree = ast.parse(source, filename=path)
-    except (SyntaxError, ValueError, RecursionError) as error:
-        return record | {"error": f"{type(error).__name__}: {error}"}
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: nested too deep
+        return record | {"error": f"{type(error).__name__}: {error}".removesuffix(": ")}
     return record | _count(tree)
 
 

@@ -106,7 +106,7 @@ class AsyncExecutor:
                     column = column.with_events(self._copies(column.events))
                 inputs.append(column)
             if step.op is Op.ZIP:
-                slots[step.output] = zip_columns(inputs, tally)
+                slots[step.output] = zip_columns(inputs, tally if step.counted else Tally())
             elif step.op is Op.MERGE:
                 slots[step.output] = merge_columns(inputs, tally)
             else:
@@ -192,6 +192,11 @@ class AsyncExecutor:
             started = perf_counter()
             try:
                 return await self._limited(step, handler, event)
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise  # the engine ends the call
+                raise RuntimeError("the handler awaited what was cancelled") from error
             finally:
                 self._monitor.many(number, *name)
                 tally.seconds += perf_counter() - started

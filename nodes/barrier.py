@@ -6,6 +6,7 @@ wait for their place like any answer; dead letters are released with their numbe
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,8 @@ class Barrier:
         self.released = 0
         self.end_at: int | None = None
         self._fatal: list[FailureRecord] = []
-        self._letters: list[FailureRecord] = []
+        self._letters: list[tuple[tuple[int, int, int], int, FailureRecord]] = []
+        self._taken = 0
 
     def failed(self, failures: Iterable[FailureRecord]) -> None:
         """Take in first answers that are failures under `fail` or `dead_letter`."""
@@ -58,7 +60,8 @@ class Barrier:
                 self._fatal.append(failure)
                 self.end_at = failure.seq if self.end_at is None else min(self.end_at, failure.seq)
             elif failure.on_error == "dead_letter":
-                self._letters.append(failure)
+                self._taken += 1
+                heapq.heappush(self._letters, (failure.place, self._taken, failure))
 
     def release(self, frontier: int) -> Release | None:
         """Give the run that a frontier sets free, if any; never the lowest failed number or one above it."""
@@ -67,11 +70,10 @@ class Barrier:
         if hi <= lo:
             return None
         self.released = hi
-        if not self._letters:
-            return Release(lo, hi)
-        out = sorted((letter for letter in self._letters if letter.seq < hi), key=lambda letter: letter.place)
-        self._letters = [letter for letter in self._letters if letter.seq >= hi]
-        return Release(lo, hi, tuple(out))
+        letters = []
+        while self._letters and self._letters[0][0][0] < hi:
+            letters.append(heapq.heappop(self._letters)[2])
+        return Release(lo, hi, tuple(letters))
 
     def verdict(self, frontier: int) -> FailureRecord | None:
         """Give the failure that ends the run, once every branch has answered its number and all below."""

@@ -96,7 +96,7 @@ class Dispatcher:
         """Give how many more numbers should be made ready to keep the workers busy, `lookahead` tasks ahead."""
         if not self.workers:
             return 0
-        room = sum(self._room(worker) for worker in self.workers.values())
+        room = sum([self._room(worker) for worker in self.workers.values()])
         return max(0, (room + lookahead * len(self.workers)) * self.batch - self._ready_numbers)
 
     def ready(self, start: int, stop: int) -> None:

@@ -93,7 +93,7 @@ class Executor:
             tallies.append(tally)
             inputs = [self._input(slots[slot], number, place, cut) for place, slot in enumerate(step.inputs)]
             if step.op is Op.ZIP:
-                slots[step.output] = zip_columns(inputs, tally)
+                slots[step.output] = zip_columns(inputs, tally if step.counted else Tally())
             elif step.op is Op.MERGE:
                 slots[step.output] = merge_columns(inputs, tally)
             else:

@@ -47,6 +47,8 @@ class Step:
     on_error: OnError = "fail"
     batch_size: int | None = None
     is_async: bool = False
+    #: False where the same join is made, and so counted, in another program too.
+    counted: bool = True
 
     @property
     def keeps_original(self) -> bool:

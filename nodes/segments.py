@@ -73,6 +73,11 @@ class SegmentStore:
         self._segments[segment.start] = segment
         return segment.cost
 
+    def drop(self) -> None:
+        """Let go of everything."""
+        self._starts.clear()
+        self._segments.clear()
+
     def slices(self, lo: int, hi: int) -> list[Slice]:
         """Give the slices that together are the numbers `lo .. hi - 1`, all of which must be retained."""
         found = []

@@ -151,6 +151,9 @@ def failure(
     step: Step, name: tuple[int, int], error: BaseException, attempts: int, event: Any, kind: Any = "error"
 ) -> Failure:
     """Describe the final failure of one event: one line, the traceback without the executor's frames, the cause."""
+    if isinstance(error, StopIteration) or (isinstance(error.__cause__, StopIteration) and not user_frames(error)):
+        # A C loop takes it for the end of its events and a coroutine wraps it; it reads the same everywhere.
+        error = RuntimeError("the handler raised StopIteration")
     return Failure(
         name[0],
         name[1],

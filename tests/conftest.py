@@ -130,6 +130,7 @@ def _shared_memory() -> set[str]:
     except OSError:
         return set()
     mine = {Path(path).name for path in _run_folders()}
+    found = {name for name in found if not name.startswith("sem.")}  # those of multiprocessing, which is not ours
     return {name for name in found if name in mine or not (Path(tempfile.gettempdir()) / name).exists()}
 
 
@@ -219,7 +220,7 @@ def both() -> Callable[..., tuple[Seen, Seen]]:
     """Give a function that runs what `make_graph(seen)` builds inline and in processes and asserts that they agree."""
 
     def run_both(make_graph: Callable[[Seen], ps.Graph], **options: Any) -> tuple[Seen, Seen]:
-        inline = observe(make_graph, runner="inline")
+        inline = observe(make_graph, **{**options, "runner": "inline"})
         processes = observe(make_graph, **options)
         assert_same(inline, processes)
         return inline, processes

@@ -433,7 +433,6 @@ def test_stop_iteration_is_an_error_like_any_other(both: Callable[..., Any]) -> 
     def graph(seen: Any) -> ps.Graph:
         graph = ps.Graph()
         graph.source(range(10)).map(first, on_error="dead_letter", workers=1).sink(seen.sink("out"))
-        graph.source  # noqa: B018
         graph.dead_letters().map(lambda letter: letter.error).sink(seen.sink("letters"))
         return graph
 
@@ -618,7 +617,7 @@ def test_handlers_behind_dead_letters(both: Callable[..., Any]) -> None:
 
 def test_what_is_skipped_is_counted_and_three_are_logged(runner: Any, caplog: pytest.LogCaptureFixture) -> None:
     graph = ps.Graph()
-    graph.source("abcde").map(int, on_error="skip").sink(print)
+    graph.source([*"abcde"]).map(int, on_error="skip").sink(print)
     report = ps.run(graph, workers=1, runner=runner)
     assert (report.skipped, report.events_out) == (5, 0)
     assert [record.name for record in caplog.records] == ["penstock"] * 3

@@ -33,7 +33,8 @@ DECISIONS = (
     "nodes/sequencer.py", "nodes/stall.py", "nodes/window.py",
 )  # fmt: skip
 SOCKET_OWNERS = {"engine/child.py", "engine/hub.py", "engine/inbox.py", "engine/source_process.py"}
-PROCESS_OWNERS = {"engine/birth.py", "engine/starters.py"}
+#: Beside them only the command that runs the benches of a checkout starts a process, none of a run's.
+PROCESS_OWNERS = {"engine/benching.py", "engine/birth.py", "engine/starters.py"}
 #: Who speaks to a person at a terminal.
 SPEAKERS = {"engine/cli.py", "engine/demo.py"}
 
