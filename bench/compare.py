@@ -20,7 +20,7 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.measure import Effort, Table, arguments, cores, middle, report, script, spread
+from bench.measure import Effort, Table, arguments, cores, middle, report, script, show, spread
 from bench.peers import ALL, OURS, PEERS
 from bench.works import WORKS, Work
 
@@ -202,13 +202,12 @@ def main() -> None:
     for name in options.works:
         work = WORKS[name]
         table, cases = run_work(work, peers, effort)
-        print(table, end="\n\n", flush=True)
-        tables.append(table)
+        tables.append(show(table))
         raw += [{"work": name, "runner": case.label, "figures": case.figures} for case in cases]
         if name in ("dict identity", "1 MiB bytes") and not options.only_speed:
-            tables.append(memory(work, cases, effort))
+            tables.append(show(memory(work, cases, effort)))
     if not options.only_speed:
-        tables.append(first_results(peers, effort))
+        tables.append(show(first_results(peers, effort)))
     report("compare", effort, tables, {"raw": raw})
 
 

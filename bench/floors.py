@@ -30,7 +30,7 @@ from penstock.nodes.program import Orders
 from penstock.nodes.segments import Segment, Slice
 
 from bench import tree
-from bench.measure import Effort, Table, arguments, cores, interleave, middle, report, script, seconds_each
+from bench.measure import Effort, Table, arguments, cores, interleave, middle, report, script, seconds_each, show
 from bench.works import WORKS, Work
 
 WORKERS = 2
@@ -180,7 +180,7 @@ def main() -> None:
     for name, events in works.items():
         work = WORKS[name]
         n = 400 if effort.tiny else max(20, int(events * effort.seconds))
-        tables.append(measure(work, n, effort))
+        tables.append(show(measure(work, n, effort)))
     report("floors", effort, tables)
 
 

@@ -23,7 +23,7 @@ from hashlib import sha256
 import penstock as ps
 from penstock.graphs import gzip as graphs_gzip
 
-from bench.measure import Effort, Table, arguments, cores, interleave, middle, report, seconds_of
+from bench.measure import Effort, Table, arguments, cores, interleave, middle, report, seconds_of, show
 
 MIB = 1 << 20
 LEVEL = 6
@@ -100,7 +100,7 @@ def main() -> None:
     """Measure and report."""
     effort: Effort = arguments(__doc__ or "").effort
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
-        report("gzip", effort, [measure(effort, Path(folder))])
+        report("gzip", effort, [show(measure(effort, Path(folder)))])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 
 import penstock as ps
 
-from bench.measure import Effort, Table, arguments, middle, percentile, report
+from bench.measure import Effort, Table, arguments, middle, percentile, report, show
 
 RATES = (100, 1_000, 10_000)
 #: Events in so many seconds after the first result are not counted.
@@ -89,7 +89,7 @@ def measure(effort: Effort, rates: tuple[int, ...] = RATES) -> Table:
 def main() -> None:
     """Measure and report."""
     effort: Effort = arguments(__doc__ or "").effort
-    report("latency", effort, [measure(effort, RATES[1:2] if effort.tiny else RATES)])
+    report("latency", effort, [show(measure(effort, RATES[1:2] if effort.tiny else RATES))])
 
 
 if __name__ == "__main__":

@@ -205,6 +205,12 @@ class Table:
         return {"title": self.title, "rows": rows, "note": self.note}
 
 
+def show(table: Table) -> Table:
+    """Print a table, and give it back."""
+    print(table, end="\n\n", flush=True)
+    return table
+
+
 def shown(cell: Any) -> str:
     """Write one cell: three digits that count, nothing for `None`."""
     if cell is None:
@@ -215,9 +221,7 @@ def shown(cell: Any) -> str:
 
 
 def report(bench: str, effort: Effort, tables: Sequence[Table], more: Mapping[str, Any] | None = None) -> Path:
-    """Print the tables and write `OUT/<bench>.json`; gives its path."""
-    for table in tables:
-        print(table, end="\n\n", flush=True)
+    """Write `OUT/<bench>.json`; gives its path."""
     OUT.mkdir(parents=True, exist_ok=True)
     path = OUT / f"{bench}.json"
     content = {

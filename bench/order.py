@@ -14,7 +14,7 @@ from time import perf_counter
 
 import penstock as ps
 
-from bench.measure import Effort, Table, arguments, interleave, middle, report
+from bench.measure import Effort, Table, arguments, interleave, middle, report, show
 from bench.works import WORKS, Work
 
 #: How many events of each work make about a second of a run.
@@ -54,7 +54,7 @@ def measure(effort: Effort) -> Table:
 def main() -> None:
     """Measure and report."""
     effort: Effort = arguments(__doc__ or "").effort
-    report("order", effort, [measure(effort)])
+    report("order", effort, [show(measure(effort))])
 
 
 if __name__ == "__main__":

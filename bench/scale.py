@@ -19,7 +19,7 @@ from typing import Any
 import penstock as ps
 
 from bench import tree
-from bench.measure import Effort, Table, arguments, interleave, middle, report
+from bench.measure import Effort, Table, arguments, interleave, middle, report, show
 from bench.works import dicts, spin_20us
 
 
@@ -121,7 +121,7 @@ def main() -> None:
     n = {"full": 400_000, "quick": 60_000}.get(effort.name, 400)
     tables = []
     for title, cases in experiments(n):
-        tables.append(measure(effort, title, cases[:2] if effort.tiny else cases))
+        tables.append(show(measure(effort, title, cases[:2] if effort.tiny else cases)))
     report("scale", effort, tables)
 
 

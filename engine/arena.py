@@ -15,7 +15,7 @@ from pathlib import Path
 from .codec import Payload
 from .extents import PAGE, Extents, Slot, round_up
 from .rundir import create_locked
-from .shared import Region, keep_freed_blocks, room_for, write
+from .shared import Region, keep_freed_blocks, room_for, touch, write
 
 #: The file gets its memory in steps of so many bytes.
 _STEP = 1 << 20
@@ -119,5 +119,6 @@ class Arena:
             os.posix_fallocate(self._file, self._backed, stop - self._backed)
         except OSError:  # shared memory is full: what there is must do
             return False
+        touch(self._memory, self._backed, stop)
         self._backed = stop
         return True

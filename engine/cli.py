@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..nodes.errors import GraphError, PenstockError, SinkError
+from .benching import add_bench_command
 from .compiler import default_workers
 from .progress import Bar
 from .report import RunReport
@@ -215,6 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_graph(planning)
     planning.add_argument("--mermaid", action="store_true", help="as a Mermaid flow chart")
     planning.set_defaults(command=_plan)
+    add_bench_command(commands)
     return parser
 
 

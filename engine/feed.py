@@ -204,12 +204,12 @@ class Feed:
     def take(self, most: int, event_bytes: float) -> Taken | None:
         """Give what is there, up to `most` events of about `event_bytes` each; `None` when there is nothing yet."""
         self._most = max(_FIRST, min(2 * most, int(_AHEAD_BYTES / event_bytes))) if event_bytes else max(_FIRST, self._most)
-        self._room.set()
         done = self._done
         if not self._events and not done:
             self._attention = True
             # Looked at again after the flag is up, so that an event between the two is not missed.
             if not self._events and not self._done:
+                self._room.set()
                 return None
             done = self._done
         return self._drain(most, done)
@@ -223,6 +223,7 @@ class Feed:
         if self._key is not None:
             keys = self._keys[:count]
             del self._keys[:count]
+        self._room.set()
         self.count += count
         ended = done and not self._events
         return Taken(events, keys, ended, self._error if ended else None)

@@ -29,6 +29,7 @@ class Bar:
         """Draw the state of a run."""
         if self._bar is None:
             self._bar = tqdm(total=report.expected, unit=" events", desc=report.graph, dynamic_ncols=True, leave=True)
+            self._bar.start_t -= report.wall_s  # the run began before its first report
         bar = self._bar
         told = [f"{report.events_in:,} read"]
         if report.order.head is not None and report.in_flight:

@@ -17,6 +17,8 @@ from .extents import Slot, round_up
 FRAME_BYTES = 64 * 1024
 #: Frames inside one slot begin at multiples of a cache line.
 _LINE = 64
+#: What Linux maps at a read, if nobody has set it otherwise.
+_MAPPED_AT_ONCE = 64 * 1024
 _KEPT_BLOCK = 8 << 20
 
 
@@ -51,11 +53,14 @@ class ChildArena:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._mapped: memoryview | None = None
+        self._touched = 0
 
     def frame(self, offset: int, nbytes: int) -> memoryview:
         """Give a frame to read before its task is answered; raises `ValueError` outside of the arena."""
         memory = self._memory()
-        return Region(memory, 0, len(memory)).frame(offset, nbytes)
+        frame = Region(memory, 0, len(memory)).frame(offset, nbytes)
+        self._touch(offset + nbytes)
+        return frame
 
     def place(self, payload: Payload, grant: Grant | None) -> Payload:
         """Write the large frames of a payload where they were granted room, as far as they fit."""
@@ -64,8 +69,14 @@ class ChildArena:
         memory = self._memory()
         if grant.stop > len(memory):
             raise ValueError("room was granted outside of the arena")
+        self._touch(grant.stop)
         placed, grant.at = write(memory, payload, None, grant.at, grant.stop)
         return placed
+
+    def _touch(self, upto: int) -> None:
+        if upto > self._touched:
+            touch(self._memory(), self._touched, upto)
+            self._touched = upto
 
     def _memory(self) -> memoryview:
         if self._mapped is None:
@@ -77,6 +88,14 @@ class ChildArena:
             finally:
                 os.close(file)
         return self._mapped
+
+
+def touch(memory: memoryview, start: int, stop: int) -> None:
+    """Have this process see memory of the arena: a read maps many pages at once, a write one after the other.
+
+    Only for what has memory behind it: elsewhere a page is made, or the process ends by SIGBUS when there is none.
+    """
+    bytes(memory[start:stop:_MAPPED_AT_ONCE])
 
 
 def room_for(payload: Payload) -> int:

@@ -96,7 +96,8 @@ class Dispatcher:
         """Give how many more numbers should be made ready to keep the workers busy, `lookahead` tasks ahead."""
         if not self.workers:
             return 0
-        room = sum([self._room(worker) for worker in self.workers.values()])
+        unit = self._unit
+        room = sum([self._room(worker, unit) for worker in self.workers.values()])
         return max(0, (room + lookahead * len(self.workers)) * self.batch - self._ready_numbers)
 
     def ready(self, start: int, stop: int) -> None:
@@ -116,15 +117,16 @@ class Dispatcher:
             return []
         self._drop_above_end()
         tasks: list[Task] = []
+        unit = self._unit
         spared: Worker | None = None
         while True:
             apart = spared is None and bool(self._apart) and (not self._ready or self._apart[0] < self._ready[0])
             queue = self._apart if apart else self._ready
             if not queue or (pace is Pace.HEAD and queue[0][0] != head):
                 return tasks
-            worker = self._idle() if apart else self._roomiest(spared)
+            worker = self._idle() if apart else self._roomiest(unit, spared)
             if worker is not None:
-                tasks.append(self._task(worker, apart, self._size(pace), now))
+                tasks.append(self._task(worker, apart, self._size(pace, unit), now))
                 continue
             if apart:
                 # The suspect waits until this worker is done with what it has; the others go on meanwhile.
@@ -140,31 +142,36 @@ class Dispatcher:
                 self._ready_numbers -= sum(stop - start for start, stop in queue)
                 queue.clear()
 
-    def _room(self, worker: Worker) -> int:
+    @property
+    def _unit(self) -> int:
+        """What rooms are worked out from, the same for all workers: the size of a task, or how many each may hold."""
+        return self.batch if self._in_flight_cap else self.pacer.depth()
+
+    def _room(self, worker: Worker, unit: int) -> int:
+        """Give how many more tasks a worker may get."""
         if worker.leaving or worker.apart:
             return 0
-        if self._in_flight_cap:
-            return max(0, -(-(2 * self._in_flight_cap - worker.held) // self.batch))
-        return max(0, self.pacer.depth() - len(worker.tasks))
+        room = -((worker.held - 2 * self._in_flight_cap) // unit) if self._in_flight_cap else unit - len(worker.tasks)
+        return room if room > 0 else 0
 
-    def _roomiest(self, spared: Worker | None) -> Worker | None:
+    def _roomiest(self, unit: int, spared: Worker | None) -> Worker | None:
         best = None
         for worker in self.workers.values():
-            if (best is None or worker.held < best.held) and worker is not spared and self._room(worker):
+            if (best is None or worker.held < best.held) and worker is not spared and self._room(worker, unit):
                 best = worker
         return best
 
     def _idle(self) -> Worker | None:
         return next((worker for worker in self.workers.values() if not worker.tasks and not worker.leaving), None)
 
-    def _size(self, pace: Pace) -> int:
+    def _size(self, pace: Pace, unit: int) -> int:
         size = self.batch
         if pace is Pace.HEAD:
             return max(1, size // HEAD_SHARE)
         if self._ready_numbers >= size * len(self.workers):
             return size
         # What is there is shared among those who could take it, unless it is hardly any work.
-        hands = sum(1 for worker in self.workers.values() if self._room(worker))
+        hands = sum(1 for worker in self.workers.values() if self._room(worker, unit))
         share = -(-self._ready_numbers // max(1, hands))
         least = min(size, max(1, size // 8)) if self.pacer.seconds_each else 1
         return max(min(size, share), least)

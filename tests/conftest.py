@@ -124,13 +124,12 @@ def _run_folders() -> set[str]:
 
 
 def _shared_memory() -> set[str]:
-    """Give what lies in shared memory, but for what belongs to a run folder of another process."""
+    """Give what the engine has in shared memory, but for what belongs to a run folder of another process."""
     try:
-        found = set(os.listdir("/dev/shm"))
+        found = {name for name in os.listdir("/dev/shm") if name.startswith("penstock-")}
     except OSError:
         return set()
     mine = {Path(path).name for path in _run_folders()}
-    found = {name for name in found if not name.startswith("sem.")}  # those of multiprocessing, which is not ours
     return {name for name in found if name in mine or not (Path(tempfile.gettempdir()) / name).exists()}
 
 

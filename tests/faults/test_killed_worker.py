@@ -146,7 +146,7 @@ def test_while_a_large_answer_is_sent(make: Any, tmp_path: Path) -> None:
 
     seen = check(make, large, range(100), plain, max_deaths=None)
     assert strikes.left == 0
-    assert seen.report.worker_deaths == 3
+    assert 1 <= seen.report.worker_deaths <= 3  # two may strike the same worker
 
 
 class DiesInClose:

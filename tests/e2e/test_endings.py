@@ -1,0 +1,463 @@
+"""How a run ends: errors of every kind with their texts, Ctrl-C once and twice, SIGTERM, a caller that is killed."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import penstock as ps
+import pytest
+
+
+@pytest.fixture(params=["inline", "processes"])
+def runner(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def fail_with(make_graph: Callable[[], ps.Graph], **options: Any) -> Any:
+    with pytest.raises(ps.PenstockError) as caught:
+        ps.run(make_graph(), **options)
+    return caught.value
+
+
+# -- errors ------------------------------------------------------------------------------------------------------
+
+
+def test_a_handler_error_says_all_but_the_payload(runner: Any) -> None:
+    found: list[Any] = []
+
+    def graph() -> ps.Graph:
+        graph = ps.Graph()
+        graph.source(["5", "4", "secret", "1"]).map(int, name="parse", retries=1).sink(found.append)
+        return graph
+
+    error = fail_with(graph, workers=2, runner=runner)
+    assert type(error) is ps.HandlerError
+    assert str(error) == (
+        "node 'parse' failed on number 2 (index 0) after 2 attempts: ValueError: invalid literal for int() with base"
+        " 10: 'secret'; everything below 2 is released, set on_error='skip' or 'dead_letter' to go on without it"
+    )
+    assert (error.seq, error.index, error.node, error.event) == (2, 0, "parse", "secret")
+    assert isinstance(error.__cause__, ValueError)
+    assert found == [5, 4]
+    assert (error.report.ended_by, error.report.events_out) == ("error", 2)
+
+
+def test_the_remote_traceback_is_in_the_cause() -> None:
+    def deep(n: int) -> int:
+        raise LookupError(f"no {n}")
+
+    error = fail_with(lambda: _one(deep), workers=1)
+    notes = "\n".join(error.__cause__.__notes__)
+    assert "remote traceback" in notes
+    assert "in deep" in notes
+    assert "LookupError: no 0" in notes
+
+
+def _one(handler: Any, **words: Any) -> ps.Graph:
+    graph = ps.Graph()
+    graph.source(range(3)).map(handler, **words).sink(lambda event: None)
+    return graph
+
+
+def test_an_exception_that_cannot_be_pickled_arrives_as_text() -> None:
+    class Stubborn(Exception):
+        def __init__(self, first: int, second: int) -> None:
+            super().__init__("no way back")
+
+        def __reduce__(self) -> Any:
+            raise TypeError("not me")
+
+    def refuse(n: int) -> int:
+        raise Stubborn(1, 2)
+
+    error = fail_with(lambda: _one(refuse), workers=1)
+    assert "Stubborn: no way back" in str(error)
+    assert "no way back" in str(error.__cause__)
+
+
+def test_the_lowest_failed_number_ends_the_run_whoever_fails_first(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+
+    def fail_late(n: int) -> int:
+        if n == 0:
+            gate.read_bytes()  # until number 1 has failed
+            raise KeyError("late")
+        if n == 1:
+            raise KeyError("early") from None
+        return n
+
+    def tell(n: int) -> int:
+        return n
+
+    class Opener:
+        def __call__(self, n: int) -> int:
+            if n == 1:
+                gate.write_bytes(b"failed")
+            return n
+
+    graph = ps.Graph()
+    source = graph.source(range(2))
+    source.map(fail_late, workers=2).sink(tell)
+    source.map(Opener, workers=1).sink(tell)
+    error = fail_with(lambda: graph)
+    assert (error.seq, str(error.__cause__)) == (0, "'late'")
+
+
+def test_a_branch_that_fails_ends_the_run_for_all_sinks_at_one_number(both: Callable[..., Any]) -> None:
+    def refuse(n: int) -> int:
+        if n == 20:
+            raise ValueError(n)
+        return n
+
+    def graph(seen: Any) -> ps.Graph:
+        graph = ps.Graph()
+        source = graph.source(range(50))
+        source.map(refuse, workers=1).sink(seen.sink("refused"))
+        source.map(lambda n: -n, workers=2).sink(seen.sink("other"))
+        source.sink(seen.sink("raw"))
+        return graph
+
+    _, seen = both(graph)
+    assert seen.error.seq == 20
+    assert [len(seen.events(name)) for name in ("refused", "other", "raw")] == [20, 20, 20]
+
+
+@pytest.mark.parametrize("position", [0, 1, 30])
+def test_a_source_error_comes_behind_all_that_was_read(position: int, both: Callable[..., Any]) -> None:
+    def numbers() -> Iterator[int]:
+        yield from range(position)
+        raise OSError("unplugged")
+
+    def graph(seen: Any) -> ps.Graph:
+        graph = ps.Graph()
+        graph.source(numbers, name="meter").map(lambda n: n).sink(seen.sink("out"))
+        return graph
+
+    _, seen = both(graph, workers=2)
+    assert type(seen.error) is ps.SourceError
+    assert seen.events("out") == list(range(position))
+    assert f"source 'meter' failed after {position} events" in str(seen.error)
+    assert "OSError: unplugged" in str(seen.error)
+    assert isinstance(seen.error.__cause__, OSError)
+
+
+def test_a_source_that_is_not_sorted_by_its_key(runner: Any) -> None:
+    def graph() -> ps.Graph:
+        graph = ps.Graph()
+        graph.sequence(graph.source([1, 3, 2], name="bad"), graph.source([5]), key=lambda n: n).sink(lambda n: None)
+        return graph
+
+    error = fail_with(graph, runner=runner)
+    assert type(error) is ps.SourceError
+    assert "'bad'" in str(error)
+    assert "event 2" in str(error)
+
+
+def test_a_sink_error_names_the_number_and_nothing_above_is_delivered(both: Callable[..., Any]) -> None:
+    def graph(seen: Any) -> ps.Graph:
+        def refuse(n: int) -> None:
+            if n == 10:
+                raise OSError("disk full")
+
+        graph = ps.Graph()
+        source = graph.source(range(30))
+        source.sink(seen.sink("before"))
+        source.sink(refuse)
+        source.map(lambda n: n).sink(seen.sink("after"))
+        return graph
+
+    _, seen = both(graph, workers=1)
+    assert type(seen.error) is ps.SinkError
+    assert (seen.error.seq, seen.error.node, seen.error.event) == (10, "refuse", 10)
+    assert "sink 'refuse' failed on number 10: OSError: disk full" in str(seen.error)
+    assert seen.events("before") == list(range(11))
+    assert seen.events("after") == list(range(10))
+
+
+def test_a_sink_that_cannot_be_opened_or_closed(runner: Any) -> None:
+    class Broken:
+        def __init__(self, where: str) -> None:
+            self.where = where
+
+        def open(self) -> None:
+            if self.where == "open":
+                raise OSError("locked")
+
+        def write(self, events: Any) -> None:
+            pass
+
+        def close(self) -> None:
+            if self.where == "close":
+                raise OSError("no room")
+
+    for where, text in (("open", "cannot be opened: OSError: locked"), ("close", "cannot be closed: OSError: no room")):
+        graph = ps.Graph()
+        graph.source(range(3)).map(lambda n: n).sink(Broken(where), name="file")
+        error = fail_with(lambda graph=graph: graph, workers=1, runner=runner)
+        assert type(error) is ps.SinkError
+        assert text in str(error)
+
+
+def test_a_handler_behind_dead_letters_that_fails(runner: Any) -> None:
+    def refuse(letter: ps.DeadLetter) -> None:
+        raise ValueError("not even this")
+
+    graph = ps.Graph()
+    graph.source(["1", "x"]).map(int, on_error="dead_letter").sink(lambda n: None)
+    graph.dead_letters().map(refuse).sink(lambda n: None)
+    error = fail_with(lambda: graph, workers=1, runner=runner)
+    assert type(error) is ps.HandlerError
+    assert (error.seq, error.node) == (1, "refuse")
+
+
+def test_a_handler_that_cannot_be_built(runner: Any) -> None:
+    class Model:
+        def __init__(self) -> None:
+            raise FileNotFoundError("model.pt")
+
+        def __call__(self, n: int) -> int:
+            return n
+
+    with pytest.raises((ps.HandlerError, FileNotFoundError), match=r"model\.pt"):
+        ps.run(_one(Model), workers=2, runner=runner)
+
+
+def test_a_handler_that_cannot_be_sent_is_refused_before_anything_starts() -> None:
+    import threading
+
+    lock = threading.Lock()
+    read: list[int] = []
+
+    def note() -> Iterator[int]:
+        read.append(1)
+        yield 1
+
+    graph = ps.Graph()
+    graph.source(note()).map(lambda n: (lock, n)[1], name="locked").sink(lambda n: None)
+    with pytest.raises(ps.GraphError, match=r"'locked'.*captures 'lock'"):
+        ps.run(graph, workers=1)
+    assert not read
+
+
+def test_an_event_of_a_merged_source_that_cannot_be_sent() -> None:
+    graph = ps.Graph()
+    graph.sequence(graph.source([1, (n for n in ())], name="odd"), graph.source([2]), order="round_robin").map(
+        lambda n: n
+    ).sink(lambda n: None)
+    with pytest.raises(ps.PenstockError):
+        ps.run(graph, workers=1)
+
+
+def test_sys_exit_in_a_handler_fails_its_event(both: Callable[..., Any]) -> None:
+    def leave(n: int) -> int:
+        if n == 1:
+            sys.exit("enough")
+        return n
+
+    def graph(seen: Any) -> ps.Graph:
+        graph = ps.Graph()
+        graph.source(range(3)).map(leave, on_error="skip").sink(seen.sink("out"))
+        return graph
+
+    _, seen = both(graph, workers=1)
+    assert seen.events("out") == [0, 2]
+    assert seen.report.worker_deaths == 0
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_death_behind_a_failure_is_made_good(is_async: bool, tmp_path: Path) -> None:
+    """The answer for a failed number must not hide that a lower one has none yet."""
+    gate, once = tmp_path / "gate", tmp_path / "once"
+    os.mkfifo(gate)
+
+    def work(n: int) -> int:
+        if n == 0 and not once.exists():
+            once.touch()
+            gate.read_bytes()
+            os._exit(1)
+        if n == 1:
+            raise ValueError("one")
+        return n
+
+    async def work_late(n: int) -> int:
+        import asyncio
+
+        if n == 0 and not once.exists():
+            once.touch()
+            await asyncio.to_thread(gate.read_bytes)
+            os._exit(1)
+        return work(n)
+
+    found: list[int] = []
+    graph = ps.Graph()
+    source = graph.source(range(8))
+    source.map(work_late if is_async else work, workers=2, on_error="fail", name="work").sink(found.append)
+    releaser = subprocess.Popen(["sh", "-c", f"sleep 0.5; echo go > {gate}"])
+    try:
+        with pytest.raises(ps.HandlerError) as caught:
+            ps.run(graph)
+    finally:
+        releaser.wait()
+    assert (caught.value.seq, found) == (1, [0])
+
+
+# -- signals -----------------------------------------------------------------------------------------------------
+
+SLOW = """
+import os, sys, time
+import penstock as ps
+
+def endless():
+    n = 0
+    while True:
+        yield n
+        n += 1
+
+def work(n):
+    time.sleep(0.001)
+    return n
+
+{extra}
+
+def sink(n):
+    if n == 20:
+        print("under way", flush=True)
+
+graph = ps.Graph()
+graph.source(endless).map(work, workers=2).sink(sink)
+try:
+    ps.run(graph{options})
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    sys.exit(130)
+"""
+
+
+def start(script: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+    )
+
+
+def wait_for_line(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], 60)
+    assert ready, "the script said nothing"
+    assert process.stdout.readline().strip() == text
+
+
+@pytest.mark.parametrize("options", ["", ", runner='inline'"])
+def test_ctrl_c_once_releases_what_is_in_flight(options: str) -> None:
+    process = start(SLOW.format(extra="", options=options))
+    wait_for_line(process, "under way")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out.strip(), err) == (130, "interrupted", "")
+
+
+def test_ctrl_c_twice_stops_now() -> None:
+    stuck = """
+def work(n):
+    if n == 30:
+        time.sleep(600)
+    return n
+"""
+    process = start(SLOW.format(extra=stuck, options=", drain_s=600"))
+    wait_for_line(process, "under way")
+    process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        # The first two are told apart by the run, not by the clock: one more does no harm.
+        select.select([], [], [], 0.3)
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in out
+    assert err.count("Traceback") <= 1
+
+
+def test_ctrl_c_waits_no_longer_than_the_deadline() -> None:
+    stuck = """
+def work(n):
+    if n == 30:
+        time.sleep(600)
+    return n
+"""
+    process = start(SLOW.format(extra=stuck, options=", drain_s=0.5"))
+    wait_for_line(process, "under way")
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out.strip()) == (130, "interrupted")
+
+
+def test_sigterm_ends_the_run_in_order_and_then_the_process() -> None:
+    process = start(SLOW.format(extra="", options=""))
+    wait_for_line(process, "under way")
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (-signal.SIGTERM, "", "")
+
+
+def test_a_group_that_gets_the_signal_of_the_terminal_ends_quietly() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW.format(extra="", options="")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for_line(process, "under way")
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out.strip(), err) == (130, "interrupted", "")
+
+
+def test_signal_handlers_are_put_back(runner: Any) -> None:
+    seen: list[Any] = []
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    graph = ps.Graph()
+    graph.source([1]).sink(lambda n: seen.append(signal.getsignal(signal.SIGTERM)))
+    ps.run(graph, runner=runner)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert seen[0] is not signal.SIG_DFL
+
+
+def test_a_handler_of_the_users_own_is_left_alone(runner: Any) -> None:
+    def mine(number: int, frame: Any) -> None:
+        pass
+
+    old = signal.signal(signal.SIGTERM, mine)
+    try:
+        seen: list[Any] = []
+        graph = ps.Graph()
+        graph.source([1]).sink(lambda n: seen.append(signal.getsignal(signal.SIGTERM)))
+        ps.run(graph, runner=runner)
+        assert seen == [mine]
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
+def test_nobody_outlives_a_caller_that_is_killed(tmp_path: Path) -> None:
+    script = SLOW.format(extra="", options="").replace(
+        "import penstock as ps", f"import tempfile; tempfile.tempdir = {str(tmp_path)!r}\nimport penstock as ps"
+    )
+    process = start(script)
+    wait_for_line(process, "under way")
+    assert len(list(tmp_path.glob("penstock-*"))) == 1
+    process.kill()
+    process.communicate(timeout=60)
+    # The check behind every test sees that no child of it is left; its folder goes with the next run.
+    again = [sys.executable, "-c", f"import tempfile; tempfile.tempdir = {str(tmp_path)!r}\nimport penstock as ps\n"]
+    again[-1] += "print(list(ps.imap(abs, [-1], workers=1)))"
+    assert subprocess.run(again, capture_output=True, text=True, timeout=60, check=True).stdout == "[1]\n"
+    assert list(tmp_path.glob("penstock-*")) == []

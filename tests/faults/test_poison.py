@@ -1,0 +1,340 @@
+"""Events that kill every worker they meet: after `max_deaths` workers they are their handler's failure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import penstock as ps
+import pytest
+from conftest import Seen, observe
+from fault_graphs import GRAPHS, Strikes, branched, die, killer, same, small
+
+N = 600
+
+
+def run(make: Any, handler: Any, source: Any = None, **words: Any) -> Seen:
+    """Run a graph in processes; options of the run are told from those of the handler by their names."""
+    of_run = {name: words.pop(name) for name in ("max_deaths", "workers", "limit") if name in words}
+    source = range(N) if source is None else source
+    return observe(lambda seen: make(seen, source, handler, **words), **{"workers": 2, **of_run})
+
+
+def without(make: Any, lost: set[int], source: Any = None) -> Seen:
+    """Give what a graph gives when the struck handler fails for the numbers in `lost` and nothing dies."""
+
+    def lose(n: Any) -> Any:
+        if n in lost:
+            raise ValueError("lost")
+        return n
+
+    return observe(lambda seen: make(seen, range(N) if source is None else source, lose, on_error="skip"), runner="inline")
+
+
+@pytest.mark.parametrize("make", GRAPHS)
+@pytest.mark.parametrize("how", ["kill", "exit"])
+def test_fail_ends_the_run_after_releasing_all_below(make: Any, how: str) -> None:
+    seen = run(make, killer([250], how))
+    error = seen.error
+    assert type(error) is ps.WorkerDied
+    assert (error.seq, error.index, error.node, error.event) == (250, 0, "struck", 250)
+    ending = "exited with code 7" if how == "exit" else "was ended by SIGKILL"
+    assert "after 3 attempts" in str(error)
+    assert ending in str(error)
+    assert seen.journal == [row for row in without(make, set()).journal if row[1] < 250]
+    assert seen.report.worker_deaths == 3
+
+
+@pytest.mark.parametrize("make", GRAPHS)
+@pytest.mark.parametrize("numbers", [{0}, {N - 1}, {100, 101}, {7, 300, 599}])
+def test_skip_goes_on_without_them(make: Any, numbers: set[int]) -> None:
+    seen = run(make, killer(numbers), on_error="skip")
+    assert seen.error is None
+    assert seen.journal == without(make, numbers).journal
+    assert (seen.report.skipped, seen.report.worker_deaths) == (len(numbers), 3 * len(numbers))
+
+
+@pytest.mark.parametrize("make", GRAPHS)
+def test_the_letter_stands_in_its_place(make: Any) -> None:
+    seen = run(make, killer([200, 400]), on_error="dead_letter")
+    assert seen.error is None
+    rest = [row for row in seen.journal if row[0] != "letters"]
+    assert rest == without(make, {200, 400}).journal
+    letters = seen.events("letters")
+    assert [(it.seq, it.index, it.node, it.event, it.attempts) for it in letters] == [
+        (200, 0, "struck", 200, 3),
+        (400, 0, "struck", 400, 3),
+    ]
+    assert all(it.error.startswith("WorkerDied: was ended by SIGKILL") for it in letters)
+    places = [row[1] for row in seen.journal]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("max_deaths", [1, 2, 5])
+def test_max_deaths(max_deaths: int) -> None:
+    seen = run(small, killer([300]), on_error="skip", max_deaths=max_deaths)
+    assert (seen.report.skipped, seen.report.worker_deaths) == (1, max(2, max_deaths) if max_deaths > 1 else seen.report.worker_deaths)
+    assert seen.report.worker_deaths <= max(2, max_deaths)
+    assert seen.journal == without(small, {300}).journal
+
+
+def test_no_limit(tmp_path: Path) -> None:
+    strikes = Strikes(tmp_path, 8)
+    seen = run(small, killer([300], "kill", strikes), max_deaths=None)
+    assert seen.error is None
+    assert seen.journal == without(small, set()).journal
+    assert (strikes.left, seen.report.worker_deaths) == (0, 8)
+
+
+@pytest.mark.parametrize("make", GRAPHS)
+def test_an_event_that_recovers_is_no_poison(make: Any, tmp_path: Path) -> None:
+    strikes = Strikes(tmp_path, 2)
+    seen = run(make, killer([250], "kill", strikes))
+    assert seen.error is None
+    assert seen.journal == without(make, set()).journal
+
+
+def test_in_a_list() -> None:
+    """`map_batches`: the list is run again event by event, and only the culprit is lost."""
+
+    def strike(events: list[int]) -> list[int]:
+        if 333 in events:
+            die("kill")
+        return events
+
+    seen = Seen()
+    graph = ps.Graph()
+    graph.source(range(N)).map_batches(strike, batch_size=50, on_error="skip").sink(seen.sink("out"))
+    report = ps.run(graph, workers=2)
+    assert seen.events("out") == [n for n in range(N) if n != 333]
+    assert (report.skipped, report.worker_deaths) == (1, 3)
+
+
+@pytest.mark.parametrize("make", GRAPHS)
+@pytest.mark.parametrize("numbers", [{333}, {40, 41}])
+def test_async(make: Any, numbers: set[int]) -> None:
+    """Many are under way: the run is handed out in halves until the culprit stands alone."""
+
+    async def strike(n: int) -> int:
+        import asyncio
+
+        await asyncio.sleep(0.001)
+        if n in numbers:
+            die("kill")
+        return n
+
+    seen = run(make, strike, on_error="skip", concurrency=8)
+    assert seen.error is None
+    assert seen.journal == without(make, numbers).journal
+    assert seen.report.skipped == len(numbers)
+
+
+def test_async_sibling() -> None:
+    """After a flat_map only the output that kills is lost, also where its siblings are under way beside it."""
+
+    def split(n: int) -> list[tuple[int, int]]:
+        return [(n, at) for at in range(4)]
+
+    async def strike(event: tuple[int, int]) -> tuple[int, int]:
+        import asyncio
+
+        await asyncio.sleep(0)
+        if event == (30, 2):
+            die("kill")
+        return event
+
+    seen = Seen()
+    graph = ps.Graph()
+    pairs = graph.source(range(60)).flat_map(split)
+    pairs.map(strike, name="struck", on_error="dead_letter").sink(seen.sink("out"))
+    graph.dead_letters().sink(seen.sink("letters"))
+    ps.run(graph, workers=2)
+    assert seen.events("out") == [(n, at) for n in range(60) for at in range(4) if (n, at) != (30, 2)]
+    assert [(it.seq, it.index, it.event) for it in seen.events("letters")] == [(30, 2, (30, 2))]
+
+
+def test_a_sibling_of_a_flat_map() -> None:
+    def split(n: int) -> list[tuple[int, int]]:
+        return [(n, at) for at in range(4)]
+
+    def strike(event: tuple[int, int]) -> tuple[int, int]:
+        if event == (30, 2):
+            die("kill")
+        return event
+
+    seen = Seen()
+    graph = ps.Graph()
+    pairs = graph.source(range(60)).flat_map(split)
+    pairs.map(strike, name="struck", on_error="dead_letter").sink(seen.sink("out"))
+    graph.dead_letters().sink(seen.sink("letters"))
+    report = ps.run(graph, workers=2)
+    assert seen.events("out") == [(n, at) for n in range(60) for at in range(4) if (n, at) != (30, 2)]
+    assert [(it.seq, it.index, it.event) for it in seen.events("letters")] == [(30, 2, (30, 2))]
+    assert report.worker_deaths == 3
+
+
+# -- events that kill while they are unpacked or packed ----------------------------------------------------------
+
+
+class OnLoad:
+    """An event that does something to a process that unpacks it."""
+
+    def __init__(self, n: int, how: str) -> None:
+        self.n = n
+        self.how = how
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        act(self.how)
+
+
+class OnReduce(OnLoad):
+    """The same, by `__reduce__`."""
+
+    def __reduce__(self) -> Any:
+        return rebuild, (self.n, self.how)
+
+
+class OnDump:
+    """A result that ends the process that packs it."""
+
+    def __reduce__(self) -> Any:
+        die("kill")
+
+
+CALLER = os.getpid()
+
+
+def act(how: str) -> None:
+    """Strike, but not in the process that made the events."""
+    if os.environ.get("PENSTOCK_TESTS_OF") != str(os.getpid()) and how == "die":
+        die("kill")
+    if how == "raise":
+        raise ValueError("no state")
+
+
+def rebuild(n: int, how: str) -> OnReduce:
+    act(how)
+    return OnReduce(n, how)
+
+
+def number_of(event: Any) -> int:
+    return event if isinstance(event, int) else event.n
+
+
+def events_with(kind: type, numbers: set[int], how: str, count: int = 200) -> list[Any]:
+    return [kind(n, how if n in numbers else "") for n in range(count)]
+
+
+def through(events: Any, policy: Any, **words: Any) -> Seen:
+    """Run events through a handler that only looks at their number."""
+
+    def make(seen: Seen) -> ps.Graph:
+        graph = ps.Graph()
+        graph.source(events).map(number_of, name="struck", on_error=policy).sink(seen.sink("out"), name="out")
+        if policy == "dead_letter":
+            graph.dead_letters().sink(seen.sink("letters"), name="letters")
+        return graph
+
+    return observe(make, workers=2, **words)
+
+
+@pytest.mark.parametrize("kind", [OnLoad, OnReduce])
+@pytest.mark.parametrize("numbers", [{0}, {77}, {30, 31, 150}])
+def test_killed_while_unpacking(kind: type, numbers: set[int]) -> None:
+    """No handler sees the event, so the engine itself answers for its number."""
+    seen = through(events_with(kind, numbers, "die"), "dead_letter")
+    assert seen.error is None
+    assert seen.events("out") == [n for n in range(200) if n not in numbers]
+    letters = seen.events("letters")
+    assert [(it.seq, it.index, it.node, it.event) for it in letters] == [(n, 0, "struck", None) for n in sorted(numbers)]
+    assert all(it.error.startswith("WorkerDied: was ended by SIGKILL") for it in letters)
+
+
+def test_killed_while_unpacking_under_fail() -> None:
+    seen = through(events_with(OnLoad, {120}, "die"), "fail")
+    assert type(seen.error) is ps.WorkerDied
+    assert (seen.error.seq, seen.error.node) == (120, "struck")
+    assert seen.events("out") == list(range(120))
+
+
+@pytest.mark.parametrize("kind", [OnLoad, OnReduce])
+@pytest.mark.parametrize("numbers", [{0}, {77}, {30, 31, 150}])
+def test_raised_while_unpacking(kind: type, numbers: set[int]) -> None:
+    """Only the event whose own code raises is lost, not its batch and not its worker."""
+    seen = through(events_with(kind, numbers, "raise"), "dead_letter")
+    assert seen.error is None
+    assert seen.events("out") == [n for n in range(200) if n not in numbers]
+    letters = seen.events("letters")
+    assert [(it.seq, it.node, it.event, it.attempts) for it in letters] == [(n, "struck", None, 1) for n in sorted(numbers)]
+    assert all(it.error.endswith("its own code raised ValueError: no state") for it in letters)
+    assert all("in __setstate__" in it.traceback or "in rebuild" in it.traceback for it in letters)
+    assert seen.report.worker_deaths == 0
+
+
+def test_raised_while_unpacking_under_fail() -> None:
+    seen = through(events_with(OnLoad, {120, 130}, "raise"), "fail")
+    assert type(seen.error) is ps.HandlerError
+    assert (seen.error.seq, seen.error.node) == (120, "struck")
+    assert seen.events("out") == list(range(120))
+
+
+def test_raised_while_unpacking_for_an_async_handler() -> None:
+    async def number(event: Any) -> int:
+        return number_of(event)
+
+    seen = Seen()
+    graph = ps.Graph()
+    graph.source(events_with(OnLoad, {50}, "raise")).map(number, name="struck", on_error="skip").sink(seen.sink("out"))
+    report = ps.run(graph, workers=2)
+    assert seen.events("out") == [n for n in range(200) if n != 50]
+    assert (report.skipped, report.worker_deaths) == (1, 0)
+
+
+@pytest.mark.parametrize("numbers", [{0}, {77}, {30, 31}])
+def test_killed_while_packing(numbers: set[int]) -> None:
+    def give(n: int) -> Any:
+        return OnDump() if n in numbers else n
+
+    seen = Seen()
+    graph = ps.Graph()
+    graph.source(range(200)).map(give, name="struck", on_error="dead_letter").sink(seen.sink("out"))
+    graph.dead_letters().sink(seen.sink("letters"))
+    ps.run(graph, workers=2)
+    assert seen.events("out") == [n for n in range(200) if n not in numbers]
+    assert [it.seq for it in seen.events("letters")] == sorted(numbers)
+
+
+def test_killed_while_unpacking_in_the_second_pool() -> None:
+    """The killer is the result of one pool and strikes in the next."""
+
+    def make(n: int) -> OnLoad:
+        return OnLoad(n, "die" if n in (60, 61) else "")
+
+    seen = Seen()
+    graph = ps.Graph()
+    made = graph.source(range(150)).map(make, workers=1)
+    made.barrier().map(number_of, name="struck", on_error="skip").sink(seen.sink("out"))
+    ps.run(graph, workers=2)
+    assert seen.events("out") == [n for n in range(150) if n not in (60, 61)]
+
+
+def test_the_source_is_not_asked_twice(tmp_path: Path) -> None:
+    """Replays come from what was kept, never from the source."""
+    asked = tmp_path / "asked"
+
+    def numbers() -> Iterator[int]:
+        for n in range(N):
+            with open(asked, "a") as file:
+                file.write("x")
+            yield n
+
+    seen = run(branched, killer([50]), numbers, on_error="skip")
+    assert seen.error is None
+    assert asked.stat().st_size == N
+
+
+def test_same_and_source() -> None:
+    assert run(branched, same).journal == without(branched, set()).journal
