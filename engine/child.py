@@ -41,8 +41,9 @@ class ChildSettings:
 
     def dump(self) -> bytes:
         """Pack for the child's start."""
+        curve = list(self.curve) if self.curve is not None else None
         return ormsgpack.packb(
-            [self.endpoint, self.name, self.identity, self.levels, self.forward_prints, self.curve and list(self.curve), self.spec_path]
+            [self.endpoint, self.name, self.identity, self.levels, self.forward_prints, curve, self.spec_path]
         )
 
     @staticmethod

@@ -145,8 +145,12 @@ def decode(payload: Payload, count_hint: int | None = None) -> list[Any]:
     return events
 
 
-def decode_part(payload: Payload, lo: int, hi: int) -> tuple[list[Any], dict[int, CodecError]]:
+def decode_part(
+    payload: Payload, lo: int, hi: int, *, step: int | None = None, mark: Callable[[int, int], None] | None = None
+) -> tuple[list[Any], dict[int, CodecError]]:
     """Give the events `lo .. hi - 1` of `payload` and run no code for any other; slower than `decode`.
+
+    With `step` so many are decoded at a time, and `mark` is told which before each time.
 
     An event that cannot be decoded leaves `None` in its place and its error, whose cause is what its own code raised,
     under its position in the payload.
@@ -159,9 +163,12 @@ def decode_part(payload: Payload, lo: int, hi: int) -> tuple[list[Any], dict[int
         raise CodecError(f"batch of {payload.nbytes} bytes cannot be taken apart; it is damaged") from error
     events: list[Any] = [None] * (hi - lo)
     errors: dict[int, CodecError] = {}
-    waiting = [(lo, hi)] if lo < hi else []
+    size = step or max(1, hi - lo)
+    waiting = [(a, min(hi, a + size)) for a in range(lo, hi, size)][::-1]
     while waiting:
         a, b = waiting.pop()
+        if mark is not None:
+            mark(a, b)
         try:
             events[a - lo : b - lo] = pickling.load_carved(carver.only(a, b), map(_writable, payload.frames[1:]))[a:b]
         except Exception as error:

@@ -212,11 +212,8 @@ class Delivery:
         places.sort()
         for at, run in groupby(places, key=lambda place: place[2]):
             end, column = rows[at]
-            first = next(run)
-            last = first
-            for last in run:
-                continue
-            part = column.cut(first[0], last[0] + 1)
+            taken = list(run)
+            part = column.cut(taken[0][0], taken[-1][0] + 1)
             if end.outlet:
                 self.events_out += len(part.events)
                 yield part.events

@@ -676,7 +676,7 @@ class Hub:
         error = taken.error
         if taken.events:
             if self.core.sequencer.merges:
-                self.core.chunk(source, Chunk(len(taken.events), items=taken.events, keys=taken.keys))
+                error = self._offer_objects(source, taken) or error
             else:
                 error = self._offer_packed(source, taken.events) or error
         if feed.fraction is not None:
@@ -687,6 +687,18 @@ class Hub:
             if error is not None and not isinstance(error, SourceError):
                 error = inbox.source_error(name, inbox.one_line(error), repr(feed.position), feed.count, error)
             self.core.source_ended(source, error)
+
+    def _offer_objects(self, source: int, taken: Taken) -> BaseException | None:
+        """Give events to be merged as they are; they are packed here once to see that they can be."""
+        failed: CodecError | None = None
+        events, keys = taken.events, taken.keys
+        try:
+            self._encoders[source].encode(events)
+        except CodecError as error:
+            failed, most = error, error.position or 0
+            events, keys = events[:most], keys and keys[:most]
+        self.core.chunk(source, Chunk(len(events), items=events, keys=keys))
+        return failed
 
     def _offer_packed(self, source: int, events: list[Any]) -> BaseException | None:
         failed: CodecError | None = None

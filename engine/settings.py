@@ -131,7 +131,7 @@ def _convert_one(hint: Any, origin: Any, text: str) -> Any:
 
 def type_text(hint: Any) -> str:
     """Give a type as a person writes it."""
-    return inspect.formatannotation(hint).replace("pathlib.", "").replace("collections.abc.", "")
+    return inspect.formatannotation(hint).replace("pathlib._local.", "").replace("pathlib.", "").replace("collections.abc.", "")
 
 
 def _choice(parameters: dict[str, inspect.Parameter], called: str) -> str:

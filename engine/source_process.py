@@ -108,17 +108,19 @@ class _Server:
             self._give(feed, taken)
 
     def _give(self, feed: Feed, taken: Taken) -> None:
-        if taken.events:
+        events, error = taken.events, taken.error
+        while events:
             try:
-                payload = self._encoder.encode(taken.events)
-                keys = Encoder().encode(taken.keys) if taken.keys is not None else None
-            except CodecError as error:
-                self._fail(error)
-                return
-            self._event_bytes = payload.nbytes / len(taken.events)
-            self._link.send(pack_chunk(len(taken.events), payload, keys, feed.fraction))
-        if taken.error is not None:
-            self._fail(taken.error)
+                payload = self._encoder.encode(events)
+                keys = Encoder().encode(taken.keys[: len(events)]) if taken.keys is not None else None
+            except CodecError as refused:
+                error, events = refused, events[: refused.position or 0]
+                continue
+            self._event_bytes = payload.nbytes / len(events)
+            self._link.send(pack_chunk(len(events), payload, keys, feed.fraction))
+            break
+        if error is not None:
+            self._fail(error)
         elif taken.ended:
             self._ended = True
             self._link.send(pack(Kind.ENDED, feed.count, float(feed.read_s)))

@@ -45,10 +45,11 @@ class StatusPage:
         self._words[_SINCE] = monotonic_ns()
         self._words[_PHASE] = phase
 
-    def codec(self, start: int) -> None:
-        """Write that the events of the run from number `start` on are unpacked, or their results packed."""
+    def codec(self, start: int, size: int = 0) -> None:
+        """Write that events are unpacked, or results packed: `size` numbers from `start` on; 0 says only where they begin."""
         words = self._words
         words[_SEQ] = start
+        words[_INDEX] = size
         words[_SINCE] = monotonic_ns()
         words[_PHASE] = Phase.CODEC
 

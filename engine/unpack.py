@@ -6,7 +6,9 @@ suspect's task runs no code of any event outside it.
 
 from __future__ import annotations
 
+import math
 import traceback
+from collections.abc import Callable
 
 from ..nodes.column import Column, join
 from ..nodes.events import Failure
@@ -18,10 +20,11 @@ from .wire import Part, TaskMessage
 
 
 class Unpacker:
-    """Unpacks the tasks of one pool."""
+    """Unpacks the tasks of one pool; `mark(number, size)` is told which numbers come next where care is taken."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, mark: Callable[[int, int], None]) -> None:
         self._program = program
+        self._mark = mark
 
     def columns(self, task: TaskMessage) -> tuple[list[Column], list[Failure]]:
         """Give one column per port without the events that cannot be unpacked, and the failures of those."""
@@ -43,7 +46,16 @@ class Unpacker:
         lo, hi = part.lo - part.start, part.hi - part.start
         if part.counts is not None:
             lo, hi = column.offsets()[lo], column.offsets()[hi]
-        events, errors = decode_part(part.payload, lo, hi)
+        step, mark = None, None
+        if careful:
+            # Events of one payload cost its whole length each time; the root keeps both rounds of a search short.
+            step = max(1, math.isqrt(hi - lo))
+
+            def mark(a: int, b: int) -> None:
+                first, last = column.number_of(a)[0], column.number_of(b - 1)[0]
+                self._mark(first, last + 1 - first)
+
+        events, errors = decode_part(part.payload, lo, hi, step=step, mark=mark)
         column.events[lo:hi] = events
         if not errors:
             return column.cut(part.lo, part.hi)

@@ -125,10 +125,11 @@ class AsyncExecutor:
                 self._list(number, step, names[lo : lo + size], events[lo : lo + size], orders, tally)
                 for lo in range(0, len(events), size)
             ]
-            given = [result for part in await self._all(calls) for result in part]
+            given = [result for part in await self._all(calls, orders.careful) for result in part]
         else:
             given = await self._all(
-                [self._call(number, step, name, event, orders, tally) for name, event in zip(names, events, strict=True)]
+                [self._call(number, step, name, event, orders, tally) for name, event in zip(names, events, strict=True)],
+                orders.careful,
             )
         failed = [result for result in given if isinstance(result, Failure)]
         fatal = [f.seq for f in failed if f.on_error == "fail"]
@@ -138,10 +139,10 @@ class AsyncExecutor:
         results = [FAILED if isinstance(result, Failure) else result[0] for result in given[: len(column.events)]]
         return shape(step, column, results, results.count(FAILED) if failed else 0, tally), failed
 
-    async def _all(self, calls: list[Any]) -> list[Any]:
+    async def _all(self, calls: list[Any], careful: bool) -> list[Any]:
         if len(calls) == 1:
             return [await calls[0]]
-        if self._ordered:
+        if self._ordered or careful:  # one by one, so that a death shows which call it came from
             return [await call for call in calls]
         return list(await asyncio.gather(*calls))
 

@@ -274,6 +274,8 @@ class Dispatcher:
         if seen.phase is Phase.EVENT and any(lo <= seen.seq < hi for lo, hi in parts):
             self.blame.died_on(self.blame.call_of(seen), cause)
             return _cut_at(parts, seen.seq, seen.seq + 1)
+        if seen.phase is Phase.CODEC and seen.index:
+            return self._named(parts, worker, seen, cause)
         task = self._worked_on(worker, seen)
         suspects = parts if task is None else list(task.open)
         careful = worker.apart and next(iter(worker.tasks.values())).orders.careful
@@ -284,6 +286,20 @@ class Dispatcher:
             return parts  # apart from each other they tell more, or handled carefully: that names the call
         lo, hi = suspects[0]
         return _cut_at(parts, lo, (lo + hi) // 2, hi)
+
+    def _named(
+        self, parts: list[tuple[int, int]], worker: Worker, seen: LastSeen, cause: str
+    ) -> list[tuple[int, int]]:
+        """Blame what a careful worker was unpacking or packing: the `seen.index` numbers from `seen.seq` on."""
+        lo, hi = seen.seq, seen.seq + seen.index
+        parts = _cut_at(parts, lo, hi)
+        suspects = [part for part in parts if lo <= part[0] < hi]
+        if not suspects:
+            return parts
+        if sum(b - a for a, b in suspects) > 1:
+            self.blame.suspect(suspects)
+            return parts
+        return parts if self._survives(lo, worker, seen, cause) else [part for part in parts if part not in suspects]
 
     def _survives(self, number: int, worker: Worker, seen: LastSeen, cause: str) -> bool:
         """Hold a death against the one number that a worker had; gives whether a worker is to try it again."""

@@ -73,5 +73,7 @@ def current() -> Context:
     try:
         get = context_of_call.get()
     except LookupError:
-        raise LookupError("penstock.current() was called outside a handler; call it inside, in the handler's own thread") from None
+        raise LookupError(
+            "penstock.current() was called outside a handler; call it inside, in the handler's own thread"
+        ) from None
     return get()

@@ -53,7 +53,7 @@ class Intervals:
         """Give the parts of `lo .. hi - 1` that are in the set."""
         found = []
         at = bisect_right(self._stops, lo)
-        while at < len(self._starts) and self._starts[at] < hi:
+        while lo < hi and at < len(self._starts) and self._starts[at] < hi:
             found.append((max(lo, self._starts[at]), min(hi, self._stops[at])))
             at += 1
         return found

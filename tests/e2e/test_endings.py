@@ -248,13 +248,24 @@ def test_a_handler_that_cannot_be_sent_is_refused_before_anything_starts() -> No
     assert not read
 
 
-def test_an_event_of_a_merged_source_that_cannot_be_sent() -> None:
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("remote", [False, True])
+def test_an_event_that_cannot_be_sent_is_its_sources_error(merged: bool, remote: bool) -> None:
+    def numbers() -> Iterator[Any]:
+        yield from range(5)
+        yield (n for n in ())
+
+    found: list[Any] = []
     graph = ps.Graph()
-    graph.sequence(graph.source([1, (n for n in ())], name="odd"), graph.source([2]), order="round_robin").map(
-        lambda n: n
-    ).sink(lambda n: None)
-    with pytest.raises(ps.PenstockError):
-        ps.run(graph, workers=1)
+    stream = graph.source(numbers if remote else [*numbers()], name="odd")
+    if merged:
+        stream = graph.sequence(stream, graph.source([10] * 9), order="round_robin")
+    stream.map(lambda n: n).sink(found.append)
+    error = fail_with(lambda: graph, workers=1)
+    assert type(error) is ps.SourceError
+    assert "'odd'" in str(error)
+    assert "generator" in str(error)
+    assert [n for n in found if n < 10] == list(range(5))
 
 
 def test_sys_exit_in_a_handler_fails_its_event(both: Callable[..., Any]) -> None:

@@ -53,15 +53,19 @@ def test_the_callers_levels_hold(caplog: pytest.LogCaptureFixture) -> None:
         return n
 
     caplog.set_level(logging.DEBUG, "loud")
-    caplog.set_level(logging.CRITICAL, "quiet")
-    run_with(tell, [7])
+    quiet = logging.getLogger("quiet")
+    quiet.setLevel(logging.CRITICAL)
+    try:
+        run_with(tell, [7])
+    finally:
+        quiet.setLevel(logging.NOTSET)
     assert [record.getMessage() for record in caplog.records if record.name in ("loud", "quiet")] == ["loud 7"]
 
 
 def test_exceptions_and_unprintable_arguments(caplog: pytest.LogCaptureFixture) -> None:
     def tell(n: int) -> int:
         try:
-            1 / n  # noqa: B018
+            1 / n
         except ZeroDivisionError:
             logging.getLogger("mine").exception("with %r", object())
         return n

@@ -64,7 +64,7 @@ def refuse(row):
 graph = ps.Graph()
 offset = 0
 rows = graph.source(numbers).map(scale).map(lambda r: Reading(r.n + offset, r.level)).map(Reading.double)
-rows = rows.map(ps.per_worker(Counter, step=5), workers=1).map(refuse, on_error="dead_letter", workers=1)
+rows = rows.map(ps.per_worker(Counter, step=5), ordered=True).map(refuse, on_error="dead_letter", workers=1)
 rows.sink(print)
 graph.dead_letters().sink(lambda letter: print(letter.seq, letter.error))
 ps.run(graph, workers=2)

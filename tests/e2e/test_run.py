@@ -600,7 +600,7 @@ def test_the_life_of_a_sink(runner: Any) -> None:
 def test_handlers_behind_dead_letters(both: Callable[..., Any]) -> None:
     def graph(seen: Any) -> ps.Graph:
         graph = ps.Graph()
-        numbers = graph.source("1 x 2 y z".split()).map(int, on_error="dead_letter", retries=1)
+        numbers = graph.source(["1", "x", "2", "y", "z"]).map(int, on_error="dead_letter", retries=1)
         numbers.sink(seen.sink("out"))
         letters = graph.dead_letters()
         letters.sink(seen.sink("letters"))

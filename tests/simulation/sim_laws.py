@@ -15,12 +15,11 @@ from penstock.nodes.barrier import FailureRecord, Release
 from penstock.nodes.blame import LastSeen
 from penstock.nodes.column import Column, join
 from penstock.nodes.segments import SEGMENT_OVERHEAD, Slice
-
 from sim_scenario import MAX_DEATHS, Failed
 
 if TYPE_CHECKING:
-    from simulator import Simulation
     from sim_workers import Job, Worker
+    from simulator import Simulation
 
 #: A number that cannot be unpacked, or is one of many, stands alone after so many deaths at most.
 MOST_DEATHS = 16

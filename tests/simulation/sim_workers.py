@@ -12,7 +12,6 @@ from penstock.nodes.barrier import FailureRecord
 from penstock.nodes.blame import LastSeen, Phase
 from penstock.nodes.column import Column, join
 from penstock.nodes.program import CALLS
-
 from sim_scenario import failing_index, failure_of, handle
 
 if TYPE_CHECKING:

@@ -27,8 +27,7 @@ from penstock.engine.effects import (
 )
 from penstock.nodes.sequencer import Chunk
 from penstock.nodes.window import Window
-
-from sim_laws import Laws, LawBroken
+from sim_laws import LawBroken, Laws
 from sim_scenario import MAX_DEATHS, Reference, Scenario, make_scenario
 from sim_workers import LoopWorker, PlainWorker, Worker
 
