@@ -122,7 +122,13 @@ class Core:
         self.pools = [
             _Pool(
                 pool,
-                Dispatcher(pool.program, ordered=pool.ordered, max_deaths=max_deaths),
+                Dispatcher(
+                    pool.program,
+                    ordered=pool.ordered,
+                    max_deaths=max_deaths,
+                    # Two answers of every worker may be under way when the budget is used up: half of it.
+                    batch_bytes=window.limit_bytes // (4 * pool.workers),
+                ),
                 [Intervals() for _ in pool.ports],
                 tallies=[Tally() for _ in pool.program.steps],
             )

@@ -87,6 +87,7 @@ class Delivery:
     def close(self, failed: bool) -> BaseException | None:
         """Close (or, where the run failed, abort) every opened sink; give the first error of one, after all are done."""
         first: BaseException | None = None
+        self._decoded.clear()  # a run that ends inside a segment has not taken all of it
         while self._opened:
             end = self._opened.pop(0)
             if end.sink is None:

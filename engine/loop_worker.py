@@ -160,6 +160,7 @@ class LoopWorker:
                 # The share of this piece in the time: others were under way beside it.
                 seconds = (perf_counter() - open_.started) / under_way
                 self._worker.send_answer(open_.task, answer, perf_counter() - seconds)
+                self._page.phase(Phase.MANY)  # packing may have shown one number alone
             open_.answers.clear()
             if not open_.left:
                 del self._open[open_.task.id]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from .blame import Blame, LastSeen, Phase
 from .intervals import Intervals
-from .pacing import Pacer
+from .pacing import TARGET_BYTES, Pacer
 from .program import Orders, Program, Verdict
 from .window import Pace
 
@@ -50,12 +50,17 @@ class Dispatcher:
     """Hands out the numbers of one pool that are ready, and takes the first answer for each."""
 
     def __init__(
-        self, program: Program, *, ordered: bool = False, max_deaths: int | None = 3
+        self,
+        program: Program,
+        *,
+        ordered: bool = False,
+        max_deaths: int | None = 3,
+        batch_bytes: int = TARGET_BYTES,
     ) -> None:
         self.program = program
         self.workers: dict[str, Worker] = {}
         self.accepted = Intervals()
-        self.pacer = Pacer()
+        self.pacer = Pacer(batch_bytes)
         self.blame = Blame(program.steps, max_deaths)
         self.stop_at: int | None = None
         self._ready: list[tuple[int, int]] = []

@@ -15,11 +15,15 @@ TARGET_BYTES = 4 << 20
 
 
 class Pacer:
-    """Learns the seconds and bytes that one number takes in one pool, and sizes batches by them."""
+    """Learns the seconds and bytes that one number takes in one pool, and sizes batches by them.
 
-    __slots__ = ("_last", "bytes_each", "seconds_each")
+    `most_bytes` is what the answer for one batch may take of the budget.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_last", "_most_bytes", "bytes_each", "seconds_each")
+
+    def __init__(self, most_bytes: int = TARGET_BYTES) -> None:
+        self._most_bytes = min(most_bytes, TARGET_BYTES)
         self.seconds_each = 0.0
         self.bytes_each = 0.0
         self._last = 0
@@ -43,7 +47,8 @@ class Pacer:
         if not self._last:
             return 1
         by_time = LARGEST if self.seconds_each * LARGEST <= TARGET_S else int(TARGET_S / self.seconds_each)
-        by_bytes = LARGEST if self.bytes_each * LARGEST <= TARGET_BYTES else int(TARGET_BYTES / self.bytes_each)
+        most = self._most_bytes
+        by_bytes = LARGEST if self.bytes_each * LARGEST <= most else int(most / self.bytes_each)
         return max(1, min(LARGEST, by_time, by_bytes, GROWTH * self._last))
 
     def depth(self) -> int:

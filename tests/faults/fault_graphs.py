@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -162,3 +164,52 @@ def slowly(count: int, pause_s: float) -> Callable[[], Iterator[int]]:
 def same(n: Any) -> Any:
     """Give what was given: what a struck handler does when nothing strikes."""
     return n
+
+
+class Caller:
+    """A script that uses penstock in an interpreter of its own; a context manager that leaves nothing of it behind."""
+
+    def __init__(self, folder: Path, script: str, *arguments: object) -> None:
+        self.folder = folder
+        path = folder / "script.py"
+        path.write_text(script)
+        environment = os.environ | {"TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", str(path), *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=folder,
+        )
+
+    def __enter__(self) -> Caller:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        left = descendants(self.process.pid)
+        self.process.kill()
+        self.process.communicate()
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def line(self) -> str:
+        """Give the next line that it prints."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip()
+
+    def end(self, seconds: float = 20.0) -> tuple[int, str, str]:
+        """Wait for its end; gives its exit status and what it printed since."""
+        out, error = self.process.communicate(timeout=seconds)
+        return self.process.returncode, out, error
+
+    def gone(self, pids: Iterable[int], seconds: float = 2.0) -> float:
+        """Wait until none of `pids` lives; gives how long that took."""
+        began = time.monotonic()
+        until(lambda: not living(pids), seconds)
+        return time.monotonic() - began
+
+    def folders(self) -> list[Path]:
+        """Give the run folders that are there."""
+        return list(self.folder.glob("penstock-*"))

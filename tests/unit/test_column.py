@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given
@@ -63,7 +64,7 @@ def test_pieces_join_to_the_whole(given_: tuple[Column, _Rows], data: st.DataObj
     column, rows = given_
     places = data.draw(st.sets(st.integers(column.start + 1, max(column.start + 1, column.stop - 1)), max_size=3))
     bounds = sorted({column.start, column.stop, *(place for place in places if place < column.stop)})
-    whole = join([column.cut(lo, hi) for lo, hi in zip(bounds, bounds[1:], strict=False)])
+    whole = join([column.cut(lo, hi) for lo, hi in pairwise(bounds)])
     assert (whole.start, whole.size) == (column.start, column.size)
     assert _model(whole) == rows
 

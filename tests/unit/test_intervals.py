@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 from penstock.nodes.intervals import Intervals
@@ -47,7 +49,7 @@ def test_they_are_sorted_and_never_touch(runs: list[tuple[int, int]]) -> None:
     for lo, hi in runs:
         intervals.add(lo, hi)
     parts = list(intervals)
-    assert all(before[1] < after[0] for before, after in zip(parts, parts[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in pairwise(parts))
 
 
 def test_what_is_given_is_in_order() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,7 +75,7 @@ def test_all_bytes_come_back_however_the_readers_cut(readers: int, sizes: list[i
     cuts = []
     for _ in range(readers):
         places = sorted({0, stop, *(rng.randrange(stop + 1) for _ in range(3))})  # type: ignore[attr-defined]
-        cuts += list(zip(places, places[1:], strict=False))
+        cuts += pairwise(places)
     rng.shuffle(cuts)  # type: ignore[attr-defined]
     assert sum(store.take(lo, hi) for lo, hi in cuts) == charged
     assert len(store) == 0

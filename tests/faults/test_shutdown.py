@@ -1,0 +1,395 @@
+"""The shutdown contract: every way in which a run, or its caller, can end, and what is left then: nothing."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import penstock as ps
+import pytest
+from fault_graphs import Caller, descendants, until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+def hang(n: int) -> int:
+    """Never come back."""
+    while True:
+        time.sleep(60)
+
+
+def deaf(n: int) -> int:
+    """Never come back, and do not hear SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return hang(n)
+
+
+# -- Ctrl-C -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_process", [False, True])
+def test_ctrl_c_once_releases_what_was_read(in_process: bool, tmp_path: Path) -> None:
+    read = tmp_path / "read"
+
+    def numbers() -> Iterator[int]:
+        n = 0
+        while True:
+            with open(read, "a") as file:
+                file.write("x")
+            yield n
+            n += 1
+
+    out: list[int] = []
+
+    def sink(n: int) -> None:
+        out.append(n)
+        if n == 300:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    graph = ps.Graph()
+    graph.source(numbers if in_process else numbers()).map(abs, workers=2).sink(sink)
+    with pytest.raises(KeyboardInterrupt):
+        ps.run(graph)
+    assert out == list(range(len(out)))
+    # A source process may hold one more event that it had not given away.
+    assert 0 <= read.stat().st_size - len(out) <= (64 if in_process else 1)
+
+
+def test_ctrl_c_once_waits_no_longer_than_the_deadline() -> None:
+    out: list[int] = []
+    graph = ps.Graph()
+    graph.source(range(100)).map(lambda n: n if n < 20 else hang(n), workers=2).sink(out.append)
+    threading.Thread(target=lambda: (until(lambda: len(out) == 20), os.kill(os.getpid(), signal.SIGINT))).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        ps.run(graph, drain_s=0.3)
+    assert time.monotonic() - began < 5
+    assert out == list(range(20))
+
+
+def test_ctrl_c_twice_stops_now() -> None:
+    out: list[int] = []
+    graph = ps.Graph()
+    graph.source(range(100)).map(lambda n: n if n < 20 else hang(n), workers=2).sink(out.append)
+
+    def strike() -> None:
+        until(lambda: len(out) == 20)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)  # two signals at once are one
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=strike).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        ps.run(graph, drain_s=60)
+    assert time.monotonic() - began < 5
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_while_iterating() -> None:
+    graph = ps.Graph()
+    stream = graph.source(range(10**9)).map(abs, workers=2)
+    results = ps.iterate(stream)
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        for n in results:
+            if n == 100:
+                os.kill(os.getpid(), signal.SIGINT)
+    results.close()
+
+
+ENDLESS = """
+import sys
+import penstock as ps
+
+def work(n):
+    return n
+
+def endless():
+    n = 0
+    while True:
+        yield n
+        n += 1
+
+def write(n):
+    print(n)
+
+graph = ps.Graph()
+graph.source(endless).map(work, workers=2).sink(write)
+try:
+    ps.run(graph)
+except KeyboardInterrupt:
+    print("interrupted")
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_to_a_script(number: int, tmp_path: Path) -> None:
+    """SIGTERM ends the process as SIGTERM does, after everything read was released; nobody says a traceback."""
+    with Caller(tmp_path, ENDLESS) as caller:
+        assert caller.line() == "0"
+        children = descendants(caller.process.pid)
+        caller.process.send_signal(number)
+        status, out, error = caller.end()
+        caller.gone(children)
+        *lines, last = out.split()
+        assert status == (130 if number == signal.SIGINT else -signal.SIGTERM)
+        if number == signal.SIGINT:
+            assert last == "interrupted"
+        else:
+            lines.append(last)
+        assert [int(line) for line in lines] == list(range(1, len(lines) + 1))
+        assert error == ""
+        assert caller.folders() == []
+
+
+# -- the caller is killed -----------------------------------------------------------------------------------------
+
+STUCK = """
+import ctypes, os, sys
+import penstock as ps
+
+def work(n):
+    if n % 50 == 49:
+        os.write(int(sys.argv[1]), b"stuck\\n")
+        ctypes.PyDLL(None).pause()  # in C, with the interpreter's lock held
+    return n
+
+def sink(n):
+    print(n)
+
+stream = ps.Graph().source(range(10000)).map(work, workers=2)
+stream.sink(sink)
+ps.run(stream.graph)
+"""
+
+BUSY = """
+import sys
+import penstock as ps
+
+def work(n):
+    return bytes(n % 50000)
+
+def numbers():
+    n = 0
+    while True:
+        yield n
+        n += 1
+
+print("begin")
+for _ in ps.imap(work, numbers(), workers=2):
+    pass
+"""
+
+NEXT = """
+import penstock as ps
+assert list(ps.imap(abs, range(10), workers=1)) == list(range(10))
+"""
+
+
+def test_killed_caller_with_children_stuck_in_c(tmp_path: Path) -> None:
+    with Caller(tmp_path, STUCK, 1) as caller:
+        while caller.line() != "stuck":
+            continue
+        children = descendants(caller.process.pid)
+        assert len(children) >= 3
+        caller.process.kill()
+        assert caller.gone(children) < 2
+    check_next_run_cleans_up(tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_caller_at_a_random_moment(seed: int, tmp_path: Path) -> None:
+    with Caller(tmp_path, BUSY) as caller:
+        assert caller.line() == "begin"
+        time.sleep(random.Random(seed).uniform(0, 0.6))  # any moment will do
+        children = descendants(caller.process.pid)
+        caller.process.kill()
+        assert caller.gone(children) < 2
+    check_next_run_cleans_up(tmp_path)
+
+
+def check_next_run_cleans_up(folder: Path) -> None:
+    """Assert that the files of killed runs are gone when another one has run."""
+    shared = [path for path in Path("/dev/shm").glob("penstock-*") if (folder / path.name).exists()]
+    with Caller(folder, NEXT) as caller:
+        status, _, error = caller.end()
+        assert (status, error) == (0, "")
+        assert caller.folders() == []
+    assert [path for path in shared if path.exists()] == []
+
+
+# -- close() of handlers ------------------------------------------------------------------------------------------
+
+
+class BadClose:
+    """A handler whose `close` does what it is told."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def __call__(self, n: int) -> int:
+        return n
+
+    def close(self) -> None:
+        if self.how == "raise":
+            raise ValueError("cannot close")
+        if self.how == "exit":
+            sys.exit(3)
+        if self.how == "interrupt":
+            raise KeyboardInterrupt
+        if self.how == "hang":
+            hang(0)
+        if self.how == "deaf":
+            deaf(0)
+
+
+@pytest.mark.parametrize("how", ["raise", "exit", "interrupt"])
+def test_close_that_raises_is_logged(how: str, caplog: pytest.LogCaptureFixture) -> None:
+    graph = ps.Graph()
+    out: list[int] = []
+    graph.source(range(50)).map(ps.per_worker(BadClose, how), workers=1).sink(out.append)
+    with caplog.at_level(logging.WARNING):
+        report = ps.run(graph)
+    assert out == list(range(50))
+    assert report.ended_by == "source"
+    assert "the close() of a handler raised in worker 0.0.1" in caplog.text
+
+
+@pytest.mark.parametrize(("how", "took"), [("", "stopped"), ("hang", "terminated"), ("deaf", "killed")])
+def test_the_ladder_says_what_it_took(how: str, took: str) -> None:
+    graph = ps.Graph()
+    graph.source(range(50)).map(ps.per_worker(BadClose, how), workers=1).sink(lambda n: None)
+    report = ps.run(graph, close_s=0.3)
+    assert report.children == {"0.0.1": took}
+
+
+# -- a caller that never finishes ---------------------------------------------------------------------------------
+
+
+def begin() -> ps.Results[int]:
+    results = ps.imap(abs, iter(range(10**9)), workers=2)
+    assert next(results) == 0
+    return results
+
+
+def test_close() -> None:
+    results = begin()
+    results.close()
+    assert results.report.ended_by == "closed"
+    assert set(results.report.children.values()) <= {"stopped", "terminated", "killed"}
+    assert list(results) == []
+
+
+def test_del() -> None:
+    results = begin()
+    children = descendants(os.getpid())
+    assert children
+    del results
+    gc.collect()
+    assert not children & descendants(os.getpid())
+
+
+def test_garbage_cycle() -> None:
+    box: list[Any] = [begin()]
+    box.append(box)
+    children = descendants(os.getpid())
+    del box
+    gc.collect()
+    assert not children & descendants(os.getpid())
+
+
+def test_with_and_an_exception() -> None:
+    with pytest.raises(ZeroDivisionError), ps.imap(abs, iter(range(10**9)), workers=2) as results:
+        for n in results:
+            1 // (100 - n)
+
+
+def test_never_begun() -> None:
+    results = ps.imap(abs, range(10), workers=2)
+    del results
+    gc.collect()
+
+
+def test_left_while_a_handler_hangs() -> None:
+    results = ps.imap(lambda n: n if n < 5 else deaf(n), range(100), workers=2)
+    assert [next(results) for _ in range(5)] == list(range(5))
+    began = time.monotonic()
+    results.close()
+    assert time.monotonic() - began < 4
+    assert "killed" in results.report.children.values() or "terminated" in results.report.children.values()
+
+
+OPEN = """
+import penstock as ps
+def numbers():
+    n = 0
+    while True:
+        yield n
+        n += 1
+{body}
+"""
+BODIES = {
+    "module": "results = ps.imap(abs, numbers(), workers=2)\nprint(next(results))",
+    "cycle": "box = [ps.imap(abs, numbers(), workers=2)]\nbox.append(box)\nprint(next(box[0]))",
+    "exit": "import sys\nresults = ps.imap(abs, numbers(), workers=2)\nprint(next(results))\nsys.exit(5)",
+    "atexit": (
+        "import atexit\ndef late():\n    global results\n    results = ps.imap(abs, numbers(), workers=2)\n"
+        "    print(next(results))\natexit.register(late)"
+    ),
+    "thread": (
+        "import threading\ndef go():\n    for n in ps.imap(abs, numbers(), workers=2):\n        if n == 5:\n"
+        "            print(0)\n            up.set()\nup = threading.Event()\n"
+        "threading.Thread(target=go, daemon=True).start()\nup.wait()"
+    ),
+    "generator": (
+        "def outer():\n    with ps.imap(abs, numbers(), workers=2) as results:\n        yield from results\n"
+        "keep = outer()\nprint(next(keep))"
+    ),
+}
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_interpreter_exit_with_an_open_iterator(body: str, tmp_path: Path) -> None:
+    with Caller(tmp_path, OPEN.format(body=BODIES[body])) as caller:
+        assert caller.line() == "0"
+        children = descendants(caller.process.pid)
+        began = time.monotonic()
+        status, _, error = caller.end(10)
+        assert time.monotonic() - began < 6
+        assert (status, error) == (5 if body == "exit" else 0, "")
+        caller.gone(children)
+        assert caller.folders() == [] or body == "thread"
+
+
+def test_threads_may_run_and_end_runs_side_by_side() -> None:
+    errors: list[BaseException] = []
+
+    def go(leave: bool) -> None:
+        try:
+            with ps.imap(abs, iter(range(3000)), workers=1) as results:
+                for n, m in enumerate(results):
+                    assert n == m
+                    if leave and n == 100:
+                        return
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=go, args=(at % 2 == 0,)) for at in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert errors == []
+
+
+_: Callable[..., object] = begin
