@@ -25,6 +25,7 @@ _DRAWN = {
     "latency": "p99 ms",
     "the price": "unordered ÷ ordered",
     "gzip": "MiB/s",
+    "micro": "ns/event",
 }
 
 

@@ -181,7 +181,7 @@ def memory(work: Work, cases: list[Case], effort: Effort) -> Table:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--works", nargs="+", choices=list(WORKS), default=list(WORKS), metavar="WORK")
+    parser.add_argument("--works", nargs="+", choices=list(WORKS), metavar="WORK")
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS), metavar="PEER")
     parser.add_argument("--only-speed", action="store_true", help="leave out first results and memory")
 
@@ -199,7 +199,7 @@ def main() -> None:
             print(f"  left out: {peer}: {missing} is not installed", file=sys.stderr)
     tables: list[Table] = []
     raw: list[dict[str, Any]] = []
-    for name in options.works:
+    for name in options.works or (["dict identity"] if effort.tiny else WORKS):
         work = WORKS[name]
         table, cases = run_work(work, peers, effort)
         tables.append(show(table))

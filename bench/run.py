@@ -15,11 +15,13 @@ if not __package__:
 
 import argparse
 import importlib.util
+import json
 import os
 import subprocess
+import tempfile
 
 from bench.charts import draw_all
-from bench.measure import OUT, ROOT, arguments
+from bench.measure import OUT, ROOT, Effort, Table, arguments, report, show
 
 BENCHES = ("compare", "floors", "latency", "order", "scale", "gzip")
 MICRO = "micro"
@@ -32,17 +34,29 @@ def run(bench: str, words: list[str]) -> int:
     return subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=False).returncode
 
 
-def run_micro(quick: bool) -> int:
-    """Run the small benches of single parts by pytest-benchmark; gives the exit code."""
+def run_micro(effort: Effort) -> int:
+    """Run the small benches of single parts by pytest-benchmark and show their figures; gives the exit code."""
     if importlib.util.find_spec("pytest_benchmark") is None:
-        print("  left out: micro: pytest-benchmark is not installed", file=sys.stderr)
+        print("  left out: micro: pytest-benchmark is not installed, the bench extra brings it", file=sys.stderr)
         return 0
-    OUT.mkdir(parents=True, exist_ok=True)
-    words = ["--benchmark-only", f"--benchmark-json={OUT / 'micro.pytest.json'}", "--benchmark-sort=name"]
-    words += ["--benchmark-max-time=0.1", "--benchmark-min-rounds=3"] if quick else []
-    words += ["--benchmark-columns=median,iqr,ops,rounds", "--benchmark-group-by=group", "-q", "-p", "no:cacheprovider"]
+    words = [f"--benchmark-max-time={min(1.0, effort.seconds)}", f"--benchmark-min-rounds={effort.repeats}"]
     where = ["-c", os.devnull, f"--rootdir={ROOT}", str(ROOT / "bench" / "micro")]
-    return subprocess.run([sys.executable, "-m", "pytest", *where, *words], check=False).returncode
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
+        raw = Path(folder) / "raw.json"
+        words += ["--benchmark-only", f"--benchmark-json={raw}", "--benchmark-quiet", "-q", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", *where, *words]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode:
+            print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
+            return done.returncode
+        given = json.loads(raw.read_text())
+    table = Table("micro: the parts by themselves", ("part", "ns/batch", "ns/event", "rounds"))
+    for bench in given["benchmarks"]:
+        extra = bench["extra_info"]
+        name, rounds = bench["name"].removeprefix("test_"), bench["stats"]["rounds"]
+        table.add(name, extra["ns_per_batch"], extra["ns_per_event"], rounds)
+    report(MICRO, effort, [show(table)])
+    return 0
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +71,7 @@ def main() -> int:
     failed = []
     for bench in options.only:
         print(f"== {bench}", flush=True)
-        code = run_micro(bool(words)) if bench == MICRO else run(bench, words)
+        code = run_micro(options.effort) if bench == MICRO else run(bench, words)
         if code:
             failed.append(bench)
     for picture in draw_all():

@@ -19,7 +19,7 @@ import ormsgpack
 from ..nodes.steps import describe
 from . import pickling
 from .carving import Carver
-from .codec_errors import CodecError, explain
+from .codec_errors import CodecError, explain, type_name
 from .shape import ATOMS, Shape, are_distinct, shape_of
 
 MSGPACK = 0
@@ -28,6 +28,9 @@ RAW = 2  # every event is a large bytes, bytearray or str: one frame each, their
 
 #: Bytes, or what offers them by the buffer protocol (PEP 688 names it from Python 3.12 on).
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
+
+#: No frame may be larger: it could not be sent.
+LARGEST_FRAME_BYTES = 1 << 31
 
 _RETRY_AFTER = 64  # batches
 _RAW_TYPES: dict[type, str] = {bytes: "b", bytearray: "a", str: "s"}
@@ -85,12 +88,12 @@ class Encoder:
         types = set(map(type, events))
         if types and types <= _RAW_TYPES.keys() and min(map(len, events)) >= pickling.OUT_OF_BAND_BYTES:
             with suppress(UnicodeEncodeError):  # a lone surrogate
-                return _encode_raw(events)
+                return _within_limit(_encode_raw(events), events)
         shape = shape_of(events) if not types <= ATOMS else Shape(plain=True, tree=True)
         if shape.plain and (body := self._pack(events)) is not None:
-            return Payload(MSGPACK, (body,))
+            return _within_limit(Payload(MSGPACK, (body,)), events)
         body, buffers = self._pickle(events, separate=shape.tree and (types <= ATOMS or are_distinct(events)))
-        return Payload(PICKLE, (body, *buffers))
+        return _within_limit(Payload(PICKLE, (body, *buffers)), events)
 
     def _pack(self, events: list[Any]) -> bytes | None:
         if self._without_msgpack:
@@ -112,6 +115,23 @@ class Encoder:
             result = _pickle_by_value(events, separate)
             self._without_pickle = _RETRY_AFTER
             return result
+
+
+def _within_limit(payload: Payload, events: list[Any]) -> Payload:
+    largest = max(len(frame) if type(frame) is bytes else memoryview(frame).nbytes for frame in payload.frames)
+    if largest <= LARGEST_FRAME_BYTES:
+        return payload
+    if len(events) > 1:
+        for position, event in enumerate(events):
+            try:
+                encode([event])
+            except CodecError as error:
+                raise CodecError(str(error), position=position) from None
+    raise CodecError(
+        f"event of type {type_name(events[0])} takes {largest:,} bytes, more than the {LARGEST_FRAME_BYTES:,} bytes that"
+        " can be sent at once; send it in parts, or the path of a file",
+        position=0,
+    )
 
 
 def encode(events: list[Any]) -> Payload:

@@ -84,6 +84,7 @@ class Counts:
     dead_letters: int = 0
     retries: int = 0
     worker_deaths: int = 0
+    replayed: int = 0  #: numbers that a worker took with it, so that they are handed out again
 
 
 @dataclass(slots=True)
@@ -262,6 +263,8 @@ class Core:
         pool = self.pools[at]
         index = int(worker.split(".")[1])
         known = pool.dispatcher.left(worker, seen, cause)
+        if known is not None:
+            self.counts.replayed += sum(len(task.open) for task in known.tasks.values())
         self._answer_condemned(pool)
         if seen is not None:
             self.counts.worker_deaths += 1
@@ -502,9 +505,10 @@ class Core:
     def _pull(self) -> None:
         if self._stopped_sources:
             return
-        room = self.window.room(self.in_flight)
         live = [source for source in range(len(self._pulls)) if not self.sequencer.ended(source)]
-        wanted = self._wanted() if room and live else 0
+        free = [source for source in live if len(self._pulls[source]) < (2 if self.wiring.remote[source] else 1)]
+        room = self.window.room(self.in_flight)
+        wanted = self._wanted() if room and free else 0
         if wanted <= 0:
             return
         asked = [sum(pulls) for pulls in self._pulls]
@@ -513,9 +517,7 @@ class Core:
         merging = self.sequencer.merges
         # A merge takes as much of each; else each has a share, so that one that is silent does not hold up the others.
         share = wanted if merging else -(-(wanted - sum(buffered)) // len(live))
-        for source in live:
-            if len(self._pulls[source]) >= (2 if self.wiring.remote[source] else 1):
-                continue
+        for source in free:
             there = asked[source] + (buffered[source] if merging else 0)
             # A source of which nothing waits is asked at least for one event, for others may never go on without it.
             most = room if asked[source] or buffered[source] else max(room, 1)

@@ -16,14 +16,15 @@ from typing import Any, Protocol
 from ..graphs.spec import Node
 from ..nodes.barrier import FailureRecord
 from ..nodes.column import Column, join
-from ..nodes.errors import SinkError
+from ..nodes.errors import HandlerError, SinkError
 from ..nodes.events import DeadLetter, Failure
 from ..nodes.executor import Executor
 from ..nodes.handlers import build
 from ..nodes.segments import Segment, Slice
 from ..nodes.sinks import Batch, as_sink, failed_position
 from . import inbox
-from .codec import decode
+from .codec import decode, decode_part
+from .codec_errors import CodecError
 from .copying import safe_copies
 from .effects import Deliver, DeliverLoose
 from .plan import Outlet, Plan, SinkPlan
@@ -43,6 +44,16 @@ class _End:
         return _End(plan.node, None if outlet else as_sink(plan.node.subject), outlet)
 
 
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """A result that cannot be unpacked in this process."""
+
+    seq: int
+    index: int
+    stream: int
+    error: CodecError
+
+
 class Delivery:
     """The sinks of one run and the steps that run beside them: joins of the tail, handlers of dead letters."""
 
@@ -58,6 +69,8 @@ class Delivery:
         self._closers: list[Callable[[], Any]] = []
         self._letters = self._letter_steps(plan)
         self._decoded: dict[int, tuple[Segment, Column]] = {}
+        self._unreadable: list[_Unreadable] = []
+        self._plan = plan
         self._opened: list[_End] = []
 
     def _letter_steps(self, plan: Plan) -> Executor | None:
@@ -116,17 +129,26 @@ class Delivery:
         release = effect.release
         for lo, hi in _pieces(effect):
             columns = [self._column(at, slices, lo, hi) for at, slices in enumerate(effect.streams)]
+            broken = min((found for found in self._unreadable if lo <= found.seq < hi), default=None, key=_place_of)
+            if broken is not None:
+                hi = broken.seq
+                columns = [column.cut(lo, hi) for column in columns]
             for slices in effect.streams:  # what is unpacked is let go of before the consumer takes its time
                 del slices[: bisect_right(slices, hi, key=_stop_of)]
             letters = [letter for letter in release.letters if lo <= letter.seq < hi]
             ends = self._through_tail(columns)
-            yield from self.columns(lo, hi, ends, [_letter(record) for record in letters])
-            done(hi)
+            if hi > lo:
+                yield from self.columns(lo, hi, ends, [_letter(record) for record in letters])
+                done(hi)
+            if broken is not None:
+                raise self._unreadable_error(broken)
 
     def loose(self, effect: DeliverLoose) -> Iterator[list[Any]]:
         """Deliver numbers of one stream to its unordered sinks; yields the consumer's events in lists."""
         ends = [end for stream, end in self._loose if stream == effect.stream]
-        column = join([_decode(part.segment).cut(part.lo, part.hi) for part in effect.slices])
+        column = join([self._unpack(effect.stream, part.segment).cut(part.lo, part.hi) for part in effect.slices])
+        if self._unreadable:
+            raise self._unreadable_error(min(self._unreadable, key=_place_of))
         for at, end in enumerate(ends):
             given = column if at == len(ends) - 1 else column.with_events(safe_copies(column.events))
             if end.outlet:
@@ -143,11 +165,37 @@ class Delivery:
                 continue
             known = self._decoded.get(stream)
             if known is None or known[0] is not part.segment:
-                known = self._decoded[stream] = part.segment, _decode(part.segment)
+                whole = self._unpack(self._plan.wiring.tail[stream], part.segment)
+                known = self._decoded[stream] = part.segment, whole
             parts.append(known[1].cut(a, b))
             if b == part.segment.stop:
                 del self._decoded[stream]
         return join(parts)
+
+    def _unpack(self, stream: int, segment: Segment) -> Column:
+        """Unpack a segment; events that cannot be built here leave `None` in their places and are noted."""
+        size = segment.stop - segment.start
+        expected = size if segment.counts is None else sum(segment.counts)
+        column = Column(segment.start, size, [], segment.counts, segment.indices)
+        try:
+            return column.with_events(decode(segment.payload, expected))
+        except CodecError:
+            events, errors = decode_part(segment.payload, 0, expected)
+        column = column.with_events(events)
+        self._unreadable += [_Unreadable(*column.number_of(at), stream, error) for at, error in errors.items()]
+        return column
+
+    def _unreadable_error(self, broken: _Unreadable) -> HandlerError:
+        node = _producer(self._plan, broken.stream)
+        error = HandlerError(
+            f"the result of node {node!r} for number {broken.seq} (index {broken.index}) cannot be used in the calling"
+            f" process: {broken.error}; everything below {broken.seq} is released, return what can be built here",
+            seq=broken.seq,
+            index=broken.index,
+            node=node,
+        )
+        error.__cause__ = broken.error.__cause__ or broken.error
+        return error
 
     def _through_tail(self, columns: list[Column]) -> list[Column]:
         if not columns:
@@ -276,12 +324,17 @@ def _stop_of(part: Slice) -> int:
     return part.hi
 
 
-def _decode(segment: Segment) -> Column:
-    size = segment.stop - segment.start
-    expected = size if segment.counts is None else sum(segment.counts)
-    return Column(
-        segment.start, size, decode(segment.payload, expected), segment.counts, segment.indices
-    )
+def _place_of(broken: _Unreadable) -> tuple[int, int]:
+    return broken.seq, broken.index
+
+
+def _producer(plan: Plan, stream: int) -> str:
+    """Name the node that gives a stream."""
+    for pool in plan.wiring.pools:
+        if stream in pool.exits:
+            slot = pool.program.exits[pool.exits.index(stream)]
+            return next((step.node for step in pool.program.steps if step.output == slot), pool.name)
+    return plan.sources[0].node.name
 
 
 def _letter(record: FailureRecord) -> DeadLetter:

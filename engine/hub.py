@@ -6,6 +6,7 @@ for a sink or a consumer: what they are given goes into a queue, what they are d
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import queue
@@ -40,6 +41,7 @@ from .grants import Grants
 from .guard import Overrun, Stalls, has_limits, overruns, steps_of
 from .options import RunOptions
 from .plan import Plan
+from .restarts import Restarts
 from .rundir import RunDir, arena_path
 from .status import Sight, StatusPage
 from .worker import WorkerSpec
@@ -83,6 +85,7 @@ class Hub:
         self.began = monotonic()
         self.read_s = 0.0
         self.fractions: dict[int, float] = {}
+        self.restarts = Restarts()
         self._commands: deque[Callable[[], None]] = deque()
         self._feeds: dict[int, Feed | SliceFeed] = {}
         self._pulls: dict[int, tuple[int, int]] = {}
@@ -127,6 +130,7 @@ class Hub:
         self._bell_in, self._bell_out = os.pipe()
         os.set_blocking(self._bell_in, False)
         os.set_blocking(self._bell_out, False)
+        atexit.register(self._leave_at_exit)
         self._thread.start()
 
     def begin(self, number: int, feed: Feed | SliceFeed) -> None:
@@ -173,8 +177,19 @@ class Hub:
 
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait until the hub and all its children are gone; gives whether they are."""
+        if sys.is_finalizing() and self._thread.is_alive():
+            # Its thread never runs again; the children end with this process, which is about to.
+            self._arena.close()
+            self._dir.close()
+            self.deliveries.put(Outcome("closed"))
+            return True
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    def _leave_at_exit(self) -> None:
+        """End a run that is open when the interpreter ends, while its threads still run."""
+        self.abort("closed")
+        self._thread.join()
 
     def _command(self, command: Callable[[], None]) -> None:
         self._commands.append(command)
@@ -222,6 +237,7 @@ class Hub:
             self._grants.forget()
             self._arena.close()
             self._dir.close()
+            atexit.unregister(self._leave_at_exit)
             os.close(self._bell_in)
             os.close(self._bell_out)
             self.deliveries.put(outcome)
@@ -373,6 +389,7 @@ class Hub:
             self._chunk(peer, message)
         elif kind is wire.Kind.READY:
             self.core.joined(peer)
+            self.restarts.ready(peer, monotonic())
             for early in self._early.pop(peer, []):
                 self._send(peer, early)
             self.up.set()
@@ -514,6 +531,7 @@ class Hub:
         seen = None if expected else sight.seen
         self.core.died(child, seen, describe_exit(code))
         if seen is not None:
+            self.restarts.gone(child, monotonic())
             _LOG.warning("worker %s %s while it was %s", child, describe_exit(code), self._doing(child, sight))
 
     def _doing(self, child: str, sight: Sight) -> str:

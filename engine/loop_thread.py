@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 T = TypeVar("T")
 
@@ -25,6 +27,9 @@ class LoopThread:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Give what the coroutine gives; when the waiting is interrupted, the coroutine is cancelled."""
         if self._thread is None or self._runner is None:
+            # Here, because it cannot be imported any more while the interpreter ends, when a run may still be wanted.
+            from concurrent.futures import ThreadPoolExecutor
+
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="penstock-loop")
             self._runner = asyncio.Runner()
         loop = self._thread.submit(self._runner.get_loop).result()

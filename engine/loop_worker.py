@@ -174,7 +174,7 @@ class LoopWorker:
                 given = close()
                 if inspect.isawaitable(given):
                     await given
-            except Exception:
+            except BaseException:  # also a sys.exit(): the others are closed all the same
                 _LOG.warning("the close() of a handler raised in worker %s", self._worker.name, exc_info=True)
         self._worker.closers.clear()
 

@@ -68,6 +68,7 @@ class ProcessRun:
             expected=self._expected,
         )
         report.unmatched += delivery.unmatched
+        report.restart_p50_s, report.restart_p99_s = hub.restarts.quantile_s(0.5), hub.restarts.quantile_s(0.99)
         if self._outcome is not None:
             report.children = self._outcome.children
         return report

@@ -59,6 +59,9 @@ class RunReport:
     dead_letters: int = 0
     retries: int = 0
     worker_deaths: int = 0
+    replayed: int = 0  #: numbers that were handed out again because their worker had died
+    restart_p50_s: float = 0.0  #: from a worker's exit to its successor taking work
+    restart_p99_s: float = 0.0
     released: int = 0
     in_flight: int = 0
     here: int = 0  #: numbers handled in the calling process, without isolation
@@ -100,10 +103,14 @@ class RunReport:
             f"{self.graph}: {self.events_in:,} events in, {self.events_out:,} out in {self.wall_s:.2f} s"
             f" ({self.rate:,.0f} events/s), ended by {self.ended_by or 'nothing yet'}"
         ]
-        counted = ("filtered", "skipped", "unmatched", "dead_letters", "retries", "worker_deaths")
+        counted = ("filtered", "skipped", "unmatched", "dead_letters", "retries", "worker_deaths", "replayed")
         told = [f"{getattr(self, name):,} {name.replace('_', ' ')}" for name in counted if getattr(self, name)]
         if told:
             lines.append("  " + ", ".join(told))
+        if self.restart_p99_s:
+            lines.append(
+                f"  dead workers were replaced within {_time(self.restart_p50_s)} (median), {_time(self.restart_p99_s)} (p99)"
+            )
         if self.placement:
             lines.append(f"  {self.placement}; {self.here:,} events were handled in the calling process")
         if self.nodes:
@@ -180,6 +187,7 @@ def report_of(
         dead_letters=counts.dead_letters,
         retries=counts.retries,
         worker_deaths=counts.worker_deaths,
+        replayed=counts.replayed,
         released=core.barrier.released,
         in_flight=core.in_flight,
         peak_bytes=core.window.peak_bytes,

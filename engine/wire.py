@@ -17,12 +17,12 @@ from ..nodes.barrier import FailureRecord
 from ..nodes.errors import ProtocolError
 from ..nodes.program import Orders, Verdict
 from ..nodes.segments import ExitData, Slice
-from .codec import Buffer, Payload
+from .codec import LARGEST_FRAME_BYTES, Buffer, Payload
 from .shared import Grant
 
 VERSION = 1
 #: No frame may be larger; a socket that sends one is cut off.
-MAX_FRAME_BYTES = 1 << 31
+MAX_FRAME_BYTES = LARGEST_FRAME_BYTES
 
 
 class Kind(IntEnum):

@@ -89,6 +89,9 @@ def _live(settings: ChildSettings, link: Link, page: StatusPage) -> None:
         page.phase(Phase.CLOSE)
         worker.close()
     except BaseException as error:
+        if page.read().seen.phase is Phase.START and isinstance(error, Exception):
+            link.send(_start_failure(error))  # handlers that await are built in their loop
+            return
         # The phase stays what it was, so that the death is blamed on the event that it came from.
         _LOG.error("a worker ends with %s, which no handler may raise", type(error).__name__, exc_info=True)
         raise SystemExit(1) from None
@@ -290,7 +293,7 @@ class Worker:
         for close in reversed(self.closers):
             try:
                 close()
-            except Exception:
+            except BaseException:  # also a sys.exit(): the others are closed all the same
                 _LOG.warning("the close() of a handler raised in worker %s", self.name, exc_info=True)
 
 

@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import Any
 
 from .column import Column, join
+from .errors import HandlerTimeout
 from .events import Context, Failure, context_of_call
 from .executor import Monitor, NoMonitor
 from .program import NO_ORDERS, Answer, Op, Orders, Program, Step, Tally
@@ -166,8 +167,9 @@ class AsyncExecutor:
             if safe is not None:
                 event = self._copies(safe)[0]
             if attempts > step.retries:
-                kind = "timeout" if isinstance(caught, TimedOut) else "error"
-                return failure(step, name, caught, attempts, event, kind)
+                if isinstance(caught, TimedOut):
+                    return failure(step, name, HandlerTimeout(str(caught)), attempts, event, "timeout")
+                return failure(step, name, caught, attempts, event)
             tally.retries += 1
             await self._pause(backoff(step, attempts))
 

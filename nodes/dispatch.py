@@ -92,7 +92,7 @@ class Dispatcher:
         """How many numbers the next task may hold."""
         size = self.pacer.size()
         if self._lists:
-            size = max(size, max(self._lists))
+            size = max(size, *self._lists)
         if self._in_flight_cap:
             size = min(size, max(1, self._in_flight_cap // 2))
         return size

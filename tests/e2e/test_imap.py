@@ -72,8 +72,7 @@ def test_an_error_comes_behind_all_results_below_it() -> None:
     taken = []
     results = ps.imap(refuse_seven, range(100), workers=2)
     with pytest.raises(ps.HandlerError) as caught:
-        for n in results:
-            taken.append(n)
+        taken.extend(results)
     assert taken == list(range(7))
     assert (caught.value.seq, caught.value.event, caught.value.report.events_out) == (7, 7, 7)
     assert next(results, None) is None
@@ -105,8 +104,9 @@ def test_it_reads_no_further_ahead_than_the_window() -> None:
 
     def count() -> Iterator[int]:
         nonlocal read
-        for read in itertools.count(1):
-            yield read
+        for n in itertools.count(1):
+            read = n
+            yield n
 
     with ps.imap(lambda n: n, count(), workers=1, window_numbers=50) as results:
         for taken in itertools.islice(results, 500):

@@ -44,12 +44,13 @@ def test_leaving_early_stops_the_run(runner: Any) -> None:
 
 
 def test_leaving_by_an_error_of_ones_own(runner: Any) -> None:
-    with (
-        pytest.raises(ZeroDivisionError),
-        ps.iterate(ps.Graph().source(endless), runner=runner) as results,
-    ):
-        next(results)
-        raise ZeroDivisionError
+    def leave() -> None:
+        with ps.iterate(ps.Graph().source(endless), runner=runner) as results:
+            next(results)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        leave()
 
 
 def test_closing_before_the_first_event_and_twice(runner: Any) -> None:

@@ -768,7 +768,7 @@ def test_tcp_with_keys() -> None:
 
 
 def test_a_worker_is_replaced_when_it_has_handled_enough() -> None:
-    results = ps.imap(lambda n: (n, os.getpid()), range(2000), workers=1, max_events_per_worker=500)
+    results = ps.imap(lambda n: (n, os.getpid()), range(2000), workers=1, max_events_per_worker=500, window_numbers=200)
     rows = list(results)
     assert [n for n, _ in rows] == list(range(2000))
     assert len({pid for _, pid in rows}) > 1

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -173,11 +174,12 @@ class Caller:
         self.folder = folder
         path = folder / "script.py"
         path.write_text(script)
+        self._said = open(folder / "stderr", "w+")  # noqa: SIM115 (closed at the end of the context)
         environment = os.environ | {"TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self.process = subprocess.Popen(
             [sys.executable, "-u", str(path), *map(str, arguments)],
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._said,
             text=True,
             env=environment,
             cwd=folder,
@@ -189,7 +191,10 @@ class Caller:
     def __exit__(self, *_: object) -> None:
         left = descendants(self.process.pid)
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self._said.close()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
         for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -200,9 +205,15 @@ class Caller:
         return self.process.stdout.readline().rstrip()
 
     def end(self, seconds: float = 20.0) -> tuple[int, str, str]:
-        """Wait for its end; gives its exit status and what it printed since."""
-        out, error = self.process.communicate(timeout=seconds)
-        return self.process.returncode, out, error
+        """Wait for its end; gives its exit status, what it printed since, and what it said on standard error."""
+        assert self.process.stdout is not None
+        late = threading.Timer(seconds, self.process.kill)
+        late.start()
+        out = self.process.stdout.read()
+        status = self.process.wait()
+        late.cancel()
+        self._said.seek(0)
+        return status, out, self._said.read()
 
     def gone(self, pids: Iterable[int], seconds: float = 2.0) -> float:
         """Wait until none of `pids` lives; gives how long that took."""

@@ -7,6 +7,7 @@ are functions of their event; they change it in place, fail by its value, and so
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
@@ -320,7 +321,7 @@ def cuts_of(seed: int, size: int) -> list[tuple[int, int]]:
     """Cut `0 .. size` anywhere."""
     rng = random.Random(seed)
     places = sorted({0, size, *(rng.randrange(size + 1) for _ in range(rng.choice([0, 1, 3, size])))})
-    return list(zip(places, places[1:], strict=False))
+    return list(itertools.pairwise(places))
 
 
 def run_columns(program: Program, handlers: list[Any], events: list[Any], cuts: list[tuple[int, int]]) -> Answer:

@@ -219,7 +219,7 @@ class Laws:
             self.broken(f"{worker.name} holds {len(set(worker.open.values()))} tasks")
 
     def _deserved(self, pool: int, call: tuple[str, int, int], kind: str) -> None:
-        node, number, index = call
+        number = call[1]
         script = self.run.scenario.pools[pool]
         fault = script.faults.get(number)
         inputs = self.run.reference.inputs(pool, number)
@@ -230,9 +230,13 @@ class Laws:
         self.same("the call that a verdict names", call, expected)
         if fault.kind == "slow":
             self.same("the time-outs before a verdict", self._timed_out[pool, number], step.retries + 1)
-        elif not script.loop and not any(f.kind == "codec" for f in script.faults.values()):
-            if (pool, number) not in self._shaken:
-                self.same(f"the deaths by number {number} before a verdict", self._deaths[pool, number], MAX_DEATHS)
+        elif self._is_exact(pool) and (pool, number) not in self._shaken:
+            self.same(f"the deaths by number {number} before a verdict", self._deaths[pool, number], MAX_DEATHS)
+
+    def _is_exact(self, pool: int) -> bool:
+        """Whether every death in a pool can be told to be one number's."""
+        script = self.run.scenario.pools[pool]
+        return not script.loop and not any(fault.kind == "codec" for fault in script.faults.values())
 
     def overran(self, worker: Worker, seen: LastSeen) -> None:
         """Note that a call ran past its limit."""
@@ -248,9 +252,8 @@ class Laws:
             self._possible -= self._growth(pool, n, len(self.run.reference.inputs(pool, n)))
         if seen is not None and number is not None and not worker.killed_from_outside:
             self._deaths[pool, number] += 1
-            script = self.run.scenario.pools[pool]
-            exact = not script.loop and not any(f.kind == "codec" for f in script.faults.values())
-            if self._deaths[pool, number] > (MAX_DEATHS if exact else MOST_DEATHS) + self.run.scenario.blamed_kills:
+            most = MAX_DEATHS if self._is_exact(pool) else MOST_DEATHS
+            if self._deaths[pool, number] > most + self.run.scenario.blamed_kills + self.run.scenario.kills_at_failure:
                 self.broken(f"number {number} of pool {pool} killed {self._deaths[pool, number]} workers")
 
     def answered(self, worker: Worker, job: Job, start: int, stop: int, failures: Sequence[FailureRecord]) -> None:

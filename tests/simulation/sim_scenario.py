@@ -65,6 +65,7 @@ class Scenario:
     stop_after: int | None
     blamed_kills: int
     quiet_kills: int
+    kills_at_failure: int  #: more blamed kills, each right behind a failure that ends the run
     ack_s: float
     lag_s: float
     repeats: float
@@ -82,7 +83,7 @@ class Scenario:
         return (
             f"pools [{pools}], sources [{sources}] by {self.wiring.order}, tail {self.wiring.tail}, loose"
             f" {self.wiring.loose}, window {self.window_bytes} bytes and {self.window_numbers} numbers, limit"
-            f" {self.limit}, {self.blamed_kills}+{self.quiet_kills} kills"
+            f" {self.limit}, {self.blamed_kills}+{self.kills_at_failure}+{self.quiet_kills} kills"
         )
 
 
@@ -103,6 +104,9 @@ def make_scenario(seed: int) -> Scenario:
     order: Any = rng.choice(("arrival", "round_robin", "key")) if count > 1 else "arrival"
     remote = tuple(rng.random() < 0.6 for _ in range(count))
     sources = [_make_source(rng, numbers // count + at, order == "key") for at in range(count)]
+    # Beside numbers that kill, one death of theirs may be held against a number that was only killed from outside.
+    most = MAX_DEATHS - 1 - _kills(scripts)
+    blamed = rng.choice((0, 0, 1, most))
     return Scenario(
         seed,
         Wiring(tuple(wiring_pools), tail, loose, remote, order),
@@ -112,13 +116,13 @@ def make_scenario(seed: int) -> Scenario:
         window_numbers=rng.choice((1, 3, 10, 1 << 18, 1 << 18)),
         limit=rng.choice((None, None, None, None, numbers // 2, 0 if rng.random() < 0.1 else 1)),
         stop_after=rng.choice((None, None, None, None, rng.randrange(60))),
-        # Beside numbers that kill, one death of theirs may be held against a number that was only killed from outside.
-        blamed_kills=rng.choice((0, 0, 1, MAX_DEATHS - 1 - _kills(scripts))),
+        blamed_kills=blamed,
         quiet_kills=rng.choice((0, 0, 2)),
+        kills_at_failure=min(most - blamed, rng.choice((0, 1))),
         ack_s=rng.choice((0.0, 0.001, 0.05)),
         lag_s=rng.choice((0.0, 0.0001, 0.003)),
         repeats=rng.choice((0.0, 0.0, 0.2)),
-        lazy=rng.choice((0.0, 0.3, 0.7)),
+        lazy=rng.choice((0.0, 0.5, 0.8)),
     )
 
 
@@ -183,7 +187,7 @@ def _program(rng: Random, pool: int, ports: int, exits: int, loop: bool, timed: 
                 batch_size=rng.choice((1, 4)) if lists else None,
                 retries=rng.choice((0, 1)) if timed else 0,
                 timeout_s=1.0 if timed else None,
-                concurrency=rng.choice((1, 3, 8)),
+                concurrency=rng.choice((1, 4, 16, 16)),
                 on_error=rng.choice(("fail", "skip")) if fatal else rng.choice(("skip", "dead_letter")),
                 is_async=loop,
             )

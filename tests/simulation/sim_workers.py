@@ -299,8 +299,10 @@ class LoopWorker(Worker):
                 return
             if self.wiring.ordered:
                 self._units(job, [(job.start, job.stop)])
-            else:
+            elif self.script.cuts:
                 self._units(job, self.pieces(job.start, job.stop, 3))
+            else:
+                self._units(job, [(n, n + 1) for n in range(job.start, job.stop)])
 
     def _units(self, job: Job, units: list[tuple[int, int]]) -> None:
         run = self.run
@@ -338,6 +340,8 @@ class LoopWorker(Worker):
         else:
             cut = stop
         self.answer(job, start, stop, cut)
+        if cut < stop:
+            self.send(self.run.failed, self)
         if waited:
             self._park(-size)
 

@@ -127,7 +127,7 @@ class Simulation:
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
         self._ack_at = 0.0
-        self._kills = (scenario.blamed_kills, scenario.quiet_kills)
+        self._at_failure = scenario.kills_at_failure
 
     def at(self, when: float, what: Callable[..., None], *args: Any) -> None:
         """Do something at a time, after all that was planned for the same time before."""
@@ -157,8 +157,7 @@ class Simulation:
         return self
 
     def _plan_harm(self) -> None:
-        blamed, quiet = self._kills
-        for kind in ["blamed"] * blamed + ["quiet"] * quiet:
+        for kind in ["blamed"] * self.scenario.blamed_kills + ["quiet"] * self.scenario.quiet_kills:
             self.at(self.rng.choice((0.001, 0.05, 0.5)) * self.rng.random(), self._kill, kind)
         if self.scenario.stop_after is not None:
             self.at(0.001 * self.scenario.stop_after, self.core.stop_reading, "stop")
@@ -168,15 +167,22 @@ class Simulation:
         if wanted:
             self.rng.choice(wanted).killed()
 
+    def failed(self, worker: Worker) -> None:
+        """Note that the failure that may end the run is in: its worker may die before it sends the rest."""
+        if self._at_failure and not worker.gone and not worker.is_quiet():
+            self._at_failure -= 1
+            worker.killed()
+
     def _cycle(self) -> None:
         while self.finish is None:
             before = self.laws.before_cycle()
             effects = self.core.cycle(self.now)
             self.laws.after_cycle(before, effects)
-            if not effects:
-                return
             for effect in effects:
                 self._do(effect)
+            # More may follow at once; most of the time something else happens before.
+            if not effects or (self._events and self.rng.random() < 0.7):
+                return
 
     def _do(self, effect: Effect) -> None:
         kind = type(effect)

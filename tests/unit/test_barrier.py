@@ -61,7 +61,7 @@ def test_letters_come_sorted_at_their_place(places: list[tuple[int, int, int]], 
     barrier = Barrier()
     barrier.failed(_failure(seq, "dead_letter", node_id=node, index=index) for seq, node, index in places)
     out: list[FailureRecord] = []
-    for frontier in sorted(data.draw(st.lists(st.integers(0, 10), max_size=4))) + [10]:
+    for frontier in [*sorted(data.draw(st.lists(st.integers(0, 10), max_size=4))), 10]:
         release = barrier.release(frontier)
         if release is not None:
             assert all(release.lo <= letter.seq < release.hi for letter in release.letters)

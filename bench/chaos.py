@@ -1,0 +1,229 @@
+"""Chaos: a random worker is killed every 50 ms, and the output is compared byte by byte with the inline runner's.
+
+    python bench/chaos.py [--graph ints|census] [--events 1000000] [--every-ms 50] [--workers 2] [--seed S]
+
+`ints` writes a line for each number after a few microseconds of work, `census` measures the files of the standard
+library. The same graph runs inline, undisturbed and under fire; exits with 1 when the bytes differ. A replacement is
+timed from the kill to the moment at which the successor takes work. What is lost is what the run under fire took
+longer, in seconds of all its workers; it stands beside what the kills alone cost: the replacements' seconds together.
+The CPU seconds, those of dead workers included, tell the same on a machine that others use too.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # beside this file, gzip.py would stand for Python's own
+
+import argparse
+import logging
+import os
+import random
+import signal
+import tempfile
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from time import monotonic, thread_time
+from typing import Any
+
+import penstock as ps
+from penstock.engine import compiler, options, process_run, ship
+from penstock.engine.hub import Hub
+from penstock.graphs import census
+
+from bench import tree
+from bench.measure import Effort, Table, arguments, percentile, report, show
+from bench.works import ints
+
+_PROC = Path("/proc")
+
+
+def digits(seconds: float, number: int) -> str:
+    """Give a number and its square as text, after so many seconds of CPU time; needs nothing that is imported late."""
+    end = thread_time() + seconds
+    while thread_time() < end:
+        pass
+    return f"{number} {number * number}"
+
+
+def make_graph(name: str, events: int, work_s: float, output: Path) -> ps.Graph:
+    """Wire the graph that writes to `output`."""
+    if name == "census":
+        return census.graph(output=str(output))
+    graph = ps.Graph("ints")
+    graph.source(ints(events), name="ints").map(partial(digits, work_s), name="digits").sink(ps.lines(output))
+    return graph
+
+
+# -- the killer -------------------------------------------------------------------------------------------------
+
+
+class Killer:
+    """Kills a random worker of a run every so many seconds, from when the first one takes work until it is left.
+
+    `kills` says when each one was killed, in seconds of the monotonic clock, by the worker's name.
+    """
+
+    def __init__(self, hub: Hub, every_s: float, chance: random.Random) -> None:
+        self.kills: dict[str, float] = {}
+        self._hub = hub
+        self._every_s = every_s
+        self._chance = chance
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._kill_on, name="killer", daemon=True)
+
+    def __enter__(self) -> Killer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _kill_on(self) -> None:
+        self._hub.up.wait()
+        due = monotonic() + self._every_s
+        while not self._over.wait(max(0.0, due - monotonic())):
+            due += self._every_s
+            workers = self._hub._nursery.alive.copy()  # one step of the interpreter, while the hub goes on
+            left = sorted(worker for worker in workers if worker not in self.kills and not worker.startswith("source"))
+            if left:
+                worker = self._chance.choice(left)
+                self._kill(worker, workers[worker])
+
+    def _kill(self, worker: str, pid: int) -> None:
+        with suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(pid)
+            try:
+                # The number may be another process's by now; what the descriptor names stays the same.
+                if _is_grandchild(pid):
+                    at = monotonic()
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                    self.kills[worker] = at
+            finally:
+                os.close(descriptor)
+
+
+def _is_grandchild(pid: int) -> bool:
+    """Tell whether a living process was started by a child of this one, as workers are."""
+    state, parent = _state_and_parent(pid)
+    return state not in (b"Z", b"X", b"") and _state_and_parent(parent)[1] == os.getpid()
+
+
+def _state_and_parent(pid: int) -> tuple[bytes, int]:
+    try:
+        state, parent, *_ = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return b"", 0
+    return state, int(parent)
+
+
+# -- the runs ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Ran:
+    """One run: its report, its CPU seconds, the kills, and for each death the seconds to a working replacement."""
+
+    report: ps.RunReport
+    cpu_s: float
+    kills: int = 0
+    replaced_s: list[float] = field(default_factory=list)
+
+
+def run_plainly(graph: ps.Graph, **words: Any) -> Ran:
+    """Run undisturbed."""
+    before = tree.cpu_seconds()
+    done = ps.run(graph, **words)
+    return Ran(done, tree.cpu_seconds() - before)
+
+
+def run_under_fire(graph: ps.Graph, workers: int, every_s: float, seed: int) -> Ran:
+    """Run while workers are killed."""
+    before = tree.cpu_seconds()
+    plan = compiler.compile_graph(graph, workers=workers)
+    plan.shipped = ship.ship(plan)
+    running = process_run.ProcessRun(plan, options.RunOptions(workers=workers, max_deaths=None))
+    hub = running._hub
+    with Killer(hub, every_s, random.Random(seed)) as killer:
+        for _ in running.batches():
+            continue
+    kills = killer.kills
+    replaced = [made.ready_at - kills[made.worker] for made in hub.restarts.made if made.worker in kills]
+    return Ran(running.report(), tree.cpu_seconds() - before, len(kills), sorted(replaced))
+
+
+def first_difference(one: Path, other: Path) -> int | None:
+    """Give the place of the first byte in which two files differ, `None` where there is none."""
+    a, b = one.read_bytes(), other.read_bytes()
+    if a == b:
+        return None
+    return next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def measure(chosen: argparse.Namespace, folder: Path) -> tuple[list[Table], bool]:
+    """Run all three ways, in turns; gives the tables and whether all wrote the same."""
+    work_s, every_s = chosen.work_us / 1e6, chosen.every_ms / 1e3
+    files = {name: folder / f"{name}.out" for name in ("inline", "undisturbed", "under fire")}
+    make = {name: partial(make_graph, chosen.graph, chosen.events, work_s, path) for name, path in files.items()}
+    speed = Table(f"chaos: {chosen.graph}, {chosen.workers} workers", ("run", "s", "events/s", "CPU s", "events"))
+    columns = ("seed", "kills", "deaths seen", "handed out again", "median ms", "p99 ms", "exit to ready ms")
+    fire = Table(f"a kill every {chosen.every_ms:g} ms: deaths and the time to a working replacement", columns)
+    columns = ("seed", "worker-s lost", "CPU s lost", "worker-s of the kills", "lost ÷ kills", "CPU lost ÷ kills", "same")
+    lost = Table("what it cost", columns)
+    same = True
+
+    def told(name: str, ran: Ran) -> Ran:
+        took = ran.report.wall_s
+        speed.add(name, took, ran.report.released / took, ran.cpu_s, ran.report.released)
+        return ran
+
+    told("inline", run_plainly(make["inline"](), runner="inline"))
+    for seed in range(chosen.seed, chosen.seed + min(chosen.effort.repeats, 3)):
+        plain = told("undisturbed", run_plainly(make["undisturbed"](), workers=chosen.workers))
+        shot = told("under fire", run_under_fire(make["under fire"](), chosen.workers, every_s, seed))
+        took, done = shot.replaced_s or [0.0], shot.report
+        ms = [1e3 * seconds for seconds in (percentile(took, 0.5), percentile(took, 0.99), done.restart_p50_s)]
+        fire.add(seed, shot.kills, done.worker_deaths, done.replayed, *ms)
+        seconds, cpu = chosen.workers * (done.wall_s - plain.report.wall_s), shot.cpu_s - plain.cpu_s
+        cost = sum(took)
+        wrong = [name for name in ("undisturbed", "under fire") if _differs(name, files)]
+        same = same and not wrong
+        lost.add(seed, seconds, cpu, cost, *([seconds / cost, cpu / cost] if cost else [None, None]), not wrong)
+    return [show(speed), show(fire), show(lost)], same
+
+
+def _differs(name: str, files: dict[str, Path]) -> bool:
+    place = first_difference(files["inline"], files[name])
+    if place is not None:
+        print(f"  {name}: byte {place:,} is not what the inline runner wrote", file=sys.stderr)
+    return place is not None
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--graph", choices=("ints", "census"), default="ints")
+    parser.add_argument("--events", type=int, help="numbers of the graph ints (default: 1,000,000; quick: 200,000)")
+    parser.add_argument("--work-us", type=float, default=15.0, help="CPU time of one number, in microseconds")
+    parser.add_argument("--every-ms", type=float, default=50.0, help="milliseconds from one kill to the next")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1, help="of the choice of victims; grows with each repetition")
+
+
+def main() -> int:
+    """Measure and report; gives 1 when a run wrote something else than the inline runner."""
+    chosen = arguments(__doc__ or "", _options)
+    effort: Effort = chosen.effort
+    chosen.events = chosen.events or {"full": 1_000_000, "quick": 200_000}.get(effort.name, 20_000)
+    logging.getLogger("penstock").setLevel(logging.ERROR)  # every death is a warning
+    with tempfile.TemporaryDirectory(prefix="bench-chaos-") as folder:
+        tables, same = measure(chosen, Path(folder))
+    report("chaos", effort, tables)
+    return 0 if same else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
