@@ -89,7 +89,7 @@ class Killer:
         due = monotonic() + self._every_s
         while not self._over.wait(max(0.0, due - monotonic())):
             due += self._every_s
-            workers = self._hub._nursery.alive.copy()  # one step of the interpreter, while the hub goes on
+            workers = self._hub.crew.alive
             left = sorted(worker for worker in workers if worker not in self.kills and not worker.startswith("source"))
             if left:
                 worker = self._chance.choice(left)

@@ -1,6 +1,6 @@
 """The works that are compared: what is read, what is done with each event, and how a result is known to be right.
 
-Every runner reads a fresh generator of the same events; every result is looked at, in order, in the same way.
+Every runner reads a fresh generator (in one work: a range) of the same events; every result is looked at, in order, in the same way.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Work:
     """
 
     name: str
-    events: Callable[[int], Iterator[Any]]
+    events: Callable[[int], Iterable[Any]]
     fn: Callable[[Any], Any]
     verify: Callable[[Iterable[Any], int], int]
     stages: tuple[tuple[str, Callable[[Any], Any]], ...] = ()
@@ -190,6 +190,7 @@ WORKS = {
     work.name: work
     for work in (
         Work("int identity", ints, _same, verify_ints),
+        Work("int range identity", range, _same, verify_ints),
         Work("dict identity", dicts, _same, verify_dicts),
         Work("dict + 20 µs", dicts, spin_20us, verify_dicts, core_s=20e-6),
         Work("dict + 1 ms", dicts, spin_1ms, verify_dicts, core_s=1e-3),

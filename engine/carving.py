@@ -141,7 +141,7 @@ class _Group:
         for at in range(lo, hi):
             if self._names[at] not in _GETS:
                 continue
-            memo = self._memoized[int(self._arguments[at])]
+            memo = self._memoized[int(self._arguments[at] or 0)]
             if not real[memo]:
                 marks, depth = self._before[memo]
                 start = memo

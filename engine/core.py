@@ -252,10 +252,11 @@ class Core:
         if at is not None:
             self.pools[at].dispatcher.leaving(worker)
 
-    def died(self, worker: str, seen: LastSeen | None, cause: str) -> None:
+    def died(self, worker: str, seen: LastSeen | None, cause: str, *, ours: bool = False) -> None:
         """Take in that a worker is gone; it is replaced, and what it owed is handed out again.
 
-        `seen` is `None` when the engine ended the worker itself, so that no event is to blame.
+        `seen` is `None` when the engine ended the worker itself, so that no event is to blame. With `ours` the engine
+        ended it too, but one of several events made it do so, and `seen` tells where to look for it.
         """
         at = self._pool_of.pop(worker, None)
         if at is None:
@@ -266,7 +267,7 @@ class Core:
         if known is not None:
             self.counts.replayed += sum(len(task.open) for task in known.tasks.values())
         self._answer_condemned(pool)
-        if seen is not None:
+        if seen is not None and not ours:
             self.counts.worker_deaths += 1
             pool.fruitless[index] += 1
             if known is None or (seen.phase is Phase.START):

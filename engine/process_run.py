@@ -67,6 +67,8 @@ class ProcessRun:
             ended_by="error" if self.error is not None else ended,
             expected=self._expected,
         )
+        if report.expected is None and hub.fraction:
+            report.expected = round(report.events_in / hub.fraction)
         report.unmatched += delivery.unmatched
         report.restart_p50_s, report.restart_p99_s = hub.restarts.quantile_s(0.5), hub.restarts.quantile_s(0.99)
         if self._outcome is not None:

@@ -59,8 +59,8 @@ class Unpacker:
         column.events[lo:hi] = events
         if not errors:
             return column.cut(part.lo, part.hi)
-        step = self._first_handler(port)
-        failures += [_failed(step, column.number_of(at), error) for at, error in sorted(errors.items())]
+        blamed = self._first_handler(port)
+        failures += [_failed(blamed, column.number_of(at), error) for at, error in sorted(errors.items())]
         return keep(column, column.events, [at not in errors for at in range(expected)]).cut(part.lo, part.hi)
 
     def _first_handler(self, port: int) -> Step:

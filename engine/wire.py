@@ -15,12 +15,14 @@ import ormsgpack
 
 from ..nodes.barrier import FailureRecord
 from ..nodes.errors import ProtocolError
-from ..nodes.program import Orders, Verdict
+from ..nodes.program import Orders, Tally, Verdict
 from ..nodes.segments import ExitData, Slice
 from .codec import LARGEST_FRAME_BYTES, Buffer, Payload
 from .shared import Grant
 
 VERSION = 1
+#: The figures of one step in an answer.
+TALLY_FIELDS = len(Tally().as_list())
 #: No frame may be larger; a socket that sends one is cut off.
 MAX_FRAME_BYTES = LARGEST_FRAME_BYTES
 
@@ -314,7 +316,13 @@ def read_answer(message: Message, shared: Shared | None = None, slot: object = N
         if (counts is not None and (len(counts) != size or min(counts, default=0) < 0)) or size < 1:
             raise ValueError("counts do not fit")
         payload = frames.payload(codec, count)
-        data.append(ExitData(payload, payload.nbytes, counts, indices))
+        nbytes = payload.nbytes
+        if counts is not None and sum(counts) > nbytes:
+            raise ValueError("there are not so many events in it")
+        data.append(ExitData(payload, nbytes, counts, indices))
+    for tally in tallies:
+        if len(tally) != TALLY_FIELDS or not all([type(value) in (int, float) for value in tally]):
+            raise ValueError("tallies do not fit")
     records = []
     for seq, index, node, node_id, policy, text, trace, attempts, kind, codec, count in failures:
         event = None if codec is None else frames.payload(codec, count)

@@ -61,9 +61,13 @@ def main(child: str, argument: bytes) -> None:
     page = StatusPage(Path(settings.spec_path).parent / f"{child}.status", create=False)
     link = Link(settings)
     set_up(settings, link)
-    with open(Path(settings.spec_path).parent / f"{child}.stack", "a") as stack:
+    with open(Path(settings.spec_path).parent / f"{child}.stack", "a", opener=_private) as stack:
         _answer_stack_requests(stack)
         _live(settings, link, page)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _answer_stack_requests(file: TextIO) -> None:

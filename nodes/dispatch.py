@@ -120,11 +120,11 @@ class Dispatcher:
         """Give the tasks to send now: at most what the workers have room for, lowest numbers first."""
         if pace is Pace.HOLD or not self._ready_numbers:
             return []
-        self._drop_above_end()
         tasks: list[Task] = []
         unit = self._unit
         spared: Worker | None = None
         while True:
+            self._drop_above_end()
             apart = spared is None and bool(self._apart) and (not self._ready or self._apart[0] < self._ready[0])
             queue = self._apart if apart else self._ready
             if not queue or (pace is Pace.HEAD and queue[0][0] != head):
@@ -184,7 +184,8 @@ class Dispatcher:
     def _task(self, worker: Worker, apart: bool, size: int, now: float) -> Task:
         queue = self._apart if apart else self._ready
         start, stop = heapq.heappop(queue)
-        end = min(stop, start + size)
+        # Suspects stay together, for the next death must be one of the same numbers'; the others are joined and cut.
+        end = stop if apart else min(stop, start + size)
         while not apart and end == stop and end - start < size and queue and queue[0][0] == end:
             _, stop = heapq.heappop(queue)
             end = min(stop, start + size)

@@ -36,8 +36,8 @@ def hubs(monkeypatch: pytest.MonkeyPatch) -> list[Hub]:
 
 def workers_of(hub: Hub) -> dict[str, int]:
     """Give the workers of a run that has begun, by name, with their process ids."""
-    nursery = getattr(hub, "_nursery", None)
-    return {} if nursery is None else {name: pid for name, pid in dict(nursery.alive).items() if name[0] != "s"}
+    crew = getattr(hub, "crew", None)
+    return {} if crew is None else {name: pid for name, pid in crew.alive.items() if name[0] != "s"}
 
 
 def check(make: Any, struck: Any, source: Any = None, plain: Any = same, **words: Any) -> Seen:

@@ -1,216 +1,147 @@
-"""The stall watchdog: what the warning says when nothing moves, wherever it is that nothing moves."""
+"""A head of the line that does not move: the warning says which number, node and process, and the handler's stack."""
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import re
-import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import penstock as ps
 import pytest
-from conftest import assert_same, observe
-from fault_graphs import GRAPHS, branched, same, small, until
-
-AFTER_S = 0.2
-AT = 40
-_WORDS = re.compile(
-    r"^(?P<graph>\w+): nothing has moved for (?P<s>\d+) s: number (?P<number>\d+) is with worker (?P<worker>\S+)"
-    r" \(process (?P<pid>\d+)\), which is in node '(?P<node>\w+)' on number (?P<on>\d+); its stack:\n(?P<stack>.*)$",
-    re.DOTALL,
-)
+from fault_graphs import GRAPHS, until
+from conftest import Seen
 
 
-class Gate:
-    """A way to hold a handler up until the test lets it go; tells which process stands there."""
+class Ears(logging.Handler):
+    """Waits for warnings and sets the stuck free when one has come."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = str(folder / "closed")
-        Path(self.path).touch()
+    def __init__(self, free: Path) -> None:
+        super().__init__(logging.WARNING)
+        self.free = free
+        self.texts: list[str] = []
 
-    def is_closed(self) -> bool:
-        return os.path.exists(self.path)
-
-    def stand(self) -> None:
-        Path(f"{self.path}-{os.getpid()}").touch()
-
-    def open(self) -> None:
-        os.unlink(self.path)
-
-    @property
-    def standing(self) -> set[int]:
-        return {int(path.name.split("-")[1]) for path in Path(self.path).parent.glob("closed-*")}
-
-
-def asleep(gate: Gate) -> Any:
-    def wait(n: int) -> int:
-        while n == AT and gate.is_closed():
-            gate.stand()
-            time.sleep(0.02)  # the line of the sleep
-        return n
-
-    return wait
-
-
-def in_a_loop(gate: Gate) -> Any:
-    def spin(n: int) -> int:
-        if n == AT:
-            gate.stand()
-            while os.path.exists(gate.path):
-                continue
-        return n
-
-    return spin
-
-
-def in_c(gate: Gate) -> Any:
-    def hold(n: int) -> int:
-        """Hold the interpreter's lock nearly all of the time."""
-        library = ctypes.PyDLL(None)
-        if n == AT:
-            gate.stand()
-            while gate.is_closed():
-                library.usleep(50_000)
-        return n
-
-    return hold
-
-
-def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Give the warnings of a stall so far."""
-    return [record.getMessage() for record in list(caplog.records) if "nothing has moved" in record.getMessage()]
+    def emit(self, record: logging.LogRecord) -> None:
+        if "nothing has moved" in record.getMessage():
+            self.texts.append(record.getMessage())
+            self.free.touch()
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    return Gate(tmp_path)
+def ears(tmp_path: Path) -> Any:
+    handler = Ears(tmp_path / "free")
+    logger = logging.getLogger("penstock")
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
 
 
-def run_until_told(caplog: pytest.LogCaptureFixture, gate: Gate, make: Any, handler: Any, **words: Any) -> str:
-    """Run a graph that stalls, let it go when it is told, and give what was told first."""
+def stuck_at(number: int, wait: Callable[[str], None], free: Path) -> Callable[[int], int]:
+    """Give a handler that is stuck at a number until a file is there."""
+    path = str(free)
 
-    def let_go() -> None:
-        try:
-            until(lambda: said(caplog), 20)
-        finally:
-            gate.open()
+    def work(n: int) -> int:
+        if n == number:
+            wait(path)
+        return n
 
-    letting = threading.Thread(target=let_go)
-    reference = observe(lambda seen: make(seen, range(300), same), runner="inline")
-    with caplog.at_level(logging.WARNING, logger="penstock"):
-        letting.start()
-        seen = observe(lambda seen: make(seen, range(300), handler), workers=2, stall_warning_s=AFTER_S, **words)
-        letting.join()
-    assert_same(reference, seen)
-    assert seen.report.worker_deaths == 0  # to look at a stack does no harm
-    return said(caplog)[0]
+    return work
+
+
+def sleep_in_c(path: str) -> None:
+    while not os.path.exists(path):
+        time.sleep(0.2)
+
+
+def busy_loop(path: str) -> None:
+    while not os.path.exists(path):
+        for _ in range(100_000):
+            pass
+
+
+def hold_the_lock(path: str) -> None:
+    """Sleep in C with the interpreter's lock held."""
+    import ctypes
+
+    while not os.path.exists(path):
+        ctypes.PyDLL(None).usleep(200_000)
 
 
 @pytest.mark.parametrize("make", GRAPHS)
-@pytest.mark.parametrize(("way", "line"), [(asleep, "in wait"), (in_a_loop, "in spin"), (in_c, "in hold")])
-def test_a_handler_that_does_not_come_back(
-    make: Any, way: Any, line: str, gate: Gate, caplog: pytest.LogCaptureFixture
-) -> None:
-    told = _WORDS.match(run_until_told(caplog, gate, make, way(gate)))
-    assert told is not None, said(caplog)
-    assert told["graph"] == ("small" if make is small else "branched")
-    assert (int(told["number"]), told["node"]) == (AT, "struck")
-    assert {int(told["pid"])} <= gate.standing
-    assert f'File "{__file__}", line ' in told["stack"]
-    assert line in told["stack"]
-    assert os.path.join("penstock", "engine") not in told["stack"]
-    assert "File \"<string>\"" not in told["stack"]
+@pytest.mark.parametrize("wait", [sleep_in_c, busy_loop, hold_the_lock])
+def test_a_stuck_handler(make: Any, wait: Any, ears: Ears, tmp_path: Path) -> None:
+    seen = Seen()
+    ps.run(make(seen, range(60), stuck_at(40, wait, tmp_path / "free")), workers=2, stall_warning_s=0.4)
+    assert len(seen.events("out")) >= 60
+    text = ears.texts[0]
+    found = re.search(
+        r"nothing has moved for (\d+) s: number (\d+) is with worker ([\d.]+) \(process (\d+)\), which is in node"
+        r" 'struck' on number 40; its stack:",
+        text,
+    )
+    assert found, text
+    assert int(found[2]) <= 40
+    assert wait.__name__ in text
+    assert "in work" in text
+    assert "penstock/engine" not in text
+    assert "executor.py" not in text
 
 
-def test_the_line_in_the_stack_is_that_of_the_call(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
-    told = run_until_told(caplog, gate, small, asleep(gate))
-    text = Path(__file__).read_text().splitlines()
-    lines = [text[int(number) - 1].strip() for number in re.findall(r"line (\d+) in wait", told)]
-    assert lines
-    assert set(lines) <= {
-        "time.sleep(0.02)  # the line of the sleep",
-        "while n == AT and gate.is_closed():",
-        "gate.stand()",
-    }
+def test_an_async_handler_that_waits(ears: Ears, tmp_path: Path) -> None:
+    """The loop is not stuck, so there is no stack that would help; the number and the node are named."""
+    path = str(tmp_path / "free")
 
-
-def test_an_awaited_handler_is_named(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
-    """The process and the number are told; where a coroutine stands is not on the stack of its process."""
-
-    async def wait(n: int) -> int:
+    async def work(n: int) -> int:
         import asyncio
 
-        while n == AT and gate.is_closed():
-            gate.stand()
+        while n == 40 and not os.path.exists(path):
             await asyncio.sleep(0.02)
         return n
 
-    told = run_until_told(caplog, gate, branched, wait)
-    assert f"number {AT} is with worker 1." in told
-    assert any(f"(process {pid})" in told for pid in gate.standing)
+    assert list(ps.imap(work, range(60), workers=1, stall_warning_s=0.4)) == list(range(60))
+    assert "number 40 is with worker 0.0.1" in ears.texts[0]
+    assert "'work'" in ears.texts[0]
 
 
-def test_it_is_told_ever_more_seldom(gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
-    def let_go() -> None:
-        try:
-            until(lambda: len(said(caplog)) >= 2, 20)
-        finally:
-            gate.open()
+def test_a_slow_sink(ears: Ears) -> None:
+    def slow(n: int) -> None:
+        if n == 40:
+            until(lambda: ears.texts)
 
-    letting = threading.Thread(target=let_go)
-    letting.start()
-    began = time.monotonic()
-    list(ps.imap(asleep(gate), range(100), workers=2, stall_warning_s=0.5))
-    took = time.monotonic() - began
-    letting.join()
-    assert took >= 1.0
-    assert len(said(caplog)) == 2
-    assert "for 0 s" in said(caplog)[0] or "for 1 s" in said(caplog)[0]
+    graph = ps.Graph()
+    graph.source(range(60)).map(abs, workers=1).sink(slow)
+    ps.run(graph, stall_warning_s=0.4)
+    assert re.search(r"number \d+ is released and waits for a sink or the consumer in the calling process", ears.texts[0])
 
 
-def test_a_slow_sink_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    def sink(n: int) -> None:
-        if n == AT:
-            until(lambda: said(caplog), 20)
-
-    graph = ps.Graph("slow")
-    graph.source(range(100)).map(same, workers=2).sink(sink)
-    ps.run(graph, stall_warning_s=AFTER_S)
-    assert re.fullmatch(
-        r"slow: nothing has moved for \d s: number \d+ is released and waits for a sink or the consumer in the"
-        r" calling process",
-        said(caplog)[0],
-    )
+def test_a_slow_consumer(ears: Ears) -> None:
+    for n in ps.imap(abs, range(60), workers=1, stall_warning_s=0.4):
+        if n == 40:
+            until(lambda: ears.texts)
+    assert "waits for a sink or the consumer" in ears.texts[0]
 
 
-def test_a_slow_consumer_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    with ps.imap(same, range(100), workers=2, stall_warning_s=AFTER_S) as results:
-        for n in results:
-            if n == AT:
-                until(lambda: said(caplog), 20)
-    assert "waits for a sink or the consumer in the calling process" in said(caplog)[0]
-
-
-def test_a_silent_source_is_no_stall(caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is unreleased: there is nothing to warn of."""
-
-    def numbers() -> Any:
+def test_a_source_that_waits_is_no_stall(ears: Ears) -> None:
+    def source() -> Any:
         yield 1
-        time.sleep(4 * AFTER_S)
+        time.sleep(1.2)
         yield 2
 
-    assert list(ps.imap(same, numbers(), workers=1, stall_warning_s=AFTER_S)) == [1, 2]
-    assert said(caplog) == []
+    graph = ps.Graph()
+    out: list[int] = []
+    graph.source(source).map(abs, workers=1).sink(out.append)
+    ps.run(graph, stall_warning_s=0.3)
+    assert out == [1, 2]
+    assert ears.texts == []
 
 
-def test_a_run_that_moves_slowly_is_no_stall(caplog: pytest.LogCaptureFixture) -> None:
-    def steady(n: int) -> int:
+def test_a_run_that_moves_is_not_warned_about(ears: Ears) -> None:
+    def work(n: int) -> int:
         time.sleep(0.05)
         return n
 
-    assert list(ps.imap(steady, range(20), workers=1, stall_warning_s=0.6)) == list(range(20))
-    assert said(caplog) == []
+    assert list(ps.imap(work, range(30), workers=1, stall_warning_s=0.5)) == list(range(30))
+    assert ears.texts == []

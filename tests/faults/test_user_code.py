@@ -271,7 +271,7 @@ def test_fork(way: str, tmp_path: Path) -> None:
     seen = run(work)
     assert seen.events("out") == list(range(N))
     forks = [int(path.name) for path in tmp_path.iterdir()]
-    assert len(forks) == 4
+    assert len(forks) >= 4  # a fork that goes on may fork too
     until(lambda: not living(forks))
 
 

@@ -31,7 +31,7 @@ def zygotes() -> list[int]:
 
 
 def kill_at(told: Path, number: int) -> threading.Thread:
-    """Kill the zygote when a handler has told of `times` numbers."""
+    """Kill the zygote when handlers have told of `number` calls."""
 
     def kill() -> None:
         until(lambda: told.exists() and told.stat().st_size >= number)

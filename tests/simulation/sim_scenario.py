@@ -90,7 +90,7 @@ class Scenario:
 def make_scenario(seed: int) -> Scenario:
     """Draw a run from a seed."""
     rng = Random(seed)
-    numbers = rng.choice((3, 10, 10, 20, 20, 60))
+    numbers = rng.choice((3, 10, 20, 20, 30, 60))
     wiring_pools: list[PoolWiring] = []
     scripts: list[PoolScript] = []
     streams = 1
@@ -134,8 +134,13 @@ def _make_pool(rng: Random, at: int, streams: int, numbers: int) -> tuple[PoolSc
     ports = tuple(sorted(rng.sample(range(streams), min(streams, rng.choice((1, 1, 2)))))) if at else (0,)
     exits = tuple(range(streams, streams + rng.choice((1, 1, 1, 2))))
     loop, ordered = rng.random() < 0.25, rng.random() < 0.1
+    #: Aimed at failures that end the run in the middle of what a worker has under way.
+    aimed = loop and rng.random() < 0.4
     faults = _faults(rng, numbers, loop) if rng.random() < 0.6 else {}
-    program = _program(rng, at, len(ports), len(exits), loop, any(fault.kind == "slow" for fault in faults.values()))
+    if aimed:
+        faults = {n: Fault("error", 0) for n in rng.sample(range(numbers), min(numbers, 3))}
+    timed = any(fault.kind == "slow" for fault in faults.values())
+    program = _program(rng, at, len(ports), len(exits), loop, timed, 1.0 if aimed else 0.35)
     calls = [number for number, step in enumerate(program.steps) if step.op in CALLS]
     faults = {n: Fault(f.kind, calls[0] if f.kind == "codec" else rng.choice(calls)) for n, f in faults.items()}
     wiring = PoolWiring(
@@ -150,7 +155,7 @@ def _make_pool(rng: Random, at: int, streams: int, numbers: int) -> tuple[PoolSc
     script = PoolScript(
         loop,
         watched=rng.random() < 0.5,
-        each_s=rng.choice((1e-6, 1e-6, 0.0005, 0.003, 0.05)),
+        each_s=rng.choice((1e-6, 1e-6, 0.0003) if aimed else (1e-6, 1e-6, 0.0003, 0.003, 0.05)),
         event_bytes=rng.choice((1, 20, 300)),
         growths=rng.choice(([1], [1], [1], [0, 1], [3, 0, 1], [2])),
         faults=faults,
@@ -162,18 +167,25 @@ def _make_pool(rng: Random, at: int, streams: int, numbers: int) -> tuple[PoolSc
 
 
 def _faults(rng: Random, numbers: int, loop: bool) -> dict[int, Fault]:
-    kinds = ("error", "error", "error", "poison", "poison", "codec", "slow")
+    kinds: tuple[str, ...] = ("error", "error", "error", "poison", "poison", "codec", "slow")
+    if rng.random() < 0.3:
+        kinds = ("poison", "poison", "error")
     given = (rng.choice(kinds) for _ in range(rng.choice((1, 1, 2, 4))))
-    return {rng.randrange(numbers): Fault("error" if loop and kind == "slow" else kind, 0) for kind in given}
+    first, span = rng.randrange(numbers), rng.choice((numbers, 4))
+    return {
+        (first + rng.randrange(span)) % numbers: Fault("error" if loop and kind == "slow" else kind, 0) for kind in given
+    }
 
 
-def _program(rng: Random, pool: int, ports: int, exits: int, loop: bool, timed: bool) -> Program:
+def _program(
+    rng: Random, pool: int, ports: int, exits: int, loop: bool, timed: bool, fatal_share: float
+) -> Program:
     steps: list[Step] = []
     slot = 0
     if ports > 1:
         steps.append(Step(op=Op.MERGE, node=f"merge{pool}", node_id=10 * pool, inputs=tuple(range(ports)), output=ports))
         slot = ports
-    fatal = rng.random() < 0.35
+    fatal = rng.random() < fatal_share
     for at in range(rng.choice((1, 2))):
         lists = rng.random() < 0.1
         output = max(ports, slot + 1)
@@ -188,7 +200,7 @@ def _program(rng: Random, pool: int, ports: int, exits: int, loop: bool, timed: 
                 retries=rng.choice((0, 1)) if timed else 0,
                 timeout_s=1.0 if timed else None,
                 concurrency=rng.choice((1, 4, 16, 16)),
-                on_error=rng.choice(("fail", "skip")) if fatal else rng.choice(("skip", "dead_letter")),
+                on_error=rng.choice(("fail", "fail", "skip")) if fatal else rng.choice(("skip", "dead_letter")),
                 is_async=loop,
             )
         )
