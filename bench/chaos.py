@@ -85,10 +85,11 @@ class Killer:
         self._thread.join()
 
     def _kill_on(self) -> None:
-        self._hub.up.wait()
-        due = monotonic() + self._every_s
+        due = monotonic()
         while not self._over.wait(max(0.0, due - monotonic())):
             due += self._every_s
+            if not self._hub.up.is_set():
+                continue
             workers = self._hub.crew.alive
             left = sorted(worker for worker in workers if worker not in self.kills and not worker.startswith("source"))
             if left:

@@ -25,7 +25,7 @@ from typing import Any
 
 import zmq
 from penstock.engine import wire
-from penstock.engine.codec import Encoder, decode
+from penstock.engine.codec import Encoder, Payload, decode
 from penstock.nodes.program import Orders
 from penstock.nodes.segments import Segment, Slice
 
@@ -102,8 +102,9 @@ def codec(work: Work, effort: Effort) -> float:
     size = batch_of(work)
     events = list(islice(work.events(size), size))
     encoder = Encoder()
-    payload = encoder.encode(events)
-    # A decoded array keeps the frame's memory when that is writable; frames from a socket are, bytes here are not.
+    given = encoder.encode(events)
+    # As they come off a socket: nobody else's memory and not to be written to, so large events are copied out of them.
+    payload = Payload(given.codec, tuple(memoryview(bytes(frame)) for frame in given.frames))
     least = effort.seconds / 8
     encoding = seconds_each(lambda: encoder.encode(events), least)
     decoding = seconds_each(lambda: decode(payload), least)

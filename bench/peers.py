@@ -119,7 +119,8 @@ class PenstockLoose(Penstock):
     name = "penstock unordered"
 
     def results(self, work: Work, events: Iterable[Any], n: int, chunk: int | None) -> Iterable[Any]:
-        return self._ps.imap(work.fn, events, workers=self.workers, ordered=False)
+        results: Iterable[Any] = self._ps.imap(work.fn, events, workers=self.workers, ordered=False)
+        return results
 
 
 class PoolImap(Peer):
@@ -172,7 +173,8 @@ class Joblib(Peer):
     def results(self, work: Work, events: Iterable[Any], n: int, chunk: int | None) -> Iterable[Any]:
         run = self._joblib.Parallel(n_jobs=self.workers, return_as="generator", batch_size=chunk or "auto")
         task = self._joblib.delayed(work.fn)
-        return run(task(event) for event in events)
+        results: Iterable[Any] = run(task(event) for event in events)
+        return results
 
     def close(self) -> None:
         from joblib.externals.loky import get_reusable_executor
@@ -192,7 +194,8 @@ class Mpire(Peer):
         self._pool = WorkerPool(n_jobs=self.workers)
 
     def results(self, work: Work, events: Iterable[Any], n: int, chunk: int | None) -> Iterable[Any]:
-        return self._pool.imap(work.fn, ((event,) for event in events), iterable_len=n, chunk_size=chunk)
+        results: Iterable[Any] = self._pool.imap(work.fn, ((event,) for event in events), iterable_len=n, chunk_size=chunk)
+        return results
 
     def close(self) -> None:
         self._pool.terminate()
@@ -228,7 +231,8 @@ class RayActors(Peer):
 
     def results(self, work: Work, events: Iterable[Any], n: int, chunk: int | None) -> Iterable[Any]:
         if chunk is None:
-            return self._actors.map(lambda actor, event: actor.one.remote(event), events)
+            results: Iterable[Any] = self._actors.map(lambda actor, event: actor.one.remote(event), events)
+            return results
         many = self._actors.map(lambda actor, part: actor.many.remote(part), lists(events, chunk))
         return chain.from_iterable(many)
 
@@ -281,7 +285,8 @@ class Pypeln(Peer):
     def results(self, work: Work, events: Iterable[Any], n: int, chunk: int | None) -> Iterable[Any]:
         process = self._process
         if chunk is None:
-            return process.map(work.fn, events, workers=self.workers) | process.ordered
+            results: Iterable[Any] = process.map(work.fn, events, workers=self.workers) | process.ordered
+            return results
         many = process.map(Many(work.fn), lists(events, chunk), workers=self.workers) | process.ordered
         return chain.from_iterable(many)
 

@@ -1,6 +1,7 @@
 """The works that are compared: what is read, what is done with each event, and how a result is known to be right.
 
-Every runner reads a fresh generator (in one work: a range) of the same events; every result is looked at, in order, in the same way.
+Every runner reads a fresh generator (in one work: a range) of the same events; every result is looked at, in order,
+in the same way.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from ..nodes.events import OnError
 from ..nodes.handlers import is_async
 from ..nodes.program import Op, Program, Step, make_program
 from ..nodes.sources import is_source
-from .core import SOURCE_STREAM, PoolWiring, Wiring
 from .plan import Outlet, Plan, PoolPlan, SinkPlan, SourcePlan
+from .wiring import SOURCE_STREAM, PoolWiring, Wiring
 
 _JOINS = {Kind.ZIP: Op.ZIP, Kind.MERGE: Op.MERGE}
 

@@ -9,21 +9,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from ..nodes.barrier import Barrier, FailureRecord
 from ..nodes.blame import LastSeen, Phase
 from ..nodes.dispatch import Dispatcher, merge_ready
 from ..nodes.gauge import Gauge
 from ..nodes.intervals import Intervals
-from ..nodes.program import CALLS, Program, Tally
+from ..nodes.program import CALLS, Tally
 from ..nodes.segments import ExitData, Segment, SegmentStore
-from ..nodes.sequencer import Chunk, Order, Sequencer
+from ..nodes.sequencer import Chunk, Sequencer
 from ..nodes.window import Window
 from .effects import Deliver, DeliverLoose, Effect, Finish, Pull, SendTask, Spawn, StopSource, StopWorker, Warn
+from .wiring import SOURCE_STREAM, Packing, PoolWiring, Wiring
 
-#: The stream that the sequencer writes.
-SOURCE_STREAM = 0
 #: A pull asks for at most so many events or bytes.
 PULL_NUMBERS = 8192
 PULL_BYTES = 4 << 20
@@ -35,43 +34,6 @@ MAX_START_DEATHS = 5
 MAX_LATE_START_DEATHS = 10
 RESTART_STEP_S = 0.05
 RESTART_MOST_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class PoolWiring:
-    """One pool: what it runs, how many workers, which streams it reads and writes."""
-
-    name: str
-    program: Program
-    workers: int
-    ordered: bool
-    ports: tuple[int, ...]
-    exits: tuple[int, ...]
-    in_order: bool = False  #: whether a number is ready only once all below it are
-
-
-@dataclass(frozen=True, slots=True)
-class Wiring:
-    """The whole run: `remote[i]` says whether source i is in another process; streams are numbered from 0.
-
-    `tail` are the streams that are released in order, `loose` those that unordered sinks read at once.
-    """
-
-    pools: tuple[PoolWiring, ...]
-    tail: tuple[int, ...]
-    loose: tuple[int, ...]
-    remote: tuple[bool, ...]
-    order: Order = "arrival"
-
-
-class Packing(Protocol):
-    """How events become payloads; the core only needs it for merged sources and for a limit inside a chunk."""
-
-    def pack(self, items: list[Any]) -> tuple[Any, int]:
-        """Give the payload of these events and its size in bytes."""
-
-    def head(self, payload: Any, count: int) -> tuple[Any, int]:
-        """Give the payload of the first `count` events of a payload, and its size in bytes."""
 
 
 @dataclass(slots=True)

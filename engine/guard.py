@@ -118,9 +118,10 @@ class Stalls:
 
 def _without_engine(stack: str) -> str:
     """Drop the frames below the handler's: they are the same in every worker."""
-    ours = str(Path(__file__).parent.parent)
-    lines = stack.splitlines()
-    kept = [line for line in lines if f'"{ours}{os.sep}' not in line and 'File "<string>"' not in line]
+    package = Path(__file__).parent.parent
+    # Not the whole package: handlers of its ready-made graphs are shown, and what else lies in a checkout.
+    ours = [f'"{package / folder}{os.sep}' for folder in ("engine", "nodes")] + ['File "<string>"']
+    kept = [line for line in stack.splitlines() if not any(frame in line for frame in ours)]
     return "\n".join(kept)
 
 

@@ -8,32 +8,27 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import queue
 import selectors
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
-
-import cloudpickle
 
 from ..nodes.errors import PenstockError, ProtocolError
 from ..nodes.window import Window
 from . import inbox, wire
 from .arena import Arena
+from .bell import Bell
 from .children import ChildExited, SpawnFailed, ZygoteDied
-from .codec import Encoder, Payload, decode
 from .core import Core
 from .crew import Crew, describe_exit
 from .effects import Deliver, DeliverLoose, Effect, Finish, Pull, SendTask, Spawn, StopSource, Warn
 from .feed import Feed, SliceFeed
 from .grants import Grants
-from .intake import Intake
+from .intake import EventPacking, Intake
 from .options import RunOptions
+from .outcome import Outcome
 from .plan import Plan
 from .port import Letter, Port
 from .restarts import Restarts
@@ -42,21 +37,6 @@ from .rundir import RunDir, arena_path
 _LOG = logging.getLogger("penstock")
 #: Messages taken in before the core is asked what follows from them.
 _MOST_MESSAGES = 256
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How a run ended: why, with which error of the engine or the user, and how its children went."""
-
-    ended_by: str
-    finish: Finish | None = None
-    error: BaseException | None = None
-    children: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def orderly(self) -> bool:
-        """Whether the children are idle, so that it is worth to wait for their handlers to close."""
-        return self.finish is not None and self.error is None and self.finish.failure is None
 
 
 class Hub:
@@ -71,7 +51,7 @@ class Hub:
         self._held = held
         self.core = Core(
             plan.wiring,
-            _Packing(),
+            EventPacking(),
             window=Window(options.window_bytes, options.window_numbers),
             limit=options.limit,
             max_deaths=options.max_deaths,
@@ -87,19 +67,18 @@ class Hub:
         self._hurry = False
         self._outcome: Outcome | None = None
         self._again = False
-        self._awake = False
+        self._bell: Bell | None = None
         self._thread = threading.Thread(target=self._run, name="penstock-hub", daemon=True)
-        self._bell_in = self._bell_out = -1
 
     @property
     def read_s(self) -> float:
         """Seconds in which reading was not held back, as far as the sources have told."""
-        return self.intake.read_s if self._bell_in >= 0 else 0.0
+        return self.intake.read_s if self._bell is not None else 0.0
 
     @property
     def fraction(self) -> float | None:
         """How much of its one source is read, 0..1, where that can be told."""
-        return self.intake.fractions.get(0) if self._bell_in >= 0 and len(self._plan.sources) == 1 else None
+        return self.intake.fractions.get(0) if self._bell is not None and len(self._plan.sources) == 1 else None
 
     # -- commands, from any thread ------------------------------------------------------------------------------
 
@@ -114,9 +93,7 @@ class Hub:
         except BaseException:
             self.dir.close()
             raise
-        self._bell_in, self._bell_out = os.pipe()
-        os.set_blocking(self._bell_in, False)
-        os.set_blocking(self._bell_out, False)
+        self._bell = Bell()
         atexit.register(self._leave_at_exit)
         self._thread.start()
 
@@ -164,12 +141,8 @@ class Hub:
 
     def wake(self) -> None:
         """Make the hub look at its commands and feeds."""
-        if not self._awake:
-            self._awake = True
-            try:
-                os.write(self._bell_out, b"!")
-            except (BlockingIOError, OSError):
-                return  # full: it is awake already; closed: the run is over
+        if self._bell is not None:
+            self._bell.ring()
 
     def _command(self, command: Callable[[], None]) -> None:
         self._commands.append(command)
@@ -211,32 +184,31 @@ class Hub:
         self._arena.close()
         self.dir.close()
         atexit.unregister(self._leave_at_exit)
-        os.close(self._bell_in)
-        os.close(self._bell_out)
+        if self._bell is not None:
+            self._bell.close()
 
     def _serve(self) -> None:
+        assert self._bell is not None
         with selectors.DefaultSelector() as self._selector:
-            self._selector.register(self._bell_in, selectors.EVENT_READ)
+            self._selector.register(self._bell.descriptor, selectors.EVENT_READ)
             self._selector.register(self.port.descriptor, selectors.EVENT_READ)
             self._watched = -1
             while self._outcome is None:
                 self._take_in()
                 self._carry_out()
                 if self._outcome is None and not self._again:
-                    self._sleep()
+                    self._sleep(self._bell)
 
-    def _sleep(self) -> None:
+    def _sleep(self, bell: Bell) -> None:
         """Wait for a message, an exit, a command, or the next thing that is due."""
-        self._awake = False
-        # Looked at once more after the flag is down; the socket's descriptor tells of changes only.
+        bell.arm()
+        # Looked at once more after that; the socket's descriptor tells of changes only.
         if self._commands or self.port.waiting:
-            self._awake = True
+            bell.answer(rung=False)
             return
         self._watch_crew()
         ready = self._selector.select(self.crew.wait_s(monotonic()))
-        self._awake = True
-        if any(key.fd == self._bell_in for key, _ in ready):
-            os.read(self._bell_in, 4096)
+        bell.answer(rung=any(key.fd == bell.descriptor for key, _ in ready))
 
     def _watch_crew(self) -> None:
         descriptor = self.crew.descriptor
@@ -351,16 +323,8 @@ class Hub:
         self._end(Outcome("error", error=inbox.start_error(pool.name, text, why)))
 
     def _define(self, peer: str, name: str) -> None:
-        """Send what a dotted name stands for in the caller's `__main__`."""
-        value: Any = sys.modules.get("__main__")
-        packed = b""
-        try:
-            for part in name.split("."):
-                value = getattr(value, part)
-            packed = cloudpickle.dumps(value)
-        except Exception as error:  # whatever it is, the child reports it with the number it concerns
-            _LOG.debug("no definition of %s for %s: %s", name, peer, type(error).__name__)
-        self.port.send(peer, wire.pack(wire.Kind.DEFINE, name, bool(packed), frames=[packed]))
+        packed = inbox.definition(name)
+        self.port.send(peer, wire.pack(wire.Kind.DEFINE, name, packed is not None, frames=[packed or b""]))
 
     def _listen(self) -> None:
         """Take in what children still say while they close: logs and prints; late answers are of no use."""
@@ -443,18 +407,3 @@ class Hub:
             self._end(Outcome(effect.ended_by, effect))
         else:
             self.port.send(effect.worker, wire.pack(wire.Kind.STOP))
-
-
-class _Packing:
-    """The core's way to the codec."""
-
-    def __init__(self) -> None:
-        self._encoder = Encoder()
-
-    def pack(self, items: list[Any]) -> tuple[Any, int]:
-        payload = self._encoder.encode(items)
-        return payload, payload.nbytes
-
-    def head(self, payload: Any, count: int) -> tuple[Any, int]:
-        assert isinstance(payload, Payload)
-        return self.pack(decode(payload)[:count])

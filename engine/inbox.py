@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import cloudpickle
 import ormsgpack
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
@@ -155,6 +156,18 @@ def event_of(payload: Payload | None) -> Any:
         return decode(payload)[0]
     except (CodecError, IndexError) as error:
         _LOG.warning("an event of a failure cannot be shown: %s", describe(error))
+        return None
+
+
+def definition(name: str) -> bytes | None:
+    """Pack what a dotted name stands for in this process's `__main__`, for a child that needs it; `None` without one."""
+    value: Any = sys.modules.get("__main__")
+    try:
+        for part in name.split("."):
+            value = getattr(value, part)
+        return bytes(cloudpickle.dumps(value))
+    except Exception as error:  # whatever it is, the child reports it with the number it concerns
+        _LOG.debug("there is no definition of %s to send: %s", name, type(error).__name__)
         return None
 
 

@@ -192,6 +192,7 @@ class _Source:
         self._key = key
         self._last_key: Any = None
         self._reader: Any = None
+        self._closed = False
         self._count = 0
         self.error: SourceError | None = None
         subject = plan.node.subject
@@ -235,6 +236,7 @@ class _Source:
         while True:
             batch = self._reader.read(most, 1 << 20)
             if batch is None:
+                self.close()  # here, so that what it raises is the source's error
                 return [], True
             if batch:
                 return list(batch), False
@@ -253,5 +255,6 @@ class _Source:
 
     def close(self) -> None:
         """Close the reader."""
-        if self._reader is not None:
+        if self._reader is not None and not self._closed:
+            self._closed = True
             self._reader.close()

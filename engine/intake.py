@@ -13,7 +13,7 @@ from ..nodes.errors import ProtocolError, SourceError, WorkerDied
 from ..nodes.sequencer import Chunk
 from . import inbox, wire
 from .arena import Arena
-from .codec import Encoder, decode
+from .codec import Encoder, Payload, decode
 from .codec_errors import CodecError
 from .core import Core
 from .effects import Pull
@@ -198,3 +198,18 @@ class Intake:
         if source is None:
             raise ProtocolError(f"cannot take a source's message from {peer}: it is a worker")
         return source
+
+
+class EventPacking:
+    """The core's way to the codec."""
+
+    def __init__(self) -> None:
+        self._encoder = Encoder()
+
+    def pack(self, items: list[Any]) -> tuple[Any, int]:
+        payload = self._encoder.encode(items)
+        return payload, payload.nbytes
+
+    def head(self, payload: Any, count: int) -> tuple[Any, int]:
+        assert isinstance(payload, Payload)
+        return self.pack(decode(payload)[:count])

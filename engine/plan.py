@@ -11,7 +11,7 @@ from typing import Any
 from ..graphs.spec import Node
 from ..nodes.program import Program
 from ..nodes.sequencer import Order
-from .core import Wiring
+from .wiring import Wiring
 
 
 class Outlet:

@@ -10,14 +10,13 @@ from collections.abc import Generator, Iterator
 from time import monotonic
 from typing import Any
 
-from ..nodes.errors import HandlerError, LostEvents
 from ..nodes.sources import size_hint
-from . import inbox
 from .delivery import Delivery, opened
-from .effects import Deliver, DeliverLoose, Finish
+from .effects import Deliver, DeliverLoose
 from .feed import Feed, SliceFeed
-from .hub import Hub, Outcome
+from .hub import Hub
 from .options import RunOptions
+from .outcome import Outcome, error_of
 from .plan import Plan
 from .progress import Clock
 from .report import RunReport, report_of
@@ -92,9 +91,9 @@ class ProcessRun:
             self._finish()
             self._clock.show(self.report)
         assert self._outcome is not None
-        error_ = self._error_of(self._outcome)
-        if error_ is not None:
-            raise error_
+        ended = error_of(self._outcome, self._delivery.delivered, self._hub.core.sequencer.next)
+        if ended is not None:
+            raise ended
 
     # -- for a run that begins elsewhere ------------------------------------------------------------------------
 
@@ -152,32 +151,6 @@ class ProcessRun:
                 self._outcome = effect
         if interrupted is not None:
             raise interrupted
-
-    def _error_of(self, outcome: Outcome) -> BaseException | None:
-        if outcome.error is not None:
-            return outcome.error
-        finish: Finish | None = outcome.finish
-        if finish is None:
-            return None
-        if finish.failure is not None:
-            return inbox.handler_error(finish.failure)
-        if finish.source_error is not None:
-            error: BaseException = finish.source_error
-            return error
-        if finish.start_up is not None:
-            pool, worker, cause = finish.start_up
-            return HandlerError(
-                f"the workers of {pool!r} die at their start, before any event: worker {worker} {cause}; look at what"
-                " the handlers import or build",
-                node=pool,
-            )
-        core = self._hub.core
-        if self._delivery.delivered < core.sequencer.next:
-            return LostEvents(
-                f"numbers {self._delivery.delivered} to {core.sequencer.next - 1} were read and never released; this"
-                " is a fault of penstock, report it"
-            )
-        return None
 
 
 def expected_events(plan: Plan, limit: int | None) -> int | None:

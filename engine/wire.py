@@ -321,7 +321,7 @@ def read_answer(message: Message, shared: Shared | None = None, slot: object = N
             raise ValueError("there are not so many events in it")
         data.append(ExitData(payload, nbytes, counts, indices))
     for tally in tallies:
-        if len(tally) != TALLY_FIELDS or not all([type(value) in (int, float) for value in tally]):
+        if len(tally) != TALLY_FIELDS or not all([type(value) in (int, float) for value in tally]):  # noqa: C419
             raise ValueError("tallies do not fit")
     records = []
     for seq, index, node, node_id, policy, text, trace, attempts, kind, codec, count in failures:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from penstock.engine.core import Core, PoolWiring, Wiring
+from penstock.engine.core import Core
 from penstock.engine.effects import Deliver, Pull, SendTask
+from penstock.engine.wiring import PoolWiring, Wiring
 from penstock.nodes.column import Column
 from penstock.nodes.executor import Executor
 from penstock.nodes.program import Op, Step, make_program

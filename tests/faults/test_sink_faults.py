@@ -132,7 +132,7 @@ def test_a_close_that_raises_hides_no_other_error() -> None:
     assert "failed on number 10" in str(seen.error)
 
 
-def test_every_other_sink_is_closed_all_the_same() -> None:
+def test_sinks_behind_one_that_cannot_be_closed_are_aborted() -> None:
     first, second, third = Refusing("close"), Refusing("close"), Refusing()
     graph = ps.Graph()
     numbers = graph.source(range(10)).map(same, workers=1)
@@ -140,7 +140,7 @@ def test_every_other_sink_is_closed_all_the_same() -> None:
         numbers.sink(sink)
     with pytest.raises(ps.SinkError, match="cannot be closed"):
         ps.run(graph)
-    assert [sink.ended for sink in (first, second, third)] == [["closed"]] * 3
+    assert [sink.ended for sink in (first, second, third)] == [["closed"], ["aborted"], ["aborted"]]
 
 
 def test_an_unordered_sink_that_raises() -> None:
@@ -226,9 +226,9 @@ def test_a_sink_that_blocks_holds_the_source_back(branches: bool) -> None:
     report = ps.run(graph, limit=2000, window_bytes=WINDOW)
     looking.join()
     assert sink.got == 2000
-    # It read no further while the sink stood still, and never more than the window holds and a batch or two.
+    # It read no further while the sink stood still: what the window holds, a chunk above it, and 1 MiB read ahead.
     assert sink.read_at[0] == sink.read_at[1]
-    assert sink.read_at[0] * 10_000 <= 2 * WINDOW
+    assert sink.read_at[0] * 10_000 <= 2 * WINDOW + (1 << 20)
     assert report.peak_bytes <= 2 * WINDOW
 
 

@@ -224,6 +224,7 @@ def test_a_handler_fails_while_the_source_blocks(blocked: Any) -> None:
 # -- faster than memory -------------------------------------------------------------------------------------------
 
 WINDOW = 4 << 20
+SIZE = 100_000
 
 
 @pytest.mark.parametrize("form", ["process", "coroutine", "iterator"])
@@ -235,7 +236,7 @@ def test_a_source_that_gives_faster_than_anyone_takes(form: str, tmp_path: Path)
         for n in itertools.count():
             with open(read, "a") as file:
                 file.write("x")
-            yield n.to_bytes(8, "big") * 12_500
+            yield n.to_bytes(8, "big") * (SIZE // 8)
 
     async def coroutine() -> AsyncIterator[bytes]:
         for event in numbers():
@@ -243,20 +244,22 @@ def test_a_source_that_gives_faster_than_anyone_takes(form: str, tmp_path: Path)
 
     graph = ps.Graph()
     source: Any = {"process": numbers, "coroutine": coroutine, "iterator": numbers()}[form]
-    stream = graph.source(source).map(len, workers=1).map(same)
-    size = 100_000
+    handled = tmp_path / "handled"
+    handled.touch()
 
-    def slow(length: int) -> int:
-        time.sleep(0.02)
-        return length
+    def slow(event: bytes) -> int:
+        time.sleep(0.01)
+        with handled.open("a") as file:
+            file.write("x")
+        return len(event)
 
-    taken = 0
-    with ps.iterate(stream.map(slow, name="slow"), window_bytes=WINDOW) as results:
-        for length in itertools.islice(results, 60):
-            assert length == size
-            taken += 1
-            # What is numbered fits into the window; beside it, what is asked for and what is read ahead of that.
-            assert (os.path.getsize(read) - taken) * size <= 3 * WINDOW
+    stream = graph.source(source).map(slow, workers=1)
+    with ps.iterate(stream, window_bytes=WINDOW) as results:
+        for length in itertools.islice(results, 80):
+            assert length == SIZE
+            # The window, a chunk above it, and 1 MiB read ahead.
+            known = handled.stat().st_size
+            assert (os.path.getsize(read) - known) * SIZE <= 2 * WINDOW + (1 << 20)
     assert results.report.peak_bytes <= 2 * WINDOW
 
 

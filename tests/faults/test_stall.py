@@ -12,8 +12,8 @@ from typing import Any
 
 import penstock as ps
 import pytest
-from fault_graphs import GRAPHS, until
 from conftest import Seen
+from fault_graphs import GRAPHS, until
 
 
 class Ears(logging.Handler):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, NamedTuple
 
-from penstock.engine.core import PoolWiring, Wiring
+from penstock.engine.wiring import PoolWiring, Wiring
 from penstock.nodes.program import CALLS, Op, Program, Step, make_program
 
 MAX_DEATHS = 3
@@ -36,6 +36,7 @@ class PoolScript:
     recycle_after: int | None
     parks: bool
     cuts: bool
+    taught: int  #: the batch that the pool is used to; 0 where it begins with single numbers
 
 
 @dataclass(slots=True)
@@ -162,6 +163,7 @@ def _make_pool(rng: Random, at: int, streams: int, numbers: int) -> tuple[PoolSc
         recycle_after=rng.choice((None, None, None, 1, 7)),
         parks=loop and rng.random() < 0.5,
         cuts=rng.random() < 0.5,
+        taught=rng.choice((0, 0, 4, 30)),
     )
     return script, wiring
 

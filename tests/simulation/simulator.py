@@ -25,6 +25,7 @@ from penstock.engine.effects import (
     StopWorker,
     Warn,
 )
+from penstock.nodes.pacing import TARGET_S
 from penstock.nodes.sequencer import Chunk
 from penstock.nodes.window import Window
 from sim_laws import LawBroken, Laws
@@ -118,6 +119,9 @@ class Simulation:
         self.core = make_core(
             scenario.wiring, Packing(scenario), window=self.window, limit=scenario.limit, max_deaths=MAX_DEATHS
         )
+        for pool, script in zip(self.core.pools, scenario.pools, strict=True):
+            if script.taught:
+                pool.dispatcher.pacer.learn(script.taught, TARGET_S * 0.99, script.taught)
         self.reference = Reference(scenario)
         self.laws = Laws(self)
         self.workers: dict[str, Worker] = {}

@@ -6,8 +6,9 @@ import sys
 from typing import Any
 
 import pytest
-from penstock.engine.core import Core, PoolWiring, Wiring
+from penstock.engine.core import Core
 from penstock.engine.effects import Deliver, Finish, Pull, SendTask, Spawn
+from penstock.engine.wiring import PoolWiring, Wiring
 from penstock.nodes.barrier import FailureRecord
 from penstock.nodes.blame import LastSeen, Phase
 from penstock.nodes.program import Op, Step, make_program
