@@ -171,7 +171,7 @@ class AutoRun:
         """Handle events here until the source ends or processes have taken over."""
         run = Executor(self._plan.whole, self._plan.whole_handlers, safe_copies).run
         while (taken := self._take()) is not None:
-            events = taken.events
+            events = list(taken.events)
             if events:
                 lo = self._next - len(events)
                 looking = self._handled_s >= self._looked_s + _LOOK_S

@@ -25,6 +25,7 @@ from .shape import ATOMS, Shape, are_distinct, shape_of
 MSGPACK = 0
 PICKLE = 1
 RAW = 2  # every event is a large bytes, bytearray or str: one frame each, their types and sizes in the body
+SPAN = 3  # a run of a range: its start, stop and step
 
 #: Bytes, or what offers them by the buffer protocol (PEP 688 names it from Python 3.12 on).
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
@@ -79,12 +80,17 @@ class Encoder:
         self._without_msgpack = 0
         self._without_pickle = 0
 
-    def encode(self, events: list[Any]) -> Payload:
+    def encode(self, events: Sequence[Any]) -> Payload:
         """Encode one batch.
 
         Raises `CodecError` with the position of the first event that cannot be encoded; its text names the type and,
         where it can be found, the attribute, never a value.
         """
+        if not isinstance(events, list):
+            span = _encode_span(events) if type(events) is range else None
+            if span is not None:
+                return span
+            events = list(events)
         types = set(map(type, events))
         if types and types <= _RAW_TYPES.keys() and min(map(len, events)) >= pickling.OUT_OF_BAND_BYTES:
             with suppress(UnicodeEncodeError):  # a lone surrogate
@@ -149,7 +155,7 @@ def decode(payload: Payload, count_hint: int | None = None) -> list[Any]:
     collecting = gc.isenabled()
     gc.disable()  # all that is built here lives on, so there is nothing to collect
     try:
-        events = _decode(payload)
+        events = _decode(payload, count_hint)
     except CodecError:
         raise
     except Exception as error:
@@ -238,6 +244,14 @@ def _refusal(value: Any) -> Exception | None:
     return None
 
 
+def _encode_span(events: range) -> Payload | None:
+    """Describe a range by its three numbers; `None` for one that MessagePack cannot name."""
+    try:
+        return Payload(SPAN, (ormsgpack.packb([events.start, events.stop, events.step], option=_EXACT),))
+    except TypeError:  # beyond 64 bits
+        return None
+
+
 def _encode_raw(events: list[Any]) -> Payload:
     frames = [event.encode() if type(event) is str else event for event in events]
     kinds = "".join([_RAW_TYPES[type(event)] for event in events])
@@ -250,13 +264,18 @@ def _decode_raw(kinds: str, sizes: list[int], frames: Sequence[Buffer]) -> list[
     return [_RAW_MAKERS[kind](frame) for kind, frame in zip(kinds, frames, strict=True)]
 
 
-def _decode(payload: Payload) -> list[Any]:
+def _decode(payload: Payload, count: int | None) -> list[Any]:
     if not payload.frames:
         raise CodecError("payload without frames; it is damaged")
     body, rest = payload.frames[0], payload.frames[1:]
     if payload.codec == PICKLE:
         return pickling.load(body, map(_writable, rest))
     content = ormsgpack.unpackb(body)
+    if payload.codec == SPAN:
+        span = range(*content)
+        if count is not None and len(span) != count:  # before it is written down: three numbers can name any amount
+            raise CodecError(f"batch holds {len(span)} events where {count} were announced; it is damaged")
+        return list(span)
     if payload.codec == RAW:
         kinds, sizes = content
         return _decode_raw(kinds, sizes, rest)

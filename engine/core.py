@@ -31,9 +31,10 @@ PLAIN_LOOKAHEAD = 16384
 #: Deaths of one worker at its start, in a row and with nothing answered by its pool in between, that end the run:
 #: before anything was ever answered, and after.
 MAX_START_DEATHS = 5
-MAX_LATE_START_DEATHS = 10
+MAX_LATE_START_DEATHS = 8
 RESTART_STEP_S = 0.05
-RESTART_MOST_S = 5.0
+#: With the start itself, a dead worker is replaced within a second, however many died before it.
+RESTART_MOST_S = 0.8
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from time import monotonic
 
 import cloudpickle
 
-from ..nodes.blame import Phase
+from ..nodes.blame import LastSeen, Phase
 from . import inbox, wire
 from .child import ChildSettings
 from .children import ChildExited, Event, Nursery, ZygoteDied
@@ -52,7 +52,10 @@ class Crew:
         self._pages: dict[str, StatusPage] = {}
         self._due: list[tuple[float, Spawn]] = []
         self._leaving: set[str] = set()
-        self._killed: set[str] = set()
+        #: Workers killed for a time limit, with what a late list is to be suspected by; a late event is charged already.
+        self._killed: dict[str, LastSeen | None] = {}
+        #: Until when the replaced may close their handlers.
+        self._closing: dict[str, float] = {}
         self._limited = has_limits(core)
         self._stalls = Stalls(options.stall_warning_s, folder, monotonic())
         self._stalls_at = 0.0
@@ -151,17 +154,26 @@ class Crew:
         self._leaving.add(worker)
         self._core.leaving(worker)
 
+    def dismiss(self, worker: str) -> None:
+        """Tell a worker that is to be replaced to close its handlers and go."""
+        assert self._port is not None
+        self._closing[worker] = monotonic() + self._options.close_s
+        self._port.send(worker, wire.pack(wire.Kind.STOP))
+
     def gone(self, worker: str, code: int | None) -> None:
         """Take in that a worker is gone, and tell the core what it was last seen at, unless the engine ended it."""
         page = self._pages.pop(worker)
         sight = page.read()
         page.close()
         (self._folder / f"{worker}.status").unlink(missing_ok=True)
-        expected = worker in self._leaving or worker in self._killed or code is None
+        ours = worker in self._killed
+        # That a worker is to be replaced does not excuse an event that kills it before it goes.
+        went = worker in self._leaving and (code == 0 or sight.seen.phase is Phase.CLOSE)
         self._leaving.discard(worker)
-        self._killed.discard(worker)
-        self._core.died(worker, None if expected else sight.seen, describe_exit(code))
-        if not expected:
+        self._closing.pop(worker, None)
+        seen = self._killed.pop(worker, None) if ours or went or code is None else sight.seen
+        self._core.died(worker, seen, describe_exit(code), ours=ours)
+        if seen is not None and not ours:
             self._restarts.gone(worker, monotonic())
             _LOG.warning("worker %s %s while it was %s", worker, describe_exit(code), self._doing(worker, sight))
 
@@ -183,6 +195,12 @@ class Crew:
         if self._limited:
             for overrun in overruns(self._core, self._pages, self._killed, now):
                 self._kill_late(overrun)
+        for worker in [worker for worker, until in self._closing.items() if now >= until]:
+            del self._closing[worker]
+            limit_s = self._options.close_s
+            _LOG.warning("worker %s is killed: its handlers take longer to close than close_s=%g", worker, limit_s)
+            self._killed[worker] = None
+            self._nursery.kill(worker)
         if now >= self._stalls_at:
             self._stalls_at = now + min(_TICK_S, self._options.stall_warning_s / 4)
             warning = self._stalls.look(self._core, self._pages, self._nursery.alive, now)
@@ -194,7 +212,7 @@ class Crew:
         worker, seen = overrun.worker, overrun.seen
         if overrun.event:
             self._core.overran(worker, seen, overrun.limit_s)
-            self._killed.add(worker)
+        self._killed[worker] = None if overrun.event else seen
         _LOG.info(
             "worker %s is replaced: its call on number %d ran past timeout_s=%g", worker, seen.seq, overrun.limit_s
         )

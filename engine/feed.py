@@ -27,7 +27,7 @@ _END: Any = object()
 class Taken:
     """What a feed gave: events, their keys where a key was asked for, and whether that was the end."""
 
-    events: list[Any]
+    events: Sequence[Any]
     keys: list[Any] | None
     ended: bool
     error: BaseException | None = None
@@ -50,7 +50,10 @@ class SliceFeed:
     def take(self, most: int, event_bytes: float) -> Taken | None:
         """Give up to `most` events; there are always some until the end."""
         started = monotonic()
-        events = list(self._subject[self.count : self.count + most])
+        # A slice of a range stays one: its events are written down only where they are worked on.
+        events = self._subject[self.count : self.count + most]
+        if type(events) is tuple:
+            events = list(events)
         self.count += len(events)
         self.read_s += monotonic() - started
         return Taken(events, None, self.count >= len(self._subject))

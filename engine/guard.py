@@ -111,7 +111,7 @@ class Stalls:
             os.truncate(path, 0)
         text = (
             f"nothing has moved for {stood:.0f} s: number {number} is with worker {worker} (process {pid}), which is in"
-            f" node {node!r} on number {sight.seen.seq}"
+            f" node {node!r} on {_place(sight.seen)}"
         )
         return text + ("; its stack:\n" + stack.rstrip() if stack else "; it gave no stack")
 
@@ -123,6 +123,13 @@ def _without_engine(stack: str) -> str:
     ours = [f'"{package / folder}{os.sep}' for folder in ("engine", "nodes")] + ['File "<string>"']
     kept = [line for line in stack.splitlines() if not any(frame in line for frame in ours)]
     return "\n".join(kept)
+
+
+def _place(seen: LastSeen) -> str:
+    """Say which number a worker is on, as far as it is known."""
+    if seen.phase is Phase.BATCH:
+        return f"a batch from number {seen.seq} on"
+    return f"number {seen.seq}"
 
 
 def _ask_stack(pid: int) -> None:

@@ -406,4 +406,4 @@ class Hub:
         elif isinstance(effect, Finish):
             self._end(Outcome(effect.ended_by, effect))
         else:
-            self.port.send(effect.worker, wire.pack(wire.Kind.STOP))
+            self.crew.dismiss(effect.worker)

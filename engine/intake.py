@@ -132,7 +132,7 @@ class Intake:
         except CodecError as error:
             failed, most = error, error.position or 0
             events, keys = events[:most], keys and keys[:most]
-        self._core.chunk(source, Chunk(len(events), items=events, keys=keys))
+        self._core.chunk(source, Chunk(len(events), items=list(events), keys=keys))
         return failed
 
     def _offer_packed(self, source: int, taken: Taken) -> BaseException | None:
@@ -185,8 +185,10 @@ class Intake:
         if self._core.sequencer.ended(source):
             return
         name = self._plan.sources[source].node.name
+        sequencer = self._core.sequencer
+        read = sequencer.next + sum(sequencer.buffered(at) for at in range(len(self._plan.sources)))
         error = WorkerDied(
-            f"the process of source {name!r} {how}; all {self._core.sequencer.next} numbers read before are released,"
+            f"the process of source {name!r} {how}; all {read} numbers read before are released,"
             " what it had read beyond is lost; make it read again from there",
             seq=None,
             node=name,

@@ -224,3 +224,60 @@ class Caller:
     def folders(self) -> list[Path]:
         """Give the run folders that are there."""
         return list(self.folder.glob("penstock-*"))
+
+
+class Inside:
+    """What a test may know of a run that is under way; the one place that looks behind the engine's doors."""
+
+    def __init__(self) -> None:
+        self.hubs: list[Any] = []
+
+    @property
+    def hub(self) -> Any:
+        """The hub of the last run, once it has opened its socket."""
+        until(lambda: self.hubs and getattr(self.hubs[-1], "port", None) is not None and self.hubs[-1].port.endpoint)
+        return self.hubs[-1]
+
+    def workers(self) -> dict[str, int]:
+        """Give the workers that are there, by name, with their process ids."""
+        if not self.hubs or not hasattr(self.hubs[-1], "crew"):
+            return {}
+        alive = self.hubs[-1].crew.alive
+        return {name: pid for name, pid in dict(alive).items() if not name.startswith("source")}
+
+    def joined(self) -> list[str]:
+        """Give the names of the workers that have asked for work."""
+        return [name for pool in self.hubs[-1].core.pools for name in list(pool.dispatcher.workers)] if self.hubs else []
+
+    def identities(self) -> dict[str, bytes]:
+        """Give what the living children call themselves on the socket."""
+        return dict(self.hub.port._identities)
+
+    def address(self) -> str:
+        """Give where the run's socket listens."""
+        return str(self.hub.port.endpoint)
+
+    def keys(self) -> tuple[bytes, bytes, bytes] | None:
+        """Give the keys of a run over TCP."""
+        keys: tuple[bytes, bytes, bytes] | None = self.hub.port.curve
+        return keys
+
+    def folder(self) -> Path:
+        """Give the run's folder."""
+        folder: Path = self.hub.dir.path
+        return folder
+
+
+def look_inside(monkeypatch: Any) -> Inside:
+    """Note the hubs of the runs that begin from now on."""
+    from penstock.engine.hub import Hub
+
+    inside = Inside()
+    init = Hub.__init__
+
+    def noted(self: Any, *args: Any, **words: Any) -> None:
+        init(self, *args, **words)
+        inside.hubs.append(self)
+
+    monkeypatch.setattr(Hub, "__init__", noted)
+    return inside

@@ -20,11 +20,10 @@ import ormsgpack
 import penstock as ps
 import pytest
 import zmq
-from fault_graphs import until
+from fault_graphs import Inside, look_inside, until
 from penstock.engine import wire
 from penstock.engine.child import ChildSettings, Link
 from penstock.engine.codec import Payload, encode
-from penstock.engine.hub import Hub
 from penstock.engine.wire import VERSION, Kind, pack
 from penstock.nodes.errors import ProtocolError
 from penstock.nodes.program import Orders
@@ -42,26 +41,18 @@ class Bomb:
 
 
 @pytest.fixture
-def hubs(monkeypatch: pytest.MonkeyPatch) -> list[Hub]:
-    """Give the hubs of the runs that the test makes."""
-    made: list[Hub] = []
-    init = Hub.__init__
-
-    def noted(self: Hub, *args: Any, **words: Any) -> None:
-        init(self, *args, **words)
-        made.append(self)
-
-    monkeypatch.setattr(Hub, "__init__", noted)
-    return made
+def inside(monkeypatch: pytest.MonkeyPatch) -> Inside:
+    """Give what can be known of the runs that the test makes."""
+    return look_inside(monkeypatch)
 
 
 class Attack:
     """A run that is under way, and a socket that writes to it under a name of its choice."""
 
-    def __init__(self, hubs: list[Hub], **words: Any) -> None:
+    def __init__(self, inside: Inside, **words: Any) -> None:
         self._results = ps.imap(abs, iter(range(10**9)), workers=1, **words)
         assert next(self._results) == 0
-        self.hub = hubs[-1]
+        self.inside = inside
         self._context = zmq.Context()
         self._sockets: list[zmq.Socket[bytes]] = []
 
@@ -121,32 +112,32 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("what", STRANGE)
-def test_a_stranger(what: str, hubs: list[Hub]) -> None:
-    with Attack(hubs) as attack:
+def test_a_stranger(what: str, inside: Inside) -> None:
+    with Attack(inside) as attack:
         attack.send(b"mallory", *STRANGE[what])
         attack.is_refused("'mallory'", "no process of this run")
 
 
-def test_a_stranger_whose_name_is_long_and_no_text(hubs: list[Hub]) -> None:
-    with Attack(hubs) as attack:
+def test_a_stranger_whose_name_is_long_and_no_text(inside: Inside) -> None:
+    with Attack(inside) as attack:
         attack.send(b"\x01\xff\n\x1b" * 60, b"x")
         attack.is_refused("'\\x01\\\\xff\\n\\x1b", "no process of this run")
 
 
 @pytest.mark.parametrize("name", [b"0.0.1", b"0.0.2", b"source.0"])
-def test_a_stolen_name(name: bytes, hubs: list[Hub], tmp_path: Path) -> None:
+def test_a_stolen_name(name: bytes, inside: Inside, tmp_path: Path) -> None:
     """The name of a worker is not what it calls itself on the socket, so nobody can be it."""
     bomb = pickle.dumps(Bomb(tmp_path / "bomb"))
-    with Attack(hubs) as attack:
+    with Attack(inside) as attack:
         attack.send(name, *pack(Kind.FAILED, "text", "", "", 0, 0.0, frames=[bomb]))
         attack.is_refused(repr(name.decode()))
     assert not (tmp_path / "bomb").exists()
 
 
-def test_the_very_identity_of_a_living_worker(hubs: list[Hub], tmp_path: Path) -> None:
+def test_the_very_identity_of_a_living_worker(inside: Inside, tmp_path: Path) -> None:
     """Whoever has it all the same is not let in beside its owner, and the run goes on."""
     bomb = pickle.dumps(Bomb(tmp_path / "bomb"))
-    with Attack(hubs) as attack:
+    with Attack(inside) as attack:
         identity = next(iter(attack.hub.port._identities.values()))
         attack.send(identity, *pack(Kind.FAILED, "text", "", "", 0, 0.0, frames=[bomb]))
         attack.send(identity, b"garbage")
@@ -154,10 +145,10 @@ def test_the_very_identity_of_a_living_worker(hubs: list[Hub], tmp_path: Path) -
     assert not (tmp_path / "bomb").exists()
 
 
-def test_the_identity_of_a_dead_worker(hubs: list[Hub], tmp_path: Path) -> None:
+def test_the_identity_of_a_dead_worker(inside: Inside, tmp_path: Path) -> None:
     """Late words of the dead are dropped unread."""
     bomb = pickle.dumps(Bomb(tmp_path / "bomb"))
-    with Attack(hubs) as attack:
+    with Attack(inside) as attack:
         name, identity = next(iter(attack.hub.port._identities.items()))
         os.kill(attack.hub.crew.alive[name], 9)
         until(lambda: name not in attack.hub.port._identities)
@@ -168,8 +159,8 @@ def test_the_identity_of_a_dead_worker(hubs: list[Hub], tmp_path: Path) -> None:
     assert not (tmp_path / "bomb").exists()
 
 
-def test_bytes_that_are_no_zeromq(hubs: list[Hub]) -> None:
-    with Attack(hubs) as attack:
+def test_bytes_that_are_no_zeromq(inside: Inside) -> None:
+    with Attack(inside) as attack:
         for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 64, b"\xff" * 10 + b"\x7f" * 10, b"\x00", b""):
             with socket.socket(socket.AF_UNIX) as raw:
                 raw.connect(attack.hub.port.endpoint.removeprefix("ipc://"))
@@ -178,9 +169,9 @@ def test_bytes_that_are_no_zeromq(hubs: list[Hub]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_random_bytes_on_a_connection(seed: int, hubs: list[Hub]) -> None:
+def test_random_bytes_on_a_connection(seed: int, inside: Inside) -> None:
     """Nearly all of them are no greeting; what happens to be one makes a stranger of its sender."""
-    with Attack(hubs) as attack:
+    with Attack(inside) as attack:
         with socket.socket(socket.AF_UNIX) as raw:
             raw.connect(attack.hub.port.endpoint.removeprefix("ipc://"))
             raw.sendall(random.Random(seed).randbytes(10_000))
@@ -190,11 +181,11 @@ def test_random_bytes_on_a_connection(seed: int, hubs: list[Hub]) -> None:
             assert "no process of this run" in str(error)
 
 
-def test_a_message_that_announces_more_than_the_limit(hubs: list[Hub]) -> None:
+def test_a_message_that_announces_more_than_the_limit(inside: Inside) -> None:
     """A greeting of ZMTP 3.0 as it should be, then a frame of 2^62 bytes: its connection is cut."""
     greeting = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + b"\0" + bytes(31)
     ready = b"\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER\x08Identity\x00\x00\x00\x05giant"
-    with Attack(hubs) as attack:
+    with Attack(inside) as attack:
         with socket.socket(socket.AF_UNIX) as raw:
             raw.connect(attack.hub.port.endpoint.removeprefix("ipc://"))
             raw.settimeout(10)
@@ -204,9 +195,9 @@ def test_a_message_that_announces_more_than_the_limit(hubs: list[Hub]) -> None:
         attack.consume(20_000)
 
 
-def test_many_messages_do_not_pile_up(hubs: list[Hub]) -> None:
+def test_many_messages_do_not_pile_up(inside: Inside) -> None:
     """The first one ends the run; nobody keeps the others."""
-    with Attack(hubs) as attack:
+    with Attack(inside) as attack:
         dealer = attack.socket(b"mallory")
         dealer.set(zmq.SNDHWM, 0)
         tracemalloc.start()
@@ -397,8 +388,8 @@ def test_a_payload_is_not_looked_into_on_its_way(tmp_path: Path) -> None:
 # -- who may connect ----------------------------------------------------------------------------------------------
 
 
-def test_the_folder_is_private(hubs: list[Hub]) -> None:
-    with Attack(hubs) as attack:
+def test_the_folder_is_private(inside: Inside) -> None:
+    with Attack(inside) as attack:
         folder = attack.hub.dir.path
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         for path in [*folder.iterdir(), Path("/dev/shm") / folder.name]:
@@ -419,8 +410,8 @@ for path in sys.argv[1:]:
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can be somebody else")
-def test_a_process_of_another_user_cannot_connect(hubs: list[Hub]) -> None:
-    with Attack(hubs) as attack:
+def test_a_process_of_another_user_cannot_connect(inside: Inside) -> None:
+    with Attack(inside) as attack:
         folder = attack.hub.dir.path
         paths = [folder / "hub", folder / "pool0"]
         if (Path("/dev/shm") / folder.name).exists():
@@ -442,8 +433,8 @@ def test_tcp_works() -> None:
 
 
 @pytest.mark.parametrize("key", ["none", "other", "server"])
-def test_tcp_needs_the_key(key: str, hubs: list[Hub]) -> None:
-    with Attack(hubs, transport="tcp") as attack:
+def test_tcp_needs_the_key(key: str, inside: Inside) -> None:
+    with Attack(inside, transport="tcp") as attack:
         dealer = attack.socket(b"mallory")
         assert attack.hub.port.curve is not None
         if key != "none":
@@ -463,13 +454,13 @@ def test_tcp_needs_the_key(key: str, hubs: list[Hub]) -> None:
         attack.consume(5000)
 
 
-def test_tcp_listens_on_loopback_only(hubs: list[Hub]) -> None:
-    with Attack(hubs, transport="tcp") as attack:
+def test_tcp_listens_on_loopback_only(inside: Inside) -> None:
+    with Attack(inside, transport="tcp") as attack:
         assert attack.hub.port.endpoint.startswith("tcp://127.0.0.1:")
 
 
-def test_refusals_are_not_logged_with_payloads(hubs: list[Hub], caplog: pytest.LogCaptureFixture) -> None:
-    with Attack(hubs) as attack, caplog.at_level(logging.DEBUG):
+def test_refusals_are_not_logged_with_payloads(inside: Inside, caplog: pytest.LogCaptureFixture) -> None:
+    with Attack(inside) as attack, caplog.at_level(logging.DEBUG):
         attack.send(b"mallory", b"secret words")
         attack.is_refused("'mallory'")
     assert "secret" not in caplog.text

@@ -14,30 +14,15 @@ from typing import Any
 import penstock as ps
 import pytest
 from conftest import Seen, assert_same, observe
-from fault_graphs import GRAPHS, Strikes, branched, die, killer, same, small, until
-from penstock.engine.hub import Hub
+from fault_graphs import GRAPHS, Inside, Strikes, branched, die, killer, look_inside, same, small, until
 
 N = 3000
 
 
 @pytest.fixture
-def hubs(monkeypatch: pytest.MonkeyPatch) -> list[Hub]:
-    """Give the hubs of the runs that the test makes."""
-    made: list[Hub] = []
-    init = Hub.__init__
-
-    def noted(self: Hub, *args: Any, **words: Any) -> None:
-        init(self, *args, **words)
-        made.append(self)
-
-    monkeypatch.setattr(Hub, "__init__", noted)
-    return made
-
-
-def workers_of(hub: Hub) -> dict[str, int]:
-    """Give the workers of a run that has begun, by name, with their process ids."""
-    crew = getattr(hub, "crew", None)
-    return {} if crew is None else {name: pid for name, pid in crew.alive.items() if name[0] != "s"}
+def inside(monkeypatch: pytest.MonkeyPatch) -> Inside:
+    """Give what can be known of the runs that the test makes."""
+    return look_inside(monkeypatch)
 
 
 def check(make: Any, struck: Any, source: Any = None, plain: Any = same, **words: Any) -> Seen:
@@ -73,7 +58,7 @@ def test_many_deaths(make: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", GRAPHS)
-def test_all_workers_at_once(make: Any, tmp_path: Path, hubs: list[Hub]) -> None:
+def test_all_workers_at_once(make: Any, tmp_path: Path, inside: Inside) -> None:
     """They all stand in their handlers when they are killed."""
     (tmp_path / "go").touch()
     go, standing = str(tmp_path / "go"), str(tmp_path)
@@ -86,10 +71,10 @@ def test_all_workers_at_once(make: Any, tmp_path: Path, hubs: list[Hub]) -> None
 
     def kill_all() -> None:
         until(lambda: len(list(tmp_path.glob("at-*"))) >= 2)
-        workers = workers_of(hubs[-1])
+        workers = inside.workers()
         for pid in workers.values():
             os.kill(pid, signal.SIGKILL)
-        until(lambda: not set(workers) & set(workers_of(hubs[-1])))
+        until(lambda: not set(workers) & set(inside.workers()))
         os.unlink(go)
 
     killing = threading.Thread(target=kill_all)
@@ -114,7 +99,7 @@ class SlowStart:
         return n
 
 
-def test_all_workers_while_they_start(tmp_path: Path, hubs: list[Hub]) -> None:
+def test_all_workers_while_they_start(tmp_path: Path, inside: Inside) -> None:
     handler: Any = ps.per_worker(SlowStart, str(tmp_path), 4)
 
     def kill_all() -> None:
@@ -166,15 +151,15 @@ def test_at_the_end(make: Any) -> None:
 
 
 @pytest.mark.parametrize("make", GRAPHS)
-def test_from_outside_at_random_moments(make: Any, hubs: list[Hub]) -> None:
+def test_from_outside_at_random_moments(make: Any, inside: Inside) -> None:
     """Whatever a worker is doing, idle or not: one that has joined is killed every few milliseconds."""
     over = threading.Event()
 
     def kill_some() -> None:
         turn = 0
         while not over.wait(0.02):
-            joined = [name for pool in hubs[-1].core.pools for name in list(pool.dispatcher.workers)] if hubs else []
-            pid = workers_of(hubs[-1]).get(joined[turn % len(joined)]) if joined else None
+            joined = inside.joined()
+            pid = inside.workers().get(joined[turn % len(joined)]) if joined else None
             if pid is not None:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -230,7 +215,7 @@ def test_a_source_in_a_process_of_its_own_keeps_its_events(tmp_path: Path) -> No
     assert strikes.left == 0
 
 
-def test_replaced_within_a_second(tmp_path: Path, hubs: list[Hub]) -> None:
+def test_replaced_within_a_second(tmp_path: Path, inside: Inside) -> None:
     """The time from a death to the next answer, with one worker, so that nobody stands in for it."""
     strikes = Strikes(tmp_path, 1)
     times: list[float] = []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import penstock as ps
 import pytest
 from conftest import assert_same, observe
-from fault_graphs import GRAPHS, same, small
+from fault_graphs import GRAPHS, Strikes, die, same, small
 
 N = 2000
 
@@ -88,7 +89,73 @@ class Closes:
 
 def test_a_recycled_worker_closes_its_handlers(tmp_path: Path) -> None:
     handler: Any = ps.per_worker(Closes, str(tmp_path))
-    observe(lambda seen: small(seen, range(N), handler), workers=2, max_events_per_worker=300)
+    observe(lambda seen: small(seen, range(30_000), handler), workers=2, max_events_per_worker=1000)
     opened = sorted(path.name.split("-")[1] for path in tmp_path.glob("open-*"))
     assert opened == sorted(path.name.split("-")[1] for path in tmp_path.glob("closed-*"))
-    assert len(opened) > 3
+    assert len(opened) > 2
+
+
+def test_after_every_task() -> None:
+    """The smallest limits: a worker goes after its first task, and the run still comes to its end."""
+
+    def work(n: int) -> tuple[int, int]:
+        time.sleep(0.002)  # slow enough for tasks to be small
+        return n, os.getpid()
+
+    for words in ({"max_events_per_worker": 1}, {"max_rss_bytes": 1}):
+        results = ps.imap(work, range(200), workers=2, **words)  # type: ignore[arg-type]
+        rows = list(results)
+        assert [n for n, _ in rows] == list(range(200))
+        assert len({pid for _, pid in rows}) > 2
+        assert results.report.worker_deaths == 0
+
+
+def test_ordered_calls_go_on_in_the_successor(tmp_path: Path) -> None:
+    """One worker at a time: the next one begins where the last one has ended."""
+    journal = tmp_path / "journal"
+
+    def note(n: int) -> int:
+        with journal.open("a") as file:
+            file.write(f"{n} {os.getpid()}\n")
+        return n
+
+    observe(lambda seen: small(seen, range(500), note, ordered=True), workers=2, max_events_per_worker=60)
+    rows = [line.split() for line in journal.read_text().splitlines()]
+    assert [int(n) for n, _ in rows] == list(range(500))
+    assert len({pid for _, pid in rows}) > 1
+
+
+class StuckInClose(Closes):
+    """A handler whose `close` does not come back."""
+
+    def close(self) -> None:
+        super().close()
+        time.sleep(600)
+
+
+def test_a_close_that_hangs_holds_nobody_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """`close_s` holds for a worker that is replaced too."""
+    handler: Any = ps.per_worker(StuckInClose, str(tmp_path))
+    seen = observe(
+        lambda seen: small(seen, range(N), handler), workers=1, max_events_per_worker=100, close_s=0.3
+    )
+    assert seen.events("out") == list(range(N))
+    assert seen.report.worker_deaths == 0
+    assert len(list(tmp_path.glob("open-*"))) >= 2
+    assert "worker 0.0.1 is killed: its handlers take longer to close than close_s=0.3" in caplog.text
+
+
+def test_a_worker_that_dies_before_it_goes_is_blamed(tmp_path: Path) -> None:
+    """That a worker is about to go does not excuse the event that kills it."""
+    strikes = Strikes(tmp_path, 2)
+
+    def work(n: int) -> int:
+        time.sleep(0.002)
+        if n % 2 and strikes.take():
+            die("kill")
+        return n
+
+    reference = observe(lambda seen: small(seen, range(100), same), runner="inline")
+    seen = observe(lambda seen: small(seen, range(100), work), workers=1, max_events_per_worker=1)
+    assert_same(reference, seen)
+    assert (strikes.left, seen.report.worker_deaths) == (0, 2)

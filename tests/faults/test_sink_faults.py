@@ -1,288 +1,179 @@
-"""Sinks that raise, at any place, and sinks that block: nothing above is delivered, memory stays in its bounds."""
+"""Sinks that raise or block, at their opening, at a number, at their close."""
 
 from __future__ import annotations
 
-import itertools
-import threading
+import os
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import penstock as ps
 import pytest
-from conftest import Seen, observe
-from fault_graphs import branched, same, triple, until
+from conftest import Seen
+from fault_graphs import GRAPHS, same, until
 
-N = 400
+N = 500
 
 
-class Refusing:
-    """A sink that raises where it is told to, and notes what it got and how it ended."""
+class Sink:
+    """A sink that fails where it is told to, and notes what was done to it."""
 
-    def __init__(self, where: str = "", at: int = -1, position: bool = False) -> None:
-        self.where = where
+    def __init__(self, fails: str = "", at: int = -1) -> None:
+        self.fails = fails
         self.at = at
-        self.position = position
-        self.got: list[int] = []
-        self.ended: list[str] = []
+        self.events: list[Any] = []
+        self.done: list[str] = []
 
     def open(self) -> None:
-        self._raise("open")
+        self.done.append("open")
+        self.fail("open")
 
-    def write(self, events: Sequence[int]) -> None:
-        for position, n in enumerate(events):
-            if n == self.at:
-                error = OSError("disk full")
-                if self.position:
-                    error.position = position  # type: ignore[attr-defined]
-                raise error
-            self.got.append(n)
+    def write(self, events: Sequence[Any]) -> None:
+        for (seq, _), event in zip(events.numbers, events, strict=True):  # type: ignore[attr-defined]
+            if seq == self.at:
+                self.fail("write")
+            self.events.append(event)
 
     def close(self) -> None:
-        self.ended.append("closed")
-        self._raise("close")
+        self.done.append("close")
+        self.fail("close")
 
     def abort(self) -> None:
-        self.ended.append("aborted")
+        self.done.append("abort")
 
-    def _raise(self, where: str) -> None:
-        if self.where == where:
+    def fail(self, where: str) -> None:
+        if self.fails == where:
             raise OSError("disk full")
 
 
-def two_pools(seen: Seen, sink: Any) -> ps.Graph:
-    """Give a graph with two pools and sinks before and behind the one that is struck."""
+def run(make: Any, first: Sink, second: Sink) -> ps.SinkError:
+    """Run a graph with the two sinks added; it must fail."""
+    graph = make(Seen(), range(N), same)
+    stream = ps.Stream  # the sinks go on the last handler of the graph
     graph = ps.Graph()
-    numbers = graph.source(range(N), name="numbers")
-    numbers.map(triple, name="first", workers=2).sink(seen.sink("before"), name="before")
-    numbers.sink(sink, name="struck")
-    again = numbers.barrier().map(same, name="second", workers=2)
-    ps.zip(again, numbers).sink(seen.sink("behind"), name="behind")
-    numbers.sink(seen.sink("loose", ordered=False), name="loose", ordered=False)
-    return graph
-
-
-@pytest.mark.parametrize("at", [0, N // 2, N - 1])
-@pytest.mark.parametrize("form", ["callable", "position"])
-def test_raised_at_the_first_and_the_last_event(form: str, at: int) -> None:
-    """Sinks that stand before it have the number too, for they are served first; nobody has anything above."""
-    sink = Refusing(at=at, position=True)
-    struck: Any = sink if form == "position" else lambda n: sink.write([n])
-    seen = observe(lambda seen: two_pools(seen, struck))
-    assert type(seen.error) is ps.SinkError
-    assert (seen.error.seq, seen.error.index, seen.error.node, seen.error.event) == (at, 0, "struck", at)
-    assert str(seen.error) == (
-        f"sink 'struck' failed on number {at}: OSError: disk full; everything below {at} was delivered, nothing above it"
-    )
-    assert isinstance(seen.error.__cause__, OSError)
-    assert sink.got == list(range(at))
-    assert seen.events("before") == [3 * n for n in range(at + 1)]
-    assert seen.events("behind") == [(n, n) for n in range(at)]
-    assert seen.report.ended_by == "error"
-    if form == "position":
-        assert sink.ended == ["aborted"]
-
-
-def test_a_batch_that_says_no_position() -> None:
-    """Alone at the end of the line it gets many numbers at once; the first and the last are named."""
-    sink = Refusing(at=200)
-    graph = ps.Graph()
-    graph.source(range(N)).map(same, workers=2).sink(sink, name="struck")
-    with pytest.raises(ps.SinkError, match="sink 'struck' failed on number") as caught:
-        ps.run(graph)
-    assert caught.value.seq is not None
-    assert caught.value.seq <= 200
-    assert sink.got == list(range(200))
-    assert sink.ended == ["aborted"]
-
-
-@pytest.mark.parametrize("index", [0, 2])
-def test_one_of_several_outputs_of_a_number(index: int) -> None:
-    out: list[tuple[int, int]] = []
-
-    def refuse(pair: tuple[int, int]) -> None:
-        if pair == (30, index):
-            raise OSError("disk full")
-        out.append(pair)
-
-    graph = ps.Graph()
-    stream: Any = graph.source(range(100)).flat_map(lambda n: [(n, at) for at in range(3)], workers=2)
-    stream.sink(refuse, name="struck")
+    numbers = graph.source(range(N)).map(same, workers=2)
+    numbers.sink(first, name="first")
+    numbers.sink(second, name="second")
+    assert stream
     with pytest.raises(ps.SinkError) as caught:
         ps.run(graph)
-    assert (caught.value.seq, caught.value.index, caught.value.event) == (30, index, (30, index))
-    assert out == [pair for pair in ((n, at) for n in range(31) for at in range(3)) if pair < (30, index)]
+    assert caught.value.report is not None
+    return caught.value
 
 
-@pytest.mark.parametrize(("where", "what"), [("open", "opened"), ("close", "closed")])
-def test_open_and_close_that_raise(where: str, what: str) -> None:
-    sink = Refusing(where)
-    seen = observe(lambda seen: two_pools(seen, sink))
-    assert type(seen.error) is ps.SinkError
-    assert (seen.error.node, seen.error.seq) == ("struck", None)
-    assert str(seen.error) == f"sink 'struck' cannot be {what}: OSError: disk full"
-    assert len(sink.got) == len(seen.events("behind")) == (0 if where == "open" else N)
-    assert seen.error.report.ended_by == "error"
+@pytest.mark.parametrize("at", [0, 250, N - 1])
+def test_raises_at_a_number(at: int) -> None:
+    """No ordered sink sees a higher number, whichever of them failed."""
+    first, second = Sink("write", at), Sink()
+    error = run(GRAPHS[0], first, second)
+    assert (error.seq, error.index, error.node) == (at, 0, "first")
+    assert "disk full" in str(error)
+    assert isinstance(error.__cause__, OSError)
+    assert first.events == list(range(at))
+    assert second.events in (list(range(at)), list(range(len(second.events))))
+    assert len(second.events) <= at
+    assert (first.done, second.done) == (["open", "abort"], ["open", "abort"])
 
 
-def test_a_close_that_raises_hides_no_other_error() -> None:
-    sink = Refusing("close", at=10, position=True)
-    sink.abort = sink.close  # type: ignore[method-assign]
-    seen = observe(lambda seen: two_pools(seen, sink))
-    assert "failed on number 10" in str(seen.error)
+def test_the_second_raises() -> None:
+    first, second = Sink(), Sink("write", 100)
+    error = run(GRAPHS[0], first, second)
+    assert (error.seq, error.node) == (100, "second")
+    assert first.events == list(range(101))
+    assert second.events == list(range(100))
 
 
-def test_sinks_behind_one_that_cannot_be_closed_are_aborted() -> None:
-    first, second, third = Refusing("close"), Refusing("close"), Refusing()
-    graph = ps.Graph()
-    numbers = graph.source(range(10)).map(same, workers=1)
-    for sink in (first, second, third):
-        numbers.sink(sink)
-    with pytest.raises(ps.SinkError, match="cannot be closed"):
-        ps.run(graph)
-    assert [sink.ended for sink in (first, second, third)] == [["closed"], ["aborted"], ["aborted"]]
-
-
-def test_an_unordered_sink_that_raises() -> None:
-    def refuse(n: int) -> None:
-        if n == 100:
-            raise OSError("disk full")
-
-    graph = ps.Graph()
-    graph.source(range(N)).map(same, workers=2).sink(refuse, name="struck", ordered=False)
-    with pytest.raises(ps.SinkError, match="sink 'struck' failed on number 100: OSError: disk full") as caught:
-        ps.run(graph)
-    assert (caught.value.seq, caught.value.event) == (100, 100)
-
-
-def test_a_sink_of_dead_letters_that_raises() -> None:
-    def refuse(n: int) -> int:
-        if n % 10 == 7:
-            raise ValueError(n)
-        return n
-
-    def shred(letter: ps.DeadLetter) -> None:
-        if letter.seq == 37:
-            raise OSError("disk full")
-
+def test_a_callable_raises() -> None:
     out: list[int] = []
+
+    def sink(n: int) -> None:
+        if n == 77:
+            raise ValueError("no more")
+        out.append(n)
+
     graph = ps.Graph()
-    graph.source(range(N)).map(refuse, on_error="dead_letter", workers=2).sink(out.append)
-    graph.dead_letters().sink(shred, name="letters")
-    with pytest.raises(ps.SinkError, match="sink 'letters' failed on number 37") as caught:
+    graph.source(range(N)).map(same, workers=2).sink(sink)
+    with pytest.raises(ps.SinkError) as caught:
         ps.run(graph)
-    assert caught.value.seq == 37
-    assert out == [n for n in range(37) if n % 10 != 7]
+    assert (caught.value.seq, caught.value.event) == (77, 77)
+    assert "everything below 77 was delivered, nothing above it" in str(caught.value)
+    assert out == list(range(77))
 
 
-# -- sinks that block ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_a_callable_raises_what_is_no_exception(error: type[BaseException]) -> None:
+    """It is the caller's own thread: it goes up as it is, and the run is gone."""
 
-WINDOW = 2 << 20
+    def sink(n: int) -> None:
+        if n == 77:
+            raise error
 
-
-class Blocking:
-    """A sink that takes 20 numbers and then stands still until the test says go; notes how far the source had come."""
-
-    def __init__(self) -> None:
-        self.read = 0
-        self.standing = threading.Event()
-        self.go = threading.Event()
-        self.got = 0
-        self.read_at: list[int] = []
-
-    def numbers(self) -> Iterator[bytes]:
-        for n in itertools.count():
-            self.read = n
-            yield bytes([n % 251]) * 10_000
-
-    def __call__(self, event: Any) -> None:
-        self.got += 1
-        if self.got == 20:
-            self.standing.set()
-            assert self.go.wait(60)
-
-
-@pytest.mark.parametrize("branches", [False, True])
-def test_a_sink_that_blocks_holds_the_source_back(branches: bool) -> None:
-    sink = Blocking()
-
-    def look() -> None:
-        """Let the sink go when the source has stood still for a while."""
-        sink.standing.wait(60)
-        until(lambda: sink.read * 10_000 >= WINDOW // 2, 20)
-        for _ in range(2):
-            time.sleep(0.4)
-            sink.read_at.append(sink.read)
-        sink.go.set()
-
-    looking = threading.Thread(target=look)
-    looking.start()
     graph = ps.Graph()
-    numbers = graph.source(sink.numbers(), name="numbers")
-    stream: Any = numbers.map(same, name="first", workers=2)
-    if branches:
-        stream = ps.zip(stream.barrier().map(same, name="second", workers=2), stream)
-    stream.sink(sink)
-    report = ps.run(graph, limit=2000, window_bytes=WINDOW)
-    looking.join()
-    assert sink.got == 2000
-    # It read no further while the sink stood still: what the window holds, a chunk above it, and 1 MiB read ahead.
-    assert sink.read_at[0] == sink.read_at[1]
-    assert sink.read_at[0] * 10_000 <= 2 * WINDOW + (1 << 20)
-    assert report.peak_bytes <= 2 * WINDOW
+    graph.source(range(N)).map(same, workers=2).sink(sink)
+    with pytest.raises(error):
+        ps.run(graph)
 
 
-def test_interrupted_while_a_sink_blocks_for_a_while() -> None:
-    """A stop is heard while a sink stands still; what was read is delivered when it goes on."""
-    sink, stop = Blocking(), threading.Event()
+def test_close_raises() -> None:
+    first, second = Sink("close"), Sink()
+    error = run(GRAPHS[0], first, second)
+    assert (error.seq, error.node) == (None, "first")
+    assert "sink 'first' cannot be closed: OSError: disk full" in str(error)
+    assert first.events == second.events == list(range(N))
+    assert second.done == ["open", "abort"]
 
-    def strike() -> None:
-        sink.standing.wait(60)
-        stop.set()
-        time.sleep(0.3)
-        sink.go.set()
 
-    striking = threading.Thread(target=strike)
-    striking.start()
+def test_open_raises() -> None:
+    first, second = Sink(), Sink("open")
+    error = run(GRAPHS[0], first, second)
+    assert "sink 'second' cannot be opened: OSError: disk full" in str(error)
+    assert first.events == second.events == []
+    assert first.done == ["open", "abort"]
+
+
+def test_an_unordered_sink_raises() -> None:
+    first, second = Sink("write", 100), Sink()
     graph = ps.Graph()
-    graph.source(sink.numbers()).map(same, workers=2).sink(sink)
-    report = ps.run(graph, stop=stop, window_bytes=WINDOW)
-    striking.join()
-    assert report.ended_by == "stop"
-    assert sink.got == report.events_in == report.released
+    numbers = graph.source(range(N)).map(same, workers=2)
+    numbers.sink(first, name="first", ordered=False)
+    numbers.sink(second, name="second")
+    with pytest.raises(ps.SinkError, match="sink 'first' failed on"):
+        ps.run(graph)
+    assert second.events == list(range(len(second.events)))
 
 
-def test_an_unordered_sink_that_blocks() -> None:
-    sink = Blocking()
-    opening = threading.Timer(1.0, sink.go.set)
-    opening.start()
+def test_blocks_and_memory_stays_flat() -> None:
+    """A short stand-in for a minute: the source waits while the sink does, and the budget holds."""
+    reports: list[Any] = []
+
+    def sink(event: bytes) -> None:
+        if len(reports) == 0:
+            until(lambda: time.monotonic() > began + 1.5)
+            reports.append(1)
+
+    began = time.monotonic()
     graph = ps.Graph()
-    graph.source(sink.numbers()).map(same, workers=2).sink(sink, ordered=False)
-    report = ps.run(graph, limit=1000, window_bytes=WINDOW)
-    opening.join()
-    assert sink.got == 1000
-    assert report.peak_bytes <= 2 * WINDOW
+    graph.source(range(3000)).map(lambda n: bytes(50_000), workers=2).sink(sink)
+    report = ps.run(graph, window_bytes=4 << 20)
+    assert report.events_out == 3000
+    assert report.peak_bytes < 3 * (4 << 20)
 
 
-def test_faults_of_sinks_in_the_graph_with_all_kinds() -> None:
-    """The last of its sinks has all that is below the number that the other one refused."""
+def test_a_sink_that_closes_stdout_of_the_caller() -> None:
+    """What a sink does to the calling process is the caller's affair; the run goes on."""
+    out: list[int] = []
+    kept = sys.stdout
 
-    class Seeing(Seen):
-        def sink(self, name: str, *, ordered: bool = True) -> Any:
-            if name == "loose":
-                return super().sink(name, ordered=ordered)
-            return refuse
+    def sink(n: int) -> None:
+        sys.stdout = open(os.devnull, "w") if n == 0 else sys.stdout  # noqa: SIM115
+        out.append(n)
 
-    got: list[Any] = []
-
-    def refuse(event: Any) -> None:
-        if event == (150, "450"):
-            raise OSError("disk full")
-        got.append(event)
-
-    reference = observe(lambda seen: branched(seen, range(N), same), runner="inline")
-    graph = branched(Seeing(), range(N), same)
-    with pytest.raises(ps.SinkError, match="sink 'out' failed on number 150") as caught:
-        ps.run(graph, workers=2)
-    assert caught.value.seq == 150
-    assert got == [event for _, seq, index, event in reference.journal if (seq, index) < (150, 0)]
+    try:
+        graph = ps.Graph()
+        graph.source(range(100)).map(same, workers=1).sink(sink)
+        ps.run(graph)
+    finally:
+        sys.stdout.close()
+        sys.stdout = kept
+    assert out == list(range(100))

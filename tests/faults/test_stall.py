@@ -25,7 +25,7 @@ class Ears(logging.Handler):
         self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if "nothing has moved" in record.getMessage():
+        if "nothing has moved" in record.getMessage() and "one is being started" not in record.getMessage():
             self.texts.append(record.getMessage())
             self.free.touch()
 
@@ -79,11 +79,13 @@ def test_a_stuck_handler(make: Any, wait: Any, ears: Ears, tmp_path: Path) -> No
     text = ears.texts[0]
     found = re.search(
         r"nothing has moved for (\d+) s: number (\d+) is with worker ([\d.]+) \(process (\d+)\), which is in node"
-        r" 'struck' on number 40; its stack:",
+        r" 'struck' on (number|a batch from number) (\d+)(?: on)?; its stack:",
         text,
     )
     assert found, text
     assert int(found[2]) <= 40
+    # A handler that was quick so far is watched by the batch, and its stack shows the rest.
+    assert int(found[6]) <= 40
     assert wait.__name__ in text
     assert "in work" in text
     assert "penstock/engine" not in text
@@ -112,15 +114,16 @@ def test_a_slow_sink(ears: Ears) -> None:
             until(lambda: ears.texts)
 
     graph = ps.Graph()
-    graph.source(range(60)).map(abs, workers=1).sink(slow)
-    ps.run(graph, stall_warning_s=0.4)
+    graph.source(iter(range(10**9))).map(abs, workers=1).sink(slow)
+    ps.run(graph, stall_warning_s=0.4, time_limit_s=2)
     assert re.search(r"number \d+ is released and waits for a sink or the consumer in the calling process", ears.texts[0])
 
 
 def test_a_slow_consumer(ears: Ears) -> None:
-    for n in ps.imap(abs, range(60), workers=1, stall_warning_s=0.4):
-        if n == 40:
-            until(lambda: ears.texts)
+    with ps.imap(abs, iter(range(10**9)), workers=1, stall_warning_s=0.4) as results:
+        assert next(results) == 0
+        until(lambda: ears.texts)
+        assert next(results) == 1
     assert "waits for a sink or the consumer" in ears.texts[0]
 
 
@@ -145,3 +148,31 @@ def test_a_run_that_moves_is_not_warned_about(ears: Ears) -> None:
 
     assert list(ps.imap(work, range(30), workers=1, stall_warning_s=0.5)) == list(range(30))
     assert ears.texts == []
+
+
+def test_the_line_in_the_stack_is_that_of_the_call(ears: Ears, tmp_path: Path) -> None:
+    free = str(tmp_path / "free")
+
+    def work(n: int) -> int:
+        while n == 0 and not os.path.exists(free):
+            time.sleep(0.02)  # it stands here
+        return n
+
+    assert list(ps.imap(work, range(20), workers=1, stall_warning_s=0.4)) == list(range(20))
+    found = re.search(rf'File "{re.escape(__file__)}", line (\d+) in work', ears.texts[-1])
+    assert found, ears.texts
+    line = Path(__file__).read_text().splitlines()[int(found[1]) - 1].strip()
+    assert line in ("time.sleep(0.02)  # it stands here", "while n == 0 and not os.path.exists(free):")
+
+
+def test_it_is_told_ever_more_seldom(ears: Ears) -> None:
+    """A stall of 1.2 s is told after 0.3 s, after 0.6 s and not again before 1.2 s."""
+
+    def slow(n: int) -> None:
+        if n == 0:
+            time.sleep(1.15)
+
+    graph = ps.Graph()
+    graph.source(range(1000)).map(abs, workers=1).sink(slow)
+    ps.run(graph, stall_warning_s=0.3, window_numbers=50)
+    assert 1 <= len([text for text in ears.texts if "is released and waits" in text]) <= 2

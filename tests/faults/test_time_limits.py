@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,7 @@ def test_a_list_is_run_again_event_by_event() -> None:
     report = ps.run(graph, workers=2)
     assert seen.events("out") == [n for n in range(N) if n != 33]
     assert report.skipped == 1
+    assert report.worker_deaths == 0  # the engine killed for the list, too
 
 
 def test_a_list_of_one() -> None:
@@ -194,3 +196,83 @@ def test_a_late_event_is_killed_in_time() -> None:
     began = time.monotonic()
     observe(lambda seen: small(seen, range(10), sleeper({3}), timeout_s=LIMIT_S), workers=1)
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("make", GRAPHS)
+@pytest.mark.parametrize("sleep", [sleeper, async_sleeper])
+def test_the_letter_stands_in_its_place(make: Any, sleep: Any) -> None:
+    """The words are the same, whether a process was killed for it or a call cancelled."""
+    late = {0, 50, 51}
+    words: dict[str, Any] = {"timeout_s": LIMIT_S, "on_error": "dead_letter"}
+    seen = observe(lambda seen: make(seen, range(N), sleep(late), **words), workers=2)
+    assert [row for row in seen.journal if row[0] == "out"] == without(make, late)
+    letters = [(it.seq, it.index, it.node, it.event, it.attempts, it.error) for it in seen.events("letters")]
+    text = f"HandlerTimeout: still running after timeout_s={LIMIT_S:g}"
+    assert letters == [(n, 0, "struck", n, 1, text) for n in sorted(late)]
+    assert seen.report.worker_deaths == 0
+
+
+def test_errors_and_time_outs_count_together(tmp_path: Path) -> None:
+    """What a late event had raised before died with its worker; it has no more attempts than were allowed and that."""
+    calls = tmp_path / "calls"
+    calls.touch()
+
+    def moody(n: int) -> int:
+        if n == 50:
+            with calls.open("a") as file:
+                file.write("x")
+            if calls.stat().st_size == 2:
+                time.sleep(60)
+            raise ValueError("moody")
+        return n
+
+    words: dict[str, Any] = {"on_error": "dead_letter", "retries": 2, "timeout_s": LIMIT_S}
+    seen = observe(lambda seen: small(seen, range(N), moody, **words), workers=1)
+    assert seen.events("out") == [n for n in range(N) if n != 50]
+    assert [(it.error, it.attempts) for it in seen.events("letters")] == [("ValueError: moody", 3)]
+    assert calls.stat().st_size <= 4
+
+
+def test_a_list_whose_events_are_quick_alone() -> None:
+    """The limit holds for one call: what is late only together gets through."""
+
+    def slow(numbers: list[int]) -> list[int]:
+        time.sleep(0.02 * len(numbers))
+        return numbers
+
+    graph = ps.Graph()
+    out: list[int] = []
+    graph.source(range(40)).map_batches(slow, batch_size=40, timeout_s=0.3).sink(out.append)
+    report = ps.run(graph, workers=1)
+    assert out == list(range(40))
+    assert (report.worker_deaths, report.skipped) == (0, 0)
+
+
+def test_an_async_generator_that_sleeps() -> None:
+    async def work(n: int) -> AsyncIterator[int]:
+        import asyncio
+
+        yield n
+        await asyncio.sleep(60 if n == 33 else 0)
+        yield n
+
+    seen = Seen()
+    graph = ps.Graph()
+    stream: Any = graph.source(range(40))
+    stream.flat_map(work, timeout_s=LIMIT_S, on_error="skip").sink(seen.sink("out"))
+    report = ps.run(graph, workers=2)
+    assert seen.events("out") == [n for n in range(40) for _ in range(2) if n != 33]
+    assert report.skipped == 1
+
+
+def test_awaited_calls_beside_a_late_one_stay_in_their_process() -> None:
+    async def where(n: int) -> tuple[int, int]:
+        import asyncio
+
+        await asyncio.sleep(60 if n == 5 else 0.001)
+        return n, os.getpid()
+
+    words: dict[str, Any] = {"workers": 1, "timeout_s": LIMIT_S, "on_error": "skip", "concurrency": 16}
+    rows = list(ps.imap(where, range(100), **words))
+    assert [n for n, _ in rows] == [n for n in range(100) if n != 5]
+    assert len({pid for _, pid in rows}) == 1

@@ -284,6 +284,8 @@ class Laws:
         for at, pool in enumerate(core.pools):
             self.same("the frontier of a pool", pool.dispatcher.frontier, last)
             faults = run.scenario.pools[at].faults
+            if any((at, n) in self._shaken for n in faults):
+                continue  # killed from outside as well, such a number may have been answered by the engine
             whole = [n for n in range(last) if n not in faults or faults[n].kind != "codec"]
             worked = sum(len(run.reference.inputs(at, n)) for n in whole)
             self.same("the events that the answers count", pool.tallies[0].events_in, worked)

@@ -268,7 +268,7 @@ class PlainWorker(Worker):
         return LastSeen(Phase.BATCH, seen.step, job.start)
 
     def is_quiet(self) -> bool:
-        return self._now is None and not self.open
+        return self._now is None and not self.up
 
     def killed(self) -> None:
         self.killed_from_outside = True
@@ -346,7 +346,7 @@ class LoopWorker(Worker):
             self._park(-size)
 
     def is_quiet(self) -> bool:
-        return not self._under and not self.open
+        return not self._under and not self.up
 
     def killed(self) -> None:
         self.killed_from_outside = True

@@ -543,3 +543,16 @@ def test_cloudpickle_still_has_the_parts_that_the_reader_stands_on() -> None:
     text = cloudpickle.dumps(local())
     assert b"_make_skeleton_class" in text
     assert b"_class_setstate" in text
+
+
+@pytest.mark.parametrize("span", [range(5), range(10, 0, -3), range(0), range(7, 8), range(2**70, 2**70 + 3)])
+def test_a_range_arrives_as_its_numbers(span: range) -> None:
+    payload = encode(span)
+    assert decode(payload, len(span)) == list(span)
+    if span.stop < 2**63:
+        assert payload.nbytes < 32
+
+
+def test_a_range_that_names_more_than_was_announced_is_never_written_down() -> None:
+    with pytest.raises(CodecError, match="where 3 were announced"):
+        decode(encode(range(2**62)), 3)

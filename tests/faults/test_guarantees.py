@@ -1,0 +1,309 @@
+"""What `docs/guarantees.md` shows is what users see: every text in it is produced here and compared.
+
+A text stands in a fenced block whose info string is `text NAME`; `<word>` in it stands for what must vary.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import penstock as ps
+import pytest
+import zmq
+from fault_graphs import die, look_inside, until
+
+HERE = Path(__file__).parent
+PAGE = (HERE.parent.parent / "docs" / "guarantees.md").read_text()
+TEXTS: dict[str, str] = dict(re.findall(r"^```text (\S+)\n(.*?)\n```$", PAGE, re.M | re.S))
+
+
+def parse(text: str) -> int:
+    """Read a number."""
+    return int(text)
+
+
+def words() -> list[str]:
+    return ["0", "1", "two", "3"]
+
+
+def failing(graph: ps.Graph, **options: Any) -> str:
+    """Run a graph that must fail; gives what the end of its traceback shows."""
+    with pytest.raises(ps.PenstockError) as caught:
+        ps.run(graph, **{"workers": 1, **options})
+    return f"{type(caught.value).__name__}: {caught.value}"
+
+
+def parsing(**options: Any) -> ps.Graph:
+    graph = ps.Graph("numbers")
+    graph.source(words()).map(parse, **options).sink(lambda n: None, name="out")
+    return graph
+
+
+def crash(n: int) -> int:
+    if n == 2:
+        die("segv")
+    return n
+
+
+def sleep(n: int) -> int:
+    import time
+
+    if n == 2:
+        time.sleep(60)
+    return n
+
+
+def through(handler: Any, count: int = 5, **options: Any) -> ps.Graph:
+    graph = ps.Graph("numbers")
+    graph.source(range(count)).map(handler, **options).sink(lambda n: None, name="out")
+    return graph
+
+
+def letters_of(graph: ps.Graph) -> str:
+    letters: list[ps.DeadLetter] = []
+    graph.dead_letters().sink(letters.append)
+    ps.run(graph, workers=1)
+    return letters[0].error
+
+
+def logged(act: Callable[[], object]) -> str:
+    """Give the first warning of penstock while `act` runs."""
+    records: list[str] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno >= logging.WARNING and "one is being started" not in record.getMessage():
+                records.append(record.getMessage())
+
+    ear = Ear()
+    logging.getLogger("penstock").addHandler(ear)
+    try:
+        act()
+    finally:
+        logging.getLogger("penstock").removeHandler(ear)
+    return records[0]
+
+
+def killed_once(folder: Path) -> str:
+    told = str(folder / "told")
+
+    def resize(n: int) -> int:
+        if n == 2 and not os.path.exists(told):
+            Path(told).touch()
+            die("kill")
+        return n
+
+    return logged(lambda: ps.run(through(resize), workers=1, max_events_per_worker=10**9))
+
+
+def broken_source() -> Iterator[int]:
+    yield from range(3)
+    raise ConnectionError("the line is dead")
+
+
+def dying_source(folder: Path) -> str:
+    told = str(folder / "told")
+
+    def read() -> Iterator[int]:
+        yield from range(3)
+        until(lambda: os.path.exists(told))
+        die("kill")
+
+    graph = ps.Graph("numbers")
+    graph.source(read, name="feed").map(abs).sink(lambda n: Path(told).touch() if n == 2 else None, name="out")
+    return failing(graph)
+
+
+def source_graph(source: Any) -> ps.Graph:
+    graph = ps.Graph("numbers")
+    graph.source(source, name="feed").map(abs).sink(lambda n: None, name="out")
+    return graph
+
+
+def sink_graph() -> ps.Graph:
+    def store(n: int) -> None:
+        if n == 2:
+            raise OSError("disk full")
+
+    graph = ps.Graph("numbers")
+    graph.source(range(5)).map(abs).sink(store)
+    return graph
+
+
+def stuck(folder: Path) -> str:
+    free = str(folder / "free")
+
+    def solve(n: int) -> int:
+        while n == 0 and not os.path.exists(free):
+            pass
+        return n
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "its stack" in record.getMessage():
+                Path(free).touch()
+
+    ear = Ear()
+    logging.getLogger("penstock").addHandler(ear)
+    try:
+        return logged(lambda: ps.run(through(solve, timeout_s=60), workers=1, stall_warning_s=0.3))
+    finally:
+        logging.getLogger("penstock").removeHandler(ear)
+
+
+def slow_consumer() -> str:
+    def look() -> None:
+        with ps.imap(abs, iter(range(10**9)), workers=1, stall_warning_s=0.3) as results:
+            next(results)
+            until(lambda: seen)
+
+    seen: list[int] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "consumer" in record.getMessage():
+                seen.append(1)
+
+    ear = Ear()
+    logging.getLogger("penstock").addHandler(ear)
+    try:
+        return logged(look)
+    finally:
+        logging.getLogger("penstock").removeHandler(ear)
+
+
+def zygote_death(folder: Path) -> str:
+    told = str(folder / "told")
+
+    def strike(n: int) -> int:
+        if n == 2 and not os.path.exists(told):
+            Path(told).touch()
+            os.kill(os.getppid(), 9)
+            until(lambda: False, 5)
+        return n
+
+    return logged(lambda: ps.run(through(strike), workers=1))
+
+
+def stranger(monkeypatch: pytest.MonkeyPatch) -> str:
+    inside = look_inside(monkeypatch)
+    results = ps.imap(abs, iter(range(10**9)), workers=1)
+    next(results)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.set(zmq.LINGER, 0)
+        dealer.set(zmq.IDENTITY, b"mallory")
+        dealer.connect(inside.address())
+        dealer.send(b"anything")
+        with pytest.raises(ps.ProtocolError) as caught:
+            for _ in results:
+                continue
+    return f"ProtocolError: {caught.value}"
+
+
+class Model:
+    def __init__(self) -> None:
+        raise OSError("no file model.pt")
+
+    def __call__(self, n: int) -> int:
+        return n
+
+
+class Doomed:
+    def __init__(self) -> None:
+        os._exit(3)
+
+    def __call__(self, n: int) -> int:
+        return n
+
+
+class Event:
+    """An event that cannot be unpacked."""
+
+    def __reduce__(self) -> Any:
+        return parse, ("two",)
+
+
+def locked(n: int) -> Any:
+    return threading.Lock() if n == 2 else n
+
+
+def events() -> list[Any]:
+    return [0, 1, Event(), 3]
+
+
+def unreadable(n: int) -> Any:
+    return Event() if n == 2 else n
+
+
+def unreadable_events() -> ps.Graph:
+    graph = ps.Graph("numbers")
+    graph.source(events()).map(str).sink(lambda n: None, name="out")
+    return graph
+
+
+PRODUCERS: dict[str, Callable[..., str]] = {
+    "handler-fail": lambda: failing(parsing()),
+    "handler-retries": lambda: failing(parsing(retries=2)),
+    "handler-skip": lambda: logged(lambda: ps.run(parsing(on_error="skip"), workers=1)),
+    "handler-letter": lambda: letters_of(parsing(on_error="dead_letter")),
+    "worker-killed": killed_once,
+    "worker-poison": lambda: failing(through(crash)),
+    "worker-poison-letter": lambda: letters_of(through(crash, on_error="dead_letter")),
+    "worker-start-raises": lambda: failing(through(Model)),
+    "worker-start-dies": lambda: failing(through(Doomed)),
+    "timeout": lambda: failing(through(sleep, timeout_s=0.1)),
+    "source-raises": lambda: failing(source_graph(broken_source)),
+    "source-dies": dying_source,
+    "sink-raises": lambda: failing(sink_graph()),
+    "starter-dies": zygote_death,
+    "stall-handler": stuck,
+    "stall-consumer": slow_consumer,
+    "garbage": stranger,
+    "event-unpack": lambda: failing(unreadable_events()),
+    "result-pack": lambda: failing(through(locked)),
+    "result-unpack": lambda: failing(through(unreadable)),
+}
+
+
+def squeezed(text: str) -> str:
+    return " ".join(text.split())
+
+
+def matches(shown: str, produced: str) -> bool:
+    """Whether a text of the page is the produced one, but for line ends and what stands in pointed brackets."""
+    parts = re.split(r"<[a-z ]+>", squeezed(shown))
+    return re.fullmatch(".+?".join(map(re.escape, parts)), squeezed(produced)) is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the page shows what Linux says")
+@pytest.mark.parametrize("name", PRODUCERS)
+def test_the_page_shows_what_users_see(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    producer: Any = PRODUCERS[name]
+    needs = {"folder": tmp_path, "monkeypatch": monkeypatch}
+    arguments = [value for key, value in needs.items() if key in producer.__code__.co_varnames[: producer.__code__.co_argcount]]
+    produced = producer(*arguments)
+    assert matches(TEXTS.get(name, ""), produced), f"docs/guarantees.md shows another text for {name}; this is it:\n{produced}"
+
+
+def test_every_text_is_produced() -> None:
+    assert set(TEXTS) == set(PRODUCERS)
+
+
+def test_placeholders_are_few() -> None:
+    """Only what must vary may be left open."""
+    used = set(re.findall(r"<([a-z ]+)>", "".join(TEXTS.values())))
+    assert used <= {"pid", "worker", "seconds", "stack", "thread", "path"}
+
+
+def test_the_tests_it_names_exist() -> None:
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", PAGE)
+    assert len(named) > 30
+    missing = [f"{file}::{test}" for file, test in named if f"def {test}(" not in (HERE / file).read_text()]
+    assert missing == []

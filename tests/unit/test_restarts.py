@@ -1,0 +1,83 @@
+"""What is noted of restarts, how long the pauses before them are, and which modules a successor need not import."""
+
+from __future__ import annotations
+
+import json
+import operator
+from functools import partial
+from typing import Any
+
+import penstock as ps
+import pytest
+from penstock.engine.compiler import compile_graph
+from penstock.engine.core import RESTART_MOST_S, Core
+from penstock.engine.effects import Spawn
+from penstock.engine.preload import modules_of
+from penstock.engine.restarts import Restart, Restarts
+from penstock.engine.wiring import PoolWiring, Wiring
+from penstock.graphs import census
+from penstock.nodes.blame import LastSeen, Phase
+from penstock.nodes.program import Op, Step, make_program
+from penstock.nodes.sequencer import Chunk
+from penstock.nodes.window import Window
+
+
+def test_a_place_is_empty_until_a_successor_takes_work() -> None:
+    restarts = Restarts()
+    restarts.ready("0.0.1", 1.0)  # the first in its place replaces nobody
+    restarts.gone("0.0.1", 2.0)
+    restarts.gone("0.1.2", 2.5)
+    restarts.gone("0.0.3", 3.0)
+    restarts.ready("0.0.4", 4.0)
+    assert list(restarts.made) == [Restart("0.0.1", 2.0, 4.0), Restart("0.0.3", 3.0, 4.0)]
+    restarts.ready("0.1.5", 2.75)
+    assert [restarts.quantile_s(share) for share in (0.0, 0.5, 0.99)] == [0.25, 1.0, 2.0]
+
+
+def test_no_restart_takes_no_time() -> None:
+    assert Restarts().quantile_s(0.5) == 0.0
+
+
+class _Packing:
+    def pack(self, items: list[Any]) -> tuple[Any, int]:
+        return items, len(items)
+
+    def head(self, payload: Any, count: int) -> tuple[Any, int]:
+        return payload[:count], count
+
+
+def test_no_pause_is_longer_than_a_second_and_what_died_in_hand_is_counted() -> None:
+    step = Step(op=Op.MAP, node="work", node_id=1, inputs=(0,), output=1)
+    pool = PoolWiring("work", make_program(1, 2, [step], [1]), 1, False, (0,), (1,))
+    wiring = Wiring((pool,), (1,), (), (True,), "arrival")
+    core = Core(wiring, _Packing(), window=Window(1 << 40, 1 << 20), max_deaths=None)
+    core.start()
+    pauses = []
+    for turn in range(20):
+        (spawn,) = (effect for effect in core.cycle(float(turn)) if isinstance(effect, Spawn))
+        pauses.append(spawn.pause_s)
+        if not turn:
+            core.chunk(0, Chunk(1, [0], 1))
+        core.joined(spawn.worker)
+        core.cycle(turn + 0.5)
+        core.died(spawn.worker, LastSeen(Phase.EVENT, 0, 0, 0), "was ended by SIGKILL")
+    assert pauses == sorted(pauses)
+    assert pauses[:3] == [0.0, 0.0, 0.05]
+    assert pauses[-1] == RESTART_MOST_S < 1.0
+    assert core.counts.replayed == core.counts.worker_deaths == 20
+
+
+@pytest.mark.parametrize(
+    ("handler", "home"),
+    [
+        (json.loads, "json"),
+        (partial(census.measure, root="/"), "penstock.graphs.census"),
+        (ps.per_worker(operator.itemgetter, 0), "operator"),
+        (lambda n: n, None),
+        (pytest.approx, None),
+    ],
+)
+def test_own_modules_and_those_of_python_are_imported_once(handler: Any, home: str | None) -> None:
+    graph = ps.Graph()
+    graph.source(["1"]).map(handler).sink(print)
+    assert modules_of(compile_graph(graph, workers=1), held=False) == ([] if home is None else [home])
