@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..nodes.barrier import Barrier, FailureRecord
 from ..nodes.blame import LastSeen, Phase
-from ..nodes.dispatch import Dispatcher, merge_ready
+from ..nodes.dispatch import Dispatcher, Worker, merge_ready
 from ..nodes.gauge import Gauge
 from ..nodes.intervals import Intervals
 from ..nodes.program import CALLS, Tally
@@ -114,6 +114,7 @@ class Core:
         self._stopped_sources = False
         self._source_error: Any = None
         self._loose_out = 0
+        self._wary = False  #: whether any segment was ever suspect
         self._pool_of: dict[str, int] = {}
         self._effects: list[Effect] = []
         self._last_cycle: float | None = None
@@ -229,6 +230,8 @@ class Core:
         known = pool.dispatcher.left(worker, seen, cause)
         if known is not None:
             self.counts.replayed += sum(len(task.open) for task in known.tasks.values())
+            if seen is not None and seen.phase is Phase.CODEC:
+                self._suspect_segments(pool, known)
         self._answer_condemned(pool)
         if seen is not None and not ours:
             self.counts.worker_deaths += 1
@@ -242,6 +245,15 @@ class Core:
         fruitless = pool.fruitless[index]
         pause = 0.0 if fruitless <= 1 else min(RESTART_MOST_S, RESTART_STEP_S * 2 ** min(fruitless - 2, 10))
         self._spawn(at, index, pause)
+
+    def _suspect_segments(self, pool: _Pool, worker: Worker) -> None:
+        """Note whose bytes may kill: from now on only the events that a task is about are unpacked from them."""
+        self._wary = True
+        for task in worker.tasks.values():
+            for lo, hi in task.open:
+                for stream in pool.wiring.ports:
+                    for part in self._stores[stream].slices(lo, hi):
+                        part.segment.suspect = True
 
     def _answer_condemned(self, pool: _Pool) -> None:
         """Answer for numbers that no worker survives unpacking or packing: failures of the pool's first handler."""
@@ -444,6 +456,8 @@ class Core:
         for pool in self.pools:
             for task in pool.dispatcher.hand_out(pace, head, now):
                 inputs = [self._stores[stream].slices(task.start, task.stop) for stream in pool.wiring.ports]
+                if self._wary and any(part.segment.suspect for slices in inputs for part in slices):
+                    task.orders = replace(task.orders, careful=True)
                 self._effects.append(SendTask(task.worker, task, inputs, self._cut_hint(pool)))
 
     def _let_go(self) -> None:

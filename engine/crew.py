@@ -227,7 +227,8 @@ class Crew:
         """
         if not self._plan.processes or self._port is None:
             return {}
-        for child in self._nursery.alive:
+        # Also to those that are still being started: it waits for them.
+        for child in (*self._nursery.alive, *self._nursery.asked):
             self._port.send(child, wire.pack(wire.Kind.STOP))
         wait_s = self._options.close_s if orderly else min(0.5, self._options.close_s)
         took = dict(self._exits(monotonic() + wait_s, listen, hurried))

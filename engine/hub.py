@@ -355,7 +355,7 @@ class Hub:
             if not event.was_ready:
                 self._end(Outcome("error", error=PenstockError(event.reason)))
                 return
-            _LOG.warning("%s; it is started again with its %d children", event.reason, len(event.children))
+            _LOG.warning("%s; all of them are started again", event.reason)
             self._drain_all()
             self.crew.start_again()
             for child in event.children:

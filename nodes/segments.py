@@ -26,6 +26,7 @@ class Segment:
     indices: list[int] | None = None
     at: float = 0.0  #: when it arrived, in seconds of the run's clock
     open: int = 0
+    suspect: bool = False  #: whether a worker died unpacking or packing a part of it
 
     @property
     def cost(self) -> int:

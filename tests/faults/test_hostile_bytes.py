@@ -73,7 +73,7 @@ class Attack:
 
     def send(self, identity: bytes, *parts: Any) -> None:
         dealer = self.socket(identity)
-        dealer.connect(self.hub.port.endpoint)
+        dealer.connect(self.inside.address())
         dealer.send_multipart(list(parts))
 
     def consume(self, count: int) -> None:
@@ -138,7 +138,7 @@ def test_the_very_identity_of_a_living_worker(inside: Inside, tmp_path: Path) ->
     """Whoever has it all the same is not let in beside its owner, and the run goes on."""
     bomb = pickle.dumps(Bomb(tmp_path / "bomb"))
     with Attack(inside) as attack:
-        identity = next(iter(attack.hub.port._identities.values()))
+        identity = next(iter(attack.inside.identities().values()))
         attack.send(identity, *pack(Kind.FAILED, "text", "", "", 0, 0.0, frames=[bomb]))
         attack.send(identity, b"garbage")
         attack.consume(50_000)
@@ -149,9 +149,9 @@ def test_the_identity_of_a_dead_worker(inside: Inside, tmp_path: Path) -> None:
     """Late words of the dead are dropped unread."""
     bomb = pickle.dumps(Bomb(tmp_path / "bomb"))
     with Attack(inside) as attack:
-        name, identity = next(iter(attack.hub.port._identities.items()))
-        os.kill(attack.hub.crew.alive[name], 9)
-        until(lambda: name not in attack.hub.port._identities)
+        name, identity = next(iter(attack.inside.identities().items()))
+        os.kill(attack.inside.workers()[name], 9)
+        until(lambda: name not in attack.inside.identities())
         attack.send(identity, *pack(Kind.FAILED, "text", "", "", 0, 0.0, frames=[bomb]))
         attack.send(identity, *pack(Kind.READY, 1))
         attack.send(identity, answer(1, 0, 1, 0.1, [], [], []))
@@ -163,7 +163,7 @@ def test_bytes_that_are_no_zeromq(inside: Inside) -> None:
     with Attack(inside) as attack:
         for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 64, b"\xff" * 10 + b"\x7f" * 10, b"\x00", b""):
             with socket.socket(socket.AF_UNIX) as raw:
-                raw.connect(attack.hub.port.endpoint.removeprefix("ipc://"))
+                raw.connect(attack.inside.address().removeprefix("ipc://"))
                 raw.sendall(garbage)
         attack.consume(20_000)
 
@@ -173,7 +173,7 @@ def test_random_bytes_on_a_connection(seed: int, inside: Inside) -> None:
     """Nearly all of them are no greeting; what happens to be one makes a stranger of its sender."""
     with Attack(inside) as attack:
         with socket.socket(socket.AF_UNIX) as raw:
-            raw.connect(attack.hub.port.endpoint.removeprefix("ipc://"))
+            raw.connect(attack.inside.address().removeprefix("ipc://"))
             raw.sendall(random.Random(seed).randbytes(10_000))
         try:
             attack.consume(20_000)
@@ -187,7 +187,7 @@ def test_a_message_that_announces_more_than_the_limit(inside: Inside) -> None:
     ready = b"\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER\x08Identity\x00\x00\x00\x05giant"
     with Attack(inside) as attack:
         with socket.socket(socket.AF_UNIX) as raw:
-            raw.connect(attack.hub.port.endpoint.removeprefix("ipc://"))
+            raw.connect(attack.inside.address().removeprefix("ipc://"))
             raw.settimeout(10)
             raw.sendall(greeting + b"\x04" + bytes([len(ready)]) + ready + b"\x02" + (1 << 62).to_bytes(8, "big"))
             while raw.recv(4096):
@@ -202,7 +202,7 @@ def test_many_messages_do_not_pile_up(inside: Inside) -> None:
         dealer.set(zmq.SNDHWM, 0)
         tracemalloc.start()
         try:
-            dealer.connect(attack.hub.port.endpoint)
+            dealer.connect(attack.inside.address())
             for _ in range(200):
                 dealer.send(bytes(100_000))
             attack.is_refused("'mallory'")
@@ -390,7 +390,7 @@ def test_a_payload_is_not_looked_into_on_its_way(tmp_path: Path) -> None:
 
 def test_the_folder_is_private(inside: Inside) -> None:
     with Attack(inside) as attack:
-        folder = attack.hub.dir.path
+        folder = attack.inside.folder()
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         for path in [*folder.iterdir(), Path("/dev/shm") / folder.name]:
             if path.is_file():
@@ -412,7 +412,7 @@ for path in sys.argv[1:]:
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can be somebody else")
 def test_a_process_of_another_user_cannot_connect(inside: Inside) -> None:
     with Attack(inside) as attack:
-        folder = attack.hub.dir.path
+        folder = attack.inside.folder()
         paths = [folder / "hub", folder / "pool0"]
         if (Path("/dev/shm") / folder.name).exists():
             paths.append(Path("/dev/shm") / folder.name)
@@ -436,17 +436,18 @@ def test_tcp_works() -> None:
 def test_tcp_needs_the_key(key: str, inside: Inside) -> None:
     with Attack(inside, transport="tcp") as attack:
         dealer = attack.socket(b"mallory")
-        assert attack.hub.port.curve is not None
+        keys = attack.inside.keys()
+        assert keys is not None
         if key != "none":
             public, secret = zmq.curve_keypair()
-            dealer.set(zmq.CURVE_SERVERKEY, attack.hub.port.curve[0] if key == "server" else zmq.curve_keypair()[0])
+            dealer.set(zmq.CURVE_SERVERKEY, keys[0] if key == "server" else zmq.curve_keypair()[0])
             dealer.set(zmq.CURVE_PUBLICKEY, public)
             dealer.set(zmq.CURVE_SECRETKEY, secret)
         monitor = dealer.get_monitor_socket(
             zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_DISCONNECTED
             | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
         )  # fmt: skip
-        dealer.connect(attack.hub.port.endpoint)
+        dealer.connect(attack.inside.address())
         dealer.send(b"hello")
         assert monitor.poll(10_000)  # it was turned away
         dealer.disable_monitor()
@@ -456,7 +457,7 @@ def test_tcp_needs_the_key(key: str, inside: Inside) -> None:
 
 def test_tcp_listens_on_loopback_only(inside: Inside) -> None:
     with Attack(inside, transport="tcp") as attack:
-        assert attack.hub.port.endpoint.startswith("tcp://127.0.0.1:")
+        assert attack.inside.address().startswith("tcp://127.0.0.1:")
 
 
 def test_refusals_are_not_logged_with_payloads(inside: Inside, caplog: pytest.LogCaptureFixture) -> None:
