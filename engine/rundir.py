@@ -11,12 +11,15 @@ import shutil
 import stat
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+fcntl: Any
 try:
-    import fcntl
+    fcntl = import_module("fcntl")
 except ImportError:  # no advisory locks here: stale folders are left to the system's own clean-up
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 _PREFIX = "penstock-"
 _LOCK = "owner.lock"

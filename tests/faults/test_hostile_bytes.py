@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,7 @@ class Attack:
     def is_refused(self, *words: str) -> None:
         """Assert that the run ends with an error that holds these words."""
         with pytest.raises(ProtocolError) as caught:
-            for _ in self._results:
-                continue
+            deque(self._results, 0)
         for word in words:
             assert word in str(caught.value)
         assert caught.value.report.ended_by == "error"
@@ -178,7 +178,7 @@ def test_random_bytes_on_a_connection(seed: int, inside: Inside) -> None:
         try:
             attack.consume(20_000)
         except ProtocolError as error:
-            assert "no process of this run" in str(error)
+            assert "no process of this run" in str(error)  # noqa: PT017 (it may go either way)
 
 
 def test_a_message_that_announces_more_than_the_limit(inside: Inside) -> None:
@@ -335,9 +335,9 @@ def test_every_damaged_task_is_refused() -> None:
     for name, parts in damage(task()):
         try:
             message = wire.unpack(parts, "the calling process")
-            read = wire.read("the calling process", message, lambda it: wire.read_task(it, None))  # type: ignore[arg-type]
+            read = wire.read("the calling process", message, wire.read_task)
         except ProtocolError as error:
-            assert "the calling process" in str(error)
+            assert "the calling process" in str(error)  # noqa: PT017 (it may go either way)
         else:
             # Fields that may be any number or list are the sender's to get right.
             assert read.id is not None, name
@@ -371,7 +371,7 @@ def test_random_messages_are_refused_or_read() -> None:
             wire.read("mallory", message, readers.get(message.kind, lambda it: it))
             read += 1
         except ProtocolError as error:
-            assert "mallory" in str(error)
+            assert "mallory" in str(error)  # noqa: PT017 (it may go either way)
             refused += 1
     assert refused > 1000
     assert read > 10

@@ -6,8 +6,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def check(make: Any, struck: Any, source: Any = None, plain: Any = same, **words
 
 
 @pytest.mark.parametrize("make", GRAPHS)
-@pytest.mark.parametrize("how", ["kill", "segv", "exit", "term"])
+@pytest.mark.parametrize("how", ["kill", "segv", "exit", pytest.param("term", marks=pytest.mark.slow)])
 def test_one_worker(make: Any, how: str, tmp_path: Path) -> None:
     strikes = Strikes(tmp_path, 1)
     seen = check(make, killer([N // 2], how, strikes))
@@ -220,8 +221,8 @@ def test_replaced_within_a_second(tmp_path: Path, inside: Inside) -> None:
     strikes = Strikes(tmp_path, 1)
     times: list[float] = []
     graph = ps.Graph()
-    graph.source(range(400)).map(killer([200], "kill", strikes), workers=1).sink(lambda n: times.append(time.monotonic()))
+    numbers = graph.source(range(400)).map(killer([200], "kill", strikes), workers=1)
+    numbers.sink(lambda n: times.append(time.monotonic()))
     report = ps.run(graph)
     assert report.worker_deaths == 1
-    gaps: Callable[[int], float] = lambda at: times[at] - times[at - 1]
-    assert max(gaps(at) for at in range(1, len(times))) < 1.0
+    assert max(later - earlier for earlier, later in pairwise(times)) < 1.0

@@ -15,6 +15,11 @@ from fault_graphs import GRAPHS, Strikes, branched, die, killer, same, small
 N = 600
 
 
+def late(*cases: Any) -> list[Any]:
+    """Mark cases that add little to those beside them."""
+    return [pytest.param(case, marks=pytest.mark.slow) for case in cases]
+
+
 def run(make: Any, handler: Any, source: Any = None, **words: Any) -> Seen:
     """Run a graph in processes; options of the run are told from those of the handler by their names."""
     of_run = {name: words.pop(name) for name in ("max_deaths", "workers", "limit") if name in words}
@@ -30,11 +35,12 @@ def without(make: Any, lost: set[int], source: Any = None) -> Seen:
             raise ValueError("lost")
         return n
 
-    return observe(lambda seen: make(seen, range(N) if source is None else source, lose, on_error="skip"), runner="inline")
+    source = range(N) if source is None else source
+    return observe(lambda seen: make(seen, source, lose, on_error="skip"), runner="inline")
 
 
 @pytest.mark.parametrize("make", GRAPHS)
-@pytest.mark.parametrize("how", ["kill", "exit"])
+@pytest.mark.parametrize("how", [pytest.param("kill", marks=pytest.mark.slow), "exit"])
 def test_fail_ends_the_run_after_releasing_all_below(make: Any, how: str) -> None:
     seen = run(make, killer([250], how))
     error = seen.error
@@ -48,7 +54,7 @@ def test_fail_ends_the_run_after_releasing_all_below(make: Any, how: str) -> Non
 
 
 @pytest.mark.parametrize("make", GRAPHS)
-@pytest.mark.parametrize("numbers", [{0}, {N - 1}, {100, 101}, {7, 300, 599}])
+@pytest.mark.parametrize("numbers", [*late({0}, {N - 1}, {7, 300, 599}), {100, 101}])
 def test_skip_goes_on_without_them(make: Any, numbers: set[int]) -> None:
     seen = run(make, killer(numbers), on_error="skip")
     assert seen.error is None
@@ -72,11 +78,12 @@ def test_the_letter_stands_in_its_place(make: Any) -> None:
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("max_deaths", [1, 2, 5])
+@pytest.mark.parametrize("max_deaths", [1, pytest.param(2, marks=pytest.mark.slow), 5])
 def test_max_deaths(max_deaths: int) -> None:
     seen = run(small, killer([300]), on_error="skip", max_deaths=max_deaths)
-    assert (seen.report.skipped, seen.report.worker_deaths) == (1, max(2, max_deaths) if max_deaths > 1 else seen.report.worker_deaths)
-    assert seen.report.worker_deaths <= max(2, max_deaths)
+    assert seen.report.skipped == 1
+    # The first death may only show the batch, the second shows the event.
+    assert max_deaths <= seen.report.worker_deaths <= max(2, max_deaths)
     assert seen.journal == without(small, {300}).journal
 
 
@@ -113,7 +120,7 @@ def test_in_a_list() -> None:
 
 
 @pytest.mark.parametrize("make", GRAPHS)
-@pytest.mark.parametrize("numbers", [{333}, {40, 41}])
+@pytest.mark.parametrize("numbers", [{333}, pytest.param({40, 41}, marks=pytest.mark.slow)])
 def test_async(make: Any, numbers: set[int]) -> None:
     """Many are under way: the run is handed out in halves until the culprit stands alone."""
 
@@ -242,14 +249,15 @@ def through(events: Any, policy: Any, **words: Any) -> Seen:
 
 
 @pytest.mark.parametrize("kind", [OnLoad, OnReduce])
-@pytest.mark.parametrize("numbers", [{0}, {77}, {30, 31, 150}])
+@pytest.mark.parametrize("numbers", [*late({0}, {30, 31, 150}), {77}])
 def test_killed_while_unpacking(kind: type, numbers: set[int]) -> None:
     """No handler sees the event, so the engine itself answers for its number."""
     seen = through(events_with(kind, numbers, "die"), "dead_letter")
     assert seen.error is None
     assert seen.events("out") == [n for n in range(200) if n not in numbers]
     letters = seen.events("letters")
-    assert [(it.seq, it.index, it.node, it.event) for it in letters] == [(n, 0, "struck", None) for n in sorted(numbers)]
+    lost = sorted(numbers)
+    assert [(it.seq, it.index, it.node, it.event) for it in letters] == [(n, 0, "struck", None) for n in lost]
     # One death to suspect the batch, two to be sure; two workers may strike the same batch at first.
     assert seen.report.worker_deaths <= 4 * len(numbers)
     assert all(it.error.startswith("WorkerDied: was ended by SIGKILL") for it in letters)
@@ -263,14 +271,15 @@ def test_killed_while_unpacking_under_fail() -> None:
 
 
 @pytest.mark.parametrize("kind", [OnLoad, OnReduce])
-@pytest.mark.parametrize("numbers", [{0}, {77}, {30, 31, 150}])
+@pytest.mark.parametrize("numbers", [*late({0}, {30, 31, 150}), {77}])
 def test_raised_while_unpacking(kind: type, numbers: set[int]) -> None:
     """Only the event whose own code raises is lost, not its batch and not its worker."""
     seen = through(events_with(kind, numbers, "raise"), "dead_letter")
     assert seen.error is None
     assert seen.events("out") == [n for n in range(200) if n not in numbers]
     letters = seen.events("letters")
-    assert [(it.seq, it.node, it.event, it.attempts) for it in letters] == [(n, "struck", None, 1) for n in sorted(numbers)]
+    lost = sorted(numbers)
+    assert [(it.seq, it.node, it.event, it.attempts) for it in letters] == [(n, "struck", None, 1) for n in lost]
     assert all(it.error.endswith("its own code raised ValueError: no state") for it in letters)
     assert all("in __setstate__" in it.traceback or "in rebuild" in it.traceback for it in letters)
     assert seen.report.worker_deaths == 0
@@ -295,7 +304,7 @@ def test_raised_while_unpacking_for_an_async_handler() -> None:
     assert (report.skipped, report.worker_deaths) == (1, 0)
 
 
-@pytest.mark.parametrize("numbers", [{0}, {77}, {30, 31}])
+@pytest.mark.parametrize("numbers", [*late({0}, {30, 31}), {77}])
 def test_killed_while_packing(numbers: set[int]) -> None:
     def give(n: int) -> Any:
         return OnDump() if n in numbers else n

@@ -218,7 +218,7 @@ def test_killed_caller_with_children_stuck_in_c(tmp_path: Path) -> None:
     check_next_run_cleans_up(tmp_path)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 20))])
 def test_killed_caller_at_a_random_moment(seed: int, tmp_path: Path) -> None:
     with Caller(tmp_path, BUSY) as caller:
         assert caller.line() == "begin"
@@ -320,9 +320,13 @@ def test_garbage_cycle() -> None:
 
 
 def test_with_and_an_exception() -> None:
-    with pytest.raises(ZeroDivisionError), ps.imap(abs, iter(range(10**9)), workers=2) as results:
-        for n in results:
-            1 // (100 - n)
+    def divide() -> None:
+        with ps.imap(abs, iter(range(10**9)), workers=2) as results:
+            for n in results:
+                1 // (100 - n)
+
+    with pytest.raises(ZeroDivisionError):
+        divide()
 
 
 def test_never_begun() -> None:
@@ -391,7 +395,8 @@ def test_interpreter_exit_with_an_open_iterator(body: str, tmp_path: Path) -> No
         caller.gone(children)
         if body != "atexit":  # too late to take the files away: the next run does
             assert caller.folders() == []
-    check_next_run_cleans_up(tmp_path)
+    if body in ("atexit", "thread"):
+        check_next_run_cleans_up(tmp_path)
 
 
 def test_threads_may_run_and_end_runs_side_by_side() -> None:

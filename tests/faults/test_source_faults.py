@@ -48,7 +48,7 @@ def fail() -> None:
 @pytest.mark.parametrize("make", GRAPHS)
 @pytest.mark.parametrize("source", [numbers, async_numbers])
 @pytest.mark.parametrize("in_caller", [False, True])
-@pytest.mark.parametrize("count", [0, N])
+@pytest.mark.parametrize("count", [pytest.param(0, marks=pytest.mark.slow), N])
 def test_raises(make: Any, source: Any, in_caller: bool, count: int) -> None:
     """Everything read before is released, then the error tells how far it came."""
     if in_caller and source is async_numbers:
@@ -70,7 +70,14 @@ def test_raises(make: Any, source: Any, in_caller: bool, count: int) -> None:
 
 
 @pytest.mark.parametrize("in_caller", [False, True])
-@pytest.mark.parametrize("end", [lambda: sys.exit(3), lambda: throw(KeyboardInterrupt), lambda: throw(GeneratorExit)])
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda: sys.exit(3),
+        pytest.param(lambda: throw(KeyboardInterrupt), marks=pytest.mark.slow),
+        pytest.param(lambda: throw(GeneratorExit), marks=pytest.mark.slow),
+    ],
+)
 def test_raises_what_is_no_exception(in_caller: bool, end: Any) -> None:
     seen = observe(lambda seen: small(seen, numbers(50, end)() if in_caller else numbers(50, end), same), workers=2)
     assert isinstance(seen.error, ps.PenstockError)
@@ -106,7 +113,7 @@ class Unpicklable:
 
 
 def test_cannot_be_pickled() -> None:
-    with pytest.raises(ps.GraphError, match="source .* cannot be sent to its process: it captures attribute 'lock'"):
+    with pytest.raises(ps.GraphError, match=r"source .* cannot be sent to its process: it captures attribute 'lock'"):
         ps.run(small(Seen(), Unpicklable(), same), workers=2)
 
 
@@ -130,7 +137,15 @@ def blocked(folder: str) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("in_caller", [False, True])
-@pytest.mark.parametrize("way", ["limit", "stop", "time_limit_s", "interrupt"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "limit",
+        pytest.param("stop", marks=pytest.mark.slow),
+        pytest.param("time_limit_s", marks=pytest.mark.slow),
+        "interrupt",
+    ],
+)
 def test_blocks_for_ever(in_caller: bool, way: str, tmp_path: Path) -> None:
     """The end does not wait for user code that nobody can interrupt."""
     folder = str(tmp_path)
@@ -140,7 +155,10 @@ def test_blocks_for_ever(in_caller: bool, way: str, tmp_path: Path) -> None:
 
     stop = threading.Event()
     told = tmp_path / "blocked"
-    words: dict[str, Any] = {"limit": {"limit": 20}, "stop": {"stop": stop}, "time_limit_s": {"time_limit_s": 1.0}}.get(way, {})
+    all_words: dict[str, dict[str, Any]] = {
+        "limit": {"limit": 20}, "stop": {"stop": stop}, "time_limit_s": {"time_limit_s": 1.0}, "interrupt": {},
+    }  # fmt: skip
+    words = all_words[way]
     if way in ("stop", "interrupt"):
         act: Callable[[], object] = stop.set if way == "stop" else lambda: os.kill(os.getpid(), 2)
         threading.Thread(target=lambda: (until(told.exists), act())).start()
@@ -184,16 +202,16 @@ def test_yields_faster_than_memory(in_caller: bool) -> None:
     taken = []
 
     def slow(size: int) -> None:
-        time.sleep(0.002)
+        time.sleep(0.001)
         taken.append(size)
 
     graph.source(flood() if in_caller else flood).map(lambda event: event).map(len, workers=1).sink(slow)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    report = ps.run(graph, limit=1500, window_bytes=8 << 20)
+    report = ps.run(graph, limit=800, window_bytes=8 << 20)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert taken == [200_000] * 1500
+    assert taken == [200_000] * 800
     assert report.peak_bytes < (8 << 20) + 20 * 200_000
-    assert grown < 150_000  # KiB; the flood is 300 MB
+    assert grown < 80_000  # KiB; the flood is 160 MB
 
 
 def test_a_source_that_closes_badly() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import penstock as ps
 import pytest
 from conftest import Seen
-from fault_graphs import GRAPHS, until
+from fault_graphs import branched, small, until
 
 
 class Ears(logging.Handler):
@@ -70,8 +70,8 @@ def hold_the_lock(path: str) -> None:
         ctypes.PyDLL(None).usleep(200_000)
 
 
-@pytest.mark.parametrize("make", GRAPHS)
-@pytest.mark.parametrize("wait", [sleep_in_c, busy_loop, hold_the_lock])
+@pytest.mark.parametrize("make", [small, pytest.param(branched, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("wait", [pytest.param(sleep_in_c, marks=pytest.mark.slow), busy_loop, hold_the_lock])
 def test_a_stuck_handler(make: Any, wait: Any, ears: Ears, tmp_path: Path) -> None:
     seen = Seen()
     ps.run(make(seen, range(60), stuck_at(40, wait, tmp_path / "free")), workers=2, stall_warning_s=0.4)

@@ -48,7 +48,13 @@ def test_a_constructor_that_raises(make: Any) -> None:
 
 
 @pytest.mark.parametrize("make", GRAPHS)
-@pytest.mark.parametrize(("how", "ending"), [("exit", "exited with code 7"), ("segv", "was ended by SIGSEGV")])
+@pytest.mark.parametrize(
+    ("how", "ending"),
+    [
+        ("exit", "exited with code 7"),
+        pytest.param("segv", "was ended by SIGSEGV", marks=pytest.mark.slow),
+    ],
+)
 def test_a_constructor_that_ends_the_process(make: Any, how: str, ending: str) -> None:
     seen = observe(lambda seen: make(seen, range(100), ps.per_worker(Dies, how)), workers=2)
     assert type(seen.error) is ps.HandlerError
@@ -67,6 +73,7 @@ def test_a_constructor_that_ends_the_process_now_and_then(tmp_path: Path) -> Non
     assert seen.report.worker_deaths == 3
 
 
+@pytest.mark.slow
 def test_a_constructor_that_no_longer_works(tmp_path: Path) -> None:
     """Replacements that die at their start end the run too, though later: it has handled events before."""
     strikes = Strikes(tmp_path, 1)

@@ -61,7 +61,7 @@ def test_fail(make: Any, sleep: Any) -> None:
 
 @pytest.mark.parametrize("make", GRAPHS)
 @pytest.mark.parametrize("sleep", [sleeper, async_sleeper])
-@pytest.mark.parametrize("numbers", [{0}, {50, 51}])
+@pytest.mark.parametrize("numbers", [pytest.param({0}, marks=pytest.mark.slow), {50, 51}])
 def test_skip(make: Any, sleep: Any, numbers: set[int]) -> None:
     seen = observe(
         lambda seen: make(seen, range(N), sleep(numbers), timeout_s=LIMIT_S, on_error="skip"), workers=2

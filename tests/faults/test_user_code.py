@@ -92,7 +92,7 @@ def throw(error: Any) -> Any:
     [
         (lambda: NeedsTwo("a", "b"), "NeedsTwo: a: b"),
         (lambda: Holding("held"), "Holding: held"),
-        (lambda: Mute(), "Mute: <text unavailable: its __str__ raised ValueError>"),
+        (Mute, "Mute: <text unavailable: its __str__ raised ValueError>"),
         (lambda: LoadBomb("kept"), "LoadBomb: kept"),
         (lambda: ExceptionGroup("many", [ValueError(1), KeyError(2)]), "ExceptionGroup: many (2 sub-exceptions)"),
     ],
@@ -110,7 +110,7 @@ def test_exceptions_that_cannot_travel(make: Callable[[], Exception], text: str)
     assert seen.report.worker_deaths == 0
 
 
-@pytest.mark.parametrize("make", [lambda: SystemExit(3), lambda: SystemExit("bye"), lambda: RecursionError()])
+@pytest.mark.parametrize("make", [lambda: SystemExit(3), lambda: SystemExit("bye"), RecursionError])
 def test_sys_exit_is_a_failure_like_any_other(make: Callable[[], BaseException]) -> None:
     seen = run(at(150, lambda: throw(make())), on_error="dead_letter")
     assert seen.events("out") == others(150)

@@ -27,7 +27,7 @@ from penstock.nodes.handlers import build
 from penstock.nodes.program import Answer, Program
 
 #: How many graphs are run in processes, and how many in this process alone.
-RUNS, SLOW_RUNS, PURE = 60, 600, 300
+RUNS, SLOW_RUNS, PURE = 40, 600, 300
 
 Make = Callable[[Any], ps.Graph]
 
