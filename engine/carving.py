@@ -66,6 +66,8 @@ class _Group:
         begin = file.tell()
         ops = list(pickletools.genops(file))
         end = file.tell()
+        if ops[-1][0].name != "STOP":
+            raise ValueError("a pickle without its end")
         file.seek(begin)
         raw = file.read(end - begin)
         places = [position - begin for _, _, position in ops if position is not None]
@@ -79,7 +81,7 @@ class _Group:
         ]
         self._before = self._depths([op for op, _, _ in ops])
         self._memoized = [at for at, name in enumerate(self._names) if name == "MEMOIZE"]
-        self.is_end = "EMPTY_LIST" not in self._names[:3]
+        self.is_end = self._names == ["NONE", "STOP"]
         self.spans = [] if self.is_end else self._find_spans()
 
     def _depths(self, ops: list[Any]) -> list[tuple[int, int]]:

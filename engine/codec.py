@@ -134,8 +134,8 @@ def _within_limit(payload: Payload, events: list[Any]) -> Payload:
             except CodecError as error:
                 raise CodecError(str(error), position=position) from None
     raise CodecError(
-        f"event of type {type_name(events[0])} takes {largest:,} bytes, more than the {LARGEST_FRAME_BYTES:,} bytes that"
-        " can be sent at once; send it in parts, or the path of a file",
+        f"event of type {type_name(events[0])} takes {largest:,} bytes, more than the {LARGEST_FRAME_BYTES:,} bytes"
+        " that can be sent at once; send it in parts, or the path of a file",
         position=0,
     )
 
@@ -172,23 +172,32 @@ def decode(payload: Payload, count_hint: int | None = None) -> list[Any]:
 
 
 def decode_part(
-    payload: Payload, lo: int, hi: int, *, step: int | None = None, mark: Callable[[int, int], None] | None = None
+    payload: Payload,
+    lo: int,
+    hi: int,
+    count_hint: int | None = None,
+    *,
+    step: int | None = None,
+    mark: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Any], dict[int, CodecError]]:
     """Give the events `lo .. hi - 1` of `payload` and run no code for any other; slower than `decode`.
 
     With `step` so many are decoded at a time, and `mark` is told which before each time.
 
     An event that cannot be decoded leaves `None` in its place and its error, whose cause is what its own code raised,
-    under its position in the payload.
+    under its position in the payload; where the whole payload is damaged, all do. `count_hint` is as for `decode`.
     """
-    if payload.codec != PICKLE:
-        return decode(payload)[lo:hi], {}
-    try:
-        carver = Carver(payload.frames[0])
-    except ValueError as error:
-        raise CodecError(f"batch of {payload.nbytes} bytes cannot be taken apart; it is damaged") from error
     events: list[Any] = [None] * (hi - lo)
     errors: dict[int, CodecError] = {}
+    try:
+        if payload.codec != PICKLE:
+            return decode(payload, count_hint)[lo:hi], {}
+        carver = Carver(payload.frames[0])
+        if count_hint is not None and carver.count != count_hint:
+            raise CodecError(f"batch holds {carver.count} events where {count_hint} were announced; it is damaged")
+    except (CodecError, ValueError, IndexError, KeyError) as error:
+        whole = error if isinstance(error, CodecError) else CodecError("batch cannot be taken apart; it is damaged")
+        return events, dict.fromkeys(range(lo, hi), whole)
     size = step or max(1, hi - lo)
     waiting = [(a, min(hi, a + size)) for a in range(lo, hi, size)][::-1]
     while waiting:

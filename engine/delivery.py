@@ -180,7 +180,7 @@ class Delivery:
         try:
             return column.with_events(decode(segment.payload, expected))
         except CodecError:
-            events, errors = decode_part(segment.payload, 0, expected)
+            events, errors = decode_part(segment.payload, 0, expected, expected)
         column = column.with_events(events)
         self._unreadable += [_Unreadable(*column.number_of(at), stream, error) for at, error in errors.items()]
         return column

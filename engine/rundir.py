@@ -49,10 +49,9 @@ def _locked_folder(base: str) -> tuple[Path, int]:
     """Make a folder and the lock that shows it is in use; one that a starting run took for stale is made again."""
     while True:
         path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-        if fcntl is None:
-            return path, os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        lock = path / _LOCK
         try:
-            return path, create_locked(path / _LOCK)
+            return path, create_locked(lock) if fcntl is not None else os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
         except (FileNotFoundError, BlockingIOError):
             shutil.rmtree(path, ignore_errors=True)
 

@@ -55,7 +55,7 @@ class Unpacker:
                 first, last = column.number_of(a)[0], column.number_of(b - 1)[0]
                 self._mark(first, last + 1 - first)
 
-        events, errors = decode_part(part.payload, lo, hi, step=step, mark=mark)
+        events, errors = decode_part(part.payload, lo, hi, expected, step=step, mark=mark)
         column.events[lo:hi] = events
         if not errors:
             return column.cut(part.lo, part.hi)

@@ -10,8 +10,7 @@ from typing import Any
 
 import penstock as ps
 import pytest
-from conftest import Seen
-from fault_graphs import GRAPHS, same, until
+from fault_graphs import same, until
 
 N = 500
 
@@ -47,15 +46,12 @@ class Sink:
             raise OSError("disk full")
 
 
-def run(make: Any, first: Sink, second: Sink) -> ps.SinkError:
-    """Run a graph with the two sinks added; it must fail."""
-    graph = make(Seen(), range(N), same)
-    stream = ps.Stream  # the sinks go on the last handler of the graph
+def run(first: Sink, second: Sink) -> ps.SinkError:
+    """Run a graph with the two sinks; it must fail."""
     graph = ps.Graph()
     numbers = graph.source(range(N)).map(same, workers=2)
     numbers.sink(first, name="first")
     numbers.sink(second, name="second")
-    assert stream
     with pytest.raises(ps.SinkError) as caught:
         ps.run(graph)
     assert caught.value.report is not None
@@ -66,7 +62,7 @@ def run(make: Any, first: Sink, second: Sink) -> ps.SinkError:
 def test_raises_at_a_number(at: int) -> None:
     """No ordered sink sees a higher number, whichever of them failed."""
     first, second = Sink("write", at), Sink()
-    error = run(GRAPHS[0], first, second)
+    error = run(first, second)
     assert (error.seq, error.index, error.node) == (at, 0, "first")
     assert "disk full" in str(error)
     assert isinstance(error.__cause__, OSError)
@@ -78,7 +74,7 @@ def test_raises_at_a_number(at: int) -> None:
 
 def test_the_second_raises() -> None:
     first, second = Sink(), Sink("write", 100)
-    error = run(GRAPHS[0], first, second)
+    error = run(first, second)
     assert (error.seq, error.node) == (100, "second")
     assert first.events == list(range(101))
     assert second.events == list(range(100))
@@ -117,7 +113,7 @@ def test_a_callable_raises_what_is_no_exception(error: type[BaseException]) -> N
 
 def test_close_raises() -> None:
     first, second = Sink("close"), Sink()
-    error = run(GRAPHS[0], first, second)
+    error = run(first, second)
     assert (error.seq, error.node) == (None, "first")
     assert "sink 'first' cannot be closed: OSError: disk full" in str(error)
     assert first.events == second.events == list(range(N))
@@ -126,7 +122,7 @@ def test_close_raises() -> None:
 
 def test_open_raises() -> None:
     first, second = Sink(), Sink("open")
-    error = run(GRAPHS[0], first, second)
+    error = run(first, second)
     assert "sink 'second' cannot be opened: OSError: disk full" in str(error)
     assert first.events == second.events == []
     assert first.done == ["open", "abort"]
