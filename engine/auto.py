@@ -17,6 +17,7 @@ from typing import Any
 from ..nodes.column import Column
 from ..nodes.executor import Executor
 from ..nodes.handlers import needs_build
+from ..nodes.steps import describe
 from . import inbox
 from .codec import decode, encode
 from .codec_errors import CodecError
@@ -189,7 +190,7 @@ class AutoRun:
             if taken.error is not None:
                 name = self._plan.sources[0].node.name
                 position = repr(self._feed.position)
-                raise inbox.source_error(name, inbox.one_line(taken.error), position, self._feed.count, taken.error)
+                raise inbox.source_error(name, describe(taken.error), position, self._feed.count, taken.error)
             if taken.ended:
                 return
 

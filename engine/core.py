@@ -62,7 +62,6 @@ class _Pool:
     start_deaths: Counter[int] = field(default_factory=Counter)  #: those of them at the start
     proven: bool = False  #: whether any number was answered
     waits_s: float = 0.0
-    busy_s: float = 0.0
     in_order_upto: int = 0
 
 
@@ -103,7 +102,6 @@ class Core:
         self.finished = False
         self.held_peak = 0
         self.barrier_waited_s = 0.0
-        self.reading_held_s = 0.0
         self._packing = packing
         self._stores = self._make_stores()
         self._readers: list[list[tuple[_Pool, int]]] = [
@@ -193,7 +191,6 @@ class Core:
         pool.fruitless.clear()
         pool.start_deaths.clear()
         pool.proven = True
-        pool.busy_s += seconds
         if not new:
             return
         whole = len(new) == 1 and new[0] == (start, start + size)
@@ -357,8 +354,6 @@ class Core:
                 self.held_peak = max(self.held_peak, held)
                 self.barrier_waited_s += passed
                 min(self.pools, key=lambda pool: pool.dispatcher.frontier).waits_s += passed
-            if self.window.bytes >= self.window.limit_bytes and not self._stopped_sources and not any(self._pulls):
-                self.reading_held_s += passed
         self._last_cycle = now
 
     def held(self) -> int:

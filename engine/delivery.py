@@ -19,9 +19,10 @@ from ..nodes.column import Column, join
 from ..nodes.errors import HandlerError, SinkError
 from ..nodes.events import DeadLetter, Failure
 from ..nodes.executor import Executor
-from ..nodes.handlers import build
+from ..nodes.handlers import build_all
 from ..nodes.segments import Segment, Slice
 from ..nodes.sinks import Batch, as_sink, failed_position
+from ..nodes.steps import describe
 from . import inbox
 from .codec import decode, decode_part
 from .codec_errors import CodecError
@@ -76,13 +77,7 @@ class Delivery:
     def _letter_steps(self, plan: Plan) -> Executor | None:
         if plan.letters is None:
             return None
-        handlers = []
-        for subject in plan.letter_handlers:
-            handler, close = build(subject)
-            handlers.append(handler)
-            if close is not None:
-                self._closers.append(close)
-        return Executor(plan.letters, handlers, safe_copies)
+        return Executor(plan.letters, build_all(plan.letter_handlers, self._closers), safe_copies)
 
     # -- the life of the sinks ----------------------------------------------------------------------------------
 
@@ -353,5 +348,5 @@ def _sink_error(
 ) -> SinkError:
     below = "" if seq is None else f"; everything below {seq} was delivered, nothing above it"
     return SinkError(
-        f"sink {node.name!r} {what}: {inbox.one_line(error)}{below}", seq=seq, index=index, node=node.name, event=event
+        f"sink {node.name!r} {what}: {describe(error)}{below}", seq=seq, index=index, node=node.name, event=event
     )

@@ -79,11 +79,6 @@ def warn_skipped(failure: Failure | FailureRecord) -> None:
     )
 
 
-def one_line(error: BaseException) -> str:
-    """Give an exception as one line of text."""
-    return describe(error)
-
-
 def cause(frames: Sequence[Any], text: str, remote: str) -> BaseException:
     """Give the exception that a child sent, or one that carries its text when it could not be sent."""
     packed = bytes(frames[0]) if frames else b""

@@ -15,10 +15,11 @@ from ..nodes.async_executor import AsyncExecutor
 from ..nodes.column import Column
 from ..nodes.errors import SourceError
 from ..nodes.executor import Executor
-from ..nodes.handlers import build
+from ..nodes.handlers import build_all
 from ..nodes.program import Answer
 from ..nodes.sequencer import Chunk, Sequencer
 from ..nodes.sources import PAUSES_S, open_reader
+from ..nodes.steps import describe
 from . import inbox
 from .copying import safe_copies
 from .delivery import opened
@@ -95,25 +96,13 @@ class InlineRun:
     def _executor(self, loop: LoopThread, closers: list[Callable[[], Any]]) -> Callable[[list[Column]], Answer]:
         program = self._plan.whole
 
-        def make() -> list[Callable[..., Any] | None]:
-            handlers: list[Callable[..., Any] | None] = []
-            for subject in self._plan.whole_handlers:
-                if subject is None:
-                    handlers.append(None)
-                    continue
-                handler, close = build(subject)
-                handlers.append(handler)
-                if close is not None:
-                    closers.append(close)
-            return handlers
-
         if not program.needs_loop:
-            return Executor(program, make(), safe_copies).run
+            return Executor(program, build_all(self._plan.whole_handlers, closers), safe_copies).run
 
         ordered = any(pool.ordered for pool in self._plan.pools)
 
         async def make_inside() -> AsyncExecutor:
-            return AsyncExecutor(program, make(), safe_copies, ordered=ordered)
+            return AsyncExecutor(program, build_all(self._plan.whole_handlers, closers), safe_copies, ordered=ordered)
 
         executor = loop.run(make_inside())
         self._most = max(step.concurrency for step in program.steps)
@@ -251,7 +240,7 @@ class _Source:
         count = self._count + given
         plain = self._reader is None or getattr(self._reader, "one_by_one", False)
         position = repr(count if plain else self._reader.position())
-        self.error = inbox.source_error(self._plan.node.name, inbox.one_line(error), position, count, error)
+        self.error = inbox.source_error(self._plan.node.name, describe(error), position, count, error)
 
     def close(self) -> None:
         """Close the reader."""

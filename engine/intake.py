@@ -11,6 +11,7 @@ from typing import Any
 
 from ..nodes.errors import ProtocolError, SourceError, WorkerDied
 from ..nodes.sequencer import Chunk
+from ..nodes.steps import describe
 from . import inbox, wire
 from .arena import Arena
 from .codec import Encoder, Payload, decode
@@ -120,7 +121,7 @@ class Intake:
             self.read_s = max(self.read_s, feed.read_s)
             if error is not None and not isinstance(error, SourceError):
                 name = self._plan.sources[source].node.name
-                error = inbox.source_error(name, inbox.one_line(error), repr(feed.position), feed.count, error)
+                error = inbox.source_error(name, describe(error), repr(feed.position), feed.count, error)
             self._core.source_ended(source, error)
 
     def _offer_objects(self, source: int, taken: Taken) -> BaseException | None:

@@ -25,7 +25,7 @@ from ..nodes.blame import Phase
 from ..nodes.errors import ProtocolError
 from ..nodes.events import Failure
 from ..nodes.executor import Executor
-from ..nodes.handlers import build
+from ..nodes.handlers import build_all
 from ..nodes.program import Answer, Op, Program
 from ..nodes.segments import ExitData
 from ..nodes.steps import close_answer, describe, keep
@@ -135,16 +135,8 @@ class Worker:
             )
 
     def build(self) -> list[Callable[..., Any] | None]:
-        handlers: list[Callable[..., Any] | None] = []
-        for subject in cloudpickle.loads(self.spec.handlers):
-            if subject is None:
-                handlers.append(None)
-                continue
-            handler, close = build(subject)
-            handlers.append(handler)
-            if close is not None:
-                self.closers.append(close)
-        return handlers
+        """Build the handlers; `closers` then holds what closes them."""
+        return build_all(cloudpickle.loads(self.spec.handlers), self.closers)
 
     # -- plain workers ------------------------------------------------------------------------------------------
 

@@ -23,14 +23,12 @@ from .steps import (
     USER_ERRORS,
     Copier,
     checked_batch,
-    close_answer,
     collect,
     failure,
-    merge_columns,
     shape,
     verdict_for,
-    zip_columns,
 )
+from .walk import Walk
 
 #: The longest pause between two attempts, in seconds.
 MAX_BACKOFF_S = 60.0
@@ -91,30 +89,10 @@ class AsyncExecutor:
         return join_answers(answers)
 
     async def _unit(self, ports: Sequence[Column], orders: Orders) -> Answer:
-        program = self._program
-        start, stop = ports[0].start, ports[0].stop
-        slots: list[Any] = [*ports, *[None] * (program.slots - len(ports))]
-        failures: list[Failure] = []
-        tallies = []
-        cut = stop
-        for number, step in enumerate(program.steps):
-            tally = Tally()
-            tallies.append(tally)
-            inputs = []
-            for place, slot in enumerate(step.inputs):
-                column = slots[slot] if cut >= slots[slot].stop else slots[slot].cut(start, cut)
-                if (number, place) in program.copied:
-                    column = column.with_events(self._copies(column.events))
-                inputs.append(column)
-            if step.op is Op.ZIP:
-                slots[step.output] = zip_columns(inputs, tally if step.counted else Tally())
-            elif step.op is Op.MERGE:
-                slots[step.output] = merge_columns(inputs, tally)
-            else:
-                slots[step.output], failed = await self._step(number, step, inputs[0], orders, tally)
-                failures += failed
-                cut = min([cut, *(f.seq for f in failed if f.on_error == "fail")])
-        return close_answer(start, stop - start, [slots[slot] for slot in program.exits], failures, tallies, cut)
+        walk = Walk(self._program, ports, self._copies)
+        for number, step, column, tally in walk.calls():
+            walk.put(step, *await self._step(number, step, column, orders, tally))
+        return walk.answer()
 
     async def _step(
         self, number: int, step: Step, column: Column, orders: Orders, tally: Tally

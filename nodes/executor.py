@@ -19,14 +19,12 @@ from .steps import (
     USER_ERRORS,
     Copier,
     checked_batch,
-    close_answer,
     collect,
     failure,
-    merge_columns,
     shape,
     verdict_for,
-    zip_columns,
 )
+from .walk import Walk
 
 #: A handler at least this slow is watched call by call: the mark costs less than a twentieth of it.
 WATCH_FROM_S = 2e-6
@@ -82,33 +80,11 @@ class Executor:
 
     def run(self, ports: Sequence[Column], orders: Orders = NO_ORDERS) -> Answer:
         """Run every step over `ports` (columns of one and the same run of numbers) and give the answer."""
-        program = self._program
-        start, stop = ports[0].start, ports[0].stop
-        slots: list[Any] = [*ports, *[None] * (program.slots - len(ports))]
-        failures: list[Failure] = []
-        tallies = []
-        cut = stop
-        for number, step in enumerate(program.steps):
-            tally = Tally()
-            tallies.append(tally)
-            inputs = [self._input(slots[slot], number, place, cut) for place, slot in enumerate(step.inputs)]
-            if step.op is Op.ZIP:
-                slots[step.output] = zip_columns(inputs, tally if step.counted else Tally())
-            elif step.op is Op.MERGE:
-                slots[step.output] = merge_columns(inputs, tally)
-            else:
-                call = _Call(self, number, step, inputs[0], orders, tally)
-                slots[step.output] = call.run()
-                failures += call.failures
-                cut = min(cut, call.cut)
-        return close_answer(start, stop - start, [slots[slot] for slot in program.exits], failures, tallies, cut)
-
-    def _input(self, column: Column, number: int, place: int, cut: int) -> Column:
-        if cut < column.stop:
-            column = column.cut(column.start, cut)
-        if (number, place) in self._program.copied:
-            column = column.with_events(self._copies(column.events))
-        return column
+        walk = Walk(self._program, ports, self._copies)
+        for number, step, column, tally in walk.calls():
+            call = _Call(self, number, step, column, orders, tally)
+            walk.put(step, call.run(), call.failures)
+        return walk.answer()
 
 
 class _Cursor:
@@ -151,7 +127,6 @@ class _Call:
         assert handler is not None
         self._handler = handler
         self._one = _one_of(step, handler)
-        self._originals: list[Any] | None = None
         self._safe: list[Any] | None = None
 
     def run(self) -> Column:

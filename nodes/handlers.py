@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, get_origin
 
@@ -88,6 +88,22 @@ def build(subject: Any) -> tuple[Callable[..., Any], Callable[[], Any] | None]:
         raise TypeError(f"{subject!r} gave an async handler, which must be known before; give per_worker the class")
     close = getattr(handler, "close", None)
     return handler, close if callable(close) else None
+
+
+def build_all(
+    subjects: Iterable[Any], closers: list[Callable[[], Any]]
+) -> list[Callable[..., Any] | None]:
+    """Build every handler (`None` stays: a join), and append to `closers` what closes each as soon as it stands.
+
+    So those built before one whose constructor raises can still be closed.
+    """
+    handlers: list[Callable[..., Any] | None] = []
+    for subject in subjects:
+        handler, close = (None, None) if subject is None else build(subject)
+        handlers.append(handler)
+        if close is not None:
+            closers.append(close)
+    return handlers
 
 
 def is_async(subject: object) -> bool:

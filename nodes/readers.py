@@ -17,23 +17,19 @@ from typing import Any
 _END = object()
 
 
-class IterableReader:
-    """Reads an iterable; `close` closes only an iterator that this reader made itself.
-
-    An iterator or generator object that the user hands in stays the user's own.
-    """
+class _OneByOne:
+    """What these readers share: one event per read, waited for, and counted."""
 
     one_by_one = True
+    _given = 0
 
-    def __init__(self, iterable: Iterable[Any]) -> None:
-        self.iterator: Iterator[Any] = iter(iterable)
-        self._own = self.iterator is not iterable
-        self._given = 0
-        self._closed = False
+    def _next(self) -> Any:
+        """Give the next event, or `_END`."""
+        raise NotImplementedError
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[Any] | None:
         """Give the next event, waiting for it, or `None` at the end."""
-        event = _END if self._closed else next(self.iterator, _END)
+        event = self._next()
         if event is _END:
             return None
         self._given += 1
@@ -42,6 +38,21 @@ class IterableReader:
     def position(self) -> int:
         """Give the number of events that `read` gave."""
         return self._given
+
+
+class IterableReader(_OneByOne):
+    """Reads an iterable; `close` closes only an iterator that this reader made itself.
+
+    An iterator or generator object that the user hands in stays the user's own.
+    """
+
+    def __init__(self, iterable: Iterable[Any]) -> None:
+        self.iterator: Iterator[Any] = iter(iterable)
+        self._own = self.iterator is not iterable
+        self._closed = False
+
+    def _next(self) -> Any:
+        return _END if self._closed else next(self.iterator, _END)
 
     def close(self) -> None:
         """End the reading, and the generator behind it unless it is running in another thread just now."""
@@ -59,15 +70,13 @@ class GeneratorReader(IterableReader):
         self._own = True
 
 
-class AsyncGeneratorReader:
+class AsyncGeneratorReader(_OneByOne):
     """Reads an async iterator in an event loop of its own, in the thread that calls `read`.
 
     One task drives the iterator from its first event to its end, so that timeouts, task groups and context variables
     inside it keep their task. `close` may be called by any thread: beside a `read` that waits, it cancels the waiting,
     and the reading thread closes the iterator at the end of this `read` or in its next.
     """
-
-    one_by_one = True
 
     def __init__(self, function: Callable[[], AsyncIterator[Any]]) -> None:
         self._source = function()
@@ -77,21 +86,8 @@ class AsyncGeneratorReader:
         self._task: asyncio.Task[None] | None = None
         self._event: Any = _END
         self._busy = threading.Lock()  # held by the thread that runs the loop
-        self._given = 0
         self._closed = False
         self.iterator: Iterator[Any] = iter(self._next, _END)
-
-    def read(self, limit: int, max_bytes: int, /) -> Sequence[Any] | None:
-        """Give the next event, waiting for it, or `None` at the end."""
-        event = self._next()
-        if event is _END:
-            return None
-        self._given += 1
-        return [event]
-
-    def position(self) -> int:
-        """Give the number of events that `read` gave."""
-        return self._given
 
     def close(self) -> None:
         """Cancel what the iterator waits for, close it and its loop; what its clean-up raises is raised here."""

@@ -91,10 +91,6 @@ class SegmentStore:
             at += 1
         return found
 
-    def stop_of(self, number: int) -> int:
-        """Give where the segment that holds `number` ends: the cheapest place to cut."""
-        return self._segments[self._starts[bisect_right(self._starts, number) - 1]].stop
-
     def take(self, lo: int, hi: int) -> int:
         """Note that one reader is done with `lo .. hi - 1`; give the bytes that this sets free."""
         if not self._starts:

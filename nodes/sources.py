@@ -7,8 +7,7 @@ or a function without arguments that gives an iterator or async iterator. It doe
 from __future__ import annotations
 
 import inspect
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import Any, Protocol, TypeVar
 
 from .errors import GraphError
@@ -16,7 +15,7 @@ from .readers import AsyncGeneratorReader, GeneratorReader, IterableReader
 
 T_co = TypeVar("T_co", covariant=True)
 
-#: How long `iterate_events` pauses after an empty read, in seconds: doubling from the first to the second.
+#: How long a reading thread pauses after an empty read, in seconds: doubling from the first to the second.
 PAUSES_S = (0.001, 0.02)
 
 
@@ -154,24 +153,3 @@ def size_hint(subject: Any) -> int | None:
         size: int | None = hint() if callable(hint) else None
         return size
     return len(subject) if isinstance(subject, Sized) else None
-
-
-def iterate_events(reader: SourceReader[Any], stopped: threading.Event) -> Iterator[Any]:
-    """Give the events of a reader one by one until it has ended or `stopped` is set.
-
-    After an empty read it pauses, at first 1 ms and at most 20 ms, but never past the setting of `stopped`.
-    """
-    if getattr(reader, "one_by_one", False):
-        yield from reader.iterator  # type: ignore[attr-defined]
-        return
-    read, pause_s = read_with(reader), PAUSES_S[0]
-    while not stopped.is_set():
-        events = read(1024, 1 << 20)
-        if events is None:
-            return
-        if not events:
-            stopped.wait(pause_s)
-            pause_s = min(2 * pause_s, PAUSES_S[1])
-            continue
-        pause_s = PAUSES_S[0]
-        yield from events

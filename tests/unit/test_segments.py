@@ -60,12 +60,6 @@ def test_taking_a_number_twice_is_noticed() -> None:
         store.take(0, 3)
 
 
-def test_the_cheapest_place_to_cut_is_where_a_segment_ends() -> None:
-    store = _store(1, (0, 4), (4, 9))
-    assert store.stop_of(3) == 4
-    assert store.stop_of(4) == 9
-
-
 @given(st.integers(1, 3), st.lists(st.integers(1, 6), min_size=1, max_size=8), st.randoms(use_true_random=False))
 def test_all_bytes_come_back_however_the_readers_cut(readers: int, sizes: list[int], rng: object) -> None:
     store, charged, stop = SegmentStore(readers), 0, 0

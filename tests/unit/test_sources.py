@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from penstock.nodes.errors import GraphError
 from penstock.nodes.readers import AsyncGeneratorReader, GeneratorReader, IterableReader
-from penstock.nodes.sources import is_source, iterate_events, open_reader, read_with, size_hint
+from penstock.nodes.sources import is_source, open_reader, read_with, size_hint
 from penstock.nodes.ticks import TickReader, every
 
 
@@ -325,30 +325,3 @@ def test_size_is_known_where_it_can_be() -> None:
     assert size_hint(range(7)) == 7
     assert size_hint(iter([1])) is None
     assert size_hint(lambda: [1]) is None
-
-
-def test_events_are_iterated_over_from_every_kind() -> None:
-    stopped = threading.Event()
-
-    async def numbers() -> AsyncIterator[int]:
-        yield 1
-        yield 2
-
-    assert list(iterate_events(open_reader(Countdown()), stopped)) == list(range(7))
-    assert list(iterate_events(open_reader([1, 2]), stopped)) == [1, 2]
-    assert list(iterate_events(open_reader(numbers), stopped)) == [1, 2]
-
-
-def test_iterating_over_a_silent_source_ends_when_it_is_stopped() -> None:
-    reads: list[int] = []
-    stopped = threading.Event()
-
-    class Silent(CountdownReader):
-        def read(self, limit: int, /) -> Sequence[int] | None:
-            reads.append(limit)
-            if len(reads) == 3:
-                stopped.set()
-            return []
-
-    assert list(iterate_events(open_reader(type("S", (), {"reader": lambda *_: Silent(0)})()), stopped)) == []
-    assert len(reads) == 3

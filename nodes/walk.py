@@ -1,0 +1,66 @@
+"""The walk of a run of numbers through a program: which columns each step gets, and what the whole answer is.
+
+Shared by the executors, which decide only how handlers are called. After a failure under `fail` the steps that follow
+see the numbers below it and no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .column import Column
+from .events import Failure
+from .program import Answer, Op, Program, Step, Tally
+from .steps import Copier, close_answer, merge_columns, zip_columns
+
+
+class Walk:
+    """One run of numbers on its way; `ports` are its input columns."""
+
+    def __init__(self, program: Program, ports: Sequence[Column], copies: Copier) -> None:
+        self._program = program
+        self._copies = copies
+        self._start, self._stop = ports[0].start, ports[0].stop
+        self._slots: list[Any] = [*ports, *[None] * (program.slots - len(ports))]
+        self._failures: list[Failure] = []
+        self._tallies: list[Tally] = []
+        self._cut = self._stop
+
+    def calls(self) -> Iterator[tuple[int, Step, Column, Tally]]:
+        """Give each step that calls user code, with its number, input and tally, once `put` has taken the one before.
+
+        Joins in between are made here.
+        """
+        for number, step in enumerate(self._program.steps):
+            tally = Tally()
+            self._tallies.append(tally)
+            inputs = [self._input(slot, number, place) for place, slot in enumerate(step.inputs)]
+            if step.op is Op.ZIP:
+                self._slots[step.output] = zip_columns(inputs, tally if step.counted else Tally())
+            elif step.op is Op.MERGE:
+                self._slots[step.output] = merge_columns(inputs, tally)
+            else:
+                yield number, step, inputs[0], tally
+
+    def _input(self, slot: int, number: int, place: int) -> Column:
+        column: Column = self._slots[slot]
+        if self._cut < column.stop:
+            column = column.cut(column.start, self._cut)
+        if (number, place) in self._program.copied:
+            column = column.with_events(self._copies(column.events))
+        return column
+
+    def put(self, step: Step, output: Column, failures: list[Failure]) -> None:
+        """Take what a step gave: its output, and the failures of its events."""
+        self._slots[step.output] = output
+        if failures:
+            self._failures += failures
+            self._cut = min([self._cut, *(f.seq for f in failures if f.on_error == "fail")])
+
+    def answer(self) -> Answer:
+        """Give the answer for all numbers, or for those up to the lowest that failed under `fail`."""
+        exits = [self._slots[slot] for slot in self._program.exits]
+        return close_answer(
+            self._start, self._stop - self._start, exits, self._failures, self._tallies, self._cut
+        )
