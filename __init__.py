@@ -14,10 +14,19 @@ if TYPE_CHECKING:
     from .engine.runner import Results, imap, iterate, run
     from .engine.runner import compile_ as compile
     from .graphs.graph import Graph, Stream, merge, zip
+    from .graphs.keyed import KeyedStream
+    from .nodes.connectors.http import http_poll, http_sink, webhook
+    from .nodes.connectors.kafka import KafkaMessage, kafka, kafka_sink
+    from .nodes.connectors.redislock import redis_lock
+    from .nodes.connectors.redisstreams import redis, redis_sink
+    from .nodes.connectors.sql import postgres_lock, sql, sql_sink
     from .nodes.errors import (
+        CheckpointError,
         GraphError,
         HandlerError,
         HandlerTimeout,
+        LockHeld,
+        LockLost,
         LostEvents,
         PenstockError,
         ProtocolError,
@@ -26,11 +35,14 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from .nodes.events import Context, DeadLetter, current
+    from .nodes.filelock import file_lock
     from .nodes.files import csv, jsonl, lines
     from .nodes.handlers import Handler, per_worker
+    from .nodes.locks import Lock
     from .nodes.sinks import Batch, Sink
     from .nodes.sources import Source, SourceReader
     from .nodes.ticks import every
+    from .nodes.windows import Window, session, sliding, tumbling
 
 _HOMES = {
     "engine.options": ("StopSignal",),
@@ -38,10 +50,19 @@ _HOMES = {
     "engine.report": ("NodeReport", "OrderReport", "RunReport"),
     "engine.runner": ("Results", "compile", "imap", "iterate", "run"),
     "graphs.graph": ("Graph", "Stream", "merge", "zip"),
+    "graphs.keyed": ("KeyedStream",),
+    "nodes.connectors.http": ("http_poll", "http_sink", "webhook"),
+    "nodes.connectors.kafka": ("KafkaMessage", "kafka", "kafka_sink"),
+    "nodes.connectors.redislock": ("redis_lock",),
+    "nodes.connectors.redisstreams": ("redis", "redis_sink"),
+    "nodes.connectors.sql": ("postgres_lock", "sql", "sql_sink"),
     "nodes.errors": (
+        "CheckpointError",
         "GraphError",
         "HandlerError",
         "HandlerTimeout",
+        "LockHeld",
+        "LockLost",
         "LostEvents",
         "PenstockError",
         "ProtocolError",
@@ -50,11 +71,14 @@ _HOMES = {
         "WorkerDied",
     ),
     "nodes.events": ("Context", "DeadLetter", "current"),
+    "nodes.filelock": ("file_lock",),
     "nodes.files": ("csv", "jsonl", "lines"),
     "nodes.handlers": ("Handler", "per_worker"),
+    "nodes.locks": ("Lock",),
     "nodes.sinks": ("Batch", "Sink"),
     "nodes.sources": ("Source", "SourceReader"),
     "nodes.ticks": ("every",),
+    "nodes.windows": ("Window", "session", "sliding", "tumbling"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -74,6 +98,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "Batch",
+    "CheckpointError",
     "Context",
     "DeadLetter",
     "Graph",
@@ -81,6 +106,11 @@ __all__ = [
     "Handler",
     "HandlerError",
     "HandlerTimeout",
+    "KafkaMessage",
+    "KeyedStream",
+    "Lock",
+    "LockHeld",
+    "LockLost",
     "LostEvents",
     "NodeReport",
     "OrderReport",
@@ -96,17 +126,33 @@ __all__ = [
     "SourceReader",
     "StopSignal",
     "Stream",
+    "Window",
     "WorkerDied",
     "compile",
     "csv",
     "current",
     "every",
+    "file_lock",
+    "http_poll",
+    "http_sink",
     "imap",
     "iterate",
     "jsonl",
+    "kafka",
+    "kafka_sink",
     "lines",
     "merge",
     "per_worker",
+    "postgres_lock",
+    "redis",
+    "redis_lock",
+    "redis_sink",
     "run",
+    "session",
+    "sliding",
+    "sql",
+    "sql_sink",
+    "tumbling",
+    "webhook",
     "zip",
 ]

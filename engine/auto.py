@@ -55,7 +55,9 @@ def may_start_here(plan: Plan, options: RunOptions) -> bool:
     """
     if options.workers is not None or len(plan.sources) != 1 or plan.loose_sinks or plan.whole.needs_loop:
         return False
-    if options.stop is not None or options.time_limit_s is not None:
+    if options.stop is not None or options.time_limit_s is not None or plan.commits:
+        return False
+    if options.lock is not None or options.checkpoint is not None:
         return False
     if any(step.timeout_s is not None for step in plan.whole.steps):
         return False

@@ -26,6 +26,7 @@ from .progress import Bar
 from .report import RunReport
 from .runner import compile_, run
 from .settings import UsageError
+from .store import look_inside
 from .target import load_graph
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -51,6 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def _checkpoints(args: argparse.Namespace) -> int:
+    """Show what a file of checkpoints holds."""
+    print(look_inside(args.store))
+    return DONE
+
+
 def _run(args: argparse.Namespace) -> int:
     """Run a graph and report."""
     graph = load_graph(args.graph, args.set)
@@ -70,6 +77,9 @@ def _run(args: argparse.Namespace) -> int:
             limit=args.limit,
             time_limit_s=args.time_limit,
             progress=watch,
+            checkpoint=args.checkpoint,
+            checkpoint_interval_s=args.checkpoint_interval,
+            resume=args.resume,
         )
     except GraphError:
         raise
@@ -202,6 +212,18 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--limit", type=_count, metavar="N", help="end the reading after N events")
     running.add_argument("--time-limit", type=_seconds, metavar="S", help="end the reading after S seconds")
     running.add_argument(
+        "--checkpoint", type=Path, metavar="FILE.db", help="keep how far the run is, and go on there after a crash"
+    )
+    running.add_argument(
+        "--checkpoint-interval", type=_seconds, default=1.0, metavar="S", help="seconds between two checkpoints"
+    )
+    running.add_argument(
+        "--resume",
+        choices=("auto", "never", "required"),
+        default="auto",
+        help="whether to go on from the checkpoint (default: where there is one)",
+    )
+    running.add_argument(
         "--report", type=Path, metavar="FILE.json", help="write the report as JSON, also when the run fails"
     )
     running.add_argument(
@@ -216,6 +238,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_graph(planning)
     planning.add_argument("--mermaid", action="store_true", help="as a Mermaid flow chart")
     planning.set_defaults(command=_plan)
+    looking = commands.add_parser(
+        "checkpoints", help="look into a file of checkpoints", description="Show how far the run of a file is."
+    )
+    looking.add_argument("store", type=Path, metavar="FILE.db")
+    looking.set_defaults(command=_checkpoints)
     add_bench_command(commands)
     return parser
 

@@ -6,63 +6,45 @@ here or in the parts from `nodes` that it joins, so that a simulation drives the
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..nodes.barrier import Barrier, FailureRecord
 from ..nodes.blame import LastSeen, Phase
+from ..nodes.cuts import Cut, Cuts
 from ..nodes.dispatch import Dispatcher, Worker, merge_ready
-from ..nodes.gauge import Gauge
 from ..nodes.intervals import Intervals
+from ..nodes.places import Place
 from ..nodes.program import CALLS, Tally
+from ..nodes.retention import Retention
 from ..nodes.segments import ExitData, Segment, SegmentStore
 from ..nodes.sequencer import Chunk, Sequencer
 from ..nodes.window import Window
-from .effects import Deliver, DeliverLoose, Effect, Finish, Pull, SendTask, Spawn, StopSource, StopWorker, Warn
-from .wiring import SOURCE_STREAM, Packing, PoolWiring, Wiring
+from .effects import (
+    Acknowledge,
+    AskState,
+    Commit,
+    Deliver,
+    DeliverLoose,
+    Effect,
+    Finish,
+    Pull,
+    Restore,
+    SendTask,
+    Spawn,
+    StopSource,
+    StopWorker,
+    Warn,
+)
+from .pools import Counts, Pool
+from .wiring import SOURCE_STREAM, Packing, Wiring, closes
 
 #: A pull asks for at most so many events or bytes.
 PULL_NUMBERS = 8192
 PULL_BYTES = 4 << 20
 #: A graph without handlers reads so far ahead of its sinks.
 PLAIN_LOOKAHEAD = 16384
-#: Deaths of one worker at its start, in a row and with nothing answered by its pool in between, that end the run:
-#: before anything was ever answered, and after.
-MAX_START_DEATHS = 5
-MAX_LATE_START_DEATHS = 8
-RESTART_STEP_S = 0.05
-#: With the start itself, a dead worker is replaced within a second, however many died before it.
-RESTART_MOST_S = 0.8
-
-
-@dataclass(slots=True)
-class Counts:
-    """What the report counts."""
-
-    filtered: int = 0
-    skipped: int = 0
-    unmatched: int = 0
-    dead_letters: int = 0
-    retries: int = 0
-    worker_deaths: int = 0
-    replayed: int = 0  #: numbers that a worker took with it, so that they are handed out again
-
-
-@dataclass(slots=True)
-class _Pool:
-    wiring: PoolWiring
-    dispatcher: Dispatcher
-    covered: list[Intervals]
-    gauge: Gauge = field(default_factory=Gauge)
-    tallies: list[Tally] = field(default_factory=list)
-    incarnations: int = 0
-    fruitless: Counter[int] = field(default_factory=Counter)  #: each worker's deaths since the last answer
-    start_deaths: Counter[int] = field(default_factory=Counter)  #: those of them at the start
-    proven: bool = False  #: whether any number was answered
-    waits_s: float = 0.0
-    in_order_upto: int = 0
 
 
 class Core:
@@ -76,14 +58,19 @@ class Core:
         window: Window,
         limit: int | None = None,
         max_deaths: int | None = 3,
+        commits: bool = False,
+        resumes: bool = False,
     ) -> None:
         self.wiring = wiring
         self.window = window
         self.counts = Counts()
         self.barrier = Barrier()
+        stateful = tuple(at for at, pool in enumerate(wiring.pools) if pool.stateful and resumes)
+        self.cuts = Cuts(stateful, enabled=commits or resumes)
+        self._resumes = resumes
         self.sequencer = Sequencer(len(wiring.remote), wiring.order, limit)
         self.pools = [
-            _Pool(
+            Pool(
                 pool,
                 Dispatcher(
                     pool.program,
@@ -93,18 +80,21 @@ class Core:
                     batch_bytes=window.limit_bytes // (4 * pool.workers),
                 ),
                 [Intervals() for _ in pool.ports],
+                Retention(window.limit_bytes) if pool.stateful else None,
                 tallies=[Tally() for _ in pool.program.steps],
             )
             for pool in wiring.pools
         ]
         self.consumed = 0
         self.ended_by: str | None = None
+        #: The number that carries no event and stands for the end of the input, once it is given.
+        self.end: int | None = None
         self.finished = False
         self.held_peak = 0
         self.barrier_waited_s = 0.0
         self._packing = packing
         self._stores = self._make_stores()
-        self._readers: list[list[tuple[_Pool, int]]] = [
+        self._readers: list[list[tuple[Pool, int]]] = [
             [(pool, port) for pool in self.pools for port, read in enumerate(pool.wiring.ports) if read == stream]
             for stream in range(len(self._stores))
         ]
@@ -144,14 +134,42 @@ class Core:
         for pool in self.pools:
             pool.dispatcher.accepted.add(0, number)
             pool.in_order_upto = number
+            if pool.retention is not None:
+                pool.retention.upto = number
             for covered in pool.covered:
                 covered.add(0, number)
+
+    def resume(self, number: int, places: Sequence[Place], turn: int, states: Mapping[int, bytes]) -> None:
+        """Go on where an earlier run has committed a cut."""
+        self.begin_at(number)
+        self.sequencer.resume(number, places, turn)
+        self.cuts.begin_at(number)
+        for at, pool in enumerate(self.pools):
+            if pool.retention is not None:
+                pool.retention.begin(number, states.get(at))
+                pool.dispatcher.retained = number
 
     def joined(self, worker: str) -> None:
         """Take in that a worker is ready and asks for work."""
         pool = self._pool_of.get(worker)
-        if pool is not None:
-            self.pools[pool].dispatcher.joined(worker)
+        if pool is None:
+            return
+        self.pools[pool].dispatcher.joined(worker)
+        retention = self.pools[pool].retention
+        if retention is not None and retention.packed is not None:
+            self._effects.append(Restore(worker, retention.packed))
+
+    def stated(self, worker: str, n: int, packed: bytes) -> None:
+        """Take in the state of a worker behind the numbers below `n`; what it was made from is let go of."""
+        at = self._pool_of.get(worker)
+        pool = self.pools[at] if at is not None else None
+        if pool is None or pool.retention is None or pool.retention.asked != n or pool.dispatcher.frontier < n:
+            return  # it has gone since, or the run ends below
+        for stream in pool.wiring.ports:
+            self.window.free(self._stores[stream].take(pool.retention.upto, n))
+        pool.retention.took(n, packed)
+        self.cuts.state(self.pools.index(pool), n, packed)
+        pool.dispatcher.retained = n
 
     def chunk(self, source: int, chunk: Chunk) -> None:
         """Take in events that a source was asked for; they are numbered when the budget has room."""
@@ -188,9 +206,7 @@ class Core:
         new = pool.dispatcher.accept(worker, task, start, start + size, cut)
         nbytes = sum(data.nbytes for data in exits)
         pool.dispatcher.pacer.learn(size, seconds, nbytes)
-        pool.fruitless.clear()
-        pool.start_deaths.clear()
-        pool.proven = True
+        pool.prove()
         if not new:
             return
         whole = len(new) == 1 and new[0] == (start, start + size)
@@ -224,6 +240,7 @@ class Core:
             return
         pool = self.pools[at]
         index = int(worker.split(".")[1])
+        pool.lose_state(self.cuts.missing(at))
         known = pool.dispatcher.left(worker, seen, cause)
         if known is not None:
             self.counts.replayed += sum(len(task.open) for task in known.tasks.values())
@@ -232,18 +249,15 @@ class Core:
         self._answer_condemned(pool)
         if seen is not None and not ours:
             self.counts.worker_deaths += 1
-            pool.fruitless[index] += 1
-            if known is None or (seen.phase is Phase.START):
-                pool.start_deaths[index] += 1
-        if pool.start_deaths[index] >= (MAX_LATE_START_DEATHS if pool.proven else MAX_START_DEATHS):
+            pool.count_death(index, at_start=known is None or seen.phase is Phase.START)
+        if pool.is_hopeless(index):
             self._effects.append(Finish("error", start_up=(pool.wiring.name, worker, cause)))
             self.finished = True
             return
-        fruitless = pool.fruitless[index]
-        pause = 0.0 if fruitless <= 1 else min(RESTART_MOST_S, RESTART_STEP_S * 2 ** min(fruitless - 2, 10))
+        pause = pool.pause_s(index)
         self._spawn(at, index, pause)
 
-    def _suspect_segments(self, pool: _Pool, worker: Worker) -> None:
+    def _suspect_segments(self, pool: Pool, worker: Worker) -> None:
         """Note whose bytes may kill: from now on only the events that a task is about are unpacked from them."""
         self._wary = True
         for task in worker.tasks.values():
@@ -252,7 +266,7 @@ class Core:
                     for part in self._stores[stream].slices(lo, hi):
                         part.segment.suspect = True
 
-    def _answer_condemned(self, pool: _Pool) -> None:
+    def _answer_condemned(self, pool: Pool) -> None:
         """Answer for numbers that no worker survives unpacking or packing: failures of the pool's first handler."""
         now = self._last_cycle or 0.0
         step = next((step for step in pool.wiring.program.steps if step.op in CALLS), pool.wiring.program.steps[0])
@@ -287,6 +301,13 @@ class Core:
                 self.window.free(self._release_bytes.pop(seq, 0))
         self.consumed = upto
 
+    def committed(self, n: int) -> None:
+        """Take in that the sinks have committed the cut below `n`: the sources hear of it."""
+        cut = self.cuts.commit(n)
+        for source, place in enumerate(cut.places if cut is not None else ()):
+            if place.position is not None:
+                self._effects.append(Acknowledge(source, place.position))
+
     def consume_loose(self, stream: int, lo: int, hi: int) -> None:
         """Take in that the unordered sinks of a stream are done with `lo .. hi - 1`."""
         self._loose_out -= hi - lo
@@ -319,9 +340,12 @@ class Core:
             self._number(now)
             # Nothing below answers a number, so the frontier stands.
             frontier = self.frontier
+            self._cut(frontier)
             self._hand_out(frontier, now)
+            self._ask_states()
             self._let_go()
-            self._release(frontier)
+            self._release(self.cuts.hold(frontier))
+            self._commit()
             self._pull()
             self._finish(frontier)
         effects, self._effects = self._effects, []
@@ -377,6 +401,23 @@ class Core:
         if self.sequencer.limited and not self._stopped_sources:
             self.sequencer.drop()
             self.stop_reading("limit")
+        if self._end_is_due and self.window.room(self.in_flight):
+            self.end = number = self.sequencer.next
+            self.sequencer.skip(number + 1)
+            payload, nbytes = self._packing.pack([])
+            self._arrive(SOURCE_STREAM, number, 1, [(number, number + 1)], ExitData(payload, nbytes, [0]), now)
+
+    @property
+    def _end_is_due(self) -> bool:
+        """Whether the end of the input is still to be numbered: there is one, and something is given at it."""
+        if not self.wiring.needs_end or self.end is not None or not self.sequencer.finished:
+            return False
+        return self._source_error is None and self.barrier.end_at is None and closes(self.ended_by, resumes=self._resumes)
+
+    @property
+    def events_in(self) -> int:
+        """How many events are numbered."""
+        return self.sequencer.next - (self.end is not None)
 
     def _arrive(
         self, stream: int, start: int, size: int, new: list[tuple[int, int]], data: ExitData, now: float
@@ -409,12 +450,26 @@ class Core:
                 self._loose_out += hi - lo
                 self._effects.append(DeliverLoose(stream, lo, hi, store.slices(lo, hi)))
 
-    def _leave(self, pool: _Pool, lo: int, hi: int, now: float) -> None:
+    def _leave(self, pool: Pool, lo: int, hi: int, now: float) -> None:
         first = self._stores[pool.wiring.ports[0]]
         for part in first.slices(lo, hi):
             pool.gauge.leave(part.hi - part.lo, now - part.segment.at, now)
+        if pool.retention is not None:  # a new worker would begin with it again
+            pool.retention.kept(self._cost(pool, lo, hi))
+            return
         for stream in pool.wiring.ports:
             self.window.free(self._stores[stream].take(lo, hi))
+
+    def _cost(self, pool: Pool, lo: int, hi: int) -> int:
+        """Give what the inputs of these numbers take of the budget."""
+        return sum(part.cost for stream in pool.wiring.ports for part in self._stores[stream].slices(lo, hi))
+
+    def _ask_states(self) -> None:
+        """Ask for the states that set enough of the budget free."""
+        for at, pool in enumerate(self.pools):
+            ask = pool.state_to_ask(self.cuts.missing(at))
+            if ask is not None:
+                self._effects.append(AskState(*ask))
 
     def _take_failures(self, failures: Sequence[FailureRecord], only: list[tuple[int, int]] | None) -> None:
         if only is not None:
@@ -433,14 +488,10 @@ class Core:
                 pool.dispatcher.stop_at = self.barrier.end_at
             self._stop_sources()
 
-    def _take_tallies(self, pool: _Pool, tallies: Sequence[Sequence[float]]) -> None:
-        for tally, (events_in, events_out, seconds, retries, filtered, unmatched) in zip(
-            pool.tallies, tallies, strict=True
-        ):
-            tally.events_in += int(events_in)
-            tally.events_out += int(events_out)
-            tally.seconds += seconds
-            tally.retries += int(retries)
+    def _take_tallies(self, pool: Pool, tallies: Sequence[Sequence[float]]) -> None:
+        for tally, values in zip(pool.tallies, tallies, strict=True):
+            tally.add(values)
+            _, _, _, retries, filtered, unmatched, *_ = values
             self.counts.retries += int(retries)
             self.counts.filtered += int(filtered)
             self.counts.unmatched += int(unmatched)
@@ -453,6 +504,8 @@ class Core:
                 inputs = [self._stores[stream].slices(task.start, task.stop) for stream in pool.wiring.ports]
                 if self._wary and any(part.segment.suspect for slices in inputs for part in slices):
                     task.orders = replace(task.orders, careful=True)
+                if self.end is not None and task.stop > self.end:
+                    task.orders = replace(task.orders, end=self.end)
                 self._effects.append(SendTask(task.worker, task, inputs, self._cut_hint(pool)))
 
     def _let_go(self) -> None:
@@ -460,7 +513,7 @@ class Core:
             for worker in pool.dispatcher.idle_leavers():
                 self._effects.append(StopWorker(worker))
 
-    def _cut_hint(self, pool: _Pool) -> int:
+    def _cut_hint(self, pool: Pool) -> int:
         """How finely a pool should cut its answers: as finely as the next pools want their tasks."""
         readers = (reader for stream in pool.wiring.exits for reader, _ in self._readers[stream])
         return min((reader.dispatcher.batch for reader in readers), default=0)
@@ -474,6 +527,30 @@ class Core:
         self._effects.append(Deliver(release, streams))
         for pool in self.pools:
             pool.dispatcher.blame.forget(release.hi)
+
+    def _commit(self) -> None:
+        """Hand over a cut that is whole."""
+        cut = self.cuts.whole(self.barrier.released)
+        if cut is not None:
+            self._effects.append(Commit(cut))
+
+    def _cut(self, frontier: int) -> None:
+        """Announce a cut that is due."""
+        if self.barrier.end_at is not None or self._source_error is not None:
+            return
+        final = self._is_through(frontier)
+        if self.cuts.may_announce(self.sequencer.next, final):
+            n = self.sequencer.next
+            self.cuts.announce(Cut(n, self.sequencer.places, self.sequencer.turn, final, self.ended_by))
+            for at, pool in enumerate(self.pools):
+                if pool.retention is not None and pool.retention.upto == n:
+                    self.cuts.state(at, n, pool.retention.packed)
+                elif self.cuts.missing(at) is not None:
+                    pool.dispatcher.hold_at = n
+
+    def _is_through(self, frontier: int) -> bool:
+        """Whether every number is answered and none will follow."""
+        return frontier == self.sequencer.next and self.sequencer.finished and not self._end_is_due
 
     def _pull(self) -> None:
         if self._stopped_sources:
@@ -526,7 +603,7 @@ class Core:
         if failure is not None:
             self.finished = True
             self._effects.append(Finish("error", failure=failure))
-        elif frontier == self.sequencer.next and self.sequencer.finished:
+        elif self._is_through(frontier) and (self.cuts.ended or self._source_error is not None):
             self.finished = True
             if self._source_error is not None:
                 self._effects.append(Finish("error", source_error=self._source_error))

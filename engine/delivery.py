@@ -16,18 +16,22 @@ from typing import Any, Protocol
 from ..graphs.spec import Node
 from ..nodes.barrier import FailureRecord
 from ..nodes.column import Column, join
-from ..nodes.errors import HandlerError, SinkError
+from ..nodes.cuts import Cut
+from ..nodes.errors import CheckpointError, HandlerError, LockLost, SinkError
 from ..nodes.events import DeadLetter, Failure
 from ..nodes.executor import Executor
 from ..nodes.handlers import build_all
+from ..nodes.locks import Lock
 from ..nodes.segments import Segment, Slice
 from ..nodes.sinks import Batch, as_sink, failed_position
 from ..nodes.steps import describe
 from . import inbox
+from .checkpointing import Checkpoints
 from .codec import decode, decode_part
 from .codec_errors import CodecError
 from .copying import safe_copies
 from .effects import Deliver, DeliverLoose
+from .held import Held
 from .plan import Outlet, Plan, SinkPlan
 
 
@@ -38,6 +42,7 @@ class _End:
     node: Node
     sink: Any
     outlet: bool
+    held: int = -1  #: the last number that the sink has from an earlier run
 
     @staticmethod
     def of(plan: SinkPlan) -> _End:
@@ -58,7 +63,9 @@ class _Unreadable:
 class Delivery:
     """The sinks of one run and the steps that run beside them: joins of the tail, handlers of dead letters."""
 
-    def __init__(self, plan: Plan, *, inline: bool = False) -> None:
+    def __init__(
+        self, plan: Plan, *, inline: bool = False, lock: Lock | None = None, checkpoints: Checkpoints | None = None
+    ) -> None:
         self.events_out = 0
         self.unmatched = 0
         self.delivered = 0  #: the number up to which every ordered sink has everything
@@ -73,6 +80,10 @@ class Delivery:
         self._unreadable: list[_Unreadable] = []
         self._plan = plan
         self._opened: list[_End] = []
+        self.lock = Held(lock)
+        self._checkpoints = checkpoints
+        if checkpoints is not None and checkpoints.saved is not None:
+            self.delivered = checkpoints.saved.n
 
     def _letter_steps(self, plan: Plan) -> Executor | None:
         if plan.letters is None:
@@ -83,25 +94,46 @@ class Delivery:
 
     def open(self) -> None:
         """Open every sink that wants it; one that cannot be opened fails the run before anything starts."""
+        token = self.lock.take()
         for end in self._all():
-            opener = getattr(end.sink, "open", None)
+            fence = getattr(end.sink, "fence", None)
+            if token is not None and callable(fence):
+                fence(token)
+            opener = self._opener(end)
             if callable(opener):
                 try:
                     opener()
+                except (CheckpointError, LockLost):
+                    raise
                 except Exception as error:
                     raise _sink_error(end.node, None, None, None, error, "cannot be opened") from error
             self._opened.append(end)
+        if self._checkpoints is not None and self._checkpoints.saved is None:
+            self._checkpoints.begin(len(self._plan.sources), self.commit(-1))
+
+    def _opener(self, end: _End) -> Callable[[], object] | None:
+        """Give what opens a sink: anew, or where the run before had committed it."""
+        saved = self._checkpoints.saved if self._checkpoints is not None else None
+        recover = getattr(end.sink, "recover", None)
+        if saved is None or not callable(recover):
+            opener: Callable[[], object] | None = getattr(end.sink, "open", None)
+            return opener
+
+        def go_on() -> None:
+            end.held = recover(saved.tokens.get(end.node.name))
+
+        return go_on
 
     def close(self, failed: bool) -> BaseException | None:
         """Close (or, where the run failed, abort) every opened sink; give the first error of one, after all are done."""
-        first: BaseException | None = None
+        first: BaseException | None = None if failed else self.lock.loss()
         self._decoded.clear()  # a run that ends inside a segment has not taken all of it
         while self._opened:
             end = self._opened.pop(0)
             if end.sink is None:
                 continue
             # A sink that cannot be closed makes a failed run of it: the ones behind it are aborted.
-            broken = failed or first is not None
+            broken = failed or first is not None  # also where the lock is lost
             closer = getattr(end.sink, "abort", None) if broken else None
             try:
                 (closer if callable(closer) else end.sink.close)()
@@ -109,10 +141,37 @@ class Delivery:
                 if first is None:
                     first = _sink_error(end.node, None, None, None, error, "cannot be closed")
                     first.__cause__ = error
+        self.lock.give_back()
+        if self._checkpoints is not None:
+            self._checkpoints.store.close()
         for close in self._closers:
             close()
         self._closers.clear()
         return first
+
+    def commit_cut(self, cut: Cut) -> None:
+        """Commit the sinks at a cut, and keep it where the run has checkpoints."""
+        tokens = self.commit(cut.n - 1)
+        if self._checkpoints is not None:
+            self._checkpoints.keep(cut, tokens)
+
+    def commit(self, n: int) -> dict[str, Any]:
+        """Make every sink that can commit what it has, up to number `n`, and give their tokens by name.
+
+        Raises `SinkError` at the first that fails; the rest is then not committed.
+        """
+        self.lock.check()
+        tokens = {}
+        for end in self._opened:
+            commit = getattr(end.sink, "commit", None)
+            if callable(commit):
+                try:
+                    tokens[end.node.name] = commit(n)
+                except LockLost:
+                    raise
+                except Exception as error:
+                    raise _sink_error(end.node, None, None, None, error, f"cannot commit up to number {n}") from error
+        return tokens
 
     def _all(self) -> list[_End]:
         return [*self._ends, *(end for _, end in self._loose), *self._letter_ends]
@@ -265,9 +324,15 @@ class Delivery:
                 self._write(end, part)
 
     def _write(self, end: _End, column: Column) -> None:
+        if end.held >= column.start:  # it has them from the run before
+            column = column.cut(min(end.held + 1, column.stop), column.stop)
+            if not column.events:
+                return
         batch = Batch(column.events, column.numbers)
         try:
             end.sink.write(batch)
+        except LockLost:
+            raise
         except Exception as error:
             position = failed_position(end.sink, error, len(batch))
             seq, index = batch.numbers[position or 0]

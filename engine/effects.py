@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..nodes.barrier import FailureRecord, Release
+from ..nodes.cuts import Cut
 from ..nodes.dispatch import Task
 from ..nodes.segments import Slice
 
@@ -62,6 +63,37 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True)
+class Commit:
+    """Commit a cut: everything below it is delivered before this effect, nothing above."""
+
+    cut: Cut
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Tell a source that everything before a position is committed."""
+
+    source: int
+    position: object
+
+
+@dataclass(frozen=True, slots=True)
+class AskState:
+    """Ask a worker for its state behind the numbers below `n`, all of which it was handed before."""
+
+    worker: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Give a worker the state to begin with, before its first task."""
+
+    worker: str
+    packed: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class DeliverLoose:
     """Give numbers of a stream to its unordered sinks."""
 
@@ -88,4 +120,18 @@ class Finish:
     start_up: tuple[str, str, str] | None = None
 
 
-Effect = Spawn | SendTask | StopWorker | Pull | StopSource | Deliver | DeliverLoose | Warn | Finish
+Effect = (
+    Spawn
+    | SendTask
+    | StopWorker
+    | Pull
+    | StopSource
+    | Deliver
+    | DeliverLoose
+    | Commit
+    | Acknowledge
+    | AskState
+    | Restore
+    | Warn
+    | Finish
+)

@@ -7,6 +7,7 @@ when something has come that it had asked for in vain.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +21,8 @@ from ..nodes.sources import PAUSES_S, open_reader
 _FIRST = 4
 #: How many bytes may wait, by the size that the taker has measured.
 _AHEAD_BYTES = 1 << 20
+#: A source that wants to hear what is committed is looked after so often while nobody reads, in seconds.
+_IDLE_S = 1.0
 _END: Any = object()
 
 
@@ -31,6 +34,7 @@ class Taken:
     keys: list[Any] | None
     ended: bool
     error: BaseException | None = None
+    position: object = None  #: behind these events, where the source wants to hear what is committed
 
 
 class SliceFeed:
@@ -73,6 +77,9 @@ class SliceFeed:
         """End the reading; nothing was read ahead."""
         return Taken([], None, True)
 
+    def close(self) -> None:
+        """Do nothing: there is nobody to let go."""
+
 
 class Feed:
     """A feed with a reader thread over whatever `open_reader` can open.
@@ -98,6 +105,13 @@ class Feed:
         self._began = monotonic()
         self._ended_at: float | None = None
         self._reader: Any = None
+        #: A source whose places count: its whole reads that wait; and what it is to be told, where it listens.
+        self.listens = bool(getattr(subject, "acknowledges", False))
+        self.marked = self.listens or bool(getattr(subject, "marked", False))
+        self._reads: deque[tuple[int, object]] = deque()
+        self._committed: deque[object] = deque()
+        self._closing = threading.Event()
+        self.closed = threading.Event()
         self.count = 0
         self.size_hint: int | None = None
 
@@ -127,15 +141,51 @@ class Feed:
                     self._read_events(self._reader.iterator)
                 else:
                     self._read_batches(self._reader)
+                self._linger(self._reader)
             finally:
                 self._reader.close()
         except BaseException as error:  # also a sys.exit() of the source's: nobody may wait for it in vain
             # A reader that is closed under its own feet at a stop may complain; nobody waits for its events.
             if not self._stopping:
                 self._error = error
-        self._ended_at = monotonic()
-        self._done = True
-        self._wake()
+        self._end()
+        self.closed.set()
+
+    def _end(self) -> None:
+        if not self._done:
+            self._ended_at = monotonic()
+            self._done = True
+            self._wake()
+
+    def _linger(self, reader: Any) -> None:
+        """Stay after the end until everything is committed, and pass on what is."""
+        if not self.listens:
+            return
+        self._end()
+        while not self._closing.is_set():
+            self._room.wait(_IDLE_S)
+            self._room.clear()
+            self._acknowledge(reader)
+        self._acknowledge(reader)
+
+    def _acknowledge(self, reader: Any) -> None:
+        """Tell the reader what is committed, the last of several words."""
+        position: object = None
+        while self._committed:
+            position = self._committed.popleft()
+        if position is not None:
+            reader.acknowledge(position)
+
+    def acknowledge(self, position: object) -> None:
+        """Say that everything before a position is committed; the reading thread passes it on."""
+        self._committed.append(position)
+        self._room.set()
+
+    def close(self) -> None:
+        """Let the reader go, when nothing more will be committed."""
+        self._stopping = True
+        self._closing.set()
+        self._room.set()
 
     def _read_events(self, iterator: Iterator[Any]) -> None:
         put, key = self._events.append, self._key
@@ -166,6 +216,8 @@ class Feed:
     def _read_batches(self, reader: Any) -> None:
         pause = PAUSES_S[0]
         while not self._stopping:
+            if self.listens:
+                self._acknowledge(reader)
             most = max(1, self._most - len(self._events))
             batch = reader.read(most, _AHEAD_BYTES)
             if batch is None:
@@ -180,6 +232,8 @@ class Feed:
             if self._key is not None:
                 self._put_keys(batch)
             self._events.extend(batch)
+            if self.marked:
+                self._reads.append((len(batch), reader.position()))
             if self._attention:
                 self._attend()
             if len(self._events) >= self._most and not self._wait_for_room():
@@ -200,25 +254,37 @@ class Feed:
             # Looked at again after the flag is down, so that a taker between the two is not missed.
             if len(self._events) < self._most or self._stopping:
                 break
-            self._room.wait()
+            if not self.listens:
+                self._room.wait()
+            elif self._room.wait(_IDLE_S):
+                self._acknowledge(self._reader)
+            else:
+                self._idle()
         self._blocked_s += monotonic() - started
         return not self._stopping
+
+    def _idle(self) -> None:
+        """Let the reader do what it must while nobody reads."""
+        idle = getattr(self._reader, "idle", None)
+        if callable(idle):
+            idle()
 
     def take(self, most: int, event_bytes: float) -> Taken | None:
         """Give what is there, up to `most` events of about `event_bytes` each; `None` when there is nothing yet."""
         self._most = max(_FIRST, min(2 * most, int(_AHEAD_BYTES / event_bytes))) if event_bytes else max(_FIRST, self._most)
         done = self._done
-        if not self._events and not done:
+        waiting: Sequence[object] = self._reads if self.marked else self._events
+        if not waiting and not done:
             self._attention = True
             # Looked at again after the flag is up, so that an event between the two is not missed.
-            if not self._events and not self._done:
+            if not waiting and not self._done:
                 self._room.set()
                 return None
             done = self._done
         return self._drain(most, done)
 
     def _drain(self, most: int, done: bool) -> Taken:
-        count = min(most, len(self._events))
+        count, position = self._whole_reads(most) if self.marked else (min(most, len(self._events)), None)
         # The reader only appends and only this thread removes, so both may work on one list.
         events = self._events[:count]
         del self._events[:count]
@@ -229,14 +295,22 @@ class Feed:
         self._room.set()
         self.count += count
         ended = done and not self._events
-        return Taken(events, keys, ended, self._error if ended else None)
+        return Taken(events, keys, ended, self._error if ended else None, position)
+
+    def _whole_reads(self, most: int) -> tuple[int, object]:
+        """Give how many events the next whole reads have, about `most`, and the position behind them."""
+        count, position = 0, None
+        while self._reads and (not count or count + self._reads[0][0] <= most):
+            size, position = self._reads.popleft()
+            count += size
+        return count, position
 
     def stop(self) -> Taken:
         """End the reading and give all that was read; what user code still waits for is left to it."""
         self._stopping = True
         self._attention = True
         self._room.set()
-        if self._reader is not None and not getattr(self._reader, "one_by_one", False):
+        if self._reader is not None and not self.listens and not getattr(self._reader, "one_by_one", False):
             self._reader.close()
         taken = self._drain(len(self._events), True)
         taken.ended, taken.error = True, self._error

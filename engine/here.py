@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..nodes.events import DeadLetter, Failure
-from ..nodes.program import Answer
+from ..nodes.locks import Lock
+from ..nodes.program import HIDDEN, Answer, Tally
 from . import inbox
+from .checkpointing import Checkpoints
 from .delivery import Delivery
 from .plan import Plan
 from .report import NodeReport, RunReport
@@ -19,10 +21,10 @@ from .report import NodeReport, RunReport
 class Here:
     """Takes the answers of the whole program and delivers them; keeps what the report counts."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.delivery = Delivery(plan, inline=True)
+    def __init__(self, plan: Plan, lock: Lock | None = None, checkpoints: Checkpoints | None = None) -> None:
+        self.delivery = Delivery(plan, inline=True, lock=lock, checkpoints=checkpoints)
         self._plan = plan
-        self._tallies = [[0.0] * 6 for _ in plan.whole.steps]
+        self._tallies = [Tally() for _ in plan.whole.steps]
         self._ids = {step.node: step.node_id for step in plan.whole.steps}
         self._skipped = 0
         self._dead = 0
@@ -30,8 +32,7 @@ class Here:
     def settle(self, answer: Answer) -> Iterator[list[Any]]:
         """Deliver an answer; raises `HandlerError` at the lowest number that failed under `fail`."""
         for total, tally in zip(self._tallies, answer.tallies, strict=True):
-            for place, value in enumerate(tally.as_list()):
-                total[place] += value
+            total.add(tally.as_list())
         if not answer.failures:
             yield from self.delivery.columns(answer.start, answer.start + answer.size, answer.exits, [])
             return
@@ -56,9 +57,10 @@ class Here:
     def report(self, *, read: int, wall_s: float, ended_by: str, runner: str) -> RunReport:
         """Give the report of what was handled here."""
         nodes = {}
-        for step, (events_in, events_out, seconds, *_) in zip(self._plan.whole.steps, self._tallies, strict=True):
-            if step.op.value in ("zip", "merge"):
+        for step, tally in zip(self._plan.whole.steps, self._tallies, strict=True):
+            if step.op.value in ("zip", "merge") or step.op in HIDDEN:
                 continue
+            events_in, events_out, seconds = tally.events_in, tally.events_out, tally.seconds
             service = events_in / seconds if seconds else 0.0
             rate = events_in / wall_s if wall_s else 0.0
             busy = rate / service if service else 0.0
@@ -66,8 +68,8 @@ class Here:
             nodes[step.node] = NodeReport(
                 pool="calling process",
                 workers=1,
-                events_in=int(events_in),
-                events_out=int(events_out),
+                events_in=events_in,
+                events_out=events_out,
                 arrival_rate=rate,
                 service_rate=service,
                 utilisation=busy,
@@ -79,16 +81,18 @@ class Here:
                 p50_s=each,
                 p99_s=each,
             )
-        columns = list(zip(*self._tallies, strict=True)) if self._tallies else [()] * 6
-        delivery = self.delivery
+        delivery, tallies = self.delivery, self._tallies
         return RunReport(
             graph=self._plan.name,
             runner=runner,
             events_in=read,
             events_out=delivery.events_out,
-            retries=int(sum(columns[3])),
-            filtered=int(sum(columns[4])),
-            unmatched=int(sum(columns[5])) + delivery.unmatched,
+            retries=sum(tally.retries for tally in tallies),
+            filtered=sum(tally.filtered for tally in tallies),
+            unmatched=sum(tally.unmatched for tally in tallies) + delivery.unmatched,
+            late=sum(tally.late for tally in tallies),
+            forgotten=sum(tally.forgotten for tally in tallies),
+            keys=sum(tally.keys for tally in tallies),
             skipped=self._skipped,
             dead_letters=self._dead,
             released=delivery.delivered,

@@ -20,10 +20,25 @@ from ..nodes.window import Window
 from . import inbox, wire
 from .arena import Arena
 from .bell import Bell
+from .checkpointing import Checkpoints
 from .children import ChildExited, SpawnFailed, ZygoteDied
 from .core import Core
 from .crew import Crew, describe_exit
-from .effects import Deliver, DeliverLoose, Effect, Finish, Pull, SendTask, Spawn, StopSource, Warn
+from .effects import (
+    Acknowledge,
+    AskState,
+    Commit,
+    Deliver,
+    DeliverLoose,
+    Effect,
+    Finish,
+    Pull,
+    Restore,
+    SendTask,
+    Spawn,
+    StopSource,
+    Warn,
+)
 from .feed import Feed, SliceFeed
 from .grants import Grants
 from .intake import EventPacking, Intake
@@ -45,7 +60,9 @@ class Hub:
     With `held` the workers are started and nothing is read until `begin`.
     """
 
-    def __init__(self, plan: Plan, options: RunOptions, *, held: bool = False) -> None:
+    def __init__(
+        self, plan: Plan, options: RunOptions, *, held: bool = False, checkpoints: Checkpoints | None = None
+    ) -> None:
         self._plan = plan
         self._options = options
         self._held = held
@@ -55,9 +72,15 @@ class Hub:
             window=Window(options.window_bytes, options.window_numbers),
             limit=options.limit,
             max_deaths=options.max_deaths,
+            commits=plan.commits,
+            resumes=checkpoints is not None,
         )
+        if checkpoints is not None and checkpoints.saved is not None:
+            saved = checkpoints.saved
+            self.core.resume(saved.n, checkpoints.places, saved.turn, checkpoints.packed())
+        self._cut_at = 0.0
         #: What the caller's thread has to deliver, ending with the `Outcome`.
-        self.deliveries: queue.SimpleQueue[Deliver | DeliverLoose | Outcome] = queue.SimpleQueue()
+        self.deliveries: queue.SimpleQueue[Deliver | DeliverLoose | Commit | Outcome] = queue.SimpleQueue()
         #: Set when the first worker takes work, or the run is over.
         self.up = threading.Event()
         self.began = monotonic()
@@ -111,6 +134,10 @@ class Hub:
     def consume(self, upto: int) -> None:
         """Say that the sinks are done with every number below `upto`."""
         self._command(lambda: self.core.consume(upto))
+
+    def committed(self, n: int) -> None:
+        """Say that the sinks have committed the cut below `n`."""
+        self._command(lambda: self.core.committed(n))
 
     def consume_loose(self, stream: int, lo: int, hi: int) -> None:
         """Say that the unordered sinks of a stream are done with `lo .. hi - 1`."""
@@ -207,8 +234,12 @@ class Hub:
             bell.answer(rung=False)
             return
         self._watch_crew()
-        ready = self._selector.select(self.crew.wait_s(monotonic()))
+        ready = self._selector.select(self._wait_s(monotonic()))
         bell.answer(rung=any(key.fd == bell.descriptor for key, _ in ready))
+
+    def _wait_s(self, now: float) -> float:
+        wait_s = self.crew.wait_s(now)
+        return min(wait_s, max(0.0, self._cut_at - now)) if self.core.cuts.enabled else wait_s
 
     def _watch_crew(self) -> None:
         descriptor = self.crew.descriptor
@@ -234,6 +265,9 @@ class Hub:
 
     def _check_ends(self, now: float) -> None:
         options = self._options
+        if now >= self._cut_at:
+            self._cut_at = now + options.checkpoint_interval_s
+            self.core.cuts.want()
         if self._deadline is not None and now >= self._deadline:
             self._end(Outcome("interrupt"))
         if options.time_limit_s is not None and now - self.began >= options.time_limit_s:
@@ -271,6 +305,8 @@ class Hub:
             self.intake.chunk(peer, message)
         elif kind is wire.Kind.READY:
             self._ready(peer)
+        elif kind is wire.Kind.STATED:
+            self.core.stated(peer, message.fields[0], wire.read(peer, message, wire.read_state))
         elif kind is wire.Kind.PARKED:
             self.core.parked(peer, message.fields[0])
         elif kind is wire.Kind.ENDED:
@@ -392,12 +428,18 @@ class Hub:
             room = self._grants.give(effect.worker, task.id, task.stop - task.start)
             parts = wire.pack_task(task.id, task.start, task.stop, effect.cut, task.orders, effect.inputs, room)
             self.port.send(effect.worker, parts)
-        elif isinstance(effect, (Deliver, DeliverLoose)):
+        elif isinstance(effect, (Deliver, DeliverLoose, Commit)):
             self.deliveries.put(effect)
         elif isinstance(effect, Pull):
             self.intake.pull(effect)
         elif isinstance(effect, StopSource):
             self.intake.stop(effect.source)
+        elif isinstance(effect, Acknowledge):
+            self.intake.acknowledge(effect.source, effect.position)
+        elif isinstance(effect, AskState):
+            self.port.send(effect.worker, wire.pack(wire.Kind.STATE, effect.n))
+        elif isinstance(effect, Restore):
+            self.port.send(effect.worker, wire.pack(wire.Kind.RESTORE, frames=[effect.packed]))
         elif isinstance(effect, Spawn):
             self.crew.want(effect)
             self._again = True

@@ -11,16 +11,21 @@ from itertools import islice
 from time import monotonic, sleep
 from typing import Any
 
+import cloudpickle
+
 from ..nodes.async_executor import AsyncExecutor
 from ..nodes.column import Column
-from ..nodes.errors import SourceError
+from ..nodes.cuts import Cut
+from ..nodes.errors import CheckpointError, SourceError
 from ..nodes.executor import Executor
 from ..nodes.handlers import build_all
-from ..nodes.program import Answer
+from ..nodes.places import Mark
+from ..nodes.program import NO_ORDERS, Answer, Orders
 from ..nodes.sequencer import Chunk, Sequencer
 from ..nodes.sources import PAUSES_S, open_reader
 from ..nodes.steps import describe
 from . import inbox
+from .checkpointing import PAUSES, Checkpoints
 from .copying import safe_copies
 from .delivery import opened
 from .feed import check_key
@@ -30,6 +35,7 @@ from .options import RunOptions
 from .plan import Plan, SourcePlan
 from .progress import Clock
 from .report import RunReport
+from .wiring import closes
 
 _LOG = logging.getLogger("penstock")
 #: A turn reads, handles and delivers so many events that it takes about this long, in seconds.
@@ -40,10 +46,12 @@ _MOST = 4096
 class InlineRun:
     """One run of a plan in this thread; iterate `batches` to drive it."""
 
-    def __init__(self, plan: Plan, options: RunOptions) -> None:
+    def __init__(self, plan: Plan, options: RunOptions, checkpoints: Checkpoints | None = None) -> None:
+        self._checkpoints = checkpoints
+        self._commits = plan.commits or checkpoints is not None
         self._plan = plan
         self._options = options
-        self._here = Here(plan)
+        self._here = Here(plan, options.lock, checkpoints)
         self._sequencer = Sequencer(len(plan.sources), plan.order, options.limit)
         self._sources = [_Source(source, plan.key if self._sequencer.merges else None) for source in plan.sources]
         self._clock = Clock(options.progress)
@@ -52,12 +60,15 @@ class InlineRun:
         self._began = monotonic()
         self._ended_s: float | None = None
         self._stopped: str | None = None
+        self._commit_at = self._began + options.checkpoint_interval_s
+        #: The number that carries no event and stands for the end of the input, once it is given.
+        self._end: int | None = None
         self.error: BaseException | None = None
 
     @property
     def cut_short(self) -> bool:
         """Whether the run ended before its end without an error, so that what was written is not the whole."""
-        return self._stopped == "interrupt"
+        return self._stopped == "interrupt" or (self._checkpoints is not None and self._stopped in PAUSES)
 
     def interrupt(self) -> None:
         """End the reading; what was read is still delivered."""
@@ -69,7 +80,7 @@ class InlineRun:
     def report(self) -> RunReport:
         """Give the report as of now."""
         return self._here.report(
-            read=self._sequencer.next,
+            read=self._sequencer.next - (self._end is not None),
             wall_s=(self._ended_s or monotonic()) - self._began,
             ended_by="error" if self.error is not None else self._stopped or "source",
             runner="inline",
@@ -81,7 +92,8 @@ class InlineRun:
         try:
             with opened(self._here.delivery, self), LoopThread() as loop:
                 try:
-                    yield from self._turns(self._executor(loop, closers))
+                    if self._checkpoints is None or not self._checkpoints.finished:
+                        yield from self._turns(self._executor(loop, closers))
                 finally:
                     _close_handlers(loop, closers)
                     for source in self._sources:
@@ -93,11 +105,15 @@ class InlineRun:
             self._ended_s = monotonic()
             self._clock.show(self.report)
 
-    def _executor(self, loop: LoopThread, closers: list[Callable[[], Any]]) -> Callable[[list[Column]], Answer]:
+    def _executor(
+        self, loop: LoopThread, closers: list[Callable[[], Any]]
+    ) -> Callable[[list[Column], Orders], Answer]:
         program = self._plan.whole
 
         if not program.needs_loop:
-            return Executor(program, build_all(self._plan.whole_handlers, closers), safe_copies).run
+            plain = Executor(program, build_all(self._plan.whole_handlers, closers), safe_copies)
+            self._resume(plain)
+            return plain.run
 
         ordered = any(pool.ordered for pool in self._plan.pools)
 
@@ -105,15 +121,29 @@ class InlineRun:
             return AsyncExecutor(program, build_all(self._plan.whole_handlers, closers), safe_copies, ordered=ordered)
 
         executor = loop.run(make_inside())
+        self._resume(executor)
         self._most = max(step.concurrency for step in program.steps)
-        return lambda ports: loop.run(executor.run(ports))
+        return lambda ports, orders: loop.run(executor.run(ports, orders))
 
-    def _turns(self, run: Callable[[list[Column]], Answer]) -> Iterator[list[Any]]:
+    def _resume(self, executor: Executor | AsyncExecutor) -> None:
+        """Go on where the run before has committed a cut."""
+        self._executed = executor
+        if self._checkpoints is None or self._checkpoints.saved is None:
+            return
+        saved = self._checkpoints.saved
+        self._sequencer.resume(saved.n, self._checkpoints.places, saved.turn)
+        for packed in self._checkpoints.packed().values():
+            executor.restore(cloudpickle.loads(packed))
+
+    def _turns(self, run: Callable[[list[Column], Orders], Answer]) -> Iterator[list[Any]]:
         while not self._sequencer.finished:
             started = monotonic()
             self._check_ends(started)
+            self._here.delivery.lock.look(started)
             if self._stopped is None:
                 self._read()
+            if self._commits and monotonic() >= self._commit_at:
+                self._commit()
             chunk = self._sequencer.take(self._most)
             if chunk is None:
                 if self._stopped is not None:
@@ -121,7 +151,7 @@ class InlineRun:
                 continue
             assert chunk.items is not None
             lo = self._sequencer.next - chunk.size
-            answer = run([Column(lo, chunk.size, chunk.items[: chunk.size])])
+            answer = run([Column(lo, chunk.size, chunk.items[: chunk.size])], NO_ORDERS)
             yield from self._here.settle(answer)
             self._clock.tick(self.report)
             self._adapt(monotonic() - started)
@@ -130,6 +160,24 @@ class InlineRun:
         for source in self._sources:
             if source.error is not None:
                 raise source.error
+        if self._plan.wiring.needs_end and closes(self._stopped, resumes=self._checkpoints is not None):
+            self._end = self._sequencer.next
+            self._sequencer.skip(self._end + 1)
+            yield from self._here.settle(run([Column(self._end, 1, [], [0])], Orders(end=self._end)))
+        if self._commits:
+            self._commit(final=True)
+
+    def _commit(self, final: bool = False) -> None:
+        """Commit what is delivered, which is everything that has a number, and tell the sources."""
+        sequencer = self._sequencer
+        cut = Cut(sequencer.next, sequencer.places, sequencer.turn, final, self._stopped)
+        if self._checkpoints is not None and self._executed.stateful:
+            cut.states[0] = cloudpickle.dumps(self._executed.snapshot())
+        self._here.delivery.commit_cut(cut)
+        for source, place in zip(self._sources, self._sequencer.places, strict=True):
+            if place.position is not None and source.listens:
+                source.acknowledge(place.position)
+        self._commit_at = monotonic() + self._options.checkpoint_interval_s
 
     def _check_ends(self, now: float) -> None:
         options = self._options
@@ -159,7 +207,9 @@ class InlineRun:
 
     def _read_from(self, at: int) -> None:
         events, keys, ended = self._sources[at].read(self._most)
-        self._sequencer.offer(at, Chunk(len(events), payload=None, items=events, keys=keys))
+        position = self._sources[at].position
+        mark = None if position is None else Mark(position)
+        self._sequencer.offer(at, Chunk(len(events), payload=None, items=events, keys=keys, mark=mark))
         if ended:
             self._sequencer.end(at)
 
@@ -183,7 +233,9 @@ class _Source:
         self._reader: Any = None
         self._closed = False
         self._count = 0
-        self.error: SourceError | None = None
+        self.listens = bool(getattr(plan.node.subject, "acknowledges", False))
+        self._marked = self.listens or bool(getattr(plan.node.subject, "marked", False))
+        self.error: SourceError | CheckpointError | None = None
         subject = plan.node.subject
         own = callable(subject) or hasattr(subject, "reader") or type(subject) is range
         self._lent = not own and iter(subject) is not subject
@@ -220,21 +272,34 @@ class _Source:
         self._count += len(events)
         return events, keys, ended
 
+    @property
+    def position(self) -> object:
+        """Where a source stands that wants to hear what is committed."""
+        return self._reader.position() if self._marked and self._reader is not None and not self._closed else None
+
+    def acknowledge(self, position: object) -> None:
+        """Tell the source that everything before a position is committed."""
+        if not self._closed:
+            self._reader.acknowledge(position)
+
     def _read_batch(self, most: int) -> tuple[list[Any], bool]:
         pause = PAUSES_S[0]
         while True:
             batch = self._reader.read(most, 1 << 20)
             if batch is None:
-                self.close()  # here, so that what it raises is the source's error
+                if not self.listens:
+                    self.close()  # here, so that what it raises is the source's error
                 return [], True
             if batch:
                 return list(batch), False
             # The reader has nothing yet and cannot say when; waiting is all that this thread has to do.
             sleep(pause)
+            if self.listens:
+                return [], False  # what is delivered may have to be committed meanwhile
             pause = min(PAUSES_S[1], pause * 2)
 
     def _fail(self, error: Exception, given: int) -> None:
-        if isinstance(error, SourceError):
+        if isinstance(error, (SourceError, CheckpointError)):
             self.error = error
             return
         count = self._count + given

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..nodes.errors import ProtocolError, SourceError, WorkerDied
+from ..nodes.errors import CheckpointError, ProtocolError, SourceError, WorkerDied
+from ..nodes.places import Mark
 from ..nodes.sequencer import Chunk
 from ..nodes.steps import describe
 from . import inbox, wire
@@ -21,6 +22,9 @@ from .effects import Pull
 from .feed import Feed, SliceFeed, Taken, make_feed
 from .plan import Plan
 from .port import Port
+
+#: A source in the calling process has so many seconds for its last acknowledgement.
+_LINGER_S = 5.0
 
 
 class Intake:
@@ -64,6 +68,20 @@ class Intake:
         """End the reading in the caller's threads; what was read is of no use any more."""
         for feed in self._feeds.values():
             feed.stop()
+            feed.close()
+        for feed in self._feeds.values():
+            if isinstance(feed, Feed) and feed.listens:
+                feed.closed.wait(_LINGER_S)
+
+    def acknowledge(self, source: int, position: Any) -> None:
+        """Tell a source that everything before a position is committed."""
+        if not getattr(self._plan.sources[source].node.subject, "acknowledges", False):
+            return
+        feed = self._feeds.get(source)
+        if isinstance(feed, Feed):
+            feed.acknowledge(position)
+        elif feed is None:
+            self._send(source, wire.pack(wire.Kind.COMMITTED, frames=[position]))
 
     def is_source(self, child: str) -> bool:
         """Whether a child is a source process."""
@@ -119,7 +137,7 @@ class Intake:
             self.fractions[source] = feed.fraction
         if taken.ended or error is not None:
             self.read_s = max(self.read_s, feed.read_s)
-            if error is not None and not isinstance(error, SourceError):
+            if error is not None and not isinstance(error, (SourceError, CheckpointError)):
                 name = self._plan.sources[source].node.name
                 error = inbox.source_error(name, describe(error), repr(feed.position), feed.count, error)
             self._core.source_ended(source, error)
@@ -133,7 +151,7 @@ class Intake:
         except CodecError as error:
             failed, most = error, error.position or 0
             events, keys = events[:most], keys and keys[:most]
-        self._core.chunk(source, Chunk(len(events), items=list(events), keys=keys))
+        self._core.chunk(source, Chunk(len(events), items=list(events), keys=keys, mark=_mark(taken.position)))
         return failed
 
     def _offer_packed(self, source: int, taken: Taken) -> BaseException | None:
@@ -149,29 +167,32 @@ class Intake:
             self._event_bytes[source] = payload.nbytes / len(events)
             if self._plan.processes:
                 payload = self._arena.place(payload)
-            self._core.chunk(source, Chunk(len(events), payload, payload.nbytes))
+            self._core.chunk(source, Chunk(len(events), payload, payload.nbytes, mark=_mark(taken.position)))
         return failed
 
     # -- source processes ---------------------------------------------------------------------------------------
 
     def chunk(self, peer: str, message: wire.Message) -> None:
         """Take in events of a source process."""
-        size, payload, keys, fraction = wire.read(peer, message, wire.read_chunk)
+        size, payload, keys, fraction, position = wire.read(peer, message, wire.read_chunk)
+        mark = _mark(position or None)
         source = self._source_of(peer)
         if fraction is not None:
             self.fractions[source] = fraction
         if self._core.sequencer.merges:
             items = decode(payload, size)
-            self._core.chunk(source, Chunk(size, items=items, keys=decode(keys, size) if keys is not None else None))
+            given = decode(keys, size) if keys is not None else None
+            self._core.chunk(source, Chunk(size, items=items, keys=given, mark=mark))
         else:
-            self._core.chunk(source, Chunk(size, payload, payload.nbytes))
+            self._core.chunk(source, Chunk(size, payload, payload.nbytes, mark=mark))
 
     def ended(self, peer: str, read_s: float, error: BaseException | None = None) -> None:
         """Take in that a source process has given all, or failed; it may go."""
         source = self._source_of(peer)
         self.read_s = max(self.read_s, read_s)
         self._core.source_ended(source, error)
-        self._send(source, wire.pack(wire.Kind.STOP))
+        if not getattr(self._plan.sources[source].node.subject, "acknowledges", False):
+            self._send(source, wire.pack(wire.Kind.STOP))  # the others stay until the last cut is committed
 
     def failed(self, peer: str, message: wire.Message) -> None:
         """Take in that a source raised in its process."""
@@ -201,6 +222,10 @@ class Intake:
         if source is None:
             raise ProtocolError(f"cannot take a source's message from {peer}: it is a worker")
         return source
+
+
+def _mark(position: object) -> Mark | None:
+    return None if position is None else Mark(position)
 
 
 class EventPacking:

@@ -22,7 +22,7 @@ from .child import Link, ready
 from .copying import safe_copies
 from .status import StatusPage
 from .unpack import with_failures
-from .wire import Kind, TaskMessage, pack
+from .wire import Kind, Message, TaskMessage, pack
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -52,7 +52,7 @@ class LoopWorker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._parked = 0
         self._stopped = asyncio.Event()
-        self._queue: asyncio.Queue[TaskMessage] = asyncio.Queue()
+        self._queue: asyncio.Queue[TaskMessage | Message] = asyncio.Queue()
         self._lists = any(step.op is Op.MAP_BATCHES for step in worker.spec.program.steps)
 
     def serve(self) -> None:
@@ -92,6 +92,8 @@ class LoopWorker:
         while (message := self._link.receive(0)) is not None:
             if message.kind is Kind.STOP:
                 self._stopped.set()
+            elif message.kind in (Kind.STATE, Kind.RESTORE):
+                self._queue.put_nowait(message)  # in its place between the tasks
             elif message.kind is Kind.TASK:
                 task = self._worker.read_task(message)
                 if self._worker.spec.ordered:
@@ -143,6 +145,9 @@ class LoopWorker:
     async def _one_by_one(self) -> None:
         while True:
             task = await self._queue.get()
+            if isinstance(task, Message):
+                self._worker.keep_state(self._executor, task)
+                continue
             started = perf_counter()
             self._page.codec(task.start)
             ports, broken = self._worker.unpacker.columns(task)

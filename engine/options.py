@@ -6,13 +6,16 @@ Decides nothing about how they are carried out.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol, TypedDict
 
 from ..graphs.checks import check_words
 from ..nodes.errors import GraphError
+from ..nodes.locks import Lock
 from .report import RunReport
+from .store import Resume, Store
 
 
 class StopSignal(Protocol):
@@ -40,6 +43,10 @@ class RunWords(TypedDict, total=False):
     drain_s: float
     close_s: float
     transport: Literal["ipc", "tcp"]
+    checkpoint: str | os.PathLike[str] | Store | None
+    checkpoint_interval_s: float
+    resume: Resume
+    lock: Lock | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +59,11 @@ class RunOptions:
     (`None`: any number). `max_events_per_worker` and `max_rss_bytes` replace a worker that has handled or grown
     that much. `stall_warning_s`: seconds without progress after which a warning says why. `drain_s`: seconds for
     what is in flight after a Ctrl-C. `close_s`: seconds for handlers to close. `transport`: `"ipc"`, or `"tcp"` on
-    loopback with CURVE keys.
+    loopback with CURVE keys. `checkpoint`: the file (or store) in which the run keeps how
+    far it is, so that the same call goes on there after a crash; `resume`: `"auto"`, `"never"` to begin anew,
+    `"required"` to refuse to. `checkpoint_interval_s`: seconds between two checkpoints, and between the commits of sinks
+    that commit and the acknowledgements of sources that want them. `lock` is held while the run works; a lost one
+    stops the run before its next commit.
     """
 
     workers: int | None = None
@@ -70,6 +81,10 @@ class RunOptions:
     drain_s: float = 10.0
     close_s: float = 5.0
     transport: Literal["ipc", "tcp"] = "ipc"
+    checkpoint: str | os.PathLike[str] | Store | None = None
+    checkpoint_interval_s: float = 1.0
+    resume: Resume = "auto"
+    lock: Lock | None = None
 
 
 RUN_WORDS = frozenset(field.name for field in fields(RunOptions))
@@ -83,13 +98,21 @@ def check_run_options(given: Mapping[str, Any], call: str) -> RunOptions:
     for name in _WHOLE:
         _check_whole(call, name, getattr(options, name), least=1, optional=name not in ("window_bytes", "window_numbers"))
     _check_whole(call, "limit", options.limit, least=0, optional=True)
-    for name in ("stall_warning_s", "drain_s", "close_s"):
+    for name in ("stall_warning_s", "drain_s", "close_s", "checkpoint_interval_s"):
         _check_seconds(call, name, getattr(options, name), optional=False)
     _check_seconds(call, "time_limit_s", options.time_limit_s, optional=True)
     if options.runner not in ("processes", "inline"):
         raise GraphError(f"{call} cannot use runner={options.runner!r}: there are 'processes' and 'inline'; choose one")
     if options.transport not in ("ipc", "tcp"):
         raise GraphError(f"{call} cannot use transport={options.transport!r}: there are 'ipc' and 'tcp'; choose one")
+    if options.resume not in ("auto", "never", "required"):
+        raise GraphError(
+            f"{call} cannot use resume={options.resume!r}: there are 'auto', 'never' and 'required'; choose one"
+        )
+    if options.checkpoint is not None and call != "ps.run":
+        raise GraphError(f"{call} cannot make checkpoints: its consumer cannot commit; use ps.run with a sink")
+    if options.lock is not None and not isinstance(options.lock, Lock):
+        raise GraphError(f"{call} cannot use lock=: it has no acquire(), check() and release(); pass ps.file_lock(path)")
     if options.stop is not None and not callable(getattr(options.stop, "is_set", None)):
         raise GraphError(f"{call} cannot use stop=: it has no is_set(); pass a threading.Event or the like")
     if not isinstance(options.progress, bool) and options.progress is not None and not callable(options.progress):

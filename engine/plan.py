@@ -31,6 +31,7 @@ class PoolPlan:
     reads: tuple[str, ...]
     why: str
     explicit: bool = False  #: whether a node of it asks for a number of workers
+    part: tuple[int, int] | None = None  #: which of how many parts of the keys it has
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +84,24 @@ class Plan:
         rows.append(("caller", "sequencer", reads, f"one global order, by {self.order}; hands out runs on demand"))
         for pool in self.pools:
             place = f"pool {pool.name} x {pool.workers}"
+            if pool.part is not None:
+                at, parts = pool.part
+                if at:
+                    continue  # the parts differ by their keys only
+                place = f"pools {'+'.join(pool.nodes)} x {parts}"
             rows.append((place, ", ".join(pool.nodes), ", ".join(pool.reads), pool.why))
         rows.append(("caller", "barrier", "every pool", "releases in order, once every branch has answered"))
         for sink in (*self.tail_sinks, *self.loose_sinks, *self.letter_sinks):
             rows.append(("caller", sink.node.name, sink.node.inputs[0].name, sink.why))
         return rows
+
+    @property
+    def commits(self) -> bool:
+        """Whether sinks are told to commit while the run goes on: a sink or a source asks for it."""
+        sinks = (*self.tail_sinks, *self.loose_sinks, *self.letter_sinks)
+        asking = [getattr(sink.node.subject, "commits", False) for sink in sinks]
+        asking += [getattr(source.node.subject, "acknowledges", False) for source in self.sources]
+        return any(asking)
 
     @property
     def processes(self) -> int:
@@ -124,9 +138,13 @@ class Plan:
             lines.append(f"  n{source.node.id} --> sequencer")
         produced = {0: "sequencer"}
         for at, (pool, wired) in enumerate(zip(self.pools, self.wiring.pools, strict=True)):
-            lines.append(f'  p{at}["{_text(" + ".join(pool.nodes))} x {pool.workers}"]')
-            lines.extend(f"  {produced[stream]} --> p{at}" for stream in wired.ports)
-            produced.update(dict.fromkeys(wired.exits, f"p{at}"))
+            first, workers = at, pool.workers
+            if pool.part is not None:
+                first, workers = at - pool.part[0], pool.part[1]  # one box for all parts
+            if first == at:
+                lines.append(f'  p{at}["{_text(" + ".join(pool.nodes))} x {workers}"]')
+                lines.extend(dict.fromkeys(f"  {produced[stream]} --> p{at}" for stream in wired.ports))
+            produced.update(dict.fromkeys(wired.exits, f"p{first}"))
         ends = dict.fromkeys(produced[stream] for stream in self.wiring.tail)
         lines.extend(f"  {end} --> barrier" for end in ends)
         lines.extend(f"  barrier --> n{sink.node.id}" for sink in (*self.tail_sinks, *self.letter_sinks))

@@ -11,8 +11,9 @@ from time import monotonic
 from typing import Any
 
 from ..nodes.sources import size_hint
+from .checkpointing import PAUSES, Checkpoints
 from .delivery import Delivery, opened
-from .effects import Deliver, DeliverLoose
+from .effects import Commit, Deliver, DeliverLoose
 from .feed import Feed, SliceFeed
 from .hub import Hub
 from .options import RunOptions
@@ -31,10 +32,13 @@ class ProcessRun:
     With `held` the workers start and nothing is read until `begin`; `work` then delivers from that number on.
     """
 
-    def __init__(self, plan: Plan, options: RunOptions, *, held: bool = False) -> None:
+    def __init__(
+        self, plan: Plan, options: RunOptions, *, held: bool = False, checkpoints: Checkpoints | None = None
+    ) -> None:
         self._plan = plan
-        self._delivery = Delivery(plan)
-        self._hub = Hub(plan, options, held=held)
+        self._delivery = Delivery(plan, lock=options.lock, checkpoints=checkpoints)
+        self._hub = Hub(plan, options, held=held, checkpoints=checkpoints)
+        self._checkpoints = checkpoints
         self._drain_s = options.drain_s
         self._clock = Clock(options.progress)
         self._outcome: Outcome | None = None
@@ -46,7 +50,8 @@ class ProcessRun:
     @property
     def cut_short(self) -> bool:
         """Whether the run ended before its end without an error, so that what was written is not the whole."""
-        return self._outcome is not None and self._outcome.ended_by in ("interrupt", "closed")
+        ended_by = "" if self._outcome is None else self._outcome.ended_by
+        return ended_by in ("interrupt", "closed") or (self._checkpoints is not None and ended_by in PAUSES)
 
     def interrupt(self) -> None:
         """End the reading and release what is in flight, within the deadline."""
@@ -77,6 +82,9 @@ class ProcessRun:
     def batches(self) -> Generator[list[Any], None, None]:
         """Run to the end; yields the consumer's events in lists. Raises what ended the run."""
         with opened(self._delivery, self):
+            if self._checkpoints is not None and self._checkpoints.finished:
+                self._outcome, self._gone = Outcome("source"), True
+                return
             self._hub.start()
             yield from self.work()
 
@@ -122,12 +130,16 @@ class ProcessRun:
         deliveries, delivery, hub = self._hub.deliveries, self._delivery, self._hub
         while True:
             self._clock.tick(self.report)
+            delivery.lock.look(monotonic())
             try:
                 effect = deliveries.get(timeout=_WAIT_S)
             except queue.Empty:
                 continue
             if isinstance(effect, Deliver):
                 yield from delivery.deliver(effect, hub.consume)
+            elif isinstance(effect, Commit):
+                delivery.commit_cut(effect.cut)
+                hub.committed(effect.cut.n)
             elif isinstance(effect, DeliverLoose):
                 yield from delivery.loose(effect)
                 hub.consume_loose(effect.stream, effect.lo, effect.hi)

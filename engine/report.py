@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from ..nodes.program import HIDDEN
 from .core import Core
 
 
@@ -58,6 +59,9 @@ class RunReport:
     unmatched: int = 0
     dead_letters: int = 0
     retries: int = 0
+    late: int = 0  #: events that came when their windows were closed, so that they are in none
+    forgotten: int = 0  #: keys that were idle for longer than their time to live
+    keys: int = 0  #: keys and open windows that have a state now
     worker_deaths: int = 0
     replayed: int = 0  #: numbers that were handed out again because their worker had died
     restart_p50_s: float = 0.0  #: from a worker's exit to its successor taking work
@@ -103,7 +107,10 @@ class RunReport:
             f"{self.graph}: {self.events_in:,} events in, {self.events_out:,} out in {self.wall_s:.2f} s"
             f" ({self.rate:,.0f} events/s), ended by {self.ended_by or 'nothing yet'}"
         ]
-        counted = ("filtered", "skipped", "unmatched", "dead_letters", "retries", "worker_deaths", "replayed")
+        counted = (
+            "filtered", "skipped", "unmatched", "dead_letters", "retries", "late", "forgotten", "keys", "worker_deaths",
+            "replayed",
+        )  # fmt: skip
         told = [f"{getattr(self, name):,} {name.replace('_', ' ')}" for name in counted if getattr(self, name)]
         if told:
             lines.append("  " + ", ".join(told))
@@ -147,21 +154,21 @@ def report_of(
 ) -> RunReport:
     """Compute the report of a run in processes from its core, at its end or in its middle."""
     counts = core.counts
-    read = core.sequencer.next
-    nodes = {}
+    read = core.events_in
+    nodes: dict[str, NodeReport] = {}
     offered = read / read_s if read_s > 0 else 0.0
     for pool in core.pools:
         gauge, wired = pool.gauge, pool.wiring
         stay = gauge.mean_stay_s
         for step, tally in zip(wired.program.steps, pool.tallies, strict=True):
-            if not tally.seconds and step.op.value in ("zip", "merge"):
+            if step.op in HIDDEN or (not tally.seconds and step.op.value in ("zip", "merge")):
                 continue
             # A node behind others is offered its share of what is read.
             rate = offered * (tally.events_in / read) if read else 0.0
             service = tally.events_in / tally.seconds if tally.seconds else 0.0
             most = wired.workers * service
             throughput = tally.events_in / wall_s if wall_s else 0.0
-            nodes[step.node] = NodeReport(
+            node = NodeReport(
                 pool=wired.name,
                 workers=wired.workers,
                 events_in=tally.events_in,
@@ -177,6 +184,8 @@ def report_of(
                 p50_s=gauge.quantile_s(0.50),
                 p99_s=gauge.quantile_s(0.99),
             )
+            nodes[step.node] = _both(nodes[step.node], node) if step.node in nodes else node
+    tallies = [tally for pool in core.pools for tally in pool.tallies]
     return RunReport(
         graph=graph,
         events_in=read,
@@ -186,6 +195,9 @@ def report_of(
         unmatched=counts.unmatched,
         dead_letters=counts.dead_letters,
         retries=counts.retries,
+        late=sum(tally.late for tally in tallies),
+        forgotten=sum(tally.forgotten for tally in tallies),
+        keys=sum(tally.keys for tally in tallies),
         worker_deaths=counts.worker_deaths,
         replayed=counts.replayed,
         released=core.barrier.released,
@@ -196,6 +208,32 @@ def report_of(
         expected=expected,
         nodes=nodes,
         order=OrderReport(core.barrier_waited_s, core.held_peak, _head(core)),
+    )
+
+
+def _both(one: NodeReport, other: NodeReport) -> NodeReport:
+    """Give the figures of a node whose keys are shared out over several pools."""
+    workers, rate = one.workers + other.workers, one.arrival_rate + other.arrival_rate
+    events = one.events_in + other.events_in
+    # The rate of one worker is that of all of them, weighed by the events of each.
+    seconds = sum(node.events_in / node.service_rate for node in (one, other) if node.service_rate)
+    service = events / seconds if seconds else 0.0
+    most = workers * service
+    return NodeReport(
+        pool=one.pool,
+        workers=workers,
+        events_in=events,
+        events_out=one.events_out + other.events_out,
+        arrival_rate=rate,
+        service_rate=service,
+        utilisation=rate / most if most else 0.0,
+        throughput=one.throughput + other.throughput,
+        predicted_throughput=min(rate, most) if most else rate,
+        mean_inside=max(one.mean_inside, other.mean_inside),
+        predicted_inside=max(one.predicted_inside, other.predicted_inside),
+        time_inside_s=max(one.time_inside_s, other.time_inside_s),
+        p50_s=max(one.p50_s, other.p50_s),
+        p99_s=max(one.p99_s, other.p99_s),
     )
 
 

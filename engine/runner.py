@@ -17,6 +17,7 @@ from ..graphs.graph import HANDLER_WORDS, Graph, HandlerOptions, Stream
 from ..nodes.errors import GraphError, PenstockError
 from ..nodes.handlers import Handler
 from .auto import AutoRun, may_start_here
+from .checkpointing import checkpointed
 from .compiler import compile_graph
 from .inline import InlineRun
 from .options import RUN_WORDS, RunOptions, RunWords, check_run_options
@@ -194,11 +195,18 @@ def _checked_graph(graph: Graph, call: str) -> Graph:
 def _make_run(graph: Graph, options: RunOptions, **outlets: Any) -> Run:
     """Place a graph and make the run for it; `outlets` go to the compiler."""
     plan = compile_graph(graph, workers=options.workers, **outlets)
+    sources = [source.node for source in plan.sources]
     here = options.runner == "inline"
-    if not here:
-        plan.shipped = ship(plan)
-        starts_here = may_start_here(plan, options)
-    claim_iterators(graph, [source.node for source in plan.sources])
+    starts_here = not here and may_start_here(plan, options)
+    checkpoints = checkpointed(plan, graph.nodes, options)
+    try:
+        if not here:
+            plan.shipped = ship(plan)
+        claim_iterators(graph, sources)
+    except BaseException:
+        if checkpoints is not None:
+            checkpoints.store.close()
+        raise
     if here:
-        return InlineRun(plan, options)
-    return AutoRun(plan, options) if starts_here else ProcessRun(plan, options)
+        return InlineRun(plan, options, checkpoints)
+    return AutoRun(plan, options) if starts_here else ProcessRun(plan, options, checkpoints=checkpoints)

@@ -19,8 +19,11 @@ from .child import ChildSettings, Link, ready, set_up, tear_down
 from .codec import Encoder
 from .codec_errors import CodecError
 from .feed import Feed, Taken
-from .wire import Kind, pack, pack_chunk
+from .wire import Kind, Message, pack, pack_chunk
 from .worker import pack_cause
+
+#: A source has so many seconds for its last acknowledgement.
+_LINGER_S = 5.0
 
 
 def main(child: str, argument: bytes) -> None:
@@ -75,7 +78,12 @@ class _Server:
             link.flush()
         # The hub says stop when it needs nothing more; user code that is still running does not hold the end up.
         while (message := link.receive(500)) is None or message.kind is not Kind.STOP:
-            continue
+            if message is not None and message.kind is Kind.COMMITTED:
+                self._committed(message)
+        if self.feed is not None and self.feed.listens:
+            # What is committed is told before the end, by the thread that has read.
+            self.feed.close()
+            self.feed.closed.wait(_LINGER_S)
         tear_down()
         link.close()
         os._exit(0)
@@ -86,9 +94,15 @@ class _Server:
             if message.kind is Kind.PULL:
                 count, nbytes = message.fields
                 self._pulls.append((count, nbytes))
+            elif message.kind is Kind.COMMITTED:
+                self._committed(message)
             elif message.kind is Kind.STOP:
                 stopping = True
         return stopping
+
+    def _committed(self, message: Message) -> None:
+        if self.feed is not None:
+            self.feed.acknowledge(cloudpickle.loads(message.frames[0]))
 
     def _answer(self, stopping: bool) -> None:
         feed = self.feed
@@ -117,7 +131,8 @@ class _Server:
                 error, events = refused, events[: refused.position or 0]
                 continue
             self._event_bytes = payload.nbytes / len(events)
-            self._link.send(pack_chunk(len(events), payload, keys, feed.fraction))
+            position = b"" if taken.position is None else cloudpickle.dumps(taken.position)
+            self._link.send(pack_chunk(len(events), payload, keys, feed.fraction, position))
             break
         if error is not None:
             self._fail(error)

@@ -25,6 +25,8 @@ class Unpacker:
     def __init__(self, program: Program, mark: Callable[[int, int], None]) -> None:
         self._program = program
         self._mark = mark
+        #: Whether events come laid out with their keys, so that none may be taken out alone.
+        self._laid = any(step.width > 1 for step in program.steps)
 
     def columns(self, task: TaskMessage) -> tuple[list[Column], list[Failure]]:
         """Give one column per port without the events that cannot be unpacked, and the failures of those."""
@@ -32,6 +34,9 @@ class Unpacker:
         ports = []
         for port, parts in enumerate(task.ports):
             ports.append(join([self._column(port, part, task.orders.careful, failures) for part in parts]))
+        if failures and self._laid:
+            end = min(failed.seq for failed in failures)
+            ports = [_emptied(port, end) for port in ports]
         return ports, failures
 
     def _column(self, port: int, part: Part, careful: bool, failures: list[Failure]) -> Column:
@@ -72,6 +77,12 @@ class Unpacker:
                     return step
                 slots.add(step.output)
         return self._program.steps[0]
+
+
+def _emptied(column: Column, end: int) -> Column:
+    """Give a column without the events of `end` and of all numbers above it: the run ends there."""
+    rest = column.stop - end
+    return join([column.cut(column.start, end), Column(end, rest, [], [0] * rest)])
 
 
 def _failed(step: Step, name: tuple[int, int], error: CodecError) -> Failure:

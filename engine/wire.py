@@ -34,6 +34,9 @@ class Kind(IntEnum):
     PULL = 2
     STOP = 3
     DEFINE = 4
+    STATE = 5
+    RESTORE = 6
+    COMMITTED = 7
     READY = 10
     ANSWER = 11
     PARKED = 12
@@ -44,23 +47,28 @@ class Kind(IntEnum):
     LOG = 17
     PRINT = 18
     LEAVING = 19
+    STATED = 20
 
 
 _FIELDS: dict[Kind, tuple[Any, ...]] = {
-    Kind.TASK: (int, int, int, int, bool, list, list, list, list),
+    Kind.TASK: (int, int, int, int, bool, list, list, (int, type(None)), list, list),
     Kind.PULL: (int, int),
     Kind.STOP: (),
     Kind.DEFINE: (str, bool),
+    Kind.STATE: (int,),
+    Kind.RESTORE: (),
+    Kind.COMMITTED: (),
     Kind.READY: (int,),
     Kind.ANSWER: (int, int, int, float, list, list, list),
     Kind.PARKED: (int,),
-    Kind.CHUNK: (int, int, int, bool, (float, type(None))),
+    Kind.CHUNK: (int, int, int, bool, (float, type(None)), bytes),
     Kind.ENDED: (int, float),
     Kind.FAILED: (str, str, str, int, float),
     Kind.NEED: (str,),
     Kind.LOG: (),
     Kind.PRINT: (int, str),
     Kind.LEAVING: (str,),
+    Kind.STATED: (int,),
 }
 
 
@@ -229,12 +237,14 @@ def pack_task(
         ports.append(parts)
     verdicts = [[*call, v.kind, v.error, v.attempts] for call, v in orders.verdicts.items()]
     used = [[*call, n] for call, n in orders.used.items()]
-    return pack(Kind.TASK, id_, start, stop, cut, orders.careful, verdicts, used, ports, room or (), frames=frames)
+    return pack(
+        Kind.TASK, id_, start, stop, cut, orders.careful, verdicts, used, orders.end, ports, room or (), frames=frames
+    )
 
 
 def read_task(message: Message, shared: Shared | None = None) -> TaskMessage:
     """Read a task."""
-    id_, start, stop, cut, careful, verdicts, used, ports, room = message.fields
+    id_, start, stop, cut, careful, verdicts, used, end, ports, room = message.fields
     frames = _Frames(message.frames, shared)
     parts = [
         [
@@ -248,6 +258,7 @@ def read_task(message: Message, shared: Shared | None = None) -> TaskMessage:
         careful,
         {(node, seq, index): Verdict(kind, error, attempts) for node, seq, index, kind, error, attempts in verdicts},
         {(node, seq, index): count for node, seq, index, count in used},
+        end,
     )
     return TaskMessage(id_, start, stop, cut, orders, parts, Grant(*room) if room else None)
 
@@ -338,17 +349,22 @@ def read_answer(message: Message, shared: Shared | None = None, slot: object = N
     return AnswerMessage(task, start, size, seconds, tallies, data, records)
 
 
-def pack_chunk(size: int, payload: Payload, keys: Payload | None, fraction: float | None) -> list[Buffer]:
-    """Write events that a source has read; `fraction` is how much of it that was, where it can tell."""
+def pack_chunk(
+    size: int, payload: Payload, keys: Payload | None, fraction: float | None, position: bytes = b""
+) -> list[Buffer]:
+    """Write events that a source has read.
+
+    `fraction` is how much of it that was, where it can tell; `position` is packed, where the source wants it back.
+    """
     frames = list(payload.frames)
     if keys is not None:
         frames += [bytes([keys.codec]), *keys.frames]
-    return pack(Kind.CHUNK, size, payload.codec, len(payload.frames), keys is not None, fraction, frames=frames)
+    return pack(Kind.CHUNK, size, payload.codec, len(payload.frames), keys is not None, fraction, position, frames=frames)
 
 
-def read_chunk(message: Message) -> tuple[int, Payload, Payload | None, float | None]:
-    """Read a chunk: its size, its payload, its keys and the fraction read."""
-    size, codec, count, keyed, fraction = message.fields
+def read_chunk(message: Message) -> tuple[int, Payload, Payload | None, float | None, bytes]:
+    """Read a chunk: its size, its payload, its keys, the fraction read and the position behind it."""
+    size, codec, count, keyed, fraction, position = message.fields
     frames = _Frames(message.frames)
     payload = frames.payload(codec, count)
     keys = None
@@ -356,4 +372,12 @@ def read_chunk(message: Message) -> tuple[int, Payload, Payload | None, float | 
         key_codec = bytes(frames.take(1)[0])[0]
         keys = frames.payload(key_codec, len(message.frames) - count - 1)
     frames.end()
-    return size, payload, keys, fraction
+    return size, payload, keys, fraction, position
+
+
+def read_state(message: Message) -> bytes:
+    """Read a worker's packed state."""
+    frames = _Frames(message.frames)
+    packed = bytes(frames.take(1)[0])
+    frames.end()
+    return packed

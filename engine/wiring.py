@@ -26,6 +26,7 @@ class PoolWiring:
     ports: tuple[int, ...]
     exits: tuple[int, ...]
     in_order: bool = False  #: whether a number is ready only once all below it are
+    stateful: bool = False  #: whether its handlers keep a state that is saved and made again
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Wiring:
     loose: tuple[int, ...]
     remote: tuple[bool, ...]
     order: Order = "arrival"
+    needs_end: bool = False  #: whether something is given at the end of the input, under a number of its own
 
 
 class Packing(Protocol):
@@ -50,3 +52,14 @@ class Packing(Protocol):
 
     def head(self, payload: Any, count: int) -> tuple[Any, int]:
         """Give the payload of the first `count` events of a payload, and its size in bytes."""
+
+
+def closes(ended_by: str | None, *, resumes: bool = False) -> bool:
+    """Tell whether the end of the reading is the end of the input, at which final results and windows are given.
+
+    `ended_by` is what ended the reading, `None` for the sources themselves. A run that was interrupted closes
+    nothing. With `resumes` another run goes on from here, so only the sources' end and a limit are ends.
+    """
+    if ended_by in (None, "source", "limit"):
+        return True
+    return ended_by in ("time_limit", "stop") and not resumes

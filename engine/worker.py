@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import cloudpickle
 
@@ -37,7 +37,10 @@ from .rundir import arena_path
 from .shared import ChildArena, keep_freed_blocks
 from .status import StatusPage
 from .unpack import Unpacker, with_failures
-from .wire import AnswerMessage, Kind, Message, TaskMessage, pack, pack_answer, read, read_task
+from .wire import AnswerMessage, Kind, Message, TaskMessage, pack, pack_answer, read, read_state, read_task
+
+if TYPE_CHECKING:
+    from ..nodes.async_executor import AsyncExecutor
 
 _LOG = logging.getLogger("penstock")
 _POLL_MS = 500
@@ -159,6 +162,8 @@ class Worker:
                 self._work(self.read_task(message))
                 self._page.phase(Phase.IDLE)
                 self.maybe_leave()
+            elif message.kind in (Kind.STATE, Kind.RESTORE):
+                self.keep_state(self._executor, message)
             elif message.kind is not Kind.DEFINE:
                 raise ProtocolError(f"a worker cannot take a {message.kind.name} from the calling process")
 
@@ -183,6 +188,18 @@ class Worker:
         """Read a task, whose large frames lie in the arena."""
         task: TaskMessage = read("the calling process", message, lambda it: read_task(it, self._arena))
         return task
+
+    def keep_state(self, executor: Executor | AsyncExecutor, message: Message) -> None:
+        """Give the state of the handlers, or take one on; what cannot be given or taken ends the run."""
+        try:
+            if message.kind is Kind.RESTORE:
+                executor.restore(cloudpickle.loads(read_state(message)))
+                return
+            packed = cloudpickle.dumps(executor.snapshot())
+        except Exception as error:
+            self._link.send(_start_failure(error))
+            return
+        self._link.send(pack(Kind.STATED, message.fields[0], frames=[packed]))
 
     def send_answer(self, task: TaskMessage, answer: Answer, started: float) -> Answer:
         """Encode and send an answer; gives it as sent, without what could not be encoded."""

@@ -82,6 +82,8 @@ def check_node(graph: Graph, node: Node) -> None:
         subjects.check_sink(where, node.subject)
     elif node.kind in HANDLERS:
         subjects.check_handler(where, node.kind, node.subject)
+    elif node.kind is Kind.KEYED_MAP:
+        subjects.check_handler(where, Kind.MAP, node.subject)
 
 
 def _check_name(where: str, name: Any) -> None:
@@ -199,6 +201,11 @@ def _check_letters_unread(graph: Graph, live: set[Node]) -> None:
 def _check_dangling(graph: Graph, live: set[Node]) -> None:
     fed = {given for node in graph.nodes for given in node.inputs}
     for node in graph.nodes:
+        if node.kind is Kind.KEY_BY and node not in fed:
+            raise GraphError(
+                f"{place(graph.name, node)}: nothing is done with its keys; follow it with .map, .scan, .reduce, .count"
+                " or .window"
+            )
         if node not in live and node not in fed and node.kind is not Kind.LETTERS:
             raise GraphError(f"{place(graph.name, node)}: nobody takes its events; end its stream with .sink(...)")
 

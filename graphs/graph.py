@@ -17,14 +17,19 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass
+from datetime import datetime
 from os import PathLike
 from typing import Any, Generic, Literal, Never, TypeAlias, TypedDict, TypeGuard, TypeVar, Unpack, overload
 
 from ..nodes.events import DeadLetter, OnError
 from ..nodes.handlers import Handler
+from ..nodes.keyed import KeyRecipe
 from ..nodes.sinks import Sink
 from ..nodes.sources import Source
-from . import checks
+from ..nodes.state import ScanRecipe
+from ..nodes.windows import Span
+from . import checks, subjects
+from .keyed import KeyedStream, check_ttl
 from .names import name_of, settle
 from .spec import Kind, Node
 from .wiring import check_streams
@@ -35,6 +40,8 @@ A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
 D = TypeVar("D")
+S = TypeVar("S")
+K = TypeVar("K")
 T_co = TypeVar("T_co", covariant=True)
 
 #: What a flat_map and a map_batches may give.
@@ -201,6 +208,41 @@ class Stream(Generic[T_co]):
         A list that fails under `skip` or `dead_letter` is run again event by event, so only the culprit is lost.
         """
         return self._handle(Kind.MAP_BATCHES, fn, {**options}, batch_size=batch_size)
+
+    def scan(self, fn: Callable[[S, T_co], tuple[S, U]], initial: S, *, name: str | None = None) -> Stream[U]:
+        """Turn each event into one with a state that goes from event to event: `fn(state, event)` gives `(state, output)`.
+
+        The events come one after the other in the order of their numbers, in one worker; the first state is a copy
+        of `initial`. A function that raises ends the run, as under `on_error="fail"`. Raises `GraphError` for what is
+        no plain function of two, and for an `initial` that cannot be copied.
+        """
+        where = f"{Kind.SCAN.value} of graph {self.graph.name!r}"
+        subjects.check_function(where, fn, "state, event")
+        subjects.check_copyable(where, initial)
+        return self.graph._add(
+            Kind.SCAN, [self.node], ScanRecipe(fn, initial), name=name, options={"ordered": True}
+        )
+
+    def key_by(
+        self,
+        fn: Callable[[T_co], K],
+        *,
+        ttl: Span | None = None,
+        time: Callable[[T_co], float | datetime] | None = None,
+        name: str | None = None,
+    ) -> KeyedStream[K, T_co]:
+        """Give each event a key, so that what follows keeps a state for each key, on several workers.
+
+        `fn(event)` gives a str, bytes, a number, None, a date or time, a UUID, an Enum, or a tuple or frozenset of
+        these. A key that is idle for longer than `ttl` of event time, `time(event)`, is forgotten, and counted in the
+        report; `ttl` is in the unit of the times, a `timedelta` where they are datetimes. Raises `GraphError` for one
+        of the two without the other, and for what is no plain function.
+        """
+        where = f"{Kind.KEY_BY.value} of graph {self.graph.name!r}"
+        subjects.check_function(where, fn, "event")
+        check_ttl(where, ttl, time)
+        keyed = self.graph._add(Kind.KEY_BY, [self.node], KeyRecipe(fn, ttl, time), name=name)
+        return KeyedStream(self.graph, keyed.node)
 
     def barrier(self) -> Stream[T_co]:
         """Ask for an ordering point: what comes after it is handed out in the order of the numbers."""

@@ -26,10 +26,26 @@ class Kind(Enum):
     BARRIER = "barrier"
     LETTERS = "dead_letters"
     SINK = "sink"
+    SCAN = "scan"
+    KEY_BY = "key_by"
+    KEYED_MAP = "keyed_map"
+    KEYED_SCAN = "keyed_scan"
+    REDUCE = "reduce"
+    COUNT = "count"
+    WINDOW = "window"
+    # What the compiler makes of the keyed ones.
+    TIME = "time"
+    CODES = "codes"
+    PART = "part"
+    CLOCK = "clock"
+    STATE = "state"
+    GATHER = "gather"
 
 
 #: The kinds that run user code in a worker.
 HANDLERS = frozenset({Kind.MAP, Kind.FILTER, Kind.FLAT_MAP, Kind.MAP_BATCHES})
+#: The kinds that follow a `key_by`.
+KEYED = frozenset({Kind.KEYED_MAP, Kind.KEYED_SCAN, Kind.REDUCE, Kind.COUNT, Kind.WINDOW})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +66,8 @@ class Options:
 class Node:
     """One node. `subject` is the user's part: a source, a handler or a sink.
 
-    `ordered` speaks of sinks only; `key` and `order` of sequences only. `named` says that the user chose the name.
-    `claimed` says that a run has begun to read a source that can be read only once.
+    `ordered` speaks of sinks only; `key` and `order` of sequences only; `spec` of what the compiler made of others.
+    `named` says that the user chose the name, `claimed` that a run has begun to read a source that can be read only once.
     """
 
     id: int
@@ -63,5 +79,6 @@ class Node:
     ordered: bool = True
     order: str = "arrival"
     key: Any = None
+    spec: Any = None
     named: bool = False
     claimed: bool = False

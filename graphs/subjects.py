@@ -5,6 +5,7 @@ Every check raises `GraphError` with the place (`where`), the rule and the remed
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import io
@@ -105,6 +106,32 @@ def _takes_one_event(subject: Any) -> bool:
     call = called(subject)
     # Anything but a plain method (a staticmethod, a descriptor) is bound in ways that only the instance knows.
     return not inspect.isfunction(call) or accepts(call, None, None)
+
+
+def check_function(where: str, subject: Any, given: str) -> None:
+    """Check that `subject` is a plain function of `given`, such as "state, event": one that keeps nothing itself."""
+    if not callable(subject):
+        raise GraphError(f"{where}: a {type(subject).__name__} cannot be called; give it a function of ({given})")
+    if isinstance(subject, PerWorker) or is_handler_class(subject):
+        raise GraphError(
+            f"{where}: a handler class is not called here, for the state is kept outside it; give it a function of"
+            f" ({given})"
+        )
+    if is_async(subject) or is_generator(subject):
+        raise GraphError(f"{where}: the function gives no value when it is called; give it a plain function of ({given})")
+    if not accepts(subject, *[None] * (given.count(",") + 1)):
+        raise GraphError(f"{where}: the function cannot be called with ({given}); bind the rest with functools.partial")
+
+
+def check_copyable(where: str, initial: Any) -> None:
+    """Check that every key can have a copy of an initial state."""
+    try:
+        copy.deepcopy(initial)
+    except Exception as error:  # whatever a copy of the user's object raises
+        raise GraphError(
+            f"{where}: each state begins with a copy of initial, but a {type(initial).__name__} cannot be copied"
+            f" ({type(error).__name__}); begin with None and build it in the function"
+        ) from error
 
 
 def check_sink(where: str, subject: Any) -> None:

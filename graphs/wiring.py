@@ -61,7 +61,7 @@ def check_wiring(where: str, nodes: Sequence[Node], node: Node) -> None:
         _check_behind_letters(where, node)
     if node.kind is Kind.ZIP:
         for other in sorted(upstream(node.inputs), key=lambda other: other.id):
-            if other.kind in (Kind.FLAT_MAP, Kind.MERGE):
+            if other.kind in (Kind.FLAT_MAP, Kind.MERGE, Kind.WINDOW) or getattr(other.subject, "final", False) is True:
                 raise GraphError(
                     f"{where}: {other.kind.value} {other.name!r} before it may give several events for one number, and"
                     " zip joins one with one; zip before it, or use ps.merge"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterable, Callable, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -16,7 +17,8 @@ from .column import Column, join
 from .errors import HandlerTimeout
 from .events import Context, Failure, context_of_call
 from .executor import Monitor, NoMonitor
-from .program import NO_ORDERS, Answer, Op, Orders, Program, Step, Tally
+from .program import NO_ORDERS, STATEFUL, Answer, Op, Orders, Program, Step, Tally
+from .state import States, Turns, keep_state
 from .steps import (
     FAILED,
     MAX_OUTPUTS,
@@ -64,6 +66,7 @@ class AsyncExecutor:
         self._monitor: Monitor = monitor if monitor is not None else NoMonitor()
         self._places = [asyncio.Semaphore(1 if ordered else step.concurrency) for step in program.steps]
         self._ordered = ordered
+        self._states = States(handlers)
         #: How many numbers wait for a retry now; they are no load.
         self.waiting = 0
 
@@ -90,9 +93,39 @@ class AsyncExecutor:
 
     async def _unit(self, ports: Sequence[Column], orders: Orders) -> Answer:
         walk = Walk(self._program, ports, self._copies)
-        for number, step, column, tally in walk.calls():
-            walk.put(step, *await self._step(number, step, column, orders, tally))
+        for number, step, inputs, tally in walk.calls():
+            if step.op in STATEFUL:
+                walk.put(step, *self._keep(number, step, inputs, orders, tally))
+            elif step.op is Op.CODES:
+                codes: Any = self._handlers[number]
+                walk.put(step, codes.column(inputs[0]), [])
+            else:
+                walk.put(step, *await self._step(number, step, inputs[0], orders, tally))
         return walk.answer()
+
+    def _keep(
+        self, number: int, step: Step, inputs: list[Column], orders: Orders, tally: Tally
+    ) -> tuple[Column, list[Failure]]:
+        """Let a step that remembers take its inputs; it never awaits."""
+        keeper: Any = self._handlers[number]
+        turns = Turns(step, orders, self._copies, self._worker, partial(self._monitor.event, number))
+        output = keep_state(keeper, step, inputs, orders, tally, turns)
+        if inputs[0].events:
+            self._monitor.many(number, inputs[0].start, 0)
+        return output, turns.failures
+
+    @property
+    def stateful(self) -> bool:
+        """Whether a step remembers what it has seen, in a way that can be saved."""
+        return bool(self._states)
+
+    def snapshot(self) -> list[Any]:
+        """Give the states of the steps that have one, to be pickled before the next run."""
+        return self._states.snapshot()
+
+    def restore(self, states: Sequence[Any]) -> None:
+        """Take on states that `snapshot` gave."""
+        self._states.restore(states)
 
     async def _step(
         self, number: int, step: Step, column: Column, orders: Orders, tally: Tally
@@ -252,10 +285,5 @@ def join_answers(answers: Sequence[Answer]) -> Answer:
 def _sum(tallies: list[Tally]) -> Tally:
     total = Tally()
     for tally in tallies:
-        total.events_in += tally.events_in
-        total.events_out += tally.events_out
-        total.seconds += tally.seconds
-        total.retries += tally.retries
-        total.filtered += tally.filtered
-        total.unmatched += tally.unmatched
+        total.add(tally.as_list())
     return total

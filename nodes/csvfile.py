@@ -30,8 +30,8 @@ class CsvFile(FileEnds):
 
     maker = "csv"
 
-    def __init__(self, paths: Paths, *, encoding: str, delimiter: str, append: bool) -> None:
-        super().__init__(paths, encoding, append)
+    def __init__(self, paths: Paths, *, encoding: str, delimiter: str, append: bool, follow: bool) -> None:
+        super().__init__(paths, encoding, append, follow)
         if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '\r\n"':
             raise GraphError(f"cannot make {self!r}: delimiter must be one character; pass for example delimiter=';'")
         self.delimiter = delimiter
@@ -43,7 +43,7 @@ class CsvFile(FileEnds):
         """Open the files; raises `FileNotFoundError` for one that is not there and a pattern without a match."""
         if csv.field_size_limit() < self._field_limit:
             csv.field_size_limit(self._field_limit)
-        return CsvReader(LineCursor(self.paths, self._read_encoding(), split_raw, position), self.delimiter)
+        return CsvReader(self.cursor(self._read_encoding(), split_raw, position), self.delimiter)
 
     def _read_encoding(self) -> str:
         # spreadsheets put a byte order mark before the first name, where it is no part of it
@@ -57,6 +57,12 @@ class CsvFile(FileEnds):
             self._names = header_of(LineCursor([path], self._read_encoding(), split_raw, None), self.delimiter)
         super().open()
         self._header_due = self._names is None
+
+    def _header(self) -> list[str] | None:
+        return None if self._header_due else self._names
+
+    def _take_header(self, names: list[str] | None) -> None:
+        self._names, self._header_due = names, names is None
 
     def write(self, events: Sequence[Mapping[str, object]], /) -> None:
         """Write each dict as a row, its fields as `str` gives them and `None` as nothing.

@@ -71,6 +71,10 @@ class Dispatcher:
         #: Numbers whose verdict no worker can carry out; whoever calls `left` answers for them.
         self.condemned: list[tuple[int, Verdict]] = []
         self._next_task = 0
+        #: In a pool that keeps a state: the inputs from this number on are retained, for a new worker begins there.
+        self.retained: int | None = None
+        #: Nothing from this number on is handed out yet.
+        self.hold_at: int | None = None
         self._lists = [step.batch_size for step in program.steps if step.batch_size]
         self._in_flight_cap = max((step.concurrency for step in program.steps), default=1) if program.needs_loop else 0
         if self._in_flight_cap:
@@ -127,7 +131,9 @@ class Dispatcher:
             self._drop_above_end()
             apart = spared is None and bool(self._apart) and (not self._ready or self._apart[0] < self._ready[0])
             queue = self._apart if apart else self._ready
-            if not queue or (pace is Pace.HEAD and queue[0][0] != head):
+            if not queue or (pace is Pace.HEAD and queue[0][0] > head):
+                return tasks
+            if self.hold_at is not None and queue[0][0] >= self.hold_at:
                 return tasks
             worker = self._idle() if apart else self._roomiest(unit, spared)
             if worker is not None:
@@ -184,8 +190,12 @@ class Dispatcher:
     def _task(self, worker: Worker, apart: bool, size: int, now: float) -> Task:
         queue = self._apart if apart else self._ready
         start, stop = heapq.heappop(queue)
+        if self.retained is not None and start < self.frontier:
+            size = min(size, self.frontier - start)  # what is handled again stays apart from what is new
+        if self.hold_at is not None:
+            size = min(size, self.hold_at - start)
         # Suspects stay together, for the next death must be one of the same numbers'; the others are joined and cut.
-        end = stop if apart else min(stop, start + size)
+        end = stop if apart and self.retained is None else min(stop, start + size)
         while not apart and end == stop and end - start < size and queue and queue[0][0] == end:
             _, stop = heapq.heappop(queue)
             end = min(stop, start + size)
@@ -200,6 +210,10 @@ class Dispatcher:
         worker.held += end - start
         worker.apart = apart
         return task
+
+    def handed(self, upto: int) -> int:
+        """Give the number below which everything was handed out, of what is ready up to `upto`."""
+        return min([upto, *(queue[0][0] for queue in (self._ready, self._apart) if queue)])
 
     def _orders(self, start: int, stop: int) -> Orders:
         blame = self.blame
@@ -266,6 +280,10 @@ class Dispatcher:
         parts = sorted(part for task in worker.tasks.values() for part in task.open)
         if seen is not None and parts:
             parts = self._blamed(parts, worker, seen, cause)
+        if self.retained is not None:
+            # Its state is gone: the next one begins at the last snapshot and handles again what was answered since.
+            begun = self.handed(min([lo for lo, _ in parts], default=self.frontier))
+            parts += [(self.retained, begun)] if begun > self.retained else []
         for lo, hi in parts:
             heapq.heappush(self._apart if self.blame.concerns(lo, hi) else self._ready, (lo, hi))
             self._ready_numbers += hi - lo

@@ -64,3 +64,15 @@ class SourceError(NodeError):
 
 class SinkError(NodeError):
     """A sink raised; nothing above `seq` was delivered to any ordered sink."""
+
+
+class CheckpointError(PenstockError):
+    """A run cannot go on from a checkpoint, or cannot make one: the text says what differs and what to do."""
+
+
+class LockHeld(PenstockError):
+    """A run was not started, for another one holds its lock."""
+
+
+class LockLost(PenstockError):
+    """A run was stopped, for its lock is lost or may be: another run may have begun to work."""

@@ -7,13 +7,16 @@ It keeps exact names at full speed: a list iterator knows how far it was read, s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from operator import length_hint, truth
 from time import perf_counter
 from typing import Any, Protocol
 
 from .column import Column
 from .events import Context, Failure, context_of_call
-from .program import NO_ORDERS, Answer, Op, Orders, Program, Step, Tally
+from .keyed import Check, Checked
+from .program import NO_ORDERS, STATEFUL, Answer, Op, Orders, Program, Step, Tally
+from .state import States, Turns, keep_state
 from .steps import (
     FAILED,
     USER_ERRORS,
@@ -77,14 +80,49 @@ class Executor:
         self._watched = [watch or step.timeout_s is not None for step in program.steps]
         self._may_watch = monitor is not None
         self._cursor = _Cursor(worker)
+        self._states = States(handlers)
 
     def run(self, ports: Sequence[Column], orders: Orders = NO_ORDERS) -> Answer:
         """Run every step over `ports` (columns of one and the same run of numbers) and give the answer."""
         walk = Walk(self._program, ports, self._copies)
-        for number, step, column, tally in walk.calls():
-            call = _Call(self, number, step, column, orders, tally)
-            walk.put(step, call.run(), call.failures)
+        for number, step, inputs, tally in walk.calls():
+            if step.op in STATEFUL:
+                walk.put(step, *self._keep(number, step, inputs, orders, tally))
+            elif step.op is Op.CODES:
+                codes: Any = self._handlers[number]
+                walk.put(step, codes.column(inputs[0]), [])
+            else:
+                call = _Call(self, number, step, inputs[0], orders, tally)
+                walk.put(step, call.run(), call.failures)
         return walk.answer()
+
+    def _keep(
+        self, number: int, step: Step, inputs: list[Column], orders: Orders, tally: Tally
+    ) -> tuple[Column, list[Failure]]:
+        """Let a step that remembers take its inputs."""
+        keeper: Any = self._handlers[number]
+        watched = orders.careful or self._watched[number]
+        mark = partial(self._monitor.event, number) if watched else None
+        if mark is None:
+            self._monitor.batch(number, inputs[0].start, inputs[0].size)
+        turns = Turns(step, orders, self._copies, self._worker, mark)
+        output = keep_state(keeper, step, inputs, orders, tally, turns)
+        if self._may_watch and tally.events_in:
+            self._watched[number] = tally.seconds / tally.events_in >= WATCH_FROM_S
+        return output, turns.failures
+
+    @property
+    def stateful(self) -> bool:
+        """Whether a step remembers what it has seen, in a way that can be saved."""
+        return bool(self._states)
+
+    def snapshot(self) -> list[Any]:
+        """Give the states of the steps that have one, to be pickled before the next run."""
+        return self._states.snapshot()
+
+    def restore(self, states: Sequence[Any]) -> None:
+        """Take on states that `snapshot` gave."""
+        self._states.restore(states)
 
 
 class _Cursor:
@@ -125,6 +163,9 @@ class _Call:
         self._monitor = executor._monitor
         handler = executor._handlers[number]
         assert handler is not None
+        self._check: Check | None = None
+        if isinstance(handler, Checked):
+            self._check, handler = handler.check, handler.fn
         self._handler = handler
         self._one = _one_of(step, handler)
         self._safe: list[Any] | None = None
@@ -142,6 +183,11 @@ class _Call:
             context_of_call.reset(token)
         self._measure(perf_counter() - started)
         if self.cut < column.stop:
+            column = column.cut(column.start, self.cut)
+            del results[len(column.events) :]
+        if self._check is not None and (wrong := self._check(results)) is not None:
+            at, error = wrong
+            self._fail(failure(step, column.number_of(at), error, 1, column.events[at]))
             column = column.cut(column.start, self.cut)
             del results[len(column.events) :]
         return shape(step, column, results, results.count(FAILED) if self.failures else 0, self._tally)

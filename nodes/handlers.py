@@ -44,6 +44,14 @@ class PerWorker(Generic[T_in, U_co]):
         return f"per_worker({_name(self.cls)}, ...)"
 
 
+class Recipe:
+    """What a step that is no plain handler is made from in its worker, such as one that keeps a state."""
+
+    def make(self) -> Any:
+        """Give the step's own object."""
+        raise NotImplementedError
+
+
 def per_worker(cls: Callable[P, Handler[T, U]], /, *args: P.args, **kwargs: P.kwargs) -> Handler[T, U]:
     """Give a handler class its arguments: each worker builds `cls(*args, **kwargs)` once and calls it for each event.
 
@@ -70,7 +78,7 @@ def is_handler_class(subject: object) -> bool:
 
 def needs_build(subject: object) -> bool:
     """Tell whether `build` makes a new object from `subject`, so that each worker has to call it once."""
-    return isinstance(subject, PerWorker) or is_handler_class(subject)
+    return isinstance(subject, PerWorker | Recipe) or is_handler_class(subject)
 
 
 def build(subject: Any) -> tuple[Callable[..., Any], Callable[[], Any] | None]:
@@ -79,6 +87,8 @@ def build(subject: Any) -> tuple[Callable[..., Any], Callable[[], Any] | None]:
     A handler class is built here, so this belongs in the worker. Raises what its constructor raises, and `TypeError`
     if a function given to `per_worker` returned something that cannot be called as announced.
     """
+    if isinstance(subject, Recipe):
+        return subject.make(), None
     if not needs_build(subject):
         return subject, None
     handler = subject.cls(*subject.args, **subject.kwargs) if isinstance(subject, PerWorker) else subject()

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import glob
 import gzip
 import io
 import lzma
 import select
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import IO, Any, Protocol
 
-from .outputs import suffix_of
-from .paths import STANDARD
+from .members import suffix_of
+from .paths import STANDARD, is_pattern, is_stream
 
 DECOMPRESS: dict[str, Callable[[IO[bytes]], Any]] = {
     ".gz": lambda file: gzip.GzipFile(fileobj=file, mode="rb"),
@@ -74,6 +76,11 @@ class FileStream:
 
     def seek(self, offset: int, /) -> None:
         """Go to an offset in the decompressed stream."""
+        if not self._raw.seekable():
+            raise OSError(
+                f"cannot go on in {self._raw.name} from a position: what was read from a pipe is gone; read it from a "
+                "file"
+            )
         self._stream.seek(offset)
 
     def close(self) -> None:
@@ -123,15 +130,23 @@ class Transcoded:
         self._decoder: codecs.IncrementalDecoder = codecs.getincrementaldecoder(encoding)()
         self._failure: UnicodeDecodeError | None = None
         self._ended = False
-        self._ahead = b""  # read on the way to a position
+        self._ahead = b""  # decoded, but more than was asked for
+        self._at = 0
         self.consumed = stream.consumed
         self.close = stream.close
 
     def read(self, size: int, /) -> bytes | None:
-        """Read what is there, about `size` bytes; text before undecodable bytes is given before they raise."""
-        if self._ahead:
-            data, self._ahead = self._ahead, b""
-            return data
+        """Read what is there, up to `size` bytes; text before undecodable bytes is given before they raise."""
+        if not self._ahead:
+            more = self._more(size)
+            if not more:
+                return more
+            self._ahead = more
+        data, self._ahead = self._ahead[:size], self._ahead[size:]
+        self._at += len(data)
+        return data
+
+    def _more(self, size: int) -> bytes | None:
         if self._failure is not None:
             raise self._failure
         while not self._ended:
@@ -156,19 +171,24 @@ class Transcoded:
             return self._decoder.decode(data[: max(good, 0)])
 
     def seek(self, offset: int, /) -> None:
-        """Read on up to an offset of the UTF-8 bytes; only from the beginning of the stream."""
-        while offset > 0:
-            data = self.read(1 << 16)
-            if not data:
+        """Read on up to an offset of the UTF-8 bytes, not back."""
+        if not self._at:
+            self._stream.seek(0)  # refused where nothing can be read twice
+        while self._at < offset:
+            if not self.read(min(offset - self._at, 1 << 16)):
                 return
-            self._ahead = data[offset:]
-            offset -= len(data)
 
 
-def open_stream(path: str, encoding: str) -> tuple[ByteStream, str]:
-    """Open a file and give its stream with the encoding of the bytes that the stream gives."""
+def can_reread(paths: Sequence[str]) -> bool:
+    """Say whether what is read from all of the paths and patterns can be read again: none is a pipe or device."""
+    matches = (glob.glob(path, recursive=True) if is_pattern(path) else [path] for path in paths)
+    return not any(is_stream(path) for path in chain.from_iterable(matches))
+
+
+def open_stream(path: str, encoding: str, opened: ByteStream | None = None) -> tuple[ByteStream, str]:
+    """Open a file, unless it is `opened`, and give its stream with the encoding of the bytes that the stream gives."""
     name = codecs.lookup(encoding).name
-    stream: ByteStream = StandardInput() if path == STANDARD else FileStream(path)
+    stream = opened or (StandardInput() if path == STANDARD else FileStream(path))
     if name in _LINE_BY_LINE or name.startswith(_SINGLE_BYTE):
         return stream, name
     return Transcoded(stream, encoding), "utf-8"

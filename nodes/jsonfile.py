@@ -87,12 +87,12 @@ class JsonFile(FileEnds):
 
     maker = "jsonl"
 
-    def __init__(self, paths: Paths, *, append: bool) -> None:
-        super().__init__(paths, "utf-8", append)
+    def __init__(self, paths: Paths, *, append: bool, follow: bool) -> None:
+        super().__init__(paths, "utf-8", append, follow)
 
     def reader(self, position: object | None, /) -> JsonReader:
         """Open the files; raises `FileNotFoundError` for one that is not there and a pattern without a match."""
-        return JsonReader(LineCursor(self.paths, "utf-8-sig", split_at_newlines, position))
+        return JsonReader(self.cursor("utf-8-sig", split_at_newlines, position))
 
     def write(self, events: Sequence[Any], /) -> None:
         """Write each event as a line; raises `BadEvent` for what JSON cannot carry, all before it written."""

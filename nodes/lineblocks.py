@@ -1,20 +1,39 @@
 """How one file is read as blocks of whole lines, thousands at a time.
 
-Decides what ends a line, where a file is cut, and how an undecodable or damaged file is reported after every line
-before that was given. What a line means is the callers'.
+Decides what ends a line, where a file is cut, how an undecodable or damaged file is reported after every line
+before that was given, and how it is noticed that what was read is not in the file any more. What a line means is the
+callers'.
 """
 
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Callable
+from typing import NamedTuple
 
-from .inputs import READ_ERRORS, open_stream
+from .errors import CheckpointError
+from .inputs import READ_ERRORS, ByteStream, open_stream
 
 #: Bytes read at once: large enough that the work per block vanishes, small enough for the processor's cache.
 BLOCK_BYTES = 1 << 18
 
+#: So much of a file's beginning is compared when reading goes on in it.
+HEAD_BYTES = 4096
+
 Split = Callable[[str], list[str]]
+
+
+class Seen(NamedTuple):
+    """What was seen of a file: the length and CRC-32 of its beginning, and of the block of lines read last.
+
+    All of it counts bytes after decompression, in UTF-8 where the file's encoding is no superset of ASCII.
+    """
+
+    head: int = 0
+    head_check: int = 0
+    block: int = 0
+    block_check: int = 0
 
 
 def split_plain(text: str) -> list[str]:
@@ -42,10 +61,26 @@ def split_raw(text: str) -> list[str]:
     return io.StringIO(text, newline="").readlines()
 
 
-class Blocks:
-    """One file as blocks of whole lines; `start` and `line` tell where the last block began."""
+NOTHING = Seen()
 
-    def __init__(self, path: str, encoding: str, split: Split, offset: int = 0, line: int = 0) -> None:
+
+class Blocks:
+    """One file as blocks of whole lines; `start` and `line` tell where the last block began.
+
+    Opened at an offset that another one had as its `start`, with its `line` and what it had `seen`, it begins with
+    the same block; raises `CheckpointError` for a file in which these bytes differ.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        encoding: str,
+        split: Split,
+        offset: int = 0,
+        line: int = 0,
+        seen: Seen = NOTHING,
+        opened: ByteStream | None = None,
+    ) -> None:
         self.path = path
         self.start = self._end = offset
         self.line = self._next_line = line
@@ -53,16 +88,64 @@ class Blocks:
         self._split = split
         self._carry: list[bytes] = []
         self._failure: Exception | None = None
-        self._stream, self._encoding = open_stream(path, encoding)
+        self._head = self._block = self._again = b""
+        self._seen: Seen | None = seen
+        self._stream, self._encoding = open_stream(path, encoding, opened)
         try:
-            if offset:
-                self._stream.seek(offset)
+            if offset or seen.head:
+                self._go_on(offset, seen)
         except BaseException:
             self._stream.close()
             raise
 
+    def _go_on(self, offset: int, seen: Seen) -> None:
+        """Go to the block at `offset` and check what was seen of the file before."""
+        self._stream.seek(0)
+        self._head = self._exactly(seen.head, seen.head_check, 0)
+        begun = self._head[offset:]
+        self._stream.seek(max(offset, len(self._head)))
+        if len(begun) >= seen.block:  # a file so short that its beginning is all that was seen
+            self._again = begun
+        else:
+            self._again = self._exactly(seen.block, seen.block_check, offset, begun)
+
+    def _exactly(self, size: int, check: int, offset: int, begun: bytes = b"") -> bytes:
+        """Read until there are `size` bytes, all those from `offset` on; raises unless they are what was seen."""
+        data = begun
+        try:
+            while len(data) < size:
+                more = self._stream.read(size - len(data))
+                if not more:
+                    break
+                data += more
+        except READ_ERRORS as error:
+            raise OSError(f"cannot read {self.path} to go on in it: {error}") from error
+        except UnicodeDecodeError:
+            pass  # not what was seen, which could be decoded
+        if len(data) == size and zlib.crc32(data) == check:
+            return data
+        reason = (
+            f"it ends before byte {offset + size}, up to which it was read"
+            if len(data) < size
+            else f"its bytes {offset} to {offset + size} are not those that were read"
+        )
+        raise CheckpointError(
+            f"cannot go on in {self.path}: {reason}; give the file that was read, which may have grown at its end, or "
+            "begin afresh with resume='never'"
+        )
+
+    @property
+    def seen(self) -> Seen:
+        """What to compare when reading goes on in the last block."""
+        if self._seen is None:
+            self._seen = Seen(len(self._head), zlib.crc32(self._head), len(self._block), zlib.crc32(self._block))
+        return self._seen
+
     def next(self, size: int) -> list[str] | None:
         """Give the next lines, of about `size` bytes: `None` at the end, empty when nothing is there yet."""
+        if self._again:
+            again, self._again = self._again, b""
+            return self._lines(again)
         while self._failure is None:
             try:
                 data = self._stream.read(size)
@@ -108,6 +191,9 @@ class Blocks:
             whole = whole[: last + 1]
             text = whole.decode(encoding)
         lines = self._split(text)
+        if self._end < HEAD_BYTES:
+            self._head = (self._head[: self._end] + whole)[:HEAD_BYTES]
+        self._block, self._seen = whole, None
         self.start, self.line = self._end, self._next_line
         self._end += len(whole)
         self._next_line += len(lines)

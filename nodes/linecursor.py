@@ -7,23 +7,45 @@ from __future__ import annotations
 
 import os
 import threading
+import zlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from .lineblocks import BLOCK_BYTES, Blocks, Split
+from .errors import CheckpointError
+from .lineblocks import BLOCK_BYTES, Blocks, Seen, Split
 from .paths import STANDARD, existing_files
 
 
 class Place(NamedTuple):
-    """A place in a list of files: `skip` lines behind byte `offset` of a file, before which `line` lines stand."""
+    """A place in a list of files: `skip` lines behind byte `offset` of a file, before which `line` lines stand.
+
+    The rest tells whether the files are the same when reading goes on: what was seen of this file (`lineblocks.Seen`),
+    a check of the names and sizes of those before it, and the inode of a file that is followed.
+    """
 
     file: int
     path: str
     offset: int = 0
     line: int = 0
     skip: int = 0
+    head: int = 0
+    head_check: int = 0
+    block: int = 0
+    block_check: int = 0
+    before: int = 0
+    inode: int = 0
+
+
+def place_of(position: object) -> Place:
+    """Read a position; raises `ValueError` for one that no reader of files gave."""
+    try:
+        return Place(*position)  # type: ignore[misc]
+    except TypeError:
+        raise ValueError(
+            "cannot go on from this position: it is none of a file; pass what position() gave"
+        ) from None
 
 
 class LineCursor:
@@ -39,32 +61,41 @@ class LineCursor:
         self._split = split
         self._sizes = [os.stat(path).st_size if path != STANDARD else 0 for path in self.paths]
         self._read_bytes = self._done_bytes = 0
+        self._before = 0
         self._file = -1
         self._blocks: Blocks | None = None
         self._resume_skip = 0
         if position is not None:
-            self._go_to(position)
+            self._go_to(place_of(position))
 
-    def _go_to(self, position: object) -> None:
-        try:
-            place = Place(*position)  # type: ignore[misc]
-        except TypeError:
-            raise ValueError(
-                "cannot go on from this position: it is none of a file; pass what position() gave"
-            ) from None
+    def _go_to(self, place: Place) -> None:
         if not -1 <= place.file < len(self.paths) or (place.file >= 0 and self.paths[place.file] != place.path):
             raise ValueError(
                 f"cannot go on in {place.path}: it is not file {place.file} of the list any more; give the same files"
             )
+        for file in range(place.file):
+            self._count_in(file)
+        if self._before != place.before:
+            raise CheckpointError(
+                f"cannot go on in {place.path}: one of the {place.file} files before it has another name or size than "
+                "when it was read; give the same files, or begin afresh with resume='never'"
+            )
         if place.file >= 0:
-            self._open(place.file, place.offset, place.line)
-            self._resume_skip = place.skip
+            self._open(place.file, place)
 
-    def _open(self, file: int, offset: int = 0, line: int = 0) -> None:
+    def _count_in(self, file: int) -> None:
+        """Take a file that is read to its end into the check of the files before."""
+        self._before = zlib.crc32(f"{self.paths[file]}\0{self._sizes[file]}\0".encode(), self._before)
+
+    def _open(self, file: int, place: Place | None = None) -> None:
         self.close_file()
         self._done_bytes = self._read_bytes = sum(self._sizes[:file])
         self._file, self.lines, self.next, self._resume_skip = file, [], 0, 0
-        self._blocks = Blocks(self.paths[file], self._encoding, self._split, offset, line)
+        self._blocks = self._blocks_of(place or Place(file, self.paths[file]))
+        self._resume_skip = place.skip if place is not None else 0
+
+    def _blocks_of(self, place: Place) -> Blocks:
+        return Blocks(place.path, self._encoding, self._split, place.offset, place.line, Seen(*place[5:9]))
 
     @property
     def path(self) -> str:
@@ -77,7 +108,8 @@ class LineCursor:
         blocks = self._blocks
         if blocks is None:
             return Place(self._file, self.path if self._file >= 0 else "")
-        return Place(self._file, self.path, blocks.start, blocks.line, self.next + self._resume_skip)
+        skip = self.next + self._resume_skip
+        return Place(self._file, self.path, blocks.start, blocks.line, skip, *blocks.seen, self._before)
 
     @property
     def line_number(self) -> int:
@@ -113,6 +145,9 @@ class LineCursor:
         """Open the next file; false behind the last."""
         if self.closed or self._file + 1 >= len(self.paths):
             return False
+        if self._blocks is not None:
+            self._sizes[self._file] = self._blocks.consumed()
+            self._count_in(self._file)
         self._open(self._file + 1)
         return True
 

@@ -42,6 +42,11 @@ def is_pattern(path: str) -> bool:
     return glob.has_magic(path) and not os.path.lexists(path)
 
 
+def is_stream(path: str) -> bool:
+    """Say whether a path means what cannot be put in place or read again: standard output, a device, a pipe."""
+    return path == STANDARD or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
+
+
 def existing_files(paths: Sequence[str]) -> list[str]:
     """Give the files that paths and patterns mean now, those of a pattern sorted by name.
 

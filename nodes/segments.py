@@ -52,6 +52,11 @@ class Slice:
     lo: int
     hi: int
 
+    @property
+    def cost(self) -> int:
+        """Its share of what the segment takes from the budget, in bytes."""
+        return self.segment.cost * (self.hi - self.lo) // (self.segment.stop - self.segment.start)
+
 
 class SegmentStore:
     """The retained segments of one stream that `readers` readers still take from."""

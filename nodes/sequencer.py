@@ -7,8 +7,11 @@ event has no number, and so is not admitted, before `take` gives it one.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from .places import Mark, Place, Track
 
 Order = Literal["arrival", "round_robin", "key"]
 
@@ -23,6 +26,7 @@ class Chunk:
     items: list[Any] | None = None
     keys: list[Any] | None = None
     cut: bool = False  #: whether only the first `size` events of the payload got numbers
+    mark: Mark | None = None  #: where the source stands behind it, if it wants to hear what is committed
 
 
 @dataclass(slots=True)
@@ -31,6 +35,7 @@ class _Feed:
     items: deque[Any] = field(default_factory=deque)
     keys: deque[Any] = field(default_factory=deque)
     ended: bool = False
+    track: Track = field(default_factory=Track)
 
     @property
     def buffered(self) -> int:
@@ -47,7 +52,6 @@ class Sequencer:
         self._limit = limit
         self._turn = 0
         self._arrived: deque[int] = deque()
-        self._stopped = False
 
     @property
     def merges(self) -> bool:
@@ -67,6 +71,22 @@ class Sequencer:
     def skip(self, number: int) -> None:
         """Go on from `number`: those below were given elsewhere, and count toward the limit."""
         self.next = number
+
+    def resume(self, number: int, places: Sequence[Place], turn: int) -> None:
+        """Go on from `number`, with each source at its place and `turn` being next where they take turns."""
+        self.next, self._turn = number, turn
+        for feed, place in zip(self._feeds, places, strict=True):
+            feed.track = Track(place)
+
+    @property
+    def turn(self) -> int:
+        """Whose turn is next, where the sources take turns."""
+        return self._turn
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where each source stands behind its last numbered event."""
+        return tuple(feed.track.place() for feed in self._feeds)
 
     def buffered(self, source: int) -> int:
         """Give how many events of a source wait for their number."""
@@ -88,6 +108,8 @@ class Sequencer:
         if not chunk.size:
             return
         feed = self._feeds[source]
+        if chunk.mark is not None:
+            feed.track.offered(chunk.size, chunk.mark)
         if self.merges:
             assert chunk.items is not None
             feed.items.extend(chunk.items)
@@ -127,12 +149,15 @@ class Sequencer:
     def _arrival(self, most: int | None) -> Chunk | None:
         if not self._arrived:
             return None
-        size = self._capped(self._feeds[self._arrived[0]].chunks[0].size)
+        feed = self._feeds[self._arrived[0]]
+        size = self._capped(feed.chunks[0].size)
         if most is not None and size > most:
             return None
-        chunk = self._feeds[self._arrived.popleft()].chunks.popleft()
-        if self.left is not None and chunk.size > self.left:
-            chunk.size, chunk.cut = self.left, True
+        self._arrived.popleft()
+        chunk = feed.chunks.popleft()
+        if size < chunk.size:
+            chunk.size, chunk.cut = size, True
+        feed.track.numbered(size)
         return chunk
 
     def _merge(self, most: int) -> Chunk | None:
@@ -144,6 +169,7 @@ class Sequencer:
                 break
             items.append(self._feeds[at].items.popleft())
             self._feeds[at].keys.popleft()
+            self._feeds[at].track.numbered(1)
         return Chunk(len(items), items=items) if items else None
 
     def _in_turn(self) -> int | None:

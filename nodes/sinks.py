@@ -24,7 +24,9 @@ class Sink(Protocol[T_in]):
     """Takes events in batches, in order, in the thread that runs the graph.
 
     Methods that may be offered: `open()` at the start of each run; `abort()` in place of `close` when the run failed;
-    `check_sink()`, raising `GraphError` while the graph is built. An exception with an integer `position` says which
+    `check_sink()`, raising `GraphError` while the graph is built; `commit(n)`, which makes everything up to number
+    `n`, all that was written so far, durable: called about every `checkpoint_interval_s` and at the end where the sink
+    says `commits = True`, or a source wants to hear of it. An exception with an integer `position` says which
     event of the batch is to blame.
     """
 

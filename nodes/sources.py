@@ -51,7 +51,9 @@ class LimitReader(Protocol[T_co]):
 class Source(Protocol[T_co]):
     """Gives readers. It is pickled to the process that reads, unless it has `in_caller = True`.
 
-    `size_hint()` may be offered: the number of events to expect, or `None`.
+    `size_hint()` may be offered: the number of events to expect, or `None`. With `acknowledges = True` its readers
+    have `acknowledge(position)`, called between reads when everything before a position is released by all ordered
+    sinks and committed by those that commit, and may have `idle()`, called about once a second while nobody reads.
     """
 
     def reader(self, position: object | None, /) -> SourceReader[T_co] | LimitReader[T_co]:
@@ -66,6 +68,8 @@ class _WithBytes:
         self.position: Callable[[], object] = reader.position
         self.close: Callable[[], None] = reader.close
         self.progress: Callable[[], float | None] = getattr(reader, "progress", lambda: None)
+        self.acknowledge: Callable[[object], None] = getattr(reader, "acknowledge", lambda position: None)
+        self.idle: Callable[[], None] = getattr(reader, "idle", lambda: None)
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[Any] | None:
         """Read up to `limit` events, of any size."""

@@ -37,14 +37,14 @@ class TextFile(FileEnds):
 
     maker = "lines"
 
-    def __init__(self, paths: Paths, *, encoding: str, keep_newline: bool, append: bool) -> None:
-        super().__init__(paths, encoding, append)
+    def __init__(self, paths: Paths, *, encoding: str, keep_newline: bool, append: bool, follow: bool) -> None:
+        super().__init__(paths, encoding, append, follow)
         self.keep_newline = keep_newline
 
     def reader(self, position: object | None, /) -> LineReader:
         """Open the files; raises `FileNotFoundError` for one that is not there and a pattern without a match."""
         split = split_keeping if self.keep_newline else split_plain
-        return LineReader(LineCursor(self.paths, self.encoding, split, position))
+        return LineReader(self.cursor(self.encoding, split, position))
 
     def write(self, events: Sequence[str], /) -> None:
         """Write each text as a line; raises `BadEvent` for what is no single line, all before it written."""

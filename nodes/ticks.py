@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from .errors import GraphError
 
@@ -14,6 +15,9 @@ from .errors import GraphError
 @dataclass(frozen=True, slots=True)
 class Every:
     """A source of the ticks 0, 1, 2, ..., one each `seconds`, `limit` of them (`None`: endless)."""
+
+    #: A tick is its count: read again from a position, the same ticks come, if later.
+    replay: ClassVar[str] = "exact"
 
     seconds: float
     limit: int | None = None

@@ -11,6 +11,7 @@ from typing import Any
 
 from .column import Column
 from .events import Failure
+from .parts import gather_columns, part_column
 from .program import Answer, Op, Program, Step, Tally
 from .steps import Copier, close_answer, merge_columns, zip_columns
 
@@ -27,10 +28,10 @@ class Walk:
         self._tallies: list[Tally] = []
         self._cut = self._stop
 
-    def calls(self) -> Iterator[tuple[int, Step, Column, Tally]]:
-        """Give each step that calls user code, with its number, input and tally, once `put` has taken the one before.
+    def calls(self) -> Iterator[tuple[int, Step, list[Column], Tally]]:
+        """Give each step that has a handler, with its number, inputs and tally, once `put` has taken the one before.
 
-        Joins in between are made here.
+        Joins and parts in between are made here.
         """
         for number, step in enumerate(self._program.steps):
             tally = Tally()
@@ -40,14 +41,25 @@ class Walk:
                 self._slots[step.output] = zip_columns(inputs, tally if step.counted else Tally())
             elif step.op is Op.MERGE:
                 self._slots[step.output] = merge_columns(inputs, tally)
+            elif step.op is Op.PART:
+                self._slots[step.output] = self._part(number, step, inputs)
+            elif step.op is Op.GATHER:
+                self._slots[step.output] = gather_columns(step.spec, inputs)
             else:
-                yield number, step, inputs[0], tally
+                yield number, step, inputs, tally
 
     def _input(self, slot: int, number: int, place: int) -> Column:
         column: Column = self._slots[slot]
         if self._cut < column.stop:
             column = column.cut(column.start, self._cut)
-        if (number, place) in self._program.copied:
+        if (number, place) in self._program.copied and self._program.steps[number].op is not Op.PART:
+            column = column.with_events(self._copies(column.events))
+        return column
+
+    def _part(self, number: int, step: Step, inputs: list[Column]) -> Column:
+        """Lay out one part; where others get the events too, only those of the part are copied."""
+        column = part_column(step.spec, inputs)
+        if any((number, place) in self._program.copied for place in range(len(inputs))):
             column = column.with_events(self._copies(column.events))
         return column
 

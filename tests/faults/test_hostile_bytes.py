@@ -25,7 +25,7 @@ from fault_graphs import Inside, look_inside, until
 from penstock.engine import wire
 from penstock.engine.child import ChildSettings, Link
 from penstock.engine.codec import Payload, encode
-from penstock.engine.wire import VERSION, Kind, pack
+from penstock.engine.wire import TALLY_FIELDS, VERSION, Kind, pack
 from penstock.nodes.errors import ProtocolError
 from penstock.nodes.program import Orders
 from penstock.nodes.segments import Segment, Slice
@@ -250,11 +250,11 @@ def link_of_this_worker() -> Link:
         (pack(Kind.CHUNK, 1, 0, 1, False, None, frames=[b"\x91\x00"]), "worker"),
         (pack(Kind.ENDED, 1, 0.1), "worker"),
         (pack(Kind.LOG), "LOG record"),
-        ([answer(1, 10**12, 1, 0.1, [[0.0] * 6], [[0, 1, None, None]], []), b"\x91\x00"], "numbers"),
+        ([answer(1, 10**12, 1, 0.1, [[0.0] * TALLY_FIELDS], [[0, 1, None, None]], []), b"\x91\x00"], "numbers"),
         ([answer(1, 0, 1, 0.1, [], [], [])], "ANSWER"),
-        ([answer(1, 0, 1, 0.1, [["x"] * 6], [[0, 1, None, None]], []), b"\x91\x00"], "ANSWER"),
-        ([answer(1, 0, 1, 0.1, [[0.0] * 6], [[0, 9, None, None]], [])], "ANSWER"),
-        ([answer(1, 0, 1, 0.1, [[0.0] * 6], [[0, 1, [1 << 60], None]], []), b"\x91\x00"], "ANSWER"),
+        ([answer(1, 0, 1, 0.1, [["x"] * TALLY_FIELDS], [[0, 1, None, None]], []), b"\x91\x00"], "ANSWER"),
+        ([answer(1, 0, 1, 0.1, [[0.0] * TALLY_FIELDS], [[0, 9, None, None]], [])], "ANSWER"),
+        ([answer(1, 0, 1, 0.1, [[0.0] * TALLY_FIELDS], [[0, 1, [1 << 60], None]], []), b"\x91\x00"], "ANSWER"),
     ],
 )
 def test_a_worker_that_says_what_it_may_not(parts: list[bytes], why: str) -> None:
@@ -351,7 +351,7 @@ def test_random_messages_are_refused_or_read() -> None:
         pack(Kind.READY, 1),
         pack(Kind.PRINT, 1, "text"),
         wire.pack_chunk(3, encode([1, 2, 3]), None, 0.5),
-        [answer(1, 0, 3, 0.1, [[0.0] * 6], [[0, 1, None, None]], []), *encode([1, 2, 3]).frames],
+        [answer(1, 0, 3, 0.1, [[0.0] * TALLY_FIELDS], [[0, 1, None, None]], []), *encode([1, 2, 3]).frames],
     ]
     readers: dict[Kind, Callable[[Any], Any]] = {
         Kind.TASK: lambda it: wire.read_task(it, None),  # type: ignore[arg-type]

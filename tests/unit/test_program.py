@@ -54,4 +54,7 @@ def test_an_event_is_kept_for_retries_and_dead_letters() -> None:
 
 
 def test_a_tally_travels_in_the_order_of_its_fields() -> None:
-    assert Tally(1, 2, 0.5, 3, 4, 5).as_list() == [1, 2, 0.5, 3, 4, 5]
+    tally = Tally(1, 2, 0.5, 3, 4, 5, 6, 7, 8)
+    assert tally.as_list() == [1, 2, 0.5, 3, 4, 5, 6, 7, 8]
+    tally.add(tally.as_list())
+    assert tally.as_list() == [2, 4, 1.0, 6, 8, 10, 12, 14, 16]

@@ -10,8 +10,9 @@ from typing import Any
 import penstock as ps
 import pytest
 from penstock.engine.compiler import compile_graph
-from penstock.engine.core import RESTART_MOST_S, Core
+from penstock.engine.core import Core
 from penstock.engine.effects import Spawn
+from penstock.engine.pools import RESTART_MOST_S
 from penstock.engine.preload import modules_of
 from penstock.engine.restarts import Restart, Restarts
 from penstock.engine.wiring import PoolWiring, Wiring

@@ -52,6 +52,20 @@ graph.sequence(numbers, [1])  # E: arguments
 ps.zip(numbers, [1])  # E: arguments
 ps.merge(numbers, "abc")  # E: arguments
 numbers.mapp(str)  # E: attr-defined
+keys = numbers.key_by(str)
+numbers.scan(lambda state, event: (state, event))  # E: arguments
+numbers.scan(takes_text, 0)  # E: arguments
+numbers.key_by(takes_text)  # E: arguments
+numbers.key_by(str, ttl="1h", time=float)  # E: arguments
+keys.map(takes_text)  # E: arguments
+keys.reduce(takes_text)  # E: arguments
+keys.count(final="yes")  # E: arguments
+keys.window(5, time=float)  # E: arguments
+keys.window(ps.tumbling(5))  # E: arguments
+keys.window(ps.tumbling("5"), time=float)  # E: arguments
+keys.window(ps.session(5), time=takes_text)  # E: arguments
+keys.sink(print)  # E: attr-defined
+keys.window(ps.session(5), time=float).sink(print)  # E: attr-defined
 narrow: ps.Stream[bool] = numbers  # E: assignment
 
 

@@ -1,0 +1,134 @@
+"""Checkpoints of one run: which graphs can have them, what is kept at a cut, and where a run goes on.
+
+Decides what must be the same on resume (names, wiring, states), what is refused because it could not be exact, and
+that a run is finished when its last cut was kept so, before any file is put in place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from ..graphs.spec import Node
+from ..nodes.cuts import Cut
+from ..nodes.errors import GraphError
+from ..nodes.handlers import needs_build
+from ..nodes.places import Place
+from ..nodes.sources import is_source
+from .options import RunOptions
+from .plan import Plan
+from .rereading import Again
+from .store import FileStore, Saved, Store
+
+#: How the reading may have ended for the run to be finished; after any other end the next run goes on.
+ENDS = (None, "source", "limit")
+#: Those ends that are not errors: what was written is committed, and not put in place yet.
+PAUSES = ("time_limit", "stop")
+
+
+@dataclass(slots=True)
+class Checkpoints:
+    """The checkpoints of one run; `saved` is the one it goes on from."""
+
+    store: Store
+    saved: Saved | None
+    states: tuple[str, ...]  #: the names of the pools that have a state, in the order of the pools
+    pools: tuple[int, ...]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run had finished before; all that may be left to do is to put its files in place."""
+        return self.saved is not None and self.saved.finished
+
+    @property
+    def places(self) -> list[Place]:
+        """Where the sources stand."""
+        assert self.saved is not None
+        return [Place(*place) for place in self.saved.places]
+
+    def packed(self) -> dict[int, bytes]:
+        """Give the packed states by the index of their pool."""
+        known = self.saved.states if self.saved is not None else {}
+        return {at: known[name] for at, name in zip(self.pools, self.states, strict=True) if name in known}
+
+    def keep(self, cut: Cut, tokens: Mapping[str, Any]) -> None:
+        """Keep a cut whose sinks are committed."""
+        states = {
+            name: packed
+            for at, name in zip(self.pools, self.states, strict=True)
+            if (packed := cut.states.get(at)) is not None
+        }
+        places = tuple((place.position, place.skip) for place in cut.places)
+        self.store.write(Saved(cut.n, places, cut.turn, states, dict(tokens), cut.final and cut.ended_by in ENDS))
+
+    def begin(self, sources: int, tokens: Mapping[str, Any]) -> None:
+        """Keep the beginning, so that what the sinks began with is known."""
+        self.keep(Cut(0, tuple(Place() for _ in range(sources))), tokens)
+
+
+def checkpointed(plan: Plan, nodes: list[Node], options: RunOptions) -> Checkpoints | None:
+    """Open the store of a run and set its sources to their places; gives `None` for a run without checkpoints.
+
+    Raises `GraphError` for a graph that could not go on exactly, `CheckpointError` for what the store says.
+    """
+    if options.checkpoint is None:
+        return None
+    _check(plan)
+    inline = options.runner == "inline"
+    pools = tuple(at for at, pool in enumerate(plan.wiring.pools) if pool.stateful)
+    names = tuple(f"{plan.wiring.pools[at].name} ({at})" for at in pools)
+    if inline:
+        pools, names = (0,), ("all",)
+    given = options.checkpoint
+    store: Store = FileStore(Path(given)) if isinstance(given, (str, os.PathLike)) else given
+    saved = store.open(_identity(plan, nodes, options.runner, names), options.resume)
+    for at, source in enumerate(plan.sources):
+        position, skip = saved.places[at] if saved is not None else (None, 0)
+        if source.remote and not inline and isinstance(position, bytes):
+            position = cloudpickle.loads(position)
+        again = Again(source.node.subject, source.node.name, position, skip)
+        plan.sources[at] = replace(source, node=replace(source.node, subject=again))
+    return Checkpoints(store, saved, names, pools)
+
+
+def _identity(plan: Plan, nodes: list[Node], runner: str, states: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "graph": plan.name,
+        "runner": runner,
+        "order": plan.order,
+        "nodes": [[node.name, node.kind.value, [given.name for given in node.inputs]] for node in nodes],
+        "states": list(states),
+    }
+
+
+def _check(plan: Plan) -> None:
+    if len(plan.sources) > 1 and plan.order == "arrival":
+        raise GraphError(
+            "cannot make checkpoints with sources that are numbered as they arrive: another run would number them"
+            " otherwise; use graph.sequence(..., order='round_robin') or key="
+        )
+    for source in plan.sources:
+        subject, name = source.node.subject, source.node.name
+        replay = getattr(subject, "replay", "none")
+        if is_source(subject) and replay != "exact":
+            why = "would give its events in another order" if replay == "logged" else "cannot be read again"
+            raise GraphError(
+                f"cannot make checkpoints with source {name!r}: it {why}; store its events in a file or table first"
+            )
+        if plan.key is not None and len(plan.sources) > 1:
+            raise GraphError(
+                f"cannot make checkpoints with source {name!r}: sources merged by key= have no place to go on from; use"
+                " order='round_robin', or merge them into a file first"
+            )
+    for pool, wired in zip(plan.pools, plan.wiring.pools, strict=True):
+        for handler in pool.handlers if pool.ordered and not wired.stateful else ():
+            if handler is not None and needs_build(handler):
+                raise GraphError(
+                    f"cannot make checkpoints with node {pool.name!r}: it is an ordered handler class whose state nobody"
+                    " can save; give it snapshot() and restore(state)"
+                )

@@ -1,0 +1,99 @@
+"""One pool in a run, as the core has it, and what a run counts.
+
+Decides how long the place of a dead worker stays empty, when its deaths end the run, and when a state is asked for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ..nodes.dispatch import Dispatcher
+from ..nodes.gauge import Gauge
+from ..nodes.intervals import Intervals
+from ..nodes.program import Tally
+from ..nodes.retention import Retention
+from .wiring import PoolWiring
+
+#: Deaths of one worker at its start, in a row and with nothing answered by its pool in between, that end the run:
+#: before anything was ever answered, and after.
+MAX_START_DEATHS = 5
+MAX_LATE_START_DEATHS = 8
+RESTART_STEP_S = 0.05
+#: With the start itself, a dead worker is replaced within a second, however many died before it.
+RESTART_MOST_S = 0.8
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the report counts."""
+
+    filtered: int = 0
+    skipped: int = 0
+    unmatched: int = 0
+    dead_letters: int = 0
+    retries: int = 0
+    worker_deaths: int = 0
+    replayed: int = 0  #: numbers that a worker took with it, so that they are handed out again
+
+
+@dataclass(slots=True)
+class Pool:
+    """A pool in a run: its dispatcher, what it keeps, and how its workers fare."""
+
+    wiring: PoolWiring
+    dispatcher: Dispatcher
+    covered: list[Intervals]
+    retention: Retention | None = None  #: in a pool that keeps a state
+    gauge: Gauge = field(default_factory=Gauge)
+    tallies: list[Tally] = field(default_factory=list)
+    incarnations: int = 0
+    fruitless: Counter[int] = field(default_factory=Counter)  #: each worker's deaths since the last answer
+    start_deaths: Counter[int] = field(default_factory=Counter)  #: those of them at the start
+    proven: bool = False  #: whether any number was answered
+    waits_s: float = 0.0
+    in_order_upto: int = 0
+
+    def prove(self) -> None:
+        """Take in an answer: whatever died before, its workers can work."""
+        self.fruitless.clear()
+        self.start_deaths.clear()
+        self.proven = True
+
+    def count_death(self, index: int, *, at_start: bool) -> None:
+        """Take in that the worker in this place has died."""
+        self.fruitless[index] += 1
+        self.start_deaths[index] += at_start
+
+    def is_hopeless(self, index: int) -> bool:
+        """Whether so many workers in this place died at their start that another one is of no use."""
+        return self.start_deaths[index] >= (MAX_LATE_START_DEATHS if self.proven else MAX_START_DEATHS)
+
+    def pause_s(self, index: int) -> float:
+        """Give for how long the next worker in this place is to wait, in seconds."""
+        fruitless = self.fruitless[index]
+        return 0.0 if fruitless <= 1 else min(RESTART_MOST_S, RESTART_STEP_S * 2 ** min(fruitless - 2, 10))
+
+    def lose_state(self, cut: int | None) -> None:
+        """Take in that a worker is gone: the next one begins with the last snapshot; `cut` is one that lacks its state."""
+        if self.retention is not None:
+            self.retention.lost()
+            self.dispatcher.retained = self.retention.upto
+            self.dispatcher.hold_at = cut
+
+    def state_to_ask(self, cut: int | None) -> tuple[str, int] | None:
+        """Give the worker to be asked for its state, and the number below which it was handed everything, if it is time.
+
+        `cut` is the number of an open cut that lacks it.
+        """
+        worker = next(iter(self.dispatcher.workers), None)
+        if self.retention is None or worker is None:
+            return None
+        handed = self.dispatcher.handed(min([covered.frontier() for covered in self.covered]))
+        if self.retention.asked is not None or (cut is not None and handed < cut):
+            return None
+        if cut is None and not self.retention.wants(handed):
+            return None
+        self.dispatcher.hold_at = None
+        self.retention.ask(handed)
+        return worker, handed

@@ -1,0 +1,1 @@
+"""Sources, sinks and locks over other systems; each needs its extra."""

@@ -1,0 +1,154 @@
+"""Keys and where they belong: a place for every key that is the same in every process, and which keys may be used.
+
+Equal keys have one place (1, 1.0 and True are equal), whatever PYTHONHASHSEED and the version of Python are, so a
+state that was saved is found again. Decides nothing about workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from enum import Enum
+from numbers import Number
+from typing import Any
+from uuid import UUID
+from zlib import crc32
+
+#: Keys of these types need no look at their values.
+SURE = frozenset({int, str, bytes, bool, type(None)})
+#: No more parts than one byte can tell apart.
+MOST_PARTS = 255
+
+_MASK = (1 << 64) - 1
+_CACHED = 1 << 16
+#: Neighbouring numbers, and those at equal distances, go to all parts alike: 2**32 by the golden ratio.
+_PRIME = 4294967291
+_SPREAD = 0x9E3779B1
+_EPOCH = datetime(1970, 1, 1)
+_EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def stable_hash(key: Any) -> int:
+    """Give a whole number for a key, equal for equal keys in every process. Raises `TypeError` for other types."""
+    kind = type(key)
+    if kind is str:
+        return crc32(key.encode("utf-8", "surrogatepass"))
+    if kind is int:
+        return hash(key)
+    if kind is tuple:
+        return _joined(key)
+    if isinstance(key, Number):  # Python gives equal numbers of all types one hash, which no seed changes
+        if key != key:  # not a number: it equals nothing, itself included
+            raise ValueError("key_by gave nan as a key, which does not equal itself; give None instead")
+        return hash(key)
+    if key is None:
+        return 1
+    equals: Any = kind.__eq__
+    if isinstance(key, str | bytes) and equals in (str.__eq__, bytes.__eq__):
+        return crc32(str.encode(key, "utf-8", "surrogatepass") if isinstance(key, str) else key)
+    if isinstance(key, tuple) and equals is tuple.__eq__:
+        return _joined(key)
+    return _rarer(key, kind)
+
+
+def _rarer(key: Any, kind: type) -> int:
+    if isinstance(key, frozenset):
+        return sum(_joined((part,)) for part in key) & _MASK
+    if isinstance(key, datetime):
+        since = key.replace(fold=0) - _EPOCH if key.utcoffset() is None else key - _EPOCH_UTC
+        return stable_hash(since)
+    if isinstance(key, date):
+        return key.toordinal()
+    if isinstance(key, timedelta):
+        return _joined((key.days, key.seconds, key.microseconds))
+    if isinstance(key, time) and key.tzinfo is None:
+        return _joined((key.hour, key.minute, key.second, key.microsecond))
+    if isinstance(key, UUID):
+        return hash(key.int)
+    hashes: Any = kind.__hash__
+    if isinstance(key, Enum) and hashes is Enum.__hash__:
+        return crc32(f"{kind.__qualname__}.{key.name}".encode())
+    raise TypeError(
+        f"key_by gave a {kind.__name__} as a key; a key is a str, bytes, a number, None, a date or time, a UUID, an"
+        " Enum, or a tuple or frozenset of these: give such a part of the event"
+    )
+
+
+def _joined(parts: Sequence[Any]) -> int:
+    found = 0x345678 + len(parts)
+    for part in parts:
+        found = ((found ^ (stable_hash(part) & _MASK)) * 0xF4243B + 0x9E3779B9) & _MASK
+    return found
+
+
+def part_of(number: int, parts: int) -> int:
+    """Give the part, 0 .. parts - 1, of a key whose stable hash is `number`."""
+    return ((number % _PRIME) * _SPREAD >> 32) % parts
+
+
+class Hashes(dict[Any, int]):
+    """The stable hashes of the keys that were seen last, looked up in C."""
+
+    def __missing__(self, key: Any) -> int:
+        number = stable_hash(key)
+        if len(self) >= _CACHED:
+            self.clear()
+        self[key] = number
+        return number
+
+
+class KeyCheck:
+    """Finds the first key that cannot be one."""
+
+    def __init__(self) -> None:
+        self._hashes = Hashes()
+
+    def __call__(self, keys: list[Any]) -> tuple[int, Exception] | None:
+        """Give the place of the first value that is no key, and what is wrong with it; `None` where all are keys."""
+        if set(map(type, keys)) <= SURE:
+            return None
+        known = self._hashes
+        for at, key in enumerate(keys):
+            try:
+                known[key]
+            except (TypeError, ValueError) as error:
+                return at, _explained(key, error)
+        return None
+
+
+def _explained(key: Any, error: Exception) -> Exception:
+    """Give the reason also where Python refuses to hash the key first."""
+    try:
+        stable_hash(key)
+    except (TypeError, ValueError) as again:
+        return again.with_traceback(None)
+    return error.with_traceback(None)
+
+
+class _Parts(dict[Any, int]):
+    """The parts of the keys that were seen last, looked up in C."""
+
+    def __init__(self, parts: int) -> None:
+        self._parts = parts
+
+    def __missing__(self, key: Any) -> int:
+        part = part_of(stable_hash(key), self._parts)
+        if len(self) >= _CACHED:
+            self.clear()
+        self[key] = part
+        return part
+
+
+class Splitter:
+    """Tells for whole columns of keys which part each belongs to, as one byte each."""
+
+    def __init__(self, parts: int) -> None:
+        self._parts = parts
+        self._known = _Parts(parts)
+
+    def codes(self, keys: list[Any]) -> bytes:
+        """Give the part of every key."""
+        if set(map(type, keys)) == {int}:
+            parts, prime, spread = self._parts, _PRIME, _SPREAD
+            return bytes([((number % prime) * spread >> 32) % parts for number in map(hash, keys)])
+        return bytes(map(self._known.__getitem__, keys))

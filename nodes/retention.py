@@ -1,0 +1,50 @@
+"""What a stateful pool keeps so that a dead worker's state can be made again: the last snapshot, and all since.
+
+Decides when a new snapshot is asked for beside those of the cuts: when what is kept passes a share of the budget, so
+that the budget never waits for a timer.
+"""
+
+from __future__ import annotations
+
+#: A snapshot is asked for when the inputs since the last one take this share of the budget in bytes, or so many numbers.
+SHARE = 8
+NUMBERS = 1 << 16
+
+
+class Retention:
+    """The state of one pool as of `upto`: `packed` is it behind all numbers below, `None` for the initial one."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.upto = 0
+        self.packed: bytes | None = None
+        self.asked: int | None = None  #: the number of the snapshot that is asked for and has not come
+        self._limit_bytes = limit_bytes
+        self._kept_bytes = self._asked_bytes = 0
+
+    def begin(self, number: int, packed: bytes | None) -> None:
+        """Begin with the state that an earlier run has saved."""
+        self.upto, self.packed = number, packed
+
+    def kept(self, nbytes: int) -> None:
+        """Take in that so many bytes of inputs were handed out for the first time."""
+        self._kept_bytes += nbytes
+
+    def wants(self, handed: int) -> bool:
+        """Whether a snapshot below `handed`, the next number to be handed out, should be asked for."""
+        if self.asked is not None or handed <= self.upto:
+            return False
+        return self._kept_bytes * SHARE > self._limit_bytes or handed - self.upto > NUMBERS
+
+    def ask(self, n: int) -> None:
+        """Take in that the worker is asked for its state behind the numbers below `n`, all of which it was handed."""
+        self.asked, self._asked_bytes = n, self._kept_bytes
+
+    def took(self, n: int, packed: bytes) -> None:
+        """Take in a snapshot: what was handed out before it was asked for need not be kept."""
+        self.upto, self.packed, self.asked = n, packed, None
+        self._kept_bytes -= self._asked_bytes
+        self._asked_bytes = 0
+
+    def lost(self) -> None:
+        """Take in that the worker is gone that was asked."""
+        self.asked = None

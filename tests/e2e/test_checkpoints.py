@@ -1,0 +1,290 @@
+"""A run with checkpoints is killed at any moment and begun again: what its sinks hold is as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import penstock as ps
+import pytest
+
+#: A user's script: counts words by key and keeps a running sum, into a plain and a compressed file.
+SCRIPT = '''
+import json, sys, time
+import penstock as ps
+
+def slow(record):
+    time.sleep(0.0002)
+    if record["n"] % 97 == 3:
+        raise ValueError("bad")
+    return record
+
+def add(total, record):
+    return total + record["n"], {"n": record["n"], "total": total + record["n"]}
+
+def build(folder):
+    graph = ps.Graph("killed")
+    records = graph.source(ps.jsonl(folder + "/in.jsonl")).map(slow, on_error="dead_letter")
+    records.scan(add, 0).sink(ps.jsonl(folder + "/sums.jsonl"))
+    records.key_by(lambda r: r["key"]).count().map(list).sink(ps.jsonl(folder + "/counts.jsonl.gz"))
+    records.key_by(lambda r: r["key"]).count(final=True).map(list).sink(ps.jsonl(folder + "/final.jsonl"))
+    graph.dead_letters().map(lambda letter: letter.seq).sink(ps.jsonl(folder + "/bad.jsonl"))
+    return graph
+
+if __name__ == "__main__":
+    folder, runner = sys.argv[1:3]
+    words = {"workers": 2} if runner == "processes" else {}
+    ps.run(build(folder), runner=runner, checkpoint=folder + "/run.db", checkpoint_interval_s=0.05, **words)
+'''
+OUTPUTS = ("sums.jsonl", "counts.jsonl.gz", "final.jsonl", "bad.jsonl")
+
+
+def _prepare(folder: Path, events: int) -> Path:
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    with open(folder / "in.jsonl", "w") as file:
+        for n in range(events):
+            file.write(json.dumps({"n": n, "key": f"k{n * 7919 % 13}"}) + "\n")
+    return script
+
+
+def _start(script: Path, folder: Path, runner: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, str(script), str(folder), runner], start_new_session=True, stderr=subprocess.PIPE
+    )
+
+
+def _whole(script: Path, folder: Path, runner: str) -> None:
+    process = _start(script, folder, runner)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 0, errors.decode()
+
+
+def _killed_often(script: Path, folder: Path, runner: str, kills: int, chance: random.Random) -> int:
+    """Kill run after run, each a while after its first checkpoint was there; gives how many were killed."""
+    done = 0
+    while done < kills:
+        process = _start(script, folder, runner)
+        try:
+            process.wait(chance.uniform(0.2, 1.2))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            done += 1
+            process.communicate()
+            continue
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors.decode()
+        break
+    _whole(script, folder, runner)
+    return done
+
+
+@pytest.mark.parametrize("runner", ["processes", "inline"])
+def test_a_run_that_is_killed_goes_on_from_its_checkpoint(tmp_path: Path, runner: str) -> None:
+    _kill_and_compare(tmp_path, runner, 4_000, 3, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("runner", ["processes", "inline"])
+def test_a_run_that_is_killed_a_hundred_times(tmp_path: Path, runner: str) -> None:
+    _kill_and_compare(tmp_path, runner, 60_000, 100, 2)
+
+
+def _kill_and_compare(tmp_path: Path, runner: str, events: int, kills: int, seed: int) -> None:
+    expected, killed = tmp_path / "expected", tmp_path / "killed"
+    for folder in (expected, killed):
+        folder.mkdir()
+        script = _prepare(folder, events)
+    _whole(script, expected, runner)
+    done = _killed_often(script, killed, runner, kills, random.Random(seed))
+    assert done >= min(kills, 2), "the runs were over before they could be killed"
+    for name in OUTPUTS:
+        assert (killed / name).read_bytes() == (expected / name).read_bytes(), name
+    assert not list(killed.glob("*.partial"))
+
+
+def _sums(out: Path, events: Any = range(5_000), more: Any = None) -> ps.Graph:
+    graph = ps.Graph("sums")
+    graph.source(events).map(abs if more is None else more, name="work").scan(lambda s, n: (s + n, s + n), 0).map(str).sink(
+        ps.lines(out)
+    )
+    return graph
+
+
+class _Fails:
+    """Fails at a number until it is mended: a handler whose code was changed."""
+
+    def __init__(self, at: int | None) -> None:
+        self.at = at
+        self.__qualname__ = self.__name__ = "work"
+
+    def __call__(self, number: int) -> int:
+        if number == self.at:
+            raise ValueError("broken")
+        time.sleep(0.0002)
+        return number
+
+
+@pytest.mark.parametrize("way", [{"workers": 2}, {"runner": "inline"}], ids=["two", "inline"])
+def test_a_failed_run_goes_on_when_its_handler_is_mended(tmp_path: Path, way: dict[str, Any]) -> None:
+    out, store = tmp_path / "out.txt", tmp_path / "run.db"
+    words: dict[str, Any] = {**way, "checkpoint": store, "checkpoint_interval_s": 0.02}
+    with pytest.raises(ps.HandlerError):
+        ps.run(_sums(out, more=_Fails(3_000)), **words)
+    assert not out.exists()
+    with sqlite3.connect(store) as db:
+        (n,) = db.execute("SELECT max(n) FROM history").fetchone()
+    assert 0 < n <= 3_000
+    report = ps.run(_sums(out, more=_Fails(None)), **words, resume="required")
+    assert report.ended_by == "source"
+    expected, total = [], 0
+    for number in range(5_000):
+        total += number
+        expected.append(str(total))
+    assert out.read_text().split() == expected
+
+
+def test_a_finished_run_has_nothing_left_to_do_but_its_rename(tmp_path: Path) -> None:
+    out, store = tmp_path / "out.txt", tmp_path / "run.db"
+    ps.run(_sums(out), workers=1, checkpoint=store)
+    whole = out.read_bytes()
+    out.rename(tmp_path / "out.txt.partial")  # as if it had died before the rename
+    report = ps.run(_sums(out), workers=1, checkpoint=store)
+    assert out.read_bytes() == whole
+    assert (report.ended_by, report.events_out) == ("source", 0)
+    ps.run(_sums(out, range(10)), workers=1, checkpoint=store, resume="never")
+    assert len(out.read_text().split()) == 10
+
+
+def test_a_paused_run_leaves_its_files_unfinished_and_goes_on(tmp_path: Path) -> None:
+    out, store = tmp_path / "out.txt", tmp_path / "run.db"
+    seen = 0
+
+    def enough(report: ps.RunReport) -> None:
+        nonlocal seen
+        seen = report.events_in
+
+    class Stop:
+        def is_set(self) -> bool:
+            return (tmp_path / "out.txt.partial").exists() and (tmp_path / "out.txt.partial").stat().st_size > 2_000
+
+    words: dict[str, Any] = {"workers": 2, "checkpoint": store, "checkpoint_interval_s": 0.02}
+    report = ps.run(_sums(out, more=_Fails(None)), stop=Stop(), progress=enough, **words)
+    assert report.ended_by == "stop"
+    assert not out.exists()
+    report = ps.run(_sums(out, more=_Fails(None)), **words)
+    assert report.ended_by == "source"
+    assert len(out.read_text().split()) == 5_000
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda out: _sums(out, range(1, 5_001)), "other events"),
+        (lambda out: _sums(out, range(3)), "fewer events"),
+    ],
+)
+def test_another_input_is_refused(tmp_path: Path, change: Any, words: str) -> None:
+    out, store = tmp_path / "out.txt", tmp_path / "run.db"
+    with pytest.raises(ps.HandlerError):
+        ps.run(_sums(out, more=_Fails(3_000)), workers=1, checkpoint=store, checkpoint_interval_s=0.02)
+    with pytest.raises(ps.PenstockError, match=words):
+        ps.run(change(out), workers=1, checkpoint=store)
+
+
+def test_another_graph_and_another_runner_are_refused(tmp_path: Path) -> None:
+    out, store = tmp_path / "out.txt", tmp_path / "run.db"
+    ps.run(_sums(out), workers=1, checkpoint=store)
+    graph = ps.Graph("sums")
+    graph.source(range(5_000)).sink(ps.lines(out))
+    with pytest.raises(ps.CheckpointError, match="its nodes is"):
+        ps.run(graph, workers=1, checkpoint=store)
+    with pytest.raises(ps.CheckpointError, match="its runner is"):
+        ps.run(_sums(out), runner="inline", checkpoint=store)
+
+
+def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
+    out, store = tmp_path / "out.txt", tmp_path / "run.db"
+    store.write_bytes(b"nothing that SQLite knows" * 100)
+    store.chmod(0o600)
+    with pytest.raises(ps.CheckpointError, match="damaged or no store"):
+        ps.run(_sums(out), workers=1, checkpoint=store)
+    store.unlink()
+    with sqlite3.connect(store) as db:
+        db.execute("CREATE TABLE mine (x)")
+    db.close()
+    store.chmod(0o600)
+    with pytest.raises(ps.CheckpointError, match="something else"):
+        ps.run(_sums(out), workers=1, checkpoint=store)
+    store.unlink()
+    with pytest.raises(ps.CheckpointError, match="holds no checkpoint"):
+        ps.run(_sums(out), workers=1, checkpoint=store, resume="required")
+    assert stat.S_IMODE(store.stat().st_mode) == 0o600
+    store.chmod(0o666)
+    with pytest.raises(ps.CheckpointError, match="chmod 600"):
+        ps.run(_sums(out), workers=1, checkpoint=store)
+
+
+def test_two_runs_cannot_use_one_store(tmp_path: Path) -> None:
+    store, seen = tmp_path / "run.db", []  # type: tuple[Path, list[str]]
+
+    def second(number: int) -> None:
+        with pytest.raises(ps.CheckpointError, match="another run uses it") as caught:
+            ps.run(_sums(tmp_path / "other.txt"), workers=1, checkpoint=store)
+        seen.append(str(caught.value))
+
+    graph = ps.Graph("outer")
+    graph.source(range(1)).sink(second)
+    ps.run(graph, runner="inline", checkpoint=store)
+    assert len(seen) == 1
+
+
+def test_what_could_not_go_on_exactly_is_refused(tmp_path: Path) -> None:
+    store = tmp_path / "run.db"
+    arrivals = ps.Graph("arrivals")
+    arrivals.sequence(arrivals.source(range(3)), arrivals.source(range(3), name="b")).sink(len)  # type: ignore[arg-type]
+    with pytest.raises(ps.GraphError, match="as they arrive"):
+        ps.run(arrivals, checkpoint=store)
+
+    class Ordered:
+        def __call__(self, number: int) -> int:
+            return number
+
+    classes = ps.Graph("classes")
+    classes.source(range(3)).map(Ordered, ordered=True).sink(print)
+    with pytest.raises(ps.GraphError, match="snapshot"):
+        ps.run(classes, checkpoint=store)
+    hooks = ps.Graph("hooks")
+    hooks.source(ps.webhook(0)).sink(print)
+    with pytest.raises(ps.GraphError, match="cannot be read again"):
+        ps.run(hooks, checkpoint=store)
+    numbers = ps.Graph("numbers")
+    with pytest.raises(ps.GraphError, match=r"use ps\.run"):
+        next(ps.iterate(numbers.source(range(3)), checkpoint=store))
+    assert not store.exists()
+
+
+def test_the_command_line_makes_and_shows_checkpoints(tmp_path: Path) -> None:
+    script = _prepare(tmp_path, 300)
+    store = tmp_path / "run.db"
+    command = [sys.executable, "-m", "penstock.engine.cli"]
+    run = [*command, "run", f"{script}:build", "--set", f"folder={tmp_path}", "--checkpoint", str(store)]
+    done = subprocess.run(run, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    shown = subprocess.run([*command, "checkpoints", str(store)], check=False, capture_output=True, text=True, timeout=60)
+    assert shown.returncode == 0, shown.stderr
+    assert "finished" in shown.stdout
+    assert "everything below number 301" in shown.stdout  # the end of the input is a number too
+    none = subprocess.run([*command, "checkpoints", str(script)], check=False, capture_output=True, text=True, timeout=60)
+    assert none.returncode == 1
+    assert "no store" in none.stderr

@@ -1,0 +1,138 @@
+"""Redis from end to end, on a real server: runs, the lock, and the page that explains them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import penstock as ps
+import pytest
+import redis as package
+from penstock.nodes.connectors import redisstreams as connector
+from penstock.nodes.connectors.redisstreams import redis, redis_lock, redis_sink
+from penstock.nodes.errors import LockHeld, LockLost
+from redis_server import PASSWORD, RedisServer, redis_server
+
+RUNNERS = ("inline", "processes")
+PAGE = (Path(__file__).parents[2] / "docs" / "connectors" / "redis.md").read_text()
+EXAMPLES = re.findall(r"^```python run\n(.*?)^```\n+^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+@pytest.fixture
+def db(server: RedisServer) -> Iterator[Any]:
+    """A client of an empty server."""
+    with server.client() as client:
+        client.flushall()
+        yield client
+
+
+def fill(db: Any, count: int) -> None:
+    pipe = db.pipeline(transaction=False)
+    for number in range(count):
+        pipe.xadd("in", {"n": number})
+    pipe.execute()
+
+
+def double(entry: Any) -> dict[str, int]:
+    return {"n": 2 * int(entry.fields[b"n"])}
+
+
+def doubler(server: RedisServer, fn: Any = double, **options: Any) -> ps.Graph:
+    graph = ps.Graph()
+    graph.source(redis("in", url=server.url, stop_at_end=True, **options)).map(fn).sink(redis_sink("out", url=server.url))
+    return graph
+
+
+def written(db: Any) -> list[int]:
+    return [int(fields[b"n"]) for _, fields in db.xrange("out")]
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize("group", [None, "g"])
+def test_a_run_from_stream_to_stream_keeps_the_order(
+    server: RedisServer, db: Any, runner: Any, group: str | None
+) -> None:
+    fill(db, 3000)
+    report = ps.run(doubler(server, group=group), runner=runner, workers=2)
+    assert report.events_in == 3000
+    assert written(db) == list(range(0, 6000, 2))
+    if group is not None:
+        assert db.xpending("in", group)["pending"] == 0
+        assert ps.run(doubler(server, group=group), runner=runner).events_in == 0
+
+
+def fail_at_500(entry: Any) -> dict[str, int]:
+    if entry.fields[b"n"] == b"500":
+        raise ValueError("no")
+    return double(entry)
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_nothing_is_acknowledged_beyond_a_number_that_failed(server: RedisServer, db: Any, runner: Any) -> None:
+    fill(db, 1000)
+    with pytest.raises(ps.HandlerError) as caught:
+        ps.run(doubler(server, fail_at_500, group="g"), runner=runner, workers=2)
+    assert PASSWORD not in str(caught.value)
+    done = len(written(db))
+    assert written(db) == list(range(0, 2 * done, 2))
+    waiting = [entry["message_id"] for entry in db.xpending_range("in", "g", "-", "+", 2000)]
+    acknowledged = [fields[b"n"] for entry_id, fields in db.xrange("in", "-", "+", 500) if entry_id not in waiting]
+    assert len(acknowledged) <= done <= 500, "only what the sink has committed is acknowledged"
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_a_run_under_a_lock_keeps_others_out(server: RedisServer, db: Any, runner: Any) -> None:
+    fill(db, 100)
+    other = redis_lock(server.url, "job")
+    other.acquire()
+    with pytest.raises(LockHeld, match="holds it"):
+        ps.run(doubler(server), runner=runner, workers=1, lock=redis_lock(server.url, "job"))
+    assert written(db) == []
+    other.release()
+    ps.run(doubler(server), runner=runner, workers=1, lock=redis_lock(server.url, "job"))
+    assert written(db) == list(range(0, 200, 2))
+    assert int(db.hget("penstock:{out}", "fence")) == int(db.get("penstock:lock:{job}:token"))
+    again = redis_lock(server.url, "job")
+    again.acquire()
+    again.release()
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_a_lost_lock_stops_the_run_before_its_next_commit(server: RedisServer, db: Any, runner: Any) -> None:
+    fill(db, 50)
+    lock = redis_lock(server.url, "job", ttl_s=0.5)
+    url = server.url
+
+    def steal(entry: Any) -> dict[str, int]:
+        if entry.fields[b"n"] == b"25":
+            with package.Redis.from_url(url) as thief:
+                thief.set("penstock:lock:{job}", "thief process 1")
+        time.sleep(0.04)  # as work does: the lock's thread finds out meanwhile
+        return double(entry)
+
+    with pytest.raises(LockLost):
+        ps.run(doubler(server, steal), runner=runner, workers=1, lock=lock, checkpoint_interval_s=60)
+    done = written(db)
+    assert done == list(range(0, 2 * len(done), 2))
+    assert len(done) < 50, "what came after the loss was not committed"
+
+
+def test_the_examples_print_what_they_say(
+    server: RedisServer, db: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("redis", "redis_sink", "redis_lock"):
+        monkeypatch.setattr(ps, name, getattr(connector, name), raising=False)
+    assert len(EXAMPLES) == PAGE.count("```python run") == 2
+    names: dict[str, Any] = {"__name__": "example"}
+    for code, printed in EXAMPLES:
+        exec(compile(code.replace("redis://localhost:6379/0", server.url), "example", "exec"), names)
+        assert capsys.readouterr().out == printed

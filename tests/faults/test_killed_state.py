@@ -1,0 +1,143 @@
+"""A worker with a state is killed: the next one has the same state, and the results are those of a run without deaths."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import penstock as ps
+import pytest
+
+
+def _graph(kind: str, events: int, marks: str, results: list[Any], each: int) -> ps.Graph:
+    """Number `k * each` kills the worker that handles it, once: a file remembers that it did."""
+    graph = ps.Graph("state")
+    numbers = graph.source(range(events))
+
+    def fatal(number: int) -> None:
+        if number and number % each == 0:
+            mark = Path(marks) / str(number)
+            if not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def add(total: int, number: int) -> tuple[int, int]:
+        fatal(number)
+        return total + number, total + number
+
+    def join(a: int, b: int) -> int:
+        fatal(b)
+        return a + b
+
+    if kind == "scan":
+        numbers.scan(add, 0).sink(results.append)
+    elif kind == "keyed":
+        numbers.key_by(lambda n: n % 7).scan(add, 0).sink(results.append)
+    elif kind == "reduce":
+        numbers.key_by(lambda n: n % 7).reduce(join, final=True).sink(results.append)
+    else:
+        numbers.map(_Sum, ordered=True).map(lambda n: (fatal(n[1]), n)[1], ordered=True).sink(results.append)
+    return graph
+
+
+class _Sum:
+    """The user's own class with a state."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def __call__(self, number: int) -> tuple[int, int]:
+        self.total += number
+        return self.total, number
+
+    def snapshot(self) -> int:
+        return self.total
+
+    def restore(self, state: int) -> None:
+        self.total = state
+
+
+@pytest.mark.parametrize("kind", ["scan", "keyed", "reduce", "class"])
+def test_the_state_of_a_killed_worker_is_made_again(tmp_path: Path, kind: str) -> None:
+    events, expected, results = 20_000, [], []
+    ps.run(_graph(kind, events, str(tmp_path), expected, events), runner="inline")
+    report = ps.run(_graph(kind, events, str(tmp_path), results, 4_000), workers=2)
+    assert results == expected
+    assert report.worker_deaths == 4
+
+
+def test_snapshots_bound_what_is_handled_again(tmp_path: Path) -> None:
+    """With a budget far smaller than the input the run could not go on if nothing were ever saved."""
+    events, results = 3_000, []
+    graph = ps.Graph("state")
+
+    def grow(count: int, text: str) -> tuple[int, int]:
+        if count == 2_500 and not (tmp_path / "dead").exists():
+            (tmp_path / "dead").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return count + 1, count
+
+    graph.source(["x" * 1_000] * events).scan(grow, 0).sink(results.append)
+    report = ps.run(graph, workers=1, window_bytes=256 << 10)
+    assert results == list(range(events))
+    assert report.worker_deaths == 1
+
+
+def test_a_state_that_cannot_be_saved_ends_the_run_with_the_reason() -> None:
+    graph = ps.Graph("state")
+    graph.source(["x" * 1_000] * 3_000).map(_Unsaved, ordered=True).sink(len)
+    with pytest.raises(ps.PenstockError, match="cannot be saved today"):
+        ps.run(graph, workers=1, window_bytes=256 << 10)
+
+
+class _Unsaved:
+    def __call__(self, text: str) -> str:
+        return text
+
+    def snapshot(self) -> object:
+        raise RuntimeError("cannot be saved today")
+
+    def restore(self, state: object) -> None:
+        raise AssertionError("nothing was saved")
+
+
+@pytest.mark.slow
+def test_keyed_counts_are_right_under_kills_at_random_times(tmp_path: Path) -> None:
+    import random
+    import threading
+
+    chance, events, results, expected = random.Random(7), 300_000, [], []
+    for run, into, kill in (("inline", expected, False), ("processes", results, True)):
+        graph = ps.Graph("state")
+        graph.source(range(events)).key_by(lambda n: n % 1_000).count().sink(into.append)
+        over = threading.Event()
+        killer = threading.Thread(target=_kill_now_and_then, args=(over, chance), daemon=True)
+        if kill:
+            killer.start()
+        ps.run(graph, runner=run, workers=2, max_deaths=None)  # type: ignore[arg-type]
+        over.set()
+        if kill:
+            killer.join()
+    assert results == expected
+
+
+def _kill_now_and_then(over: Any, chance: Any) -> None:
+    while not over.wait(0.15):
+        mine = _workers_of(os.getpid())
+        if mine:
+            os.kill(chance.choice(mine), signal.SIGKILL)
+
+
+def _workers_of(root: int) -> list[int]:
+    """The grandchildren of this process: the starter's children, which are the workers."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except (OSError, IndexError):
+                continue
+    starters = {pid for pid, parent in parents.items() if parent == root}
+    return [pid for pid, parent in parents.items() if parent in starters]

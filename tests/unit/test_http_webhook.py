@@ -1,0 +1,418 @@
+"""A webhook on a real port: when it says accepted, when it says later, and what it refuses."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import pickle
+import random
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from penstock.nodes.connectors import webhook as webhook_module
+from penstock.nodes.connectors import webhookpeer
+from penstock.nodes.connectors.http import http_poll, http_sink, webhook
+from penstock.nodes.connectors.webhookqueue import Entry, WebhookQueue
+from penstock.nodes.errors import GraphError
+
+MANY = 1 << 20
+
+
+@contextmanager
+def listening(position: int | None = None, **options: Any) -> Iterator[Any]:
+    reader = pickle.loads(pickle.dumps(webhook(**options))).reader(position)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def post(
+    url: str, body: Any, headers: dict[str, str] | None = None, method: str = "POST"
+) -> http.client.HTTPResponse:
+    """Send one request over a connection of its own and give the answer, read to its end."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=20)
+    try:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        connection.request(method, parts.path, data, headers or {})
+        response = connection.getresponse()
+        response.text = response.read().decode()  # type: ignore[attr-defined]
+        return response
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def posting() -> Iterator[Callable[..., Future[http.client.HTTPResponse]]]:
+    with ThreadPoolExecutor(16) as pool:
+        yield lambda *args, **options: pool.submit(post, *args, **options)
+
+
+def read(reader: Any, count: int, limit: int = 100) -> list[Any]:
+    events: list[Any] = []
+    deadline = time.monotonic() + 20
+    while len(events) < count:
+        assert time.monotonic() < deadline
+        events += reader.read(limit, MANY)
+    return events
+
+
+@pytest.mark.parametrize("by", ["journaled", "acknowledge"])
+def test_an_event_is_accepted_when_it_is_safe(posting: Any, by: str) -> None:
+    with listening(path="/events") as reader:
+        first = posting(f"{reader.url}?source=shop", {"number": 0})
+        assert read(reader, 1) == [{"number": 0}]
+        second = posting(reader.url, [{"number": 1}, {"number": 2}])
+        assert read(reader, 2) == [{"number": 1}, {"number": 2}]
+        assert reader.position() == 3
+        release = getattr(reader, by)
+        release(0)
+        assert not first.done()
+        release(2)
+        assert first.result(20).status == 202
+        assert not second.done()
+        release(3)
+        assert second.result(20).status == 202
+        release(1)  # going back changes nothing
+
+
+def test_whichever_comes_first_releases(posting: Any) -> None:
+    with listening() as reader:
+        answers = [posting(reader.url, {"number": number}) for number in range(2)]
+        read(reader, 2)
+        reader.journaled(2)
+        assert {answer.result(20).status for answer in answers} == {202}
+        reader.acknowledge(2)
+        third = posting(reader.url, {"number": 2})
+        read(reader, 1)
+        reader.acknowledge(3)
+        assert third.result(20).status == 202
+        reader.journaled(3)
+
+
+def test_a_read_may_cut_through_a_request(posting: Any) -> None:
+    with listening(5) as reader:
+        answer = posting(reader.url, [{"number": number} for number in range(5)])
+        assert read(reader, 3, limit=3) == [{"number": number} for number in range(3)]
+        assert reader.position() == 8
+        reader.journaled(8)
+        assert not answer.done()
+        assert reader.read(9, MANY) == [{"number": 3}, {"number": 4}]
+        reader.journaled(10)
+        assert answer.result(20).status == 202
+
+
+def test_nothing_there_is_waited_for_a_moment() -> None:
+    with listening() as reader:
+        begun = time.monotonic()
+        assert reader.read(5, MANY) == []
+        assert 0.05 < time.monotonic() - begun < 10
+
+
+def test_cloud_events_come_as_dicts(posting: Any) -> None:
+    event = {"specversion": "1.0", "id": "7", "source": "/shop", "type": "made"}
+    with listening() as reader:
+        structured = {**event, "data": {"a": 1}}
+        answers = [posting(reader.url, structured, {"Content-Type": "application/cloudevents+json"})]
+        assert read(reader, 1) == [structured]
+        headers = {"Content-Type": "application/json", **{f"Ce-{name}": value for name, value in event.items()}}
+        answers.append(posting(reader.url, {"a": 1}, headers))
+        assert read(reader, 1) == [{**event, "datacontenttype": "application/json", "data": {"a": 1}}]
+        answers.append(posting(reader.url, [structured] * 2, {"Content-Type": "application/cloudevents-batch+json"}))
+        assert read(reader, 2) == [structured] * 2
+        reader.acknowledge(4)
+        assert {answer.result(20).status for answer in answers} == {202}
+        assert post(reader.url, [], {"Content-Type": "application/cloudevents-batch+json"}).status == 202
+
+
+def test_a_full_queue_says_later_and_goes_on(posting: Any) -> None:
+    with listening(queue=3) as reader:
+        answers = []
+        for number in range(3):
+            answers.append(posting(reader.url, {"number": number}))
+            waiting(reader, number + 1)
+        for _ in range(2):
+            refused = post(reader.url, {"number": 99})
+            assert (refused.status, refused.getheader("Retry-After")) == (429, "1")
+        assert read(reader, 3) == [{"number": number} for number in range(3)]
+        answers.append(posting(reader.url, {"number": 3}))
+        assert read(reader, 1) == [{"number": 3}]
+        reader.acknowledge(4)
+        assert [answer.result(20).status for answer in answers] == [202] * 4
+
+
+def waiting(reader: Any, count: int) -> None:
+    """Wait until so many events are in the queue."""
+    deadline = time.monotonic() + 20
+    while reader._waiting._events < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_bodies_are_counted_in_bytes(posting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook_module, "MOST_BYTES", 3000)
+    with listening(max_bytes=1500) as reader:
+        answers = []
+        for number in range(2):
+            answers.append(posting(reader.url, {"text": "x" * 1300}))
+            waiting(reader, number + 1)
+        assert post(reader.url, {"text": "x" * 1300}).status == 429
+        answers.append(posting(reader.url, {"text": "x"}))
+        read(reader, 3)
+        reader.acknowledge(3)
+        assert [answer.result(20).status for answer in answers] == [202] * 3
+        assert reader._waiting._bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "text"),
+    [
+        (b"secret garbage", {}, 400, "the body is not JSON"),
+        (b"5", {}, 400, "an event is a JSON object"),
+        (b"{}", {"Content-Type": "text/csv"}, 415, "only JSON and CloudEvents"),
+        (b"{}", {"Content-Type": "application/cloudevents+json"}, 400, "specversion"),
+        (b'{"a": "%s"}' % (b"x" * 2000), {}, 413, "a request has 1000 bytes at most"),
+    ],
+)
+def test_garbage_is_refused(body: bytes, headers: dict[str, str], status: int, text: str) -> None:
+    with listening(max_bytes=1000) as reader:
+        for _ in range(2):
+            answer: Any = post(reader.url, body, headers)
+            assert answer.status == status
+            assert text in answer.text
+            assert "secret" not in answer.text
+        assert reader._waiting._bytes == 0
+        assert reader.read(5, MANY) == []
+
+
+def test_bodies_in_chunks(posting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def chunked(url: str, size: int) -> int:
+        parts = urlsplit(url)
+        connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=20)
+        pieces = iter([b'{"a": "', *[b"x" * 100] * (size // 100), b'"}'])
+        connection.request("POST", "/", pieces, {"Transfer-Encoding": "chunked"}, encode_chunked=True)
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    monkeypatch.setattr(webhookpeer, "LINGER_S", 0.2)
+    with listening(max_bytes=1000) as reader, ThreadPoolExecutor() as pool:
+        fitting = pool.submit(chunked, reader.url, 500)
+        assert read(reader, 1) == [{"a": "x" * 500}]
+        reader.acknowledge(1)
+        assert fitting.result(20) == 202
+        assert chunked(reader.url, 2000) == 413
+
+
+def test_other_requests_are_refused() -> None:
+    with listening(path="/events", token="s3cret") as reader:
+        base = reader.url.removesuffix("/events")
+        assert post(f"{base}/other", {}).status == 404
+        answer = post(reader.url, b"", method="GET")
+        assert (answer.status, answer.getheader("Allow")) == (405, "POST")
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "s3cret"}):
+            answer = post(reader.url, {}, headers)
+            assert (answer.status, answer.getheader("WWW-Authenticate")) == (401, "Bearer")
+        assert reader.read(5, MANY) == []
+
+
+def test_a_token_opens(posting: Any) -> None:
+    with listening(token="s3cret") as reader:
+        answer = posting(reader.url, {"a": 1}, {"Authorization": "Bearer s3cret"})
+        read(reader, 1)
+        reader.acknowledge(1)
+        assert answer.result(20).status == 202
+
+
+def test_many_requests_share_a_connection(posting: Any) -> None:
+    with listening() as reader:
+        parts = urlsplit(reader.url)
+        connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=20)
+        connection.connect()
+        number = connection.sock.getsockname()
+        for count in range(1, 4):
+            connection.request("POST", "/", b"{}")
+            read(reader, 1)
+            reader.acknowledge(count)
+            assert connection.getresponse().read() == b""
+            assert connection.sock.getsockname() == number
+        connection.request("POST", "/", b"{", {"Expect": "100-continue"})
+        assert connection.getresponse().status == 400
+        connection.close()
+
+
+def test_what_is_no_http_is_answered_or_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhookpeer, "LINGER_S", 0.1)
+    chance = random.Random(1)
+    junk = [b"\x00\x01\x02\r\n\r\n", b"GET\r\n\r\n", b"POST / HTTP/1.1\r\n\r\n", b"a" * 40_000, b"", chance.randbytes(999)]
+    junk += [b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n"]
+    junk += [b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"]
+    junk += [b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\n{"]
+    with listening() as reader:
+        parts = urlsplit(reader.url)
+        for data in junk:
+            with socket.create_connection((str(parts.hostname), parts.port or 0), timeout=20) as peer:
+                peer.sendall(data)
+                peer.shutdown(socket.SHUT_WR)
+                answer = b""
+                while piece := peer.recv(9999):
+                    answer += piece
+                assert not answer or answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
+        assert reader.read(5, MANY) == []
+        assert reader._waiting._bytes == 0
+
+
+def test_what_is_not_safe_in_time_is_sent_again(posting: Any) -> None:
+    with listening(wait_s=0.2) as reader:
+        first = posting(reader.url, {"number": 0})
+        assert read(reader, 1) == [{"number": 0}]
+        answer = first.result(20)
+        assert (answer.status, answer.getheader("Retry-After")) == (503, "1")
+        reader.acknowledge(1)
+        assert post(reader.url, {"number": 1}).status == 503
+        assert reader.read(5, MANY) == []  # it was not read, so it is not kept: its sender has it
+
+
+def test_close_answers_those_that_wait(posting: Any) -> None:
+    reader = webhook().reader(None)
+    accepted, given = posting(reader.url, {"number": 0}), None
+    read(reader, 1)
+    given = posting(reader.url, {"number": 1})
+    read(reader, 1)
+    unread = posting(reader.url, {"number": 2})
+    waiting(reader, 1)
+    idle = socket.create_connection((urlsplit(reader.url).hostname or "", urlsplit(reader.url).port or 0))
+    reader.acknowledge(1)
+    begun = time.monotonic()
+    reader.close()
+    assert time.monotonic() - begun < 10
+    assert [answer.result(20).status for answer in (accepted, given, unread)] == [202, 503, 503]
+    assert reader.read(5, MANY) is None
+    assert idle.recv(10) == b""
+    idle.close()
+    with pytest.raises(OSError, match="refused"):
+        post(reader.url, {})
+    reader.close()
+
+
+def test_close_wakes_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook_module, "WAIT_S", 60.0)
+    reader = webhook().reader(None)
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(reader.read(5, MANY)))
+    thread.start()
+    reader.close()
+    thread.join(20)
+    assert found == [None]
+
+
+def test_the_port_is_told_and_a_taken_one_named(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "penstock"), listening(path="/events", token="s3cret") as reader:
+        assert f"webhook listens on {reader.url}" in caplog.text
+        port = urlsplit(reader.url).port
+        assert port
+        with pytest.raises(OSError, match=rf"cannot listen on 127\.0\.0\.1, port {port}: .*; pass a free port"):
+            webhook(port).reader(None)
+    with listening(port=port):
+        pass  # it is free again at once
+    source = webhook(port, path="/events", token="s3cret")
+    assert repr(source) == f"webhook(host='127.0.0.1', port={port}, path='/events')"
+    assert "s3cret" not in repr(vars(source)) + caplog.text
+
+
+def test_it_cannot_be_read_again() -> None:
+    assert webhook().replay == "none"
+    with pytest.raises(ValueError, match="none of a webhook"):
+        webhook().reader("there")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"port": -1}, "port is a number"),
+        ({"port": "80"}, "port is a number"),
+        ({"host": ""}, "host is"),
+        ({"path": "events"}, "path begins with a slash"),
+        ({"path": "/?a"}, "path begins with a slash"),
+        ({"token": ""}, "token is a text"),
+        ({"queue": 0}, "queue is a count"),
+        ({"max_bytes": True}, "max_bytes is a count"),
+        ({"wait_s": 0}, "wait_s"),
+    ],
+)
+def test_arguments_are_checked(options: Any, text: str) -> None:
+    with pytest.raises(GraphError, match=text):
+        webhook(**options)
+
+
+def test_every_accepted_event_is_read_once_under_load() -> None:
+    """Senders try again until they hear 202; the queue is small, and nothing is lost."""
+    accepted: list[int] = []
+
+    def send(first: int) -> None:
+        for number in range(first, first + 25):
+            while (status := post(reader.url, {"number": number}).status) != 202:
+                assert status == 429
+            accepted.append(number)
+
+    got: list[int] = []
+    with listening(queue=2) as reader:
+        threads = [threading.Thread(target=send, args=(first,)) for first in range(0, 150, 25)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            got += [event["number"] for event in reader.read(1, MANY)]
+            reader.acknowledge(reader.position())
+        for thread in threads:
+            thread.join()
+    assert sorted(got) == sorted(accepted) == list(range(150))
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h11", None)
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    for make, name in ((webhook, "h11"), (lambda: http_poll("http://a"), "httpx"), (lambda: http_sink("http://a"), "httpx")):
+        with pytest.raises(GraphError, match=rf"{name} is not installed; install penstock\[http\]"):
+            make()
+
+
+def test_the_queue_by_itself() -> None:
+    answers: list[tuple[str, bool]] = []
+
+    def entry(name: str, count: int) -> Entry:
+        return Entry(list(range(count)), 10, lambda told: answers.append((name, told)))
+
+    waiting = WebhookQueue(5, 100, 0)
+    first, second, third = entry("a", 3), entry("b", 2), entry("c", 1)
+    assert waiting.offer(first)
+    assert waiting.offer(second)
+    assert not waiting.reserve(1)  # five events wait
+    assert waiting.withdraw(second)
+    assert not waiting.withdraw(second)
+    assert waiting.reserve(90)
+    assert not waiting.reserve(1)
+    waiting.give_back(90)
+    assert waiting.take(2, 1000, 0) == [0, 1]
+    assert not waiting.withdraw(first)
+    waiting.safe(2)
+    assert answers == []
+    assert waiting.offer(third)
+    assert waiting.take(9, 1, 0) == [2]
+    assert waiting.take(9, 1, 0) == [0]
+    waiting.safe(4)
+    assert answers == [("a", True), ("c", True)]
+    waiting.offer(second)
+    waiting.close()
+    assert answers[2:] == [("b", False)]
+    assert not waiting.offer(entry("d", 1))
+    assert waiting.take(9, 9, 0) is None
