@@ -42,7 +42,8 @@ class _End:
     node: Node
     sink: Any
     outlet: bool
-    held: int = -1  #: the last number that the sink has from an earlier run
+    held: int = -2  #: the last number that the sink has from an earlier run; -2 for none
+    token: Any = None  #: what its last commit gave
 
     @staticmethod
     def of(plan: SinkPlan) -> _End:
@@ -120,7 +121,8 @@ class Delivery:
             return opener
 
         def go_on() -> None:
-            end.held = recover(saved.tokens.get(end.node.name))
+            end.token = saved.tokens.get(end.node.name)
+            end.held = recover(end.token)
 
         return go_on
 
@@ -164,13 +166,16 @@ class Delivery:
         tokens = {}
         for end in self._opened:
             commit = getattr(end.sink, "commit", None)
-            if callable(commit):
+            # A sink that had committed just before the run died may be ahead of the first cuts of the next one.
+            if callable(commit) and n > end.held:
                 try:
-                    tokens[end.node.name] = commit(n)
+                    end.token = commit(n)
                 except LockLost:
                     raise
                 except Exception as error:
                     raise _sink_error(end.node, None, None, None, error, f"cannot commit up to number {n}") from error
+            if callable(commit):
+                tokens[end.node.name] = end.token
         return tokens
 
     def _all(self) -> list[_End]:

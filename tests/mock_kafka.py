@@ -42,7 +42,7 @@ _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
 PRODUCE, FETCH, OFFSET_COMMIT = 0, 1, 8
 
 #: Settings that make members of a group notice each other within a second.
-QUICK = {"session.timeout.ms": 2000, "heartbeat.interval.ms": 100, "fetch.wait.max.ms": 20}
+QUICK = {"session.timeout.ms": 1300, "heartbeat.interval.ms": 100, "fetch.wait.max.ms": 20}
 
 
 def _library() -> Any:

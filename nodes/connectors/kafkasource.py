@@ -117,7 +117,7 @@ class KafkaReader:
         return None if not events and self._at_end() else events
 
     def _accept(self, messages: Iterable[Any]) -> list[KafkaMessage]:
-        take, extent = self._ledger.take, Extent()
+        take, ends, extent = self._ledger.take, self._ends, Extent()
         events: list[KafkaMessage] = []
         nbytes = 0
         for message in messages:
@@ -126,7 +126,7 @@ class KafkaReader:
                 self._take_error(message, error)
                 continue
             partition, offset = message.partition(), message.offset()
-            if not take(partition, offset):
+            if (ends is not None and offset >= ends.get(partition, 0)) or not take(partition, offset):
                 continue
             extent.add(partition, offset)
             events.append(as_event(message))
@@ -139,7 +139,9 @@ class KafkaReader:
     def _take_error(self, message: Any, error: Any) -> None:
         name = error.name()
         if name == "_PARTITION_EOF":
-            self._ledger.passed(message.partition(), message.offset())
+            partition, offset = message.partition(), message.offset()
+            # what came behind the end was not given, so nothing is passed there
+            self._ledger.passed(partition, offset if self._ends is None else min(offset, self._ends.get(partition, 0)))
         elif name == "_AUTO_OFFSET_RESET":
             raise LookupError(
                 f"cannot {self._what}: offset {message.offset()} of partition {message.partition()} is gone "

@@ -23,7 +23,7 @@ import json, sys, time
 import penstock as ps
 
 def slow(record):
-    time.sleep(0.0002)
+    time.sleep(0.0006)
     if record["n"] % 97 == 3:
         raise ValueError("bad")
     return record
@@ -75,7 +75,7 @@ def _killed_often(script: Path, folder: Path, runner: str, kills: int, chance: r
     while done < kills:
         process = _start(script, folder, runner)
         try:
-            process.wait(chance.uniform(0.2, 1.2))
+            process.wait(chance.uniform(0.4, 0.8))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             done += 1
@@ -164,6 +164,44 @@ def test_a_finished_run_has_nothing_left_to_do_but_its_rename(tmp_path: Path) ->
     assert (report.ended_by, report.events_out) == ("source", 0)
     ps.run(_sums(out, range(10)), workers=1, checkpoint=store, resume="never")
     assert len(out.read_text().split()) == 10
+
+
+class _Ahead:
+    """A sink that had committed up to 100 when its run died, before the store knew."""
+
+    def __init__(self) -> None:
+        self.numbers, self.commits = [], []  # type: tuple[list[int], list[int]]
+
+    def write(self, events: Any) -> None:
+        self.numbers += [seq for seq, _ in events.numbers]
+
+    def recover(self, token: Any) -> int:
+        return 100
+
+    def commit(self, n: int) -> int:
+        self.commits.append(n)
+        return n
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("way", [{"workers": 2}, {"runner": "inline"}], ids=["two", "inline"])
+def test_a_sink_that_is_ahead_gets_nothing_again(tmp_path: Path, way: dict[str, Any]) -> None:
+    words: dict[str, Any] = {**way, "checkpoint": tmp_path / "run.db", "checkpoint_interval_s": 0.005}
+
+    def run(sink: Any, at: int | None) -> None:
+        graph = ps.Graph("ahead")
+        graph.source(range(300)).map(_Fails(at), name="work").sink(sink, name="sink")
+        ps.run(graph, **words)
+
+    first, second = _Ahead(), _Ahead()
+    with pytest.raises(ps.HandlerError):
+        run(first, 50)
+    run(second, None)
+    assert second.numbers == list(range(101, 300))
+    assert second.commits == sorted(second.commits)
+    assert second.commits[0] > 100
+    assert first.commits[0] == -1
 
 
 def test_a_paused_run_leaves_its_files_unfinished_and_goes_on(tmp_path: Path) -> None:

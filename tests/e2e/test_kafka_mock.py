@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from mock_kafka import QUICK, MockKafka, mock_kafka
 from penstock.graphs import kafka_logins
 from penstock.nodes.connectors import kafka as connector
 from penstock.nodes.connectors.kafka import kafka, kafka_sink
+from resuming import MiniRun
 
 PENSTOCK = [sys.executable, "-m", "penstock.engine.cli"]
 RUNNERS = ("inline", "processes")
@@ -94,6 +96,36 @@ def test_a_failing_topic_ends_the_run_with_its_name(cluster: MockKafka) -> None:
     graph.source(kafka("nowhere", group="g", bootstrap_servers=cluster.servers)).sink(print)
     with pytest.raises(ps.SourceError, match="no topic 'nowhere'"):
         ps.run(graph, workers=1)
+
+
+# Deaths
+
+
+def test_whenever_a_run_dies_nothing_is_lost_or_doubled(cluster: MockKafka) -> None:
+    chance = random.Random(5)
+    for topic in ("in", "out"):
+        cluster.create(topic)
+    cluster.produce("in", values(600), keys=True)
+    source = kafka("in", group="g", bootstrap_servers=cluster.servers, stop_at_end=True, config=QUICK)
+
+    def sink() -> Any:
+        return kafka_sink("out", bootstrap_servers=cluster.servers, key=lambda v: v[-1:], config={"linger.ms": 1})
+
+    run = MiniRun(source, sink, lambda message: message.value)
+    deaths = 0
+    while not run.live(chance.randrange(10, 70), limit=chance.randrange(5, 40), commit_each=chance.randrange(1, 6)):
+        deaths += 1
+        # what a killed process leaves: some of it sent, no farewell to the group
+        run.sink._producer.flush(chance.choice([0, 5]))
+        run.sink._producer.purge()
+        run.sink = run.reader = None
+    assert deaths >= 3
+    out = cluster.everything("out")
+    assert sorted(message.value() or b"" for messages in out.values() for message in messages) == values(600)
+    for messages in out.values():
+        numbers = [(message.headers() or [("", b"")])[0][1].split(b"/")[1] for message in messages]
+        assert numbers == sorted(numbers, key=int)
+    assert cluster.committed("in", "g") == {p: len(m) for p, m in cluster.everything("in").items() if m}
 
 
 # The ready-made graph

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import time
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ from typing import Any
 import penstock as ps
 import pytest
 import redis as package
+from penstock.nodes.connectors import redissink
 from penstock.nodes.connectors import redisstreams as connector
 from penstock.nodes.connectors.redisstreams import redis, redis_lock, redis_sink
 from penstock.nodes.errors import LockHeld, LockLost
 from redis_server import PASSWORD, RedisServer, redis_server
+from resuming import MiniRun
 
 RUNNERS = ("inline", "processes")
 PAGE = (Path(__file__).parents[2] / "docs" / "connectors" / "redis.md").read_text()
@@ -87,6 +90,24 @@ def test_nothing_is_acknowledged_beyond_a_number_that_failed(server: RedisServer
     waiting = [entry["message_id"] for entry in db.xpending_range("in", "g", "-", "+", 2000)]
     acknowledged = [fields[b"n"] for entry_id, fields in db.xrange("in", "-", "+", 500) if entry_id not in waiting]
     assert len(acknowledged) <= done <= 500, "only what the sink has committed is acknowledged"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whenever_a_run_dies_nothing_is_lost_or_doubled(
+    server: RedisServer, db: Any, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    chance = random.Random(seed)
+    monkeypatch.setattr(redissink, "STAGE_BYTES", chance.choice([200, 1 << 20]))
+    fill(db, 600)
+    source = redis("in", url=server.url, group="g", stop_at_end=True)
+    run = MiniRun(source, lambda: redis_sink("out", url=server.url), double)
+    deaths = 0
+    while not run.live(chance.randrange(2, 40), limit=chance.randrange(5, 40), commit_each=chance.randrange(1, 6)):
+        deaths += 1
+        run.sink = run.reader = None
+    assert deaths >= 2
+    assert written(db) == list(range(0, 1200, 2))
+    assert db.xpending("in", "g")["pending"] == 0
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
