@@ -163,7 +163,8 @@ class Feed:
             return
         self._end()
         while not self._closing.is_set():
-            self._room.wait(_IDLE_S)
+            if not self._room.wait(_IDLE_S):
+                self._idle()
             self._room.clear()
             self._acknowledge(reader)
         self._acknowledge(reader)

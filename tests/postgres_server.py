@@ -145,7 +145,7 @@ def _wait_until_it_answers(server: subprocess.Popen[Any], port: int, log: Path) 
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def postgres() -> Iterator[PostgresServer]:
     """Give a running server; skips the test where none can be started."""
     pytest.importorskip("psycopg")

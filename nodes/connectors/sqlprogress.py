@@ -104,6 +104,8 @@ class Progress:
         if self._fence is None or self._raise_fence(connection):
             return
         if self._highest(connection) is not None:
+            if self._raise_fence(connection):  # the row was made between the two looks, by a run of the same token
+                return
             raise self._fenced(connection)
         try:
             with connection.begin_nested():

@@ -112,14 +112,13 @@ def test_whenever_a_run_dies_nothing_is_lost_or_doubled(cluster: MockKafka) -> N
         return kafka_sink("out", bootstrap_servers=cluster.servers, key=lambda v: v[-1:], config={"linger.ms": 1})
 
     run = MiniRun(source, sink, lambda message: message.value)
-    deaths = 0
-    while not run.live(chance.randrange(10, 70), limit=chance.randrange(5, 40), commit_each=chance.randrange(1, 6)):
-        deaths += 1
+    for steps in (14, 31, 26, 38):
+        assert not run.live(steps, limit=12, commit_each=chance.randrange(1, 6))
         # what a killed process leaves: some of it sent, no farewell to the group
         run.sink._producer.flush(chance.choice([0, 5]))
         run.sink._producer.purge()
         run.sink = run.reader = None
-    assert deaths >= 3
+    assert run.live(10_000, limit=100, commit_each=3)
     out = cluster.everything("out")
     assert sorted(message.value() or b"" for messages in out.values() for message in messages) == values(600)
     for messages in out.values():
