@@ -34,7 +34,11 @@ class Taken:
     keys: list[Any] | None
     ended: bool
     error: BaseException | None = None
-    position: object = None  #: behind these events, where the source wants to hear what is committed
+    position: object = None  #: behind these events, where the source's places count
+
+    def behind(self, count: int) -> object:
+        """Give the position behind so many of the events: known only where that is all of them."""
+        return self.position if count == len(self.events) else None
 
 
 class SliceFeed:

@@ -151,7 +151,7 @@ class Intake:
         except CodecError as error:
             failed, most = error, error.position or 0
             events, keys = events[:most], keys and keys[:most]
-        self._core.chunk(source, Chunk(len(events), items=list(events), keys=keys, mark=_mark(taken.position)))
+        self._core.chunk(source, Chunk(len(events), items=list(events), keys=keys, mark=_mark(taken.behind(len(events)))))
         return failed
 
     def _offer_packed(self, source: int, taken: Taken) -> BaseException | None:
@@ -167,7 +167,7 @@ class Intake:
             self._event_bytes[source] = payload.nbytes / len(events)
             if self._plan.processes:
                 payload = self._arena.place(payload)
-            self._core.chunk(source, Chunk(len(events), payload, payload.nbytes, mark=_mark(taken.position)))
+            self._core.chunk(source, Chunk(len(events), payload, payload.nbytes, mark=_mark(taken.behind(len(events)))))
         return failed
 
     # -- source processes ---------------------------------------------------------------------------------------

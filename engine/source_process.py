@@ -131,7 +131,8 @@ class _Server:
                 error, events = refused, events[: refused.position or 0]
                 continue
             self._event_bytes = payload.nbytes / len(events)
-            position = b"" if taken.position is None else cloudpickle.dumps(taken.position)
+            behind = taken.behind(len(events))
+            position = b"" if behind is None else cloudpickle.dumps(behind)
             self._link.send(pack_chunk(len(events), payload, keys, feed.fraction, position))
             break
         if error is not None:

@@ -148,6 +148,28 @@ def test_a_commit_that_fails_is_a_sink_error_and_nothing_is_acknowledged_above(t
     assert all(number <= 300 for word, number in _words(log) if word == "ack")
 
 
+class _Unsendable(_Queue):
+    """Gives one event in the middle of a read that cannot be packed."""
+
+    def reader(self, position: object | None) -> _QueueReader:
+        return _UnsendableReader(self)
+
+
+class _UnsendableReader(_QueueReader):
+    def read(self, limit: int) -> Sequence[Any] | None:  # type: ignore[override]
+        events = super().read(limit)
+        return None if events is None else [threading.Lock() if n == 55 else n for n in events]
+
+
+def test_an_event_that_cannot_be_sent_is_never_acknowledged(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    graph = ps.Graph("queue")
+    graph.source(_Unsendable(200, log)).map(_slow).sink(_Table(log))
+    with pytest.raises(ps.SourceError):
+        ps.run(graph, workers=2, checkpoint_interval_s=0.0)
+    assert all(number <= 55 for word, number in _words(log) if word == "ack")
+
+
 def test_a_file_is_committed_for_a_source_that_wants_to_hear(tmp_path: Path) -> None:
     log, out = tmp_path / "log", tmp_path / "out.txt"
     graph = ps.Graph("queue")

@@ -1,0 +1,125 @@
+"""Places, cuts and what stateful pools keep: the plain objects behind commits and checkpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from penstock.engine.feed import Taken
+from penstock.nodes.cuts import Cut, Cuts
+from penstock.nodes.places import Mark, Place, Track
+from penstock.nodes.retention import NUMBERS, SHARE, Retention
+
+
+@given(st.data(), st.lists(st.integers(1, 9), min_size=1, max_size=20), st.integers(0, 5))
+def test_a_place_names_the_events_before_it(data: Any, reads: list[int], skip: int) -> None:
+    """Whatever is numbered when: the position of a read and what is skipped behind it are all that was numbered."""
+    track, offered, numbered, at = Track(Place(0, skip)), 0, 0, 0
+    while numbered < sum(reads):
+        if at < len(reads) and (offered == numbered or data.draw(st.booleans())):
+            offered += reads[at]
+            at += 1
+            track.offered(reads[at - 1], Mark(skip + offered))
+        else:
+            count = data.draw(st.integers(1, offered - numbered))
+            numbered += count
+            track.numbered(count)
+        place = track.place()
+        assert isinstance(place.position, int)
+        assert place.position + place.skip == skip + numbered
+    assert track.place() == Place(skip + sum(reads), 0)
+
+
+def test_a_chunk_without_a_mark_counts_from_the_position_before() -> None:
+    track = Track()
+    track.offered(4, Mark("four"))
+    track.numbered(4)
+    track.numbered(3)  # of a read that was not taken whole
+    assert track.place() == Place("four", 3)
+
+
+@pytest.mark.parametrize(("count", "position"), [(3, "behind"), (2, None), (0, None)])
+def test_a_position_is_known_only_behind_all_of_a_read(count: int, position: object) -> None:
+    assert Taken([1, 2, 3], None, False, position="behind").behind(count) == position
+
+
+def _cut(n: int, **words: Any) -> Cut:
+    return Cut(n, (), **words)
+
+
+def test_a_cut_waits_for_its_numbers_and_holds_back_those_above() -> None:
+    cuts = Cuts(enabled=True)
+    assert not cuts.may_announce(5, final=False)
+    cuts.want()
+    assert cuts.may_announce(5, final=False)
+    cuts.announce(_cut(5))
+    assert (cuts.hold(3), cuts.hold(9)) == (3, 5)
+    assert cuts.whole(4) is None
+    cut = cuts.whole(5)
+    assert cut is not None
+    assert cuts.whole(5) is None, "it is handed over once"
+    assert cuts.hold(9) == 9
+    cuts.want()
+    assert not cuts.may_announce(9, final=True), "one at a time"
+    assert cuts.commit(4) is None
+    assert cuts.commit(5) is cut
+    assert cuts.may_announce(9, final=False)
+    assert not cuts.may_announce(5, final=False), "nothing came since"
+
+
+def test_a_cut_waits_for_the_states_that_belong_to_it() -> None:
+    cuts = Cuts((0, 2), enabled=True)
+    cuts.want()
+    cuts.announce(_cut(7))
+    assert [cuts.missing(pool) for pool in range(3)] == [7, None, 7]
+    cuts.state(0, 7, b"zero")
+    cuts.state(2, 6, b"that of another number")
+    assert cuts.whole(7) is None
+    assert [cuts.missing(pool) for pool in range(3)] == [None, None, 7]
+    cuts.state(2, 7, None)
+    cut = cuts.whole(7)
+    assert cut is not None
+    assert cut.states == {0: b"zero", 2: None}
+
+
+def test_the_last_cut_ends_them() -> None:
+    cuts = Cuts(enabled=True)
+    assert not cuts.ended
+    assert cuts.may_announce(0, final=True)
+    cuts.announce(_cut(0, final=True))
+    assert cuts.whole(0) is not None
+    cuts.commit(0)
+    assert cuts.ended
+    assert not cuts.may_announce(0, final=True)
+    assert Cuts(enabled=False).ended, "a run without cuts waits for none"
+
+
+def test_a_resumed_run_does_not_commit_what_is_committed() -> None:
+    cuts = Cuts(enabled=True)
+    cuts.begin_at(5)
+    cuts.want()
+    assert not cuts.may_announce(5, final=False)
+    assert cuts.may_announce(6, final=False)
+
+
+def test_a_snapshot_is_asked_for_when_what_is_kept_passes_its_share() -> None:
+    kept = Retention(SHARE * 100)
+    kept.kept(100)
+    assert not kept.wants(3)
+    kept.kept(1)
+    assert kept.wants(3)
+    assert not kept.wants(0), "nothing was handed out since"
+    kept.ask(3)
+    assert not kept.wants(9), "one at a time"
+    kept.kept(50)
+    kept.took(3, b"state")
+    assert (kept.upto, kept.packed) == (3, b"state")
+    assert not kept.wants(9), "only what came after the asking still counts"
+    kept.kept(51)
+    assert kept.wants(9)
+    kept.ask(9)
+    kept.lost()
+    assert kept.wants(9), "whoever was asked is gone"
+    assert Retention(1 << 40).wants(NUMBERS + 1)
