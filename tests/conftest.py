@@ -1,4 +1,4 @@
-"""What every test has: a check that nothing outlives it, and a way to run one graph inline and in processes."""
+"""What every test has: a check that nothing outlives it, a way to run one graph inline and in processes, servers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ from typing import Any
 
 import penstock as ps
 import pytest
+from mock_kafka import cluster, topic
+from redis_server import db, server
+
+#: Fixtures that are written beside what they start.
+__all__ = ["cluster", "db", "server", "topic"]
 
 #: Every process that a test starts inherits this, also one that has lost its parent.
 _MARK = f"PENSTOCK_TESTS_OF={os.getpid()}"

@@ -1,7 +1,8 @@
 """A Kafka cluster for tests: librdkafka's mock, inside this process, on real TCP ports of the loopback.
 
 It speaks produce, consume, groups and commits, and does as it is told: brokers go down, requests fail, records are
-deleted. It does not enforce transactions, nor who owns a partition.
+deleted. It does not enforce transactions, nor who owns a partition. The fixtures `cluster`, one for each test module,
+and `topic` are there in every test, by way of `conftest.py`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import confluent_kafka
 import pytest
+
+if TYPE_CHECKING:
+    import confluent_kafka
 
 _POINTER = ctypes.c_void_p
 _SIGNATURES: dict[str, tuple[Any, Sequence[Any]]] = {
@@ -46,6 +49,8 @@ QUICK = {"session.timeout.ms": 1300, "heartbeat.interval.ms": 100, "fetch.wait.m
 
 
 def _library() -> Any:
+    import confluent_kafka
+
     packages = Path(confluent_kafka.__file__).parent.parent
     found = sorted(packages.glob("confluent_kafka.libs/librdkafka*"))
     if not found:
@@ -106,6 +111,8 @@ class MockKafka:
 
     def produce(self, topic: str, values: Sequence[bytes], *, partition: int | None = None, keys: bool = False) -> None:
         """Send values as a user's producer does, to one partition or (with `keys`) spread by their key."""
+        import confluent_kafka
+
         settings = {"bootstrap.servers": self.servers, "linger.ms": 1, "queue.buffering.max.messages": 0}
         producer = confluent_kafka.Producer(settings)
         for value in values:
@@ -115,6 +122,8 @@ class MockKafka:
 
     def everything(self, topic: str) -> dict[int, list[confluent_kafka.Message]]:
         """Give all messages of a topic by partition, in their order."""
+        import confluent_kafka
+
         settings = {"bootstrap.servers": self.servers, "group.id": "everything", "enable.partition.eof": True}
         consumer = confluent_kafka.Consumer({**settings, "fetch.wait.max.ms": 20})
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
@@ -133,6 +142,8 @@ class MockKafka:
 
     def committed(self, topic: str, group: str) -> dict[int, int]:
         """Give the offsets that a group has committed; partitions without are left out."""
+        import confluent_kafka
+
         consumer = confluent_kafka.Consumer({"bootstrap.servers": self.servers, "group.id": group})
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         places = consumer.committed([confluent_kafka.TopicPartition(topic, p) for p in partitions], timeout=10)
@@ -148,3 +159,21 @@ def mock_kafka(brokers: int = 1) -> Iterator[MockKafka]:
         yield cluster
     finally:
         cluster.close()
+
+
+def values(count: int, begin: int = 0) -> list[bytes]:
+    """Give so many values that sort as they were made."""
+    return [b"%05d" % number for number in range(begin, begin + count)]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[MockKafka]:
+    """Give the cluster of this test module, for the tests that leave it whole; each has its own topic."""
+    with mock_kafka() as running:
+        yield running
+
+
+@pytest.fixture
+def topic(cluster: MockKafka, request: pytest.FixtureRequest) -> str:
+    """Make a topic of four partitions, named after the test."""
+    return cluster.create(request.node.name[:100].replace("[", "-").replace("]", ""))

@@ -1,4 +1,7 @@
-"""A real Redis server for tests, on a free port of the loopback, with a password and its files in a given folder."""
+"""A real Redis server for tests, on a free port of the loopback, with a password and its files in a given folder.
+
+The fixtures `server`, one for each test module, and `db` are there in every test, by way of `conftest.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import redis
+
+if TYPE_CHECKING:
+    import redis
 
 PASSWORD = "open-sesame"
 
@@ -36,6 +42,8 @@ class RedisServer:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
+        import redis
+
         options = {
             "port": self.port, "bind": "127.0.0.1", "requirepass": PASSWORD, "dir": self._folder, "save": "",
             "appendonly": "yes", "appendfsync": "no",
@@ -69,6 +77,8 @@ class RedisServer:
 
     def client(self) -> redis.Redis:
         """Give a client of the server, without retries."""
+        import redis
+
         return redis.Redis.from_url(self.url, protocol=2, retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0))
 
 
@@ -80,3 +90,18 @@ def redis_server(folder: Path) -> Iterator[RedisServer]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Give the Redis server of this test module."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+@pytest.fixture
+def db(server: RedisServer) -> Iterator[Any]:
+    """Give a client of the module's server, emptied."""
+    with server.client() as client:
+        client.flushall()
+        yield client

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,11 @@ from penstock.nodes.sinks import BadEvent, Batch
 
 MANY = 1 << 20
 _DEADLINE_S = 30.0
+
+
+def sqlite(folder: Path) -> str:
+    """Give the URL of an SQLite database in a folder."""
+    return f"sqlite:///{folder / 'test.db'}"
 
 
 @contextmanager
@@ -266,6 +272,17 @@ def foreign_tokens_are_refused(url: str) -> None:
             sql_sink(url, table="tokens").recover(wrong)
     with pytest.raises(CheckpointError, match="knows nothing"):
         sql_sink(url, table="tokens", name="renamed").recover(token)
+
+
+#: What must hold of the sink on every database, but for deaths.
+SINK_CHECKS = (
+    a_finished_run_is_finished_again,
+    a_higher_token_ends_the_lower,
+    errors_name_the_rule,
+    everything_before_a_refused_row_stays,
+    a_table_is_made,
+    foreign_tokens_are_refused,
+)
 
 
 # -- sources ----------------------------------------------------------------------------------------------------------

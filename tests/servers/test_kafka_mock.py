@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -16,26 +15,20 @@ from typing import Any
 
 import penstock as ps
 import pytest
-from mock_kafka import QUICK, MockKafka, mock_kafka
+from mock_kafka import QUICK, MockKafka, mock_kafka, values
+from pages import check_examples
 from penstock.graphs import kafka_logins
-from penstock.nodes.connectors import kafka as connector
 from penstock.nodes.connectors.kafka import kafka, kafka_sink
 from resuming import MiniRun
 
 PENSTOCK = [sys.executable, "-m", "penstock.engine.cli"]
 RUNNERS = ("inline", "processes")
-PAGE = (Path(__file__).parents[2] / "docs" / "connectors" / "kafka.md").read_text()
-EXAMPLES = re.findall(r"^```python run\n(.*?)^```\n+^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
 def cluster() -> Iterator[MockKafka]:
     with mock_kafka(brokers=2) as running:
         yield running
-
-
-def values(count: int, begin: int = 0) -> list[bytes]:
-    return [b"%05d" % number for number in range(begin, begin + count)]
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
@@ -192,16 +185,8 @@ def test_the_ready_graph_is_one_that_people_can_copy() -> None:
 # The page
 
 
-def test_the_examples_print_what_they_say(
-    cluster: MockKafka, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("kafka", "kafka_sink"):
-        monkeypatch.setattr(ps, name, getattr(connector, name), raising=False)
+def test_the_examples_print_what_they_say(cluster: MockKafka, capsys: pytest.CaptureFixture[str]) -> None:
     for topic in ("event_topic", "shouts"):
         cluster.create(topic)
-    assert len(EXAMPLES) == PAGE.count("```python run") == 2
-    names: dict[str, Any] = {"__name__": "example"}
-    for code, printed in EXAMPLES:
-        exec(compile(code.replace("localhost:9092", cluster.servers), "example", "exec"), names)
-        assert capsys.readouterr().out == printed
+    check_examples("kafka", 2, capsys, server=("localhost:9092", cluster.servers))
     assert sum(map(len, cluster.everything("shouts").values())) == 3

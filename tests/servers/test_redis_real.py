@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 import random
-import re
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import penstock as ps
 import pytest
 import redis as package
+from pages import check_examples
 from penstock.nodes.connectors import redissink
-from penstock.nodes.connectors import redisstreams as connector
 from penstock.nodes.connectors.redisstreams import redis, redis_lock, redis_sink
 from penstock.nodes.errors import LockHeld, LockLost
-from redis_server import PASSWORD, RedisServer, redis_server
+from redis_server import PASSWORD, RedisServer
 from resuming import MiniRun
 
 RUNNERS = ("inline", "processes")
-PAGE = (Path(__file__).parents[2] / "docs" / "connectors" / "redis.md").read_text()
-EXAMPLES = re.findall(r"^```python run\n(.*?)^```\n+^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as running:
-        yield running
-
-
-@pytest.fixture
-def db(server: RedisServer) -> Iterator[Any]:
-    """A client of an empty server."""
-    with server.client() as client:
-        client.flushall()
-        yield client
 
 
 def fill(db: Any, count: int) -> None:
@@ -147,13 +128,5 @@ def test_a_lost_lock_stops_the_run_before_its_next_commit(server: RedisServer, d
     assert len(done) < 50, "what came after the loss was not committed"
 
 
-def test_the_examples_print_what_they_say(
-    server: RedisServer, db: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("redis", "redis_sink", "redis_lock"):
-        monkeypatch.setattr(ps, name, getattr(connector, name), raising=False)
-    assert len(EXAMPLES) == PAGE.count("```python run") == 2
-    names: dict[str, Any] = {"__name__": "example"}
-    for code, printed in EXAMPLES:
-        exec(compile(code.replace("redis://localhost:6379/0", server.url), "example", "exec"), names)
-        assert capsys.readouterr().out == printed
+def test_the_examples_print_what_they_say(server: RedisServer, db: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    check_examples("redis", 2, capsys, server=("redis://localhost:6379/0", server.url))

@@ -35,7 +35,7 @@ def url(postgres: PostgresServer) -> str:
 @pytest.fixture(params=["postgres", "sqlite"])
 def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'test.db'}"
+        return checks.sqlite(tmp_path)
     url: str = request.getfixturevalue("postgres").database()
     return url
 
@@ -49,17 +49,7 @@ def test_nothing_is_lost_or_doubled(url: str, tokens_back: int) -> None:
         checks.sink_survives(url, crash_at, tokens_back)
 
 
-@pytest.mark.parametrize(
-    "check",
-    [
-        checks.a_finished_run_is_finished_again,
-        checks.a_higher_token_ends_the_lower,
-        checks.errors_name_the_rule,
-        checks.everything_before_a_refused_row_stays,
-        checks.a_table_is_made,
-        checks.foreign_tokens_are_refused,
-    ],
-)
+@pytest.mark.parametrize("check", checks.SINK_CHECKS)
 def test_on_postgres(url: str, check: Any) -> None:
     check(url)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,17 +15,6 @@ from penstock.nodes.sinks import BadEvent, Batch
 
 #: Keys that go to all four partitions.
 KEYS = 7
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[MockKafka]:
-    with mock_kafka() as running:
-        yield running
-
-
-@pytest.fixture
-def topic(cluster: MockKafka, request: pytest.FixtureRequest) -> str:
-    return cluster.create(request.node.name.replace("[", "-").replace("]", "")[:100])
 
 
 def make(cluster: MockKafka, topic: str, **options: Any) -> KafkaSink:

@@ -5,33 +5,16 @@ from __future__ import annotations
 import pickle
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from mock_kafka import FETCH, OFFSET_COMMIT, QUICK, MockKafka, mock_kafka
+from mock_kafka import FETCH, OFFSET_COMMIT, QUICK, MockKafka, mock_kafka, values
 from penstock.nodes.connectors.kafka import KafkaMessage, kafka
 from penstock.nodes.connectors.kafkasource import KafkaReader
 from penstock.nodes.errors import GraphError
 
 MANY = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[MockKafka]:
-    """A cluster for the tests that leave it whole; each has its own topic."""
-    with mock_kafka() as running:
-        yield running
-
-
-@pytest.fixture
-def topic(cluster: MockKafka, request: pytest.FixtureRequest) -> str:
-    """Make a topic of four partitions, named after the test."""
-    return cluster.create(request.node.name[:100].replace("[", "-").replace("]", ""))
-
-
-def values(count: int, begin: int = 0) -> list[bytes]:
-    return [b"%05d" % number for number in range(begin, begin + count)]
 
 
 def open_reader(cluster: MockKafka, topic: str, position: Any = None, **options: Any) -> KafkaReader:

@@ -6,7 +6,6 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,19 +15,6 @@ from penstock.nodes.locks import Lock
 from redis_server import RedisServer, redis_server
 
 KEY = "penstock:lock:{job}"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as running:
-        yield running
-
-
-@pytest.fixture
-def db(server: RedisServer) -> Iterator[Any]:
-    with server.client() as client:
-        client.flushall()
-        yield client
 
 
 def make(server: RedisServer, **options: Any) -> RedisLock:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,19 +12,6 @@ from penstock.nodes.connectors.redisstreams import RedisEntry, RedisSink, redis_
 from penstock.nodes.errors import CheckpointError, GraphError, LockLost
 from penstock.nodes.sinks import BadEvent, Batch
 from redis_server import PASSWORD, RedisServer, redis_server
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as running:
-        yield running
-
-
-@pytest.fixture
-def db(server: RedisServer) -> Iterator[Any]:
-    with server.client() as client:
-        client.flushall()
-        yield client
 
 
 def batch(begin: int, end: int) -> Batch[dict[str, int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,20 +12,6 @@ from penstock.nodes.errors import GraphError
 from redis_server import PASSWORD, RedisServer, redis_server
 
 MANY = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as running:
-        yield running
-
-
-@pytest.fixture
-def db(server: RedisServer) -> Iterator[Any]:
-    """A client of an empty server."""
-    with server.client() as client:
-        client.flushall()
-        yield client
 
 
 def fill(db: Any, count: int, begin: int = 0) -> list[str]:

@@ -20,7 +20,7 @@ from penstock.nodes.sinks import BadEvent
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'test.db'}"
+    return checks.sqlite(tmp_path)
 
 
 @pytest.mark.parametrize("tokens_back", [1, 2])
@@ -29,17 +29,7 @@ def test_nothing_is_lost_or_doubled(url: str, crash_at: int, tokens_back: int) -
     checks.sink_survives(url, crash_at, tokens_back)
 
 
-@pytest.mark.parametrize(
-    "check",
-    [
-        checks.a_finished_run_is_finished_again,
-        checks.a_higher_token_ends_the_lower,
-        checks.errors_name_the_rule,
-        checks.everything_before_a_refused_row_stays,
-        checks.a_table_is_made,
-        checks.foreign_tokens_are_refused,
-    ],
-)
+@pytest.mark.parametrize("check", checks.SINK_CHECKS)
 def test_on_sqlite(url: str, check: Any) -> None:
     check(url)
 

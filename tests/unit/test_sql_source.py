@@ -24,7 +24,7 @@ TIMES = ("2024-01-01 10:00:00", "2024-01-01 10:00:00.000000", "2024-01-01 10:00:
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'test.db'}"
+    return checks.sqlite(tmp_path)
 
 
 def table(url: str, *rows: tuple[Any, ...]) -> None:
@@ -54,7 +54,7 @@ def test_every_row_comes_once_in_order_wherever_it_is_cut(
 ) -> None:
     """A reader is dropped after every read, and the next goes on from its position."""
     with tempfile.TemporaryDirectory() as folder:
-        url = f"sqlite:///{folder}/test.db"
+        url = checks.sqlite(Path(folder))
         table(url, *((number, at, "ab"[number % 2]) for number, at in rows))
         source = sql(url, table="t", key=key, batch_size=page)
         events: list[Any] = []

@@ -1,0 +1,22 @@
+"""The pages on connectors that need no server keep their word: examples run as typed and print what stands under them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pages import check_examples, read_page
+from penstock.nodes import members
+
+
+@pytest.mark.parametrize(("page", "count"), [("files", 2), ("http", 2), ("sql", 3)])
+def test_the_examples_print_what_they_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], page: str, count: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    check_examples(page, count, capsys)
+
+
+def test_the_sizes_are_those_of_the_page_on_files() -> None:
+    assert "512 KiB for gzip, 900 kB for bzip2, 2 MiB for xz" in read_page("files")
+    assert members.MEMBER_BYTES == {".gz": 512 << 10, ".bz2": 900_000, ".xz": 2 << 20}
