@@ -6,10 +6,8 @@ that a run is finished when its last cut was kept so, before any file is put in 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -23,7 +21,8 @@ from ..nodes.sources import is_source
 from .options import RunOptions
 from .plan import Plan
 from .rereading import Again
-from .store import FileStore, Saved, Store
+from .store import Saved, Store
+from .stores import store_of
 
 #: How the reading may have ended for the run to be finished; after any other end the next run goes on.
 ENDS = (None, "source", "limit")
@@ -84,8 +83,7 @@ def checkpointed(plan: Plan, nodes: list[Node], options: RunOptions) -> Checkpoi
     names = tuple(f"{plan.wiring.pools[at].name} ({at})" for at in pools)
     if inline:
         pools, names = (0,), ("all",)
-    given = options.checkpoint
-    store: Store = FileStore(Path(given)) if isinstance(given, (str, os.PathLike)) else given
+    store = store_of(options.checkpoint)
     saved = store.open(_identity(plan, nodes, options.runner, names), options.resume)
     for at, source in enumerate(plan.sources):
         position, skip = saved.places[at] if saved is not None else (None, 0)

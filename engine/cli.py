@@ -26,7 +26,7 @@ from .progress import Bar
 from .report import RunReport
 from .runner import compile_, run
 from .settings import UsageError
-from .store import look_inside
+from .stores import look_inside
 from .target import load_graph
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -241,7 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     looking = commands.add_parser(
         "checkpoints", help="look into a file of checkpoints", description="Show how far the run of a file is."
     )
-    looking.add_argument("store", type=Path, metavar="FILE.db")
+    looking.add_argument("store", metavar="FILE.db")
     looking.set_defaults(command=_checkpoints)
     add_bench_command(commands)
     return parser

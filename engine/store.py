@@ -1,31 +1,27 @@
-"""Where checkpoints are kept: a small interface, and an SQLite file behind it.
+"""Where checkpoints are kept: what a store holds, and how that is compared, damaged, trimmed and remembered.
 
-Decides what a store holds (the last checkpoint, and a short history of when the others were made), that one run at a
-time uses it, and which files are refused. A store holds pickled states and positions, so it is 0600 and only ever
-opened for the user that owns it.
+Decides the tables, which are the same in a file and in PostgreSQL: the run and what it must be on resume, its last
+checkpoint, a short history of when the others were made, and the order log. Bodies are pickled and held against a
+digest before they are unpacked. How a statement reaches a database, and that one run at a time does, is the backing's.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
-import os
 import pickle
-import sqlite3
-import stat
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from ..nodes.errors import CheckpointError
+from ..nodes.orderlog import Read, Run
 
-#: `PRAGMA application_id` of a store: "pens" in ASCII.
-APPLICATION = 0x70656E73
-VERSION = 1
+#: The form of the tables; a store of another one is refused.
+VERSION = 2
 #: So many of the last checkpoints are remembered by number and time.
 HISTORY = 100
 
@@ -36,20 +32,22 @@ Resume = Literal["auto", "never", "required"]
 class Saved:
     """A checkpoint: everything below `n` is committed.
 
-    `places` are (position, skip) of each source, `states` the packed states of the pools that have one, `tokens` what
-    each sink's `commit` gave, by name.
+    `places` are (position, skip, last key) of each source, `states` the packed states of the pools that have one,
+    `tokens` what each sink's `commit` gave, by name. `starts` is for each source how many of its events came before its
+    position.
     """
 
     n: int
-    places: tuple[tuple[object, int], ...]
+    places: tuple[tuple[Any, ...], ...]
     turn: int
     states: Mapping[str, bytes]
     tokens: Mapping[str, Any]
     finished: bool = False
+    starts: tuple[int, ...] = ()
 
 
 class Store(Protocol):
-    """Keeps the last checkpoint of one run of one graph."""
+    """Keeps the last checkpoint of one run of one graph, and what its order log says behind it."""
 
     def open(self, identity: Mapping[str, Any], resume: Resume) -> Saved | None:
         """Take the store for this run and give the checkpoint to go on from, if there is one.
@@ -59,151 +57,175 @@ class Store(Protocol):
         """
 
     def write(self, saved: Saved) -> None:
-        """Keep a checkpoint durably in the place of the one before."""
+        """Keep a checkpoint durably in the place of the one before, and let go of what of the order log is behind it.
+
+        That is every `Run` wholly below `saved.n`, and every `Read` wholly before its source's entry in `starts`.
+        """
+
+    def log(self, runs: Sequence[Run], reads: Sequence[Read]) -> None:
+        """Add to the order log; it is durable when this returns."""
+
+    def logged(self) -> tuple[list[Run], list[Read]]:
+        """Give what the order log keeps, in the order in which it was written."""
 
     def close(self) -> None:
         """Let another run use the store."""
 
 
-@dataclass(slots=True)
-class FileStore:
-    """A store in one SQLite file."""
+class Execute(Protocol):
+    """Carries out one statement, for a sequence of values once for each of them, and gives its rows.
 
-    path: Path
-    _db: sqlite3.Connection | None = field(default=None, init=False, repr=False)
-    _held: int | None = field(default=None, init=False, repr=False)
+    `{t}` in a statement opens the names of tables, `:name` stands for a value.
+    """
+
+    def __call__(
+        self, statement: str, values: Mapping[str, Any] | Sequence[Mapping[str, Any]] = ..., /
+    ) -> list[tuple[Any, ...]]: ...
+
+
+class Backing(Protocol):
+    """The database of a store: the tables `run`, `checkpoint`, `history` and `log`, in which a run has a name."""
+
+    noun: str  #: what a person would name in its place: "name another file"
+
+    @property
+    def where(self) -> str:
+        """What errors call it."""
+
+    def take(self, graph: str, *, fresh: bool) -> str:
+        """Take it for one run and give the run's name in the tables; `fresh` forgives those of another version.
+
+        Raises `CheckpointError` where another run has it, and for what is no store.
+        """
+
+    def transaction(self) -> AbstractContextManager[Execute]:
+        """Give a transaction: durable when it has ended, undone by an exception. Errors come as `CheckpointError`."""
+
+    def damaged(self, reason: object) -> CheckpointError:
+        """Make the error for contents that cannot be right."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class TableStore:
+    """A store in the tables of a backing."""
+
+    def __init__(self, backing: Backing) -> None:
+        self._backing = backing
+        self._name: str | None = None  #: of the run in the tables, while the store is open
+        self._one_at_a_time = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"store({self._backing.where})"
 
     def open(self, identity: Mapping[str, Any], resume: Resume) -> Saved | None:
-        """Take the file, make it where there is none, and give its checkpoint."""
+        """Take the store, make it where there is none, and give its checkpoint."""
+        if self._name is not None:
+            raise CheckpointError(
+                f"cannot use {self._backing.where} for checkpoints: another run uses it; wait for its end, or make a"
+                " store for each"
+            )
         try:
-            self._take()
-            self._connect()
-            if resume == "never":
-                self._begin(identity)
-                return None
-            known = self._identity()
-            saved = self._last() if known is not None else None
-            if saved is None:
-                if resume == "required":
-                    raise CheckpointError(
-                        f"cannot resume from {self.path}: it holds no checkpoint; name the file of the run that is to go"
-                        " on, or begin with resume='auto'"
-                    )
-                self._begin(identity)
-                return None
-            assert known is not None
-            self._compare(known, identity)
-            return saved
+            self._name = self._backing.take(str(identity["graph"]), fresh=resume == "never")
+            with self._backing.transaction() as execute:
+                return self._begin_or_go_on(execute, identity, resume)
         except BaseException:
             self.close()
             raise
 
     def write(self, saved: Saved) -> None:
-        """Keep a checkpoint in the place of the one before."""
+        """Keep a checkpoint in the place of the one before, and trim the order log."""
         body = pickle.dumps(saved, protocol=5)
-        check = hashlib.blake2b(body, digest_size=16).digest()
-        db = self._database()
-        with db:
-            db.execute("DELETE FROM checkpoint")
-            db.execute("INSERT INTO checkpoint (body, digest) VALUES (?, ?)", (body, check))
-            db.execute(
-                "INSERT INTO history (n, at, bytes, finished) VALUES (?, ?, ?, ?)",
-                (saved.n, datetime.now(UTC).isoformat(timespec="milliseconds"), len(body), saved.finished),
+        own = self._own()
+        with self._one_at_a_time, self._backing.transaction() as execute:
+            execute("DELETE FROM {t}checkpoint WHERE name = :name", own)
+            execute(
+                "INSERT INTO {t}checkpoint (name, body, digest) VALUES (:name, :body, :digest)",
+                {**own, "body": body, "digest": _digest(body)},
             )
-            db.execute("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?", (HISTORY,))
+            self._remember(execute, saved, len(body))
+            self._trim(execute, saved)
+
+    def log(self, runs: Sequence[Run], reads: Sequence[Read]) -> None:
+        """Add to the order log, durably."""
+        rows = [_row("run", run.source, run.number, run.count, b"") for run in runs]
+        for read in reads:
+            rows.append(_row("read", read.source, read.start, read.count, pickle.dumps(read.extent, protocol=5)))
+        if not rows:
+            return
+        own = self._own()
+        with self._one_at_a_time, self._backing.transaction() as execute:
+            execute(
+                "INSERT INTO {t}log (name, kind, source, first, size, extent, digest)"
+                " VALUES (:name, :kind, :source, :first, :size, :extent, :digest)",
+                [{**own, **row} for row in rows],
+            )
+
+    def logged(self) -> tuple[list[Run], list[Read]]:
+        """Give what the order log keeps, in the order in which it was written."""
+        runs, reads = [], []
+        with self._one_at_a_time, self._backing.transaction() as execute:
+            rows = execute(
+                "SELECT kind, source, first, size, extent, digest FROM {t}log WHERE name = :name ORDER BY id", self._own()
+            )
+        for kind, source, first, size, extent, digest in rows:
+            if _row(kind, source, first, size, bytes(extent))["digest"] != bytes(digest):
+                raise self._backing.damaged("its order log is not what was written")
+            if kind == "run":
+                runs.append(Run(first, source, size))
+            else:
+                reads.append(Read(source, first, size, pickle.loads(extent)))
+        return runs, reads
 
     def close(self) -> None:
-        """Let go of the file."""
-        db, self._db = self._db, None
-        if db is not None:
-            db.close()
-        held, self._held = self._held, None
-        if held is not None:
-            os.close(held)
+        """Let go of the store."""
+        self._name = None
+        self._backing.close()
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    def _take(self) -> None:
-        """Lock the file, and make it 0600 where it is not there; SQLite's own locks are of another kind."""
-        try:
-            held = self._held = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise CheckpointError(f"cannot use {self.path} for checkpoints: {error.strerror}; name a file") from error
-        status = os.fstat(held)
-        if not stat.S_ISREG(status.st_mode):
-            raise CheckpointError(f"cannot use {self.path} for checkpoints: it is no plain file; name one")
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise CheckpointError(
-                f"cannot use {self.path} for checkpoints: others may have written it, and it holds pickled states; use"
-                " a file that belongs to you and that only you can write (chmod 600)"
-            )
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CheckpointError(
-                f"cannot use {self.path} for checkpoints: another run uses it; wait for its end, or name another file"
-            ) from None
+    def _own(self) -> dict[str, Any]:
+        assert self._name is not None, "the store is not open"
+        return {"name": self._name}
 
-    def _connect(self) -> None:
-        db = self._db = sqlite3.connect(self.path, timeout=30.0, check_same_thread=False)
-        try:
-            (application,) = db.execute("PRAGMA application_id").fetchone()
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-            if not empty and application != APPLICATION:
+    def _begin_or_go_on(self, execute: Execute, identity: Mapping[str, Any], resume: Resume) -> Saved | None:
+        known = self._identity(execute) if resume != "never" else None
+        saved = self._last(execute) if known is not None else None
+        if saved is None:
+            if resume == "required":
                 raise CheckpointError(
-                    f"cannot use {self.path} for checkpoints: it is a database of something else; name another file"
+                    f"cannot resume from {self._backing.where}: it holds no checkpoint; name the {self._backing.noun} of"
+                    " the run that is to go on, or begin with resume='auto'"
                 )
-            if not empty and version != VERSION:
-                raise CheckpointError(
-                    f"cannot use {self.path}: it was written by another version of penstock (form {version}, this one"
-                    f" has {VERSION}); finish the run with that one, or begin afresh with resume='never'"
-                )
-            if not empty and db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-                raise sqlite3.DatabaseError("its pages do not fit together")
-            db.execute("PRAGMA synchronous=FULL")
-            if empty:
-                self._make(db)
-        except sqlite3.DatabaseError as error:
-            raise self._damaged(error) from error
+            self._begin(execute, identity)
+            return None
+        assert known is not None
+        self._compare(known, identity)
+        return saved
 
-    def _make(self, db: sqlite3.Connection) -> None:
-        db.executescript(
-            f"""
-            PRAGMA application_id={APPLICATION};
-            PRAGMA user_version={VERSION};
-            BEGIN;
-            CREATE TABLE IF NOT EXISTS run (identity TEXT NOT NULL, began TEXT NOT NULL);
-            CREATE TABLE IF NOT EXISTS checkpoint (body BLOB NOT NULL, digest BLOB NOT NULL);
-            CREATE TABLE IF NOT EXISTS history (
-                id INTEGER PRIMARY KEY AUTOINCREMENT, n INTEGER, at TEXT, bytes INTEGER, finished INTEGER);
-            COMMIT;
-            """
+    def _begin(self, execute: Execute, identity: Mapping[str, Any]) -> None:
+        own = self._own()
+        for table in ("checkpoint", "history", "log"):
+            execute(f"DELETE FROM {{t}}{table} WHERE name = :name", own)
+        execute(
+            "INSERT INTO {t}run (name, identity, began) VALUES (:name, :identity, :began)"
+            " ON CONFLICT (name) DO UPDATE SET identity = excluded.identity, began = excluded.began",
+            {**own, "identity": json.dumps(identity), "began": _now("seconds")},
         )
 
-    def _begin(self, identity: Mapping[str, Any]) -> None:
-        db = self._database()
-        with db:
-            for table in ("run", "checkpoint", "history"):
-                db.execute(f"DELETE FROM {table}")
-            began = datetime.now(UTC).isoformat(timespec="seconds")
-            db.execute("INSERT INTO run (identity, began) VALUES (?, ?)", (json.dumps(identity), began))
-
-    def _identity(self) -> dict[str, Any] | None:
-        row = self._database().execute("SELECT identity FROM run").fetchone()
-        known: dict[str, Any] | None = None if row is None else json.loads(row[0])
+    def _identity(self, execute: Execute) -> dict[str, Any] | None:
+        rows = execute("SELECT identity FROM {t}run WHERE name = :name AND identity IS NOT NULL", self._own())
+        known: dict[str, Any] | None = json.loads(rows[0][0]) if rows else None
         return known
 
-    def _last(self) -> Saved | None:
-        try:
-            row = self._database().execute("SELECT body, digest FROM checkpoint").fetchone()
-        except sqlite3.DatabaseError as error:
-            raise self._damaged(error) from error
-        if row is None:
+    def _last(self, execute: Execute) -> Saved | None:
+        rows = execute("SELECT body, digest FROM {t}checkpoint WHERE name = :name", self._own())
+        if not rows:
             return None
-        body, check = row
-        if hashlib.blake2b(body, digest_size=16).digest() != check:
-            raise self._damaged(ValueError("its checkpoint is not what was written"))
+        body, digest = rows[0]
+        if _digest(body) != bytes(digest):
+            raise self._backing.damaged("its checkpoint is not what was written")
         saved = pickle.loads(body)
         assert isinstance(saved, Saved)
         return saved
@@ -213,47 +235,64 @@ class FileStore:
         for key in (*known, *given):
             if known.get(key) != given.get(key):
                 raise CheckpointError(
-                    f"cannot resume from {self.path}: its {key} is {_short(known.get(key))}, this run's is"
+                    f"cannot resume from {self._backing.where}: its {key} is {_short(known.get(key))}, this run's is"
                     f" {_short(given.get(key))}; run the graph as it was, or begin afresh with resume='never'"
                 )
 
-    def _damaged(self, error: BaseException) -> CheckpointError:
-        return CheckpointError(
-            f"cannot use {self.path} for checkpoints: the file is damaged or no store ({error}); restore a copy, or"
-            " name another file"
+    def _remember(self, execute: Execute, saved: Saved, size: int) -> None:
+        execute(
+            "INSERT INTO {t}history (name, n, at, bytes, finished) VALUES (:name, :n, :at, :bytes, :finished)",
+            {**self._own(), "n": saved.n, "at": _now("milliseconds"), "bytes": size, "finished": saved.finished},
+        )
+        execute(
+            "DELETE FROM {t}history WHERE name = :name AND id < (SELECT min(id) FROM"
+            " (SELECT id FROM {t}history WHERE name = :name ORDER BY id DESC LIMIT :most) AS last)",
+            {**self._own(), "most": HISTORY},
         )
 
-    def _database(self) -> sqlite3.Connection:
-        assert self._db is not None, "the store is not open"
-        return self._db
+    def _trim(self, execute: Execute, saved: Saved) -> None:
+        own = self._own()
+        execute("DELETE FROM {t}log WHERE name = :name AND kind = 'run' AND first + size <= :n", {**own, "n": saved.n})
+        if saved.starts:
+            execute(
+                "DELETE FROM {t}log WHERE name = :name AND kind = 'read' AND source = :source AND first + size <= :start",
+                [{**own, "source": source, "start": start} for source, start in enumerate(saved.starts)],
+            )
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 300 else text[:297] + "..."
-
-
-def look_inside(path: Path) -> str:
-    """Describe the store in a file for a person, also while a run uses it; raises `CheckpointError` for no store."""
-    if not path.is_file():
-        raise CheckpointError(f"cannot look into {path}: there is no such file; name the file given as checkpoint=")
-    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30.0)) as db:
-        try:
-            (application,) = db.execute("PRAGMA application_id").fetchone()
-            if application != APPLICATION:
-                raise CheckpointError(f"cannot look into {path}: it is no store of checkpoints; name one")
-            run = db.execute("SELECT identity, began FROM run").fetchone()
-            rows = db.execute("SELECT n, at, bytes, finished FROM history ORDER BY id DESC LIMIT 10").fetchall()
-        except sqlite3.DatabaseError as error:
-            raise CheckpointError(f"cannot look into {path}: the file is damaged or no store ({error})") from error
-    if run is None:
-        return f"{path}: no run has used it"
-    identity = json.loads(run[0])
-    lines = [f"{path}: graph {identity['graph']!r}, begun {run[1]}"]
+def described(where: str, name: str, execute: Execute) -> str:
+    """Describe one run's part of a store for a person."""
+    own = {"name": name}
+    run = execute("SELECT identity, began FROM {t}run WHERE name = :name AND identity IS NOT NULL", own)
+    if not run:
+        return f"{where}: no run has used it"
+    identity = json.loads(run[0][0])
+    rows = execute(
+        "SELECT n, at, bytes, finished FROM {t}history WHERE name = :name ORDER BY id DESC LIMIT 10", own
+    )
+    lines = [f"{where}: graph {identity['graph']!r}, begun {run[0][1]}"]
     if not rows:
         lines.append("no checkpoint yet")
     elif rows[0][3]:
         lines.append("finished")
     lines += [f"{at}  everything below number {n}, {size} bytes" for n, at, size, _ in rows]
-    lines.append("nodes: " + ", ".join(f"{name} ({kind})" for name, kind, _ in identity["nodes"]))
+    lines.append("nodes: " + ", ".join(f"{node} ({kind})" for node, kind, _ in identity["nodes"]))
     return "\n".join(lines)
+
+
+def _row(kind: str, source: int, first: int, size: int, extent: bytes) -> dict[str, Any]:
+    digest = _digest(f"{kind} {source} {first} {size} ".encode() + extent)
+    return {"kind": kind, "source": source, "first": first, "size": size, "extent": extent, "digest": digest}
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=16).digest()
+
+
+def _now(precision: str) -> str:
+    return datetime.now(UTC).isoformat(timespec=precision)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 300 else text[:297] + "..."
