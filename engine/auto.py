@@ -23,7 +23,6 @@ from .codec import decode, encode
 from .codec_errors import CodecError
 from .compiler import default_workers
 from .copying import safe_copies
-from .delivery import opened
 from .feed import Feed, SliceFeed, Taken, make_feed
 from .here import Here
 from .options import RunOptions
@@ -31,6 +30,7 @@ from .plan import Plan
 from .process_run import ProcessRun
 from .progress import Clock
 from .report import RunReport
+from .sinkset import opened
 
 #: A turn takes about this long, in seconds; the largest holds so many events.
 _TURN_S = 0.002
@@ -143,7 +143,7 @@ class AutoRun:
         """Run to the end; yields the consumer's events in lists. Raises what ended the run."""
         scout = threading.Thread(target=self._scout, name="penstock-scout", daemon=True)
         try:
-            with opened(self._here.delivery, self):
+            with opened(self._here.delivery.sinks, self):
                 self._feed.start(self._bell.set)
                 scout.start()
                 try:

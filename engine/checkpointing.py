@@ -16,6 +16,7 @@ from ..graphs.spec import Node
 from ..nodes.cuts import Cut
 from ..nodes.errors import GraphError
 from ..nodes.handlers import needs_build
+from ..nodes.orderlog import OrderLog, Read
 from ..nodes.places import Place
 from ..nodes.sources import is_source
 from .options import RunOptions
@@ -36,6 +37,7 @@ class Checkpoints:
 
     store: Store
     saved: Saved | None
+    order_log: OrderLog
     states: tuple[str, ...]  #: the names of the pools that have a state, in the order of the pools
     pools: tuple[int, ...]
 
@@ -48,7 +50,7 @@ class Checkpoints:
     def places(self) -> list[Place]:
         """Where the sources stand."""
         assert self.saved is not None
-        return [Place(*place) for place in self.saved.places]
+        return _places(self.saved)
 
     def packed(self) -> dict[int, bytes]:
         """Give the packed states by the index of their pool."""
@@ -62,8 +64,10 @@ class Checkpoints:
             for at, name in zip(self.pools, self.states, strict=True)
             if (packed := cut.states.get(at)) is not None
         }
-        places = tuple((place.position, place.skip) for place in cut.places)
-        self.store.write(Saved(cut.n, places, cut.turn, states, dict(tokens), cut.final and cut.ended_by in ENDS))
+        places = tuple((place.position, place.skip, place.key) for place in cut.places)
+        starts = tuple(place.start for place in cut.places)
+        finished = cut.final and cut.ended_by in ENDS
+        self.store.write(Saved(cut.n, places, cut.turn, states, dict(tokens), finished, starts))
 
     def begin(self, sources: int, tokens: Mapping[str, Any]) -> None:
         """Keep the beginning, so that what the sinks began with is known."""
@@ -83,15 +87,31 @@ def checkpointed(plan: Plan, nodes: list[Node], options: RunOptions) -> Checkpoi
     names = tuple(f"{plan.wiring.pools[at].name} ({at})" for at in pools)
     if inline:
         pools, names = (0,), ("all",)
-    store = store_of(options.checkpoint)
+    store = store_of(options.checkpoint, locked=options.lock is not None)
     saved = store.open(_identity(plan, nodes, options.runner, names), options.resume)
+    runs, reads = store.logged() if saved is not None else ([], [])
     for at, source in enumerate(plan.sources):
-        position, skip = saved.places[at] if saved is not None else (None, 0)
-        if source.remote and not inline and isinstance(position, bytes):
-            position = cloudpickle.loads(position)
-        again = Again(source.node.subject, source.node.name, position, skip)
+        place = _places(saved)[at] if saved is not None else Place()
+        mine = [read for read in reads if read.source == at]
+        if source.remote and not inline:
+            place, mine = _unpacked(place, mine)
+        again = Again(source.node.subject, source.node.name, place, mine)
         plan.sources[at] = replace(source, node=replace(source.node, subject=again))
-    return Checkpoints(store, saved, names, pools)
+    return Checkpoints(store, saved, OrderLog(saved.n if saved is not None else 0, runs, reads), names, pools)
+
+
+def _places(saved: Saved) -> list[Place]:
+    return [
+        Place(position, skip, start, key)
+        for (position, skip, key), start in zip(saved.places, saved.starts, strict=True)
+    ]
+
+
+def _unpacked(place: Place, reads: list[Read]) -> tuple[Place, list[Read]]:
+    """Give what a source process had packed, for only it knows how to read it."""
+    if isinstance(place.position, bytes):
+        place = replace(place, position=cloudpickle.loads(place.position))
+    return place, [replace(read, extent=cloudpickle.loads(read.extent)) for read in reads]
 
 
 def _identity(plan: Plan, nodes: list[Node], runner: str, states: tuple[str, ...]) -> dict[str, Any]:
@@ -105,23 +125,12 @@ def _identity(plan: Plan, nodes: list[Node], runner: str, states: tuple[str, ...
 
 
 def _check(plan: Plan) -> None:
-    if len(plan.sources) > 1 and plan.order == "arrival":
-        raise GraphError(
-            "cannot make checkpoints with sources that are numbered as they arrive: another run would number them"
-            " otherwise; use graph.sequence(..., order='round_robin') or key="
-        )
     for source in plan.sources:
         subject, name = source.node.subject, source.node.name
-        replay = getattr(subject, "replay", "none")
-        if is_source(subject) and replay != "exact":
-            why = "would give its events in another order" if replay == "logged" else "cannot be read again"
+        if is_source(subject) and getattr(subject, "replay", "none") not in ("exact", "logged"):
             raise GraphError(
-                f"cannot make checkpoints with source {name!r}: it {why}; store its events in a file or table first"
-            )
-        if plan.key is not None and len(plan.sources) > 1:
-            raise GraphError(
-                f"cannot make checkpoints with source {name!r}: sources merged by key= have no place to go on from; use"
-                " order='round_robin', or merge them into a file first"
+                f"cannot make checkpoints with source {name!r}: it cannot be read again; store its events in a file or"
+                " table first, or give it journal=True"
             )
     for pool, wired in zip(plan.pools, plan.wiring.pools, strict=True):
         for handler in pool.handlers if pool.ordered and not wired.stateful else ():

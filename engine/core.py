@@ -15,6 +15,7 @@ from ..nodes.blame import LastSeen, Phase
 from ..nodes.cuts import Cut, Cuts
 from ..nodes.dispatch import Dispatcher, Worker, merge_ready
 from ..nodes.intervals import Intervals
+from ..nodes.orderlog import OrderLog
 from ..nodes.places import Place
 from ..nodes.program import CALLS, Tally
 from ..nodes.retention import Retention
@@ -29,20 +30,16 @@ from .effects import (
     DeliverLoose,
     Effect,
     Finish,
-    Pull,
     Restore,
     SendTask,
     Spawn,
-    StopSource,
     StopWorker,
     Warn,
 )
 from .pools import Counts, Pool
+from .reading import PULL_NUMBERS, Reading
 from .wiring import SOURCE_STREAM, Packing, Wiring, closes
 
-#: A pull asks for at most so many events or bytes.
-PULL_NUMBERS = 8192
-PULL_BYTES = 4 << 20
 #: A graph without handlers reads so far ahead of its sinks.
 PLAIN_LOOKAHEAD = 16384
 
@@ -59,16 +56,17 @@ class Core:
         limit: int | None = None,
         max_deaths: int | None = 3,
         commits: bool = False,
-        resumes: bool = False,
+        log: OrderLog | None = None,
     ) -> None:
         self.wiring = wiring
         self.window = window
         self.counts = Counts()
         self.barrier = Barrier()
-        stateful = tuple(at for at, pool in enumerate(wiring.pools) if pool.stateful and resumes)
-        self.cuts = Cuts(stateful, enabled=commits or resumes)
-        self._resumes = resumes
-        self.sequencer = Sequencer(len(wiring.remote), wiring.order, limit)
+        self._resumes = log is not None
+        stateful = tuple(at for at, pool in enumerate(wiring.pools) if pool.stateful and self._resumes)
+        self.cuts = Cuts(stateful, enabled=commits or self._resumes)
+        self.sequencer = Sequencer(len(wiring.remote), wiring.order, limit, log)
+        self.reading = Reading(self.sequencer, wiring.remote, window.limit_bytes)
         self.pools = [
             Pool(
                 pool,
@@ -85,6 +83,7 @@ class Core:
             )
             for pool in wiring.pools
         ]
+        self._stateful = [(at, pool) for at, pool in enumerate(self.pools) if pool.retention is not None]
         self.consumed = 0
         self.ended_by: str | None = None
         #: The number that carries no event and stands for the end of the input, once it is given.
@@ -98,8 +97,6 @@ class Core:
             [(pool, port) for pool in self.pools for port, read in enumerate(pool.wiring.ports) if read == stream]
             for stream in range(len(self._stores))
         ]
-        self._pulls: list[list[int]] = [[] for _ in wiring.remote]
-        self._stopped_sources = False
         self._source_error: Any = None
         self._loose_out = 0
         self._wary = False  #: whether any segment was ever suspect
@@ -162,28 +159,29 @@ class Core:
     def stated(self, worker: str, n: int, packed: bytes) -> None:
         """Take in the state of a worker behind the numbers below `n`; what it was made from is let go of."""
         at = self._pool_of.get(worker)
-        pool = self.pools[at] if at is not None else None
-        if pool is None or pool.retention is None or pool.retention.asked != n or pool.dispatcher.frontier < n:
+        if at is None:
+            return
+        pool = self.pools[at]
+        if pool.retention is None or pool.retention.asked != n or pool.dispatcher.frontier < n:
             return  # it has gone since, or the run ends below
         for stream in pool.wiring.ports:
             self.window.free(self._stores[stream].take(pool.retention.upto, n))
         pool.retention.took(n, packed)
-        self.cuts.state(self.pools.index(pool), n, packed)
+        self.cuts.state(at, n, packed)
         pool.dispatcher.retained = n
 
     def chunk(self, source: int, chunk: Chunk) -> None:
         """Take in events that a source was asked for; they are numbered when the budget has room."""
-        if self._pulls[source]:
-            self._pulls[source].pop(0)
+        self.reading.answered(source)
         self.sequencer.offer(source, chunk)
 
     def source_ended(self, source: int, error: Any = None) -> None:
         """Take in that a source has nothing more to give, or failed with `error`."""
-        self._pulls[source].clear()
+        self.reading.ended(source)
         self.sequencer.end(source)
         if error is not None and self._source_error is None:
             self._source_error = error
-            self._stop_sources()
+            self._effects += self.reading.stop()
 
     def answered(
         self,
@@ -317,7 +315,7 @@ class Core:
         """End the reading; what was read is still released."""
         if self.ended_by is None:
             self.ended_by = why
-        self._stop_sources()
+        self._effects += self.reading.stop()
 
     def spawned(self) -> list[Effect]:
         """Give the effects that `start` and deaths have left, without numbering or handing out anything."""
@@ -398,7 +396,7 @@ class Core:
                 payload, nbytes = self._packing.head(payload, chunk.size)
             lo, hi = self.sequencer.next - chunk.size, self.sequencer.next
             self._arrive(SOURCE_STREAM, lo, chunk.size, [(lo, hi)], ExitData(payload, nbytes), now)
-        if self.sequencer.limited and not self._stopped_sources:
+        if self.sequencer.limited and not self.reading.stopped:
             self.sequencer.drop()
             self.stop_reading("limit")
         if self._end_is_due and self.window.room(self.in_flight):
@@ -442,13 +440,13 @@ class Core:
                     if not pool.wiring.in_order:
                         pool.dispatcher.ready(a, b)
             if pool.wiring.in_order:
-                upto = min(covered.frontier() for covered in pool.covered)
+                upto = pool.arrived
                 pool.dispatcher.ready(pool.in_order_upto, upto)
                 pool.in_order_upto = upto
         if stream in self.wiring.loose:
             for lo, hi in new:
                 self._loose_out += hi - lo
-                self._effects.append(DeliverLoose(stream, lo, hi, store.slices(lo, hi)))
+                self._effects.append(DeliverLoose(stream, lo, hi, store.slices(lo, hi), self.sequencer.unlogged()))
 
     def _leave(self, pool: Pool, lo: int, hi: int, now: float) -> None:
         first = self._stores[pool.wiring.ports[0]]
@@ -466,7 +464,7 @@ class Core:
 
     def _ask_states(self) -> None:
         """Ask for the states that set enough of the budget free."""
-        for at, pool in enumerate(self.pools):
+        for at, pool in self._stateful:
             ask = pool.state_to_ask(self.cuts.missing(at))
             if ask is not None:
                 self._effects.append(AskState(*ask))
@@ -486,7 +484,7 @@ class Core:
         if self.barrier.end_at is not None:
             for pool in self.pools:
                 pool.dispatcher.stop_at = self.barrier.end_at
-            self._stop_sources()
+            self._effects += self.reading.stop()
 
     def _take_tallies(self, pool: Pool, tallies: Sequence[Sequence[float]]) -> None:
         for tally, values in zip(pool.tallies, tallies, strict=True):
@@ -524,7 +522,7 @@ class Core:
             return
         self.counts.dead_letters += len(release.letters)
         streams = [self._stores[stream].slices(release.lo, release.hi) for stream in self.wiring.tail]
-        self._effects.append(Deliver(release, streams))
+        self._effects.append(Deliver(release, streams, self.sequencer.unlogged()))
         for pool in self.pools:
             pool.dispatcher.blame.forget(release.hi)
 
@@ -536,13 +534,13 @@ class Core:
 
     def _cut(self, frontier: int) -> None:
         """Announce a cut that is due."""
-        if self.barrier.end_at is not None or self._source_error is not None:
+        if not self.cuts.enabled or self.barrier.end_at is not None or self._source_error is not None:
             return
         final = self._is_through(frontier)
         if self.cuts.may_announce(self.sequencer.next, final):
             n = self.sequencer.next
             self.cuts.announce(Cut(n, self.sequencer.places, self.sequencer.turn, final, self.ended_by))
-            for at, pool in enumerate(self.pools):
+            for at, pool in self._stateful:
                 if pool.retention is not None and pool.retention.upto == n:
                     self.cuts.state(at, n, pool.retention.packed)
                 elif self.cuts.missing(at) is not None:
@@ -553,29 +551,11 @@ class Core:
         return frontier == self.sequencer.next and self.sequencer.finished and not self._end_is_due
 
     def _pull(self) -> None:
-        if self._stopped_sources:
-            return
-        live = [source for source in range(len(self._pulls)) if not self.sequencer.ended(source)]
-        free = [source for source in live if len(self._pulls[source]) < (2 if self.wiring.remote[source] else 1)]
-        room = self.window.room(self.in_flight)
-        wanted = self._wanted() if room and free else 0
-        if wanted <= 0:
-            return
-        asked = [sum(pulls) for pulls in self._pulls]
-        buffered = [self.sequencer.buffered(source) for source in range(len(self._pulls))]
-        room -= sum(asked) + sum(buffered)
-        merging = self.sequencer.merges
-        # A merge takes as much of each; else each has a share, so that one that is silent does not hold up the others.
-        share = wanted if merging else -(-(wanted - sum(buffered)) // len(live))
-        for source in free:
-            there = asked[source] + (buffered[source] if merging else 0)
-            # A source of which nothing waits is asked at least for one event, for others may never go on without it.
-            most = room if asked[source] or buffered[source] else max(room, 1)
-            count = min(share - there, most, PULL_NUMBERS, self.sequencer.left or PULL_NUMBERS)
-            if count > 0:
-                room -= count
-                self._pulls[source].append(count)
-                self._effects.append(Pull(source, count, min(PULL_BYTES, self.window.limit_bytes)))
+        free = self.reading.free()
+        room = self.window.room(self.in_flight) if free else 0
+        wanted = self._wanted() if room else 0
+        if wanted > 0:
+            self._effects += self.reading.ask(free, room, wanted)
 
     def _wanted(self) -> int:
         if not self.pools:
@@ -584,13 +564,6 @@ class Core:
         return max(
             pool.dispatcher.wanted(lookahead) for pool in self.pools if SOURCE_STREAM in pool.wiring.ports
         )
-
-    def _stop_sources(self) -> None:
-        if not self._stopped_sources:
-            self._stopped_sources = True
-            for source in range(len(self._pulls)):
-                if not self.sequencer.ended(source):
-                    self._effects.append(StopSource(source))
 
     def _spawn(self, pool: int, index: int, pause_s: float) -> None:
         self.pools[pool].incarnations += 1

@@ -8,6 +8,7 @@ from typing import Any
 from ..nodes.barrier import FailureRecord, Release
 from ..nodes.cuts import Cut
 from ..nodes.dispatch import Task
+from ..nodes.orderlog import Entries
 from ..nodes.segments import Slice
 
 
@@ -60,6 +61,7 @@ class Deliver:
 
     release: Release
     streams: list[list[Slice]]
+    log: Entries | None = None  #: to be durable before
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class DeliverLoose:
     lo: int
     hi: int
     slices: list[Slice]
+    log: Entries | None = None  #: to be durable before
 
 
 @dataclass(frozen=True, slots=True)

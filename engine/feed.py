@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any
 
 from ..nodes.errors import SourceError
+from ..nodes.places import Mark
 from ..nodes.sources import PAUSES_S, open_reader
 
 #: How many events may wait before their size is known.
@@ -23,6 +24,8 @@ _FIRST = 4
 _AHEAD_BYTES = 1 << 20
 #: A source that wants to hear what is committed is looked after so often while nobody reads, in seconds.
 _IDLE_S = 1.0
+#: A source has so many seconds for its last acknowledgement.
+LINGER_S = 5.0
 _END: Any = object()
 
 
@@ -34,11 +37,35 @@ class Taken:
     keys: list[Any] | None
     ended: bool
     error: BaseException | None = None
-    position: object = None  #: behind these events, where the source's places count
+    marks: Sequence[Mark] = ()  #: of the reads that gave these events, where the source's places count
 
-    def behind(self, count: int) -> object:
-        """Give the position behind so many of the events: known only where that is all of them."""
-        return self.position if count == len(self.events) else None
+    def marks_of(self, count: int) -> Sequence[Mark]:
+        """Give the marks of so many of the events: known only where that is all of them."""
+        return self.marks if count == len(self.events) else ()
+
+
+@dataclass(slots=True)
+class Marking:
+    """Whether the places of a source count, who wants to hear of them, and how its reads are marked."""
+
+    listens: bool  #: it is told what is committed
+    places: bool
+    logged: bool  #: each read has an extent for the order log
+
+    @staticmethod
+    def of(subject: object) -> Marking:
+        """Look at what a source says of itself."""
+        listens = listens_to_commits(subject)
+        return Marking(listens, listens or bool(getattr(subject, "marked", False)), bool(getattr(subject, "logged", False)))
+
+    def mark(self, reader: Any, size: int) -> Mark:
+        """Mark what the last read gave."""
+        return Mark(size, reader.position(), reader.extent() if self.logged else None)
+
+
+def listens_to_commits(subject: object) -> bool:
+    """Whether a source is to be told what is committed."""
+    return bool(getattr(subject, "acknowledges", False))
 
 
 class SliceFeed:
@@ -97,7 +124,7 @@ class Feed:
         self._name = name
         self._events: list[Any] = []
         self._keys: list[Any] = []
-        self._last_key: Any = None
+        self._last_key: Any = getattr(subject, "last_key", None)
         self._room = threading.Event()
         self._most = _FIRST
         self._attention = False
@@ -109,10 +136,9 @@ class Feed:
         self._began = monotonic()
         self._ended_at: float | None = None
         self._reader: Any = None
-        #: A source whose places count: its whole reads that wait; and what it is to be told, where it listens.
-        self.listens = bool(getattr(subject, "acknowledges", False))
-        self.marked = self.listens or bool(getattr(subject, "marked", False))
-        self._reads: deque[tuple[int, object]] = deque()
+        #: Of a source whose places count: its whole reads that wait; and what it is to be told, where it listens.
+        self.marking = Marking.of(subject)
+        self._reads: deque[Mark] = deque()
         self._committed: deque[object] = deque()
         self._closing = threading.Event()
         self.closed = threading.Event()
@@ -163,7 +189,7 @@ class Feed:
 
     def _linger(self, reader: Any) -> None:
         """Stay after the end until everything is committed, and pass on what is."""
-        if not self.listens:
+        if not self.marking.listens:
             return
         self._end()
         while not self._closing.is_set():
@@ -221,7 +247,7 @@ class Feed:
     def _read_batches(self, reader: Any) -> None:
         pause = PAUSES_S[0]
         while not self._stopping:
-            if self.listens:
+            if self.marking.listens:
                 self._acknowledge(reader)
             most = max(1, self._most - len(self._events))
             batch = reader.read(most, _AHEAD_BYTES)
@@ -237,8 +263,8 @@ class Feed:
             if self._key is not None:
                 self._put_keys(batch)
             self._events.extend(batch)
-            if self.marked:
-                self._reads.append((len(batch), reader.position()))
+            if self.marking.places:
+                self._reads.append(self.marking.mark(reader, len(batch)))
             if self._attention:
                 self._attend()
             if len(self._events) >= self._most and not self._wait_for_room():
@@ -259,7 +285,7 @@ class Feed:
             # Looked at again after the flag is down, so that a taker between the two is not missed.
             if len(self._events) < self._most or self._stopping:
                 break
-            if not self.listens:
+            if not self.marking.listens:
                 self._room.wait()
             elif self._room.wait(_IDLE_S):
                 self._acknowledge(self._reader)
@@ -278,7 +304,7 @@ class Feed:
         """Give what is there, up to `most` events of about `event_bytes` each; `None` when there is nothing yet."""
         self._most = max(_FIRST, min(2 * most, int(_AHEAD_BYTES / event_bytes))) if event_bytes else max(_FIRST, self._most)
         done = self._done
-        waiting: Sequence[object] = self._reads if self.marked else self._events
+        waiting: Sequence[object] = self._reads if self.marking.places else self._events
         if not waiting and not done:
             self._attention = True
             # Looked at again after the flag is up, so that an event between the two is not missed.
@@ -289,7 +315,7 @@ class Feed:
         return self._drain(most, done)
 
     def _drain(self, most: int, done: bool) -> Taken:
-        count, position = self._whole_reads(most) if self.marked else (min(most, len(self._events)), None)
+        count, marks = self._whole_reads(most) if self.marking.places else (min(most, len(self._events)), [])
         # The reader only appends and only this thread removes, so both may work on one list.
         events = self._events[:count]
         del self._events[:count]
@@ -300,22 +326,24 @@ class Feed:
         self._room.set()
         self.count += count
         ended = done and not self._events
-        return Taken(events, keys, ended, self._error if ended else None, position)
+        return Taken(events, keys, ended, self._error if ended else None, marks)
 
-    def _whole_reads(self, most: int) -> tuple[int, object]:
-        """Give how many events the next whole reads have, about `most`, and the position behind them."""
-        count, position = 0, None
-        while self._reads and (not count or count + self._reads[0][0] <= most):
-            size, position = self._reads.popleft()
-            count += size
-        return count, position
+    def _whole_reads(self, most: int) -> tuple[int, list[Mark]]:
+        """Give how many events the next whole reads have, about `most`, and their marks: one for all but for the log."""
+        count, marks = 0, []
+        while self._reads and (not count or count + self._reads[0].size <= most):
+            marks.append(self._reads.popleft())
+            count += marks[-1].size
+        if marks and not self.marking.logged:
+            marks = [Mark(count, marks[-1].position)]
+        return count, marks
 
     def stop(self) -> Taken:
         """End the reading and give all that was read; what user code still waits for is left to it."""
         self._stopping = True
         self._attention = True
         self._room.set()
-        if self._reader is not None and not self.listens and not getattr(self._reader, "one_by_one", False):
+        if self._reader is not None and not self.marking.listens and not getattr(self._reader, "one_by_one", False):
             self._reader.close()
         taken = self._drain(len(self._events), True)
         taken.ended, taken.error = True, self._error

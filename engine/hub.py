@@ -73,7 +73,7 @@ class Hub:
             limit=options.limit,
             max_deaths=options.max_deaths,
             commits=plan.commits,
-            resumes=checkpoints is not None,
+            log=checkpoints.order_log if checkpoints is not None else None,
         )
         if checkpoints is not None and checkpoints.saved is not None:
             saved = checkpoints.saved

@@ -26,15 +26,16 @@ from ..nodes.sources import PAUSES_S, open_reader
 from ..nodes.steps import describe
 from . import inbox
 from .checkpointing import PAUSES, Checkpoints
-from .copying import safe_copies
-from .delivery import opened
-from .feed import check_key
+from .copying import is_lent, safe_copies
+from .feed import Marking, check_key
 from .here import Here
 from .loop_thread import LoopThread
 from .options import RunOptions
 from .plan import Plan, SourcePlan
 from .progress import Clock
 from .report import RunReport
+from .rereading import shorter
+from .sinkset import opened
 from .wiring import closes
 
 _LOG = logging.getLogger("penstock")
@@ -52,7 +53,9 @@ class InlineRun:
         self._plan = plan
         self._options = options
         self._here = Here(plan, options.lock, checkpoints)
-        self._sequencer = Sequencer(len(plan.sources), plan.order, options.limit)
+        self._sequencer = Sequencer(
+            len(plan.sources), plan.order, options.limit, checkpoints.order_log if checkpoints is not None else None
+        )
         self._sources = [_Source(source, plan.key if self._sequencer.merges else None) for source in plan.sources]
         self._clock = Clock(options.progress)
         self._turn = 0
@@ -90,7 +93,7 @@ class InlineRun:
         """Run to the end; yields the consumer's events in lists. Raises what ended the run."""
         closers: list[Callable[[], Any]] = []
         try:
-            with opened(self._here.delivery, self), LoopThread() as loop:
+            with opened(self._here.delivery.sinks, self), LoopThread() as loop:
                 try:
                     if self._checkpoints is None or not self._checkpoints.finished:
                         yield from self._turns(self._executor(loop, closers))
@@ -139,7 +142,7 @@ class InlineRun:
         while not self._sequencer.finished:
             started = monotonic()
             self._check_ends(started)
-            self._here.delivery.lock.look(started)
+            self._here.delivery.sinks.lock.look(started)
             if self._stopped is None:
                 self._read()
             if self._commits and monotonic() >= self._commit_at:
@@ -150,8 +153,9 @@ class InlineRun:
                     break
                 continue
             assert chunk.items is not None
+            self._here.delivery.sinks.log(self._sequencer.unlogged())
             lo = self._sequencer.next - chunk.size
-            answer = run([Column(lo, chunk.size, chunk.items[: chunk.size])], NO_ORDERS)
+            answer = run([Column(lo, chunk.size, chunk.items)], NO_ORDERS)
             yield from self._here.settle(answer)
             self._clock.tick(self.report)
             self._adapt(monotonic() - started)
@@ -173,7 +177,7 @@ class InlineRun:
         cut = Cut(sequencer.next, sequencer.places, sequencer.turn, final, self._stopped)
         if self._checkpoints is not None and self._executed.stateful:
             cut.states[0] = cloudpickle.dumps(self._executed.snapshot())
-        self._here.delivery.commit_cut(cut)
+        self._here.delivery.sinks.commit_cut(cut)
         for source, place in zip(self._sources, self._sequencer.places, strict=True):
             if place.position is not None and source.listens:
                 source.acknowledge(place.position)
@@ -207,11 +211,12 @@ class InlineRun:
 
     def _read_from(self, at: int) -> None:
         events, keys, ended = self._sources[at].read(self._most)
-        position = self._sources[at].position
-        mark = None if position is None else Mark(position)
-        self._sequencer.offer(at, Chunk(len(events), payload=None, items=events, keys=keys, mark=mark))
+        marks = self._sources[at].marks(len(events))
+        self._sequencer.offer(at, Chunk(len(events), payload=None, items=events, keys=keys, marks=marks))
         if ended:
             self._sequencer.end(at)
+            if self._stopped is None and self._sources[at].error is None and self._sequencer.lacks(at):
+                self._sources[at].error = shorter(self._plan.sources[at].node.name)
 
 
 def _close_handlers(loop: LoopThread, closers: list[Callable[[], Any]]) -> None:
@@ -229,16 +234,14 @@ class _Source:
     def __init__(self, plan: SourcePlan, key: Callable[[Any], Any] | None) -> None:
         self._plan = plan
         self._key = key
-        self._last_key: Any = None
+        self._last_key: Any = getattr(plan.node.subject, "last_key", None)
         self._reader: Any = None
         self._closed = False
         self._count = 0
-        self.listens = bool(getattr(plan.node.subject, "acknowledges", False))
-        self._marked = self.listens or bool(getattr(plan.node.subject, "marked", False))
+        self._marking = Marking.of(plan.node.subject)
+        self.listens = self._marking.listens
         self.error: SourceError | CheckpointError | None = None
-        subject = plan.node.subject
-        own = callable(subject) or hasattr(subject, "reader") or type(subject) is range
-        self._lent = not own and iter(subject) is not subject
+        self._lent = is_lent(plan.node.subject)
 
     def read(self, most: int) -> tuple[list[Any], list[Any] | None, bool]:
         """Give events, their keys, and whether that was the end; an error ends the source and is kept."""
@@ -272,10 +275,11 @@ class _Source:
         self._count += len(events)
         return events, keys, ended
 
-    @property
-    def position(self) -> object:
-        """Where a source stands that wants to hear what is committed."""
-        return self._reader.position() if self._marked and self._reader is not None and not self._closed else None
+    def marks(self, size: int) -> list[Mark]:
+        """Mark the last read, which gave so many events, if the source's places count."""
+        if not size or self.error is not None or not self._marking.places or self._closed:
+            return []
+        return [self._marking.mark(self._reader, size)]
 
     def acknowledge(self, position: object) -> None:
         """Tell the source that everything before a position is committed."""

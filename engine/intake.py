@@ -19,12 +19,10 @@ from .codec import Encoder, Payload, decode
 from .codec_errors import CodecError
 from .core import Core
 from .effects import Pull
-from .feed import Feed, SliceFeed, Taken, make_feed
+from .feed import LINGER_S, Feed, SliceFeed, Taken, listens_to_commits, make_feed
 from .plan import Plan
 from .port import Port
-
-#: A source in the calling process has so many seconds for its last acknowledgement.
-_LINGER_S = 5.0
+from .rereading import shorter
 
 
 class Intake:
@@ -70,12 +68,12 @@ class Intake:
             feed.stop()
             feed.close()
         for feed in self._feeds.values():
-            if isinstance(feed, Feed) and feed.listens:
-                feed.closed.wait(_LINGER_S)
+            if isinstance(feed, Feed) and feed.marking.listens:
+                feed.closed.wait(LINGER_S)
 
     def acknowledge(self, source: int, position: Any) -> None:
         """Tell a source that everything before a position is committed."""
-        if not getattr(self._plan.sources[source].node.subject, "acknowledges", False):
+        if not listens_to_commits(self._plan.sources[source].node.subject):
             return
         feed = self._feeds.get(source)
         if isinstance(feed, Feed):
@@ -140,7 +138,13 @@ class Intake:
             if error is not None and not isinstance(error, (SourceError, CheckpointError)):
                 name = self._plan.sources[source].node.name
                 error = inbox.source_error(name, describe(error), repr(feed.position), feed.count, error)
-            self._core.source_ended(source, error)
+            self._ended(source, error)
+
+    def _ended(self, source: int, error: BaseException | None) -> None:
+        """Tell the core that a source has given all, or failed; also where it gave less than an earlier run had."""
+        if error is None and not self._core.reading.stopped and self._core.sequencer.lacks(source):
+            error = shorter(self._plan.sources[source].node.name)
+        self._core.source_ended(source, error)
 
     def _offer_objects(self, source: int, taken: Taken) -> BaseException | None:
         """Give events to be merged as they are; they are packed here once to see that they can be."""
@@ -151,7 +155,7 @@ class Intake:
         except CodecError as error:
             failed, most = error, error.position or 0
             events, keys = events[:most], keys and keys[:most]
-        self._core.chunk(source, Chunk(len(events), items=list(events), keys=keys, mark=_mark(taken.behind(len(events)))))
+        self._core.chunk(source, Chunk(len(events), items=list(events), keys=keys, marks=taken.marks_of(len(events))))
         return failed
 
     def _offer_packed(self, source: int, taken: Taken) -> BaseException | None:
@@ -167,31 +171,31 @@ class Intake:
             self._event_bytes[source] = payload.nbytes / len(events)
             if self._plan.processes:
                 payload = self._arena.place(payload)
-            self._core.chunk(source, Chunk(len(events), payload, payload.nbytes, mark=_mark(taken.behind(len(events)))))
+            self._core.chunk(source, Chunk(len(events), payload, payload.nbytes, marks=taken.marks_of(len(events))))
         return failed
 
     # -- source processes ---------------------------------------------------------------------------------------
 
     def chunk(self, peer: str, message: wire.Message) -> None:
         """Take in events of a source process."""
-        size, payload, keys, fraction, position = wire.read(peer, message, wire.read_chunk)
-        mark = _mark(position or None)
+        size, payload, keys, fraction, given = wire.read(peer, message, wire.read_chunk)
+        marks = [Mark(*mark) for mark in given]
         source = self._source_of(peer)
         if fraction is not None:
             self.fractions[source] = fraction
         if self._core.sequencer.merges:
             items = decode(payload, size)
-            given = decode(keys, size) if keys is not None else None
-            self._core.chunk(source, Chunk(size, items=items, keys=given, mark=mark))
+            unpacked = decode(keys, size) if keys is not None else None
+            self._core.chunk(source, Chunk(size, items=items, keys=unpacked, marks=marks))
         else:
-            self._core.chunk(source, Chunk(size, payload, payload.nbytes, mark=mark))
+            self._core.chunk(source, Chunk(size, payload, payload.nbytes, marks=marks))
 
     def ended(self, peer: str, read_s: float, error: BaseException | None = None) -> None:
         """Take in that a source process has given all, or failed; it may go."""
         source = self._source_of(peer)
         self.read_s = max(self.read_s, read_s)
-        self._core.source_ended(source, error)
-        if not getattr(self._plan.sources[source].node.subject, "acknowledges", False):
+        self._ended(source, error)
+        if not listens_to_commits(self._plan.sources[source].node.subject):
             self._send(source, wire.pack(wire.Kind.STOP))  # the others stay until the last cut is committed
 
     def failed(self, peer: str, message: wire.Message) -> None:
@@ -222,10 +226,6 @@ class Intake:
         if source is None:
             raise ProtocolError(f"cannot take a source's message from {peer}: it is a worker")
         return source
-
-
-def _mark(position: object) -> Mark | None:
-    return None if position is None else Mark(position)
 
 
 class EventPacking:

@@ -54,6 +54,11 @@ class Pool:
     waits_s: float = 0.0
     in_order_upto: int = 0
 
+    @property
+    def arrived(self) -> int:
+        """The number up to which its inputs have come."""
+        return min([covered.frontier() for covered in self.covered])
+
     def prove(self) -> None:
         """Take in an answer: whatever died before, its workers can work."""
         self.fruitless.clear()
@@ -89,7 +94,7 @@ class Pool:
         worker = next(iter(self.dispatcher.workers), None)
         if self.retention is None or worker is None:
             return None
-        handed = self.dispatcher.handed(min([covered.frontier() for covered in self.covered]))
+        handed = self.dispatcher.handed(self.arrived)
         if self.retention.asked is not None or (cut is not None and handed < cut):
             return None
         if cut is None and not self.retention.wants(handed):

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..nodes.sources import size_hint
 from .checkpointing import PAUSES, Checkpoints
-from .delivery import Delivery, opened
+from .delivery import Delivery
 from .effects import Commit, Deliver, DeliverLoose
 from .feed import Feed, SliceFeed
 from .hub import Hub
@@ -21,6 +21,7 @@ from .outcome import Outcome, error_of
 from .plan import Plan
 from .progress import Clock
 from .report import RunReport, report_of
+from .sinkset import opened
 
 #: How long the caller's thread waits at a time, in seconds, so that progress is shown also when nothing comes.
 _WAIT_S = 0.5
@@ -81,7 +82,7 @@ class ProcessRun:
 
     def batches(self) -> Generator[list[Any], None, None]:
         """Run to the end; yields the consumer's events in lists. Raises what ended the run."""
-        with opened(self._delivery, self):
+        with opened(self._delivery.sinks, self):
             if self._checkpoints is not None and self._checkpoints.finished:
                 self._outcome, self._gone = Outcome("source"), True
                 return
@@ -130,7 +131,7 @@ class ProcessRun:
         deliveries, delivery, hub = self._hub.deliveries, self._delivery, self._hub
         while True:
             self._clock.tick(self.report)
-            delivery.lock.look(monotonic())
+            delivery.sinks.lock.look(monotonic())
             try:
                 effect = deliveries.get(timeout=_WAIT_S)
             except queue.Empty:
@@ -138,7 +139,7 @@ class ProcessRun:
             if isinstance(effect, Deliver):
                 yield from delivery.deliver(effect, hub.consume)
             elif isinstance(effect, Commit):
-                delivery.commit_cut(effect.cut)
+                delivery.sinks.commit_cut(effect.cut)
                 hub.committed(effect.cut.n)
             elif isinstance(effect, DeliverLoose):
                 yield from delivery.loose(effect)

@@ -1,13 +1,15 @@
 """Sources of a run with checkpoints: read from the place of the last one, giving their places as they go.
 
 Decides how anything that can be read again is: a `Source` that gives the same events from a position opens there and
-leaves out the few behind it that have numbers; plain iterables and generator functions are read from their beginning,
-left out up to the place, and held against a digest of what was left out.
+leaves out the few behind it that have numbers; one that may cut or order them otherwise repeats the logged reads
+first; plain iterables and generator functions are read from their beginning, left out up to the place, and held
+against a digest of what was left out.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -15,21 +17,26 @@ from typing import Any
 import ormsgpack
 
 from ..nodes.errors import CheckpointError
+from ..nodes.orderlog import Read
+from ..nodes.places import Place
 from ..nodes.sources import is_source, open_reader, size_hint
-from .copying import safe_copies
+from .copying import is_lent, safe_copies
 
 #: Events that are left out are read in such portions.
 _PORTION = 4096
 
 
 class Again:
-    """A source that begins at a place of an earlier run: `skip` events behind `position` (`None`: the beginning)."""
+    """A source that begins at a place of an earlier run, and gives the reads again that are in the order log."""
 
     marked = True
 
-    def __init__(self, subject: Any, name: str, position: object, skip: int) -> None:
+    def __init__(self, subject: Any, name: str, place: Place | None = None, reads: Sequence[Read] = ()) -> None:
         self._subject, self._name = subject, name
-        self._position, self._skip = position, skip
+        self._place = place or Place()
+        self._reads = tuple(reads)
+        self.last_key = self._place.key
+        self.logged = getattr(subject, "replay", "none") == "logged"
         self.acknowledges = bool(getattr(subject, "acknowledges", False))
         self.in_caller = bool(getattr(subject, "in_caller", False))
 
@@ -39,31 +46,54 @@ class Again:
 
     def reader(self, position: object | None, /) -> _SourceAgain | _Plain:
         """Open the source at its place."""
+        place = self._place
         if is_source(self._subject):
-            return _SourceAgain(open_reader(self._subject, self._position), self._skip, self._name)
-        return _Plain(self._subject, self._position, self._skip, self._name)
+            reader = open_reader(self._subject, place.position)
+            return _SourceAgain(reader, place.skip, self._reads, self._name)
+        return _Plain(self._subject, place.position, place.skip, self._name)
 
 
 class _SourceAgain:
-    """A reader that leaves out its first events."""
+    """A reader that first repeats what is logged, and leaves out its first events."""
 
-    def __init__(self, reader: Any, skip: int, name: str) -> None:
+    def __init__(self, reader: Any, skip: int, reads: Sequence[Read], name: str) -> None:
         self._reader, self._skip, self._name = reader, skip, name
-        self.position, self.close = reader.position, reader.close
-        self.progress = getattr(reader, "progress", lambda: None)
-        self.acknowledge = getattr(reader, "acknowledge", lambda position: None)
-        self.idle = getattr(reader, "idle", lambda: None)
+        self._reads = deque(reads)
+        self._extent: object = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[Any] | None:
         """Read on."""
-        events: Sequence[Any] | None = self._reader.read(max(limit, self._skip), max_bytes)
+        events = self._repeat() if self._reads else self._read_on(limit, max_bytes)
         if not self._skip:
             return events
         if events is None:
-            raise _shorter(self._name)
+            raise shorter(self._name)
         left = min(self._skip, len(events))
         self._skip -= left
         return events[left:]
+
+    def _repeat(self) -> Sequence[Any]:
+        logged = self._reads.popleft()
+        events: Sequence[Any] = self._reader.replay(logged.extent)
+        if len(events) != logged.count:
+            raise CheckpointError(
+                f"cannot resume: source {self._name!r} gives {len(events)} events where the run before had read"
+                f" {logged.count}; keep what it reads as it was, or begin afresh with resume='never'"
+            )
+        self._extent = logged.extent
+        return events
+
+    def _read_on(self, limit: int, max_bytes: int) -> Sequence[Any] | None:
+        self._extent = None
+        events: Sequence[Any] | None = self._reader.read(max(limit, self._skip), max_bytes)
+        return events
+
+    def extent(self) -> object:
+        """Give the extent of the last read."""
+        return self._reader.extent() if self._extent is None else self._extent
 
 
 class _Plain:
@@ -72,7 +102,7 @@ class _Plain:
     def __init__(self, subject: Any, position: Any, skip: int, name: str) -> None:
         self._reader = open_reader(subject)
         self._iterator = self._reader.iterator  # type: ignore[attr-defined]
-        self._lent = not callable(subject) and iter(subject) is not subject and type(subject) is not range
+        self._lent = is_lent(subject)
         self._sized = isinstance(subject, (list, tuple, range))
         self._count = 0
         self._digest = hashlib.blake2b(digest_size=16)
@@ -91,7 +121,7 @@ class _Plain:
         while count:
             events = list(islice(self._iterator, min(count, _PORTION)))
             if not events:
-                raise _shorter(name)
+                raise shorter(name)
             self._take_in(events)
             count -= len(events)
 
@@ -134,7 +164,8 @@ def _one(event: Any) -> bytes:
         return type(event).__qualname__.encode()
 
 
-def _shorter(name: str) -> CheckpointError:
+def shorter(name: str) -> CheckpointError:
+    """Give the error of a source that has fewer events than before."""
     return CheckpointError(
         f"cannot resume: source {name!r} has fewer events than were numbered before; give the same input, or begin"
         " afresh with resume='never'"

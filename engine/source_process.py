@@ -14,16 +14,14 @@ from pathlib import Path
 import cloudpickle
 import zmq
 
+from ..nodes.places import Mark
 from ..nodes.steps import describe
 from .child import ChildSettings, Link, ready, set_up, tear_down
 from .codec import Encoder
 from .codec_errors import CodecError
-from .feed import Feed, Taken
+from .feed import LINGER_S, Feed, Taken
 from .wire import Kind, Message, pack, pack_chunk
 from .worker import pack_cause
-
-#: A source has so many seconds for its last acknowledgement.
-_LINGER_S = 5.0
 
 
 def main(child: str, argument: bytes) -> None:
@@ -80,10 +78,10 @@ class _Server:
         while (message := link.receive(500)) is None or message.kind is not Kind.STOP:
             if message is not None and message.kind is Kind.COMMITTED:
                 self._committed(message)
-        if self.feed is not None and self.feed.listens:
+        if self.feed is not None and self.feed.marking.listens:
             # What is committed is told before the end, by the thread that has read.
             self.feed.close()
-            self.feed.closed.wait(_LINGER_S)
+            self.feed.closed.wait(LINGER_S)
         tear_down()
         link.close()
         os._exit(0)
@@ -131,9 +129,8 @@ class _Server:
                 error, events = refused, events[: refused.position or 0]
                 continue
             self._event_bytes = payload.nbytes / len(events)
-            behind = taken.behind(len(events))
-            position = b"" if behind is None else cloudpickle.dumps(behind)
-            self._link.send(pack_chunk(len(events), payload, keys, feed.fraction, position))
+            marks = [_packed(mark) for mark in taken.marks_of(len(events))]
+            self._link.send(pack_chunk(len(events), payload, keys, feed.fraction, marks))
             break
         if error is not None:
             self._fail(error)
@@ -150,3 +147,8 @@ class _Server:
         self._link.send(
             pack(Kind.FAILED, describe(error), text, position, count, float(read_s), frames=[pack_cause(error)])
         )
+
+
+def _packed(mark: Mark) -> tuple[int, bytes, bytes | None]:
+    """Give a mark whose position and extent only this process knows how to read."""
+    return mark.size, cloudpickle.dumps(mark.position), None if mark.extent is None else cloudpickle.dumps(mark.extent)

@@ -61,7 +61,7 @@ _FIELDS: dict[Kind, tuple[Any, ...]] = {
     Kind.READY: (int,),
     Kind.ANSWER: (int, int, int, float, list, list, list),
     Kind.PARKED: (int,),
-    Kind.CHUNK: (int, int, int, bool, (float, type(None)), bytes),
+    Kind.CHUNK: (int, int, int, bool, (float, type(None)), list),
     Kind.ENDED: (int, float),
     Kind.FAILED: (str, str, str, int, float),
     Kind.NEED: (str,),
@@ -350,21 +350,34 @@ def read_answer(message: Message, shared: Shared | None = None, slot: object = N
 
 
 def pack_chunk(
-    size: int, payload: Payload, keys: Payload | None, fraction: float | None, position: bytes = b""
+    size: int,
+    payload: Payload,
+    keys: Payload | None,
+    fraction: float | None,
+    marks: Sequence[tuple[int, bytes, bytes | None]] = (),
 ) -> list[Buffer]:
     """Write events that a source has read.
 
-    `fraction` is how much of it that was, where it can tell; `position` is packed, where the source wants it back.
+    `fraction` is how much of it that was, where it can tell; `marks` are (size, packed position, packed extent).
     """
     frames = list(payload.frames)
     if keys is not None:
         frames += [bytes([keys.codec]), *keys.frames]
-    return pack(Kind.CHUNK, size, payload.codec, len(payload.frames), keys is not None, fraction, position, frames=frames)
+    return pack(Kind.CHUNK, size, payload.codec, len(payload.frames), keys is not None, fraction, list(marks), frames=frames)
 
 
-def read_chunk(message: Message) -> tuple[int, Payload, Payload | None, float | None, bytes]:
-    """Read a chunk: its size, its payload, its keys, the fraction read and the position behind it."""
-    size, codec, count, keyed, fraction, position = message.fields
+def read_chunk(
+    message: Message,
+) -> tuple[int, Payload, Payload | None, float | None, list[tuple[int, bytes, bytes | None]]]:
+    """Read a chunk: its size, its payload, its keys, the fraction read and its marks."""
+    size, codec, count, keyed, fraction, given = message.fields
+    marks = []
+    for length, position, extent in given:
+        if type(length) is not int or type(position) is not bytes or type(extent) not in (bytes, type(None)):
+            raise ValueError("a mark does not fit")
+        marks.append((length, position, extent))
+    if marks and sum(length for length, _, _ in marks) != size:
+        raise ValueError("the marks are those of other events")
     frames = _Frames(message.frames)
     payload = frames.payload(codec, count)
     keys = None
@@ -372,7 +385,7 @@ def read_chunk(message: Message) -> tuple[int, Payload, Payload | None, float | 
         key_codec = bytes(frames.take(1)[0])[0]
         keys = frames.payload(key_codec, len(message.frames) - count - 1)
     frames.end()
-    return size, payload, keys, fraction, position
+    return size, payload, keys, fraction, marks
 
 
 def read_state(message: Message) -> bytes:

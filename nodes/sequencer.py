@@ -1,7 +1,7 @@
 """The sequencer: stamps one global order on the events of one or more sources.
 
-Decides which event gets the next number: as they arrive, in turn, or by a key by which each source is sorted. An
-event has no number, and so is not admitted, before `take` gives it one.
+Decides which event gets the next number: as they arrive, in turn, or by a key by which each source is sorted; first of
+all what an earlier run has logged. An event has no number, and so is not admitted, before `take` gives it one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .orderlog import Entries, OrderLog
 from .places import Mark, Place, Track
 
 Order = Literal["arrival", "round_robin", "key"]
@@ -26,7 +27,7 @@ class Chunk:
     items: list[Any] | None = None
     keys: list[Any] | None = None
     cut: bool = False  #: whether only the first `size` events of the payload got numbers
-    mark: Mark | None = None  #: where the source stands behind it, if it wants to hear what is committed
+    marks: Sequence[Mark] = ()  #: where the source stands behind its reads, if its places count
 
 
 @dataclass(slots=True)
@@ -45,18 +46,35 @@ class _Feed:
 class Sequencer:
     """Numbers the events of `sources` feeds from 0 on, at most `limit` of them."""
 
-    def __init__(self, sources: int, order: Order = "arrival", limit: int | None = None) -> None:
+    def __init__(
+        self, sources: int, order: Order = "arrival", limit: int | None = None, log: OrderLog | None = None
+    ) -> None:
         self.next = 0
-        self._feeds = [_Feed() for _ in range(sources)]
+        self._feeds = [_Feed(track=Track(source)) for source in range(sources)]
         self._order = order
         self._limit = limit
         self._turn = 0
         self._arrived: deque[int] = deque()
+        self._log = log
+        self._arrives = order == "arrival" and sources > 1
 
     @property
     def merges(self) -> bool:
         """Whether events must be offered one by one as objects instead of packed."""
-        return self._order != "arrival" and len(self._feeds) > 1
+        return len(self._feeds) > 1 and (self._order != "arrival" or self._repeats)
+
+    @property
+    def _repeats(self) -> bool:
+        """Whether numbers are given as an earlier run has logged them."""
+        return self._log is not None and self._log.next is not None
+
+    def unlogged(self) -> Entries | None:
+        """Give what is to be durable before a number is released that was given since the last time."""
+        return self._log.take() if self._log is not None else None
+
+    def lacks(self, source: int) -> bool:
+        """Whether a source that has ended gave fewer events than an earlier run has numbered."""
+        return self._log is not None and self._log.wanted(source) > self._feeds[source].buffered
 
     @property
     def left(self) -> int | None:
@@ -75,8 +93,8 @@ class Sequencer:
     def resume(self, number: int, places: Sequence[Place], turn: int) -> None:
         """Go on from `number`, with each source at its place and `turn` being next where they take turns."""
         self.next, self._turn = number, turn
-        for feed, place in zip(self._feeds, places, strict=True):
-            feed.track = Track(place)
+        for source, (feed, place) in enumerate(zip(self._feeds, places, strict=True)):
+            feed.track = Track(source, place)
 
     @property
     def turn(self) -> int:
@@ -108,8 +126,7 @@ class Sequencer:
         if not chunk.size:
             return
         feed = self._feeds[source]
-        if chunk.mark is not None:
-            feed.track.offered(chunk.size, chunk.mark)
+        feed.track.offered(chunk.marks, self._log)
         if self.merges:
             assert chunk.items is not None
             feed.items.extend(chunk.items)
@@ -138,7 +155,12 @@ class Sequencer:
         """
         if self.limited or most <= 0:
             return None
-        chunk = self._merge(self._capped(most)) if self.merges else self._arrival(most if fit else None)
+        if self._repeats and self._arrives:
+            chunk = self._repetition(self._capped(most))
+        elif self.merges:
+            chunk = self._merge(self._capped(most))
+        else:
+            chunk = self._arrival(most if fit else None)
         if chunk is not None:
             self.next += chunk.size
         return chunk
@@ -153,12 +175,44 @@ class Sequencer:
         size = self._capped(feed.chunks[0].size)
         if most is not None and size > most:
             return None
-        self._arrived.popleft()
+        source = self._arrived.popleft()
         chunk = feed.chunks.popleft()
         if size < chunk.size:
             chunk.size, chunk.cut = size, True
+            if chunk.items is not None:
+                chunk.items = chunk.items[:size]
         feed.track.numbered(size)
+        if self._arrives and self._log is not None:
+            self._log.numbered(self.next, source, size)
         return chunk
+
+    def _repetition(self, most: int) -> Chunk | None:
+        """Give the next events as an earlier run has numbered them."""
+        assert self._log is not None
+        run = self._log.next
+        assert run is not None
+        feed = self._feeds[run.source]
+        count = min(most, run.count, len(feed.items))
+        if not count:
+            if feed.ended:  # the reading was stopped: what other sources gave has no numbers yet
+                self._log.forget()
+                self.drop()
+            return None
+        items = [feed.items.popleft() for _ in range(count)]
+        feed.track.numbered(count)
+        self._log.repeated(count)
+        if not self._repeats:
+            self._arrive_again()
+        return Chunk(count, items=items)
+
+    def _arrive_again(self) -> None:
+        """Number what is left over as it arrives: everything is repeated."""
+        for source, feed in enumerate(self._feeds):
+            feed.keys.clear()
+            if feed.items:
+                feed.chunks.append(Chunk(len(feed.items), items=list(feed.items)))
+                feed.items.clear()
+                self._arrived.append(source)
 
     def _merge(self, most: int) -> Chunk | None:
         pick = self._in_turn if self._order == "round_robin" else self._lowest
@@ -167,9 +221,10 @@ class Sequencer:
             at = pick()
             if at is None:
                 break
-            items.append(self._feeds[at].items.popleft())
-            self._feeds[at].keys.popleft()
-            self._feeds[at].track.numbered(1)
+            feed = self._feeds[at]
+            items.append(feed.items.popleft())
+            feed.track.key = feed.keys.popleft()
+            feed.track.numbered(1)
         return Chunk(len(items), items=items) if items else None
 
     def _in_turn(self) -> int | None:

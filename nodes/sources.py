@@ -67,9 +67,9 @@ class _WithBytes:
         self._reader = reader
         self.position: Callable[[], object] = reader.position
         self.close: Callable[[], None] = reader.close
-        self.progress: Callable[[], float | None] = getattr(reader, "progress", lambda: None)
-        self.acknowledge: Callable[[object], None] = getattr(reader, "acknowledge", lambda position: None)
-        self.idle: Callable[[], None] = getattr(reader, "idle", lambda: None)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)  # whatever else it offers
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[Any] | None:
         """Read up to `limit` events, of any size."""

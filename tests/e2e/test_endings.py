@@ -309,7 +309,7 @@ def test_a_death_behind_a_failure_is_made_good(tmp_path: Path) -> None:
 # -- signals -----------------------------------------------------------------------------------------------------
 
 SLOW = """
-import os, sys, time
+import os, signal, sys, time
 import penstock as ps
 
 def endless():
@@ -334,6 +334,7 @@ graph.source(endless).map(work, workers=2).sink(sink)
 try:
     ps.run(graph{options})
 except KeyboardInterrupt:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a test may send one more while the interpreter ends
     print("interrupted", flush=True)
     sys.exit(130)
 """

@@ -258,8 +258,8 @@ def test_killed_while_unpacking(kind: type, numbers: set[int]) -> None:
     letters = seen.events("letters")
     lost = sorted(numbers)
     assert [(it.seq, it.index, it.node, it.event) for it in letters] == [(n, 0, "struck", None) for n in lost]
-    # One death to suspect the batch, two to be sure; two workers may strike the same batch at first.
-    assert seen.report.worker_deaths <= 4 * len(numbers)
+    # Each of two workers may have two tasks of the same batch before it is suspect; two deaths more to be sure.
+    assert seen.report.worker_deaths <= 6 * len(numbers)
     assert all(it.error.startswith("WorkerDied: was ended by SIGKILL") for it in letters)
 
 
