@@ -11,6 +11,7 @@ from typing import Any
 from ..graphs.spec import Node
 from ..nodes.program import Program
 from ..nodes.sequencer import Order
+from ..nodes.sinks import checks_lock, delivery_of
 from .wiring import Wiring
 
 
@@ -118,7 +119,26 @@ class Plan:
             lines.append("  ".join([*cells, row[3]]).rstrip())
         lines.append("")
         lines.append("sockets: one ROUTER in the caller, a DEALER in every worker and source process (ipc, private folder)")
+        lines += self._promises()
         return "\n".join(lines)
+
+    def _promises(self) -> list[str]:
+        """Say what each sink can rely on in runs with checkpoints or a lock."""
+        promises: dict[str, list[str]] = {}
+        sure = []
+        for sink in (*self.tail_sinks, *self.loose_sinks, *self.letter_sinks):
+            if isinstance(sink.node.subject, Outlet):
+                continue
+            delivery = delivery_of(sink.node.subject, ordered=sink.loose_stream is None)
+            promises.setdefault(delivery, []).append(sink.node.name)
+            if checks_lock(sink.node.subject):
+                sure.append(sink.node.name)
+        if not promises:
+            return []
+        texts = [f"{delivery} to {', '.join(names)}" for delivery, names in sorted(promises.items(), reverse=True)]
+        inside = f"inside the transactions of {', '.join(sure)}; " if sure else ""
+        rest = "best effort for the others" if sure else "best effort"
+        return [f"with checkpoint=: {'; '.join(texts)}", f"with lock=: checked before every commit, {inside}{rest}"]
 
     def mermaid(self) -> str:
         """Give the plan as a Mermaid flow chart."""

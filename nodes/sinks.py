@@ -28,6 +28,11 @@ class Sink(Protocol[T_in]):
     `n`, all that was written so far, durable: called about every `checkpoint_interval_s` and at the end where the sink
     says `commits = True`, or a source wants to hear of it. An exception with an integer `position` says which
     event of the batch is to blame.
+
+    With checkpoints, `commit` gives a token to be kept, and `recover(token)` stands for `open` in the run that goes
+    on: it puts the sink back to its last commit and gives the number up to which it has everything, which is not sent
+    again. A sink that has both gets every event exactly once; `delivery` may say otherwise. `fence(token)` is called
+    before either with the lock's token, for a sink that checks it in its own transaction.
     """
 
     def write(self, events: Sequence[T_in], /) -> None:
@@ -63,6 +68,19 @@ class BadEvent(Exception):
     def __init__(self, message: str, position: int = 0) -> None:
         super().__init__(message)
         self.position = position
+
+
+def delivery_of(subject: object, *, ordered: bool = True) -> str:
+    """Say how often a sink gets an event over all runs that share checkpoints: "exactly-once", or what it says of itself."""
+    if not ordered:
+        return "at-least-once"
+    held = callable(getattr(subject, "commit", None)) and callable(getattr(subject, "recover", None))
+    return str(getattr(subject, "delivery", "exactly-once" if held else "at-least-once"))
+
+
+def checks_lock(subject: object) -> bool:
+    """Whether a sink checks the lock's token inside its own transaction, so that a lost lock surely holds it back."""
+    return callable(getattr(subject, "fence", None))
 
 
 class CallableSink:

@@ -1,0 +1,55 @@
+"""What a plan says of the sinks: how often each gets an event, and what a lost lock does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import penstock as ps
+
+
+class Committing:
+    """A sink of a user's with both halves of exactly once."""
+
+    def write(self, events: Any) -> None: ...
+
+    def close(self) -> None: ...
+
+    def commit(self, n: int) -> int:
+        return n
+
+    def recover(self, token: Any) -> int:
+        return int(token)
+
+
+class OnlyCommitting(Committing):
+    recover = None  # type: ignore[assignment]
+
+
+def _lines(plan: ps.Plan) -> list[str]:
+    return [line for line in str(plan).splitlines() if line.startswith("with ")]
+
+
+def test_a_plan_says_what_each_sink_can_rely_on(tmp_path: Path) -> None:
+    graph = ps.Graph()
+    events = graph.source(range(3)).map(str, workers=2)
+    events.sink(print)
+    events.sink(ps.jsonl(str(tmp_path / "a.jsonl")))
+    events.sink(ps.jsonl(str(tmp_path / "b.jsonl")), ordered=False, name="loose")
+    events.sink(ps.sql_sink(f"sqlite:///{tmp_path}/c.db", table="t"), name="rows")
+    events.sink(ps.kafka_sink("t", bootstrap_servers="127.0.0.1:1"), name="topic")
+    events.sink(Committing(), name="own")
+    events.sink(OnlyCommitting(), name="half")
+    assert _lines(ps.compile(graph)) == [
+        "with checkpoint=: exactly-once to a.jsonl, rows, own; effectively-once to topic; at-least-once to print, half, loose",
+        "with lock=: checked before every commit, inside the transactions of rows; best effort for the others",
+    ]
+
+
+def test_without_a_sink_that_checks_the_lock_it_is_best_effort() -> None:
+    graph = ps.Graph()
+    graph.source(range(3)).sink(print)
+    assert _lines(ps.compile(graph)) == [
+        "with checkpoint=: at-least-once to print",
+        "with lock=: checked before every commit, best effort",
+    ]
