@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .engine.report import NodeReport, OrderReport, RunReport
     from .engine.runner import Results, imap, iterate, run
     from .engine.runner import compile_ as compile
+    from .engine.stores import postgres_store
     from .graphs.graph import Graph, Stream, merge, zip
     from .graphs.keyed import KeyedStream
     from .nodes.connectors.http import http_poll, http_sink, webhook
@@ -49,6 +50,7 @@ _HOMES = {
     "engine.plan": ("Plan",),
     "engine.report": ("NodeReport", "OrderReport", "RunReport"),
     "engine.runner": ("Results", "compile", "imap", "iterate", "run"),
+    "engine.stores": ("postgres_store",),
     "graphs.graph": ("Graph", "Stream", "merge", "zip"),
     "graphs.keyed": ("KeyedStream",),
     "nodes.connectors.http": ("http_poll", "http_sink", "webhook"),
@@ -144,6 +146,7 @@ __all__ = [
     "merge",
     "per_worker",
     "postgres_lock",
+    "postgres_store",
     "redis",
     "redis_lock",
     "redis_sink",

@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _checkpoints(args: argparse.Namespace) -> int:
-    """Show what a file of checkpoints holds."""
-    print(look_inside(args.store))
+    """Show what a store of checkpoints holds."""
+    print(look_inside(args.store, args.name))
     return DONE
 
 
@@ -212,7 +212,9 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--limit", type=_count, metavar="N", help="end the reading after N events")
     running.add_argument("--time-limit", type=_seconds, metavar="S", help="end the reading after S seconds")
     running.add_argument(
-        "--checkpoint", type=Path, metavar="FILE.db", help="keep how far the run is, and go on there after a crash"
+        "--checkpoint",
+        metavar="STORE",
+        help="keep how far the run is, and go on there after a crash: a file, or a URL postgresql+psycopg://user@host/db",
     )
     running.add_argument(
         "--checkpoint-interval", type=_seconds, default=1.0, metavar="S", help="seconds between two checkpoints"
@@ -239,9 +241,10 @@ def _parser() -> argparse.ArgumentParser:
     planning.add_argument("--mermaid", action="store_true", help="as a Mermaid flow chart")
     planning.set_defaults(command=_plan)
     looking = commands.add_parser(
-        "checkpoints", help="look into a file of checkpoints", description="Show how far the run of a file is."
+        "checkpoints", help="look into a store of checkpoints", description="Show how far the run of a store is."
     )
-    looking.add_argument("store", metavar="FILE.db")
+    looking.add_argument("store", metavar="STORE", help="the file or URL given as --checkpoint")
+    looking.add_argument("--name", help="which run of a database (default: the only one)")
     looking.set_defaults(command=_checkpoints)
     add_bench_command(commands)
     return parser

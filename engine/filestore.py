@@ -16,6 +16,7 @@ import fcntl
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ APPLICATION = 0x70656E73
 #: The name of the one run in the tables of a file.
 _NAME = ""
 _TABLES = ("run", "checkpoint", "history", "log")
+#: How long the wait for another run's end pauses between two looks, in seconds.
+_PAUSE_S = 0.05
 
 
 def file_store(path: Path) -> TableStore:
@@ -42,6 +45,7 @@ class _SqliteFile:
 
     path: Path
     noun: str = field(default="file", init=False)
+    wait_s: float = field(default=0.0, init=False)
     _db: sqlite3.Connection | None = field(default=None, init=False, repr=False)
     _held: int | None = field(default=None, init=False, repr=False)
 
@@ -103,12 +107,13 @@ class _SqliteFile:
         if not stat.S_ISREG(status.st_mode):
             raise CheckpointError(f"cannot use {self.path} for checkpoints: it is no plain file; name one")
         self._check_owner(self.path, status)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CheckpointError(
-                f"cannot use {self.path} for checkpoints: another run uses it; wait for its end, or name another file"
-            ) from None
+        deadline = time.monotonic() + self.wait_s
+        while not _locked(held):
+            if time.monotonic() >= deadline:
+                raise CheckpointError(
+                    f"cannot use {self.path} for checkpoints: another run uses it; wait for its end, or name another file"
+                )
+            time.sleep(_PAUSE_S)
 
     def _check_beside(self) -> None:
         for suffix in ("-wal", "-shm", "-journal"):
@@ -155,6 +160,7 @@ class _SqliteFile:
             for table in old.intersection(_TABLES):
                 db.execute(f"DROP TABLE {table}")
             db.execute("CREATE TABLE run (name TEXT PRIMARY KEY, identity TEXT, began TEXT)")
+            db.execute("INSERT INTO run (name) VALUES (?)", (_NAME,))
             db.execute("CREATE TABLE checkpoint (name TEXT PRIMARY KEY, body BLOB NOT NULL, digest BLOB NOT NULL)")
             db.execute(
                 "CREATE TABLE history (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL,"
@@ -189,6 +195,14 @@ def look_into_file(path: Path) -> str:
             return described(str(path), _NAME, _executing(db))
     except sqlite3.DatabaseError as error:
         raise CheckpointError(f"cannot look into {path}: the file is damaged or no store ({error})") from error
+
+
+def _locked(held: int) -> bool:
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _executing(db: sqlite3.Connection) -> Execute:

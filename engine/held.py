@@ -1,9 +1,11 @@
 """The lock of a run, while it is held: taken before the sinks open, looked at before every commit, given back last.
 
-Decides how often it is looked at beside the commits.
+Decides how often it is looked at beside the commits, and that what is opened under it is closed before it goes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from ..nodes.errors import LockLost
 from ..nodes.locks import Lock
@@ -51,4 +53,36 @@ class Held:
         """Release the lock if it was taken."""
         if self._lock is not None and self._taken:
             self._taken = False
+            self._lock.release()
+
+
+class Taken:
+    """A lock that is taken before its run is made: for the run, taking it is to get the token.
+
+    What was opened `under` it is closed before it is given back. Raises `LockHeld` when it is made.
+    """
+
+    def __init__(self, lock: Lock) -> None:
+        self._lock = lock
+        self._close: Callable[[], None] = lambda: None
+        self._token = lock.acquire()
+        self.fenced = lock.fenced
+
+    def under(self, close: Callable[[], None]) -> None:
+        """Say how to close what was opened under the lock; closing it twice must do no harm."""
+        self._close = close
+
+    def acquire(self) -> int:
+        """Give the token."""
+        return self._token
+
+    def check(self) -> None:
+        """Raise `LockLost` where the lock is lost or may be."""
+        self._lock.check()
+
+    def release(self) -> None:
+        """Close what was opened under the lock, and give it back."""
+        try:
+            self._close()
+        finally:
             self._lock.release()

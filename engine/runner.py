@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator, Iterable
+from dataclasses import replace
 from itertools import chain
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
@@ -19,6 +20,7 @@ from ..nodes.handlers import Handler
 from .auto import AutoRun, may_start_here
 from .checkpointing import checkpointed
 from .compiler import compile_graph
+from .held import Taken
 from .inline import InlineRun
 from .options import RUN_WORDS, RunOptions, RunWords, check_run_options
 from .plan import Plan
@@ -198,14 +200,24 @@ def _make_run(graph: Graph, options: RunOptions, **outlets: Any) -> Run:
     sources = [source.node for source in plan.sources]
     here = options.runner == "inline"
     starts_here = not here and may_start_here(plan, options)
-    checkpoints = checkpointed(plan, graph.nodes, options)
+    taken = None
+    if options.lock is not None and options.checkpoint is not None:
+        # A standby waits here: what the run before it has kept is looked at when that has ended.
+        taken = Taken(options.lock)
+        options = replace(options, lock=taken)
+    checkpoints = None
     try:
+        checkpoints = checkpointed(plan, graph.nodes, options)
+        if taken is not None and checkpoints is not None:
+            taken.under(checkpoints.store.close)
         if not here:
             plan.shipped = ship(plan)
         claim_iterators(graph, sources)
     except BaseException:
         if checkpoints is not None:
             checkpoints.store.close()
+        if taken is not None:
+            taken.release()
         raise
     if here:
         return InlineRun(plan, options, checkpoints)

@@ -87,13 +87,16 @@ class Backing(Protocol):
     """The database of a store: the tables `run`, `checkpoint`, `history` and `log`, in which a run has a name."""
 
     noun: str  #: what a person would name in its place: "name another file"
+    wait_s: float  #: how long `take` waits for the end of a run that is ending
 
     @property
     def where(self) -> str:
         """What errors call it."""
 
     def take(self, graph: str, *, fresh: bool) -> str:
-        """Take it for one run and give the run's name in the tables; `fresh` forgives those of another version.
+        """Take it for one run and give the run's name in the tables, where `run` then has a row for it.
+
+        `fresh` forgives tables of another version.
 
         Raises `CheckpointError` where another run has it, and for what is no store.
         """
@@ -118,6 +121,10 @@ class TableStore:
 
     def __repr__(self) -> str:
         return f"store({self._backing.where})"
+
+    def wait(self, seconds: float) -> None:
+        """Let `open` wait so long for the end of a run that is ending."""
+        self._backing.wait_s = seconds
 
     def open(self, identity: Mapping[str, Any], resume: Resume) -> Saved | None:
         """Take the store, make it where there is none, and give its checkpoint."""
@@ -209,8 +216,7 @@ class TableStore:
         for table in ("checkpoint", "history", "log"):
             execute(f"DELETE FROM {{t}}{table} WHERE name = :name", own)
         execute(
-            "INSERT INTO {t}run (name, identity, began) VALUES (:name, :identity, :began)"
-            " ON CONFLICT (name) DO UPDATE SET identity = excluded.identity, began = excluded.began",
+            "UPDATE {t}run SET identity = :identity, began = :began WHERE name = :name",
             {**own, "identity": json.dumps(identity), "began": _now("seconds")},
         )
 

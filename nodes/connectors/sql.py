@@ -132,10 +132,11 @@ def sql_sink(
 def postgres_lock(url: str, name: str, *, wait_s: float | None = 0) -> PostgresLock:
     """Make a lock that one run at a time holds, on all machines that reach the same PostgreSQL database.
 
-    It is an advisory lock of a session, on a connection of its own: it ends with the process or the connection, at the
-    latest when TCP gives the connection up. `name` says what is locked. `wait_s` is how long `acquire` waits for
-    another holder: 0 not at all, `None` for ever. Its tokens come from the table `penstock_locks`, which it makes. It
-    does not work through a pooler that shares sessions (PgBouncer in transaction mode).
+    It is an advisory lock of a session, on a connection of its own: it ends with the process or the connection, within
+    a quarter of a minute when the machine loses its power or the network. `name` says what is locked. `wait_s` is how
+    long `acquire` waits for another holder: 0 not at all, `None` for ever. Its tokens come from the table
+    `penstock_locks`, which it makes. It does not work through a pooler that shares sessions (PgBouncer in transaction
+    mode).
 
     Raises `GraphError` for a URL of another database and packages that are not installed.
     """
