@@ -136,7 +136,7 @@ class InlineRun:
         saved = self._checkpoints.saved
         self._sequencer.resume(saved.n, self._checkpoints.places, saved.turn)
         for packed in self._checkpoints.packed().values():
-            executor.restore(cloudpickle.loads(packed))
+            executor.states.restore(cloudpickle.loads(packed))
 
     def _turns(self, run: Callable[[list[Column], Orders], Answer]) -> Iterator[list[Any]]:
         while not self._sequencer.finished:
@@ -175,8 +175,8 @@ class InlineRun:
         """Commit what is delivered, which is everything that has a number, and tell the sources."""
         sequencer = self._sequencer
         cut = Cut(sequencer.next, sequencer.places, sequencer.turn, final, self._stopped)
-        if self._checkpoints is not None and self._executed.stateful:
-            cut.states[0] = cloudpickle.dumps(self._executed.snapshot())
+        if self._checkpoints is not None and self._executed.states:
+            cut.states[0] = cloudpickle.dumps(self._executed.states.snapshot())
         self._here.delivery.sinks.commit_cut(cut)
         for source, place in zip(self._sources, self._sequencer.places, strict=True):
             if place.position is not None and source.listens:

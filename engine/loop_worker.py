@@ -146,7 +146,7 @@ class LoopWorker:
         while True:
             task = await self._queue.get()
             if isinstance(task, Message):
-                self._worker.keep_state(self._executor, task)
+                self._worker.keep_state(self._executor.states, task)
                 continue
             started = perf_counter()
             self._page.codec(task.start)

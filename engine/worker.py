@@ -28,6 +28,7 @@ from ..nodes.executor import Executor
 from ..nodes.handlers import build_all
 from ..nodes.program import Answer, Op, Program
 from ..nodes.segments import ExitData
+from ..nodes.state import States
 from ..nodes.steps import close_answer, describe, keep
 from .child import ChildSettings, Link, ready, set_up, tear_down
 from .codec import Encoder, Payload
@@ -40,7 +41,7 @@ from .unpack import Unpacker, with_failures
 from .wire import AnswerMessage, Kind, Message, TaskMessage, pack, pack_answer, read, read_state, read_task
 
 if TYPE_CHECKING:
-    from ..nodes.async_executor import AsyncExecutor
+    pass
 
 _LOG = logging.getLogger("penstock")
 _POLL_MS = 500
@@ -163,7 +164,7 @@ class Worker:
                 self._page.phase(Phase.IDLE)
                 self.maybe_leave()
             elif message.kind in (Kind.STATE, Kind.RESTORE):
-                self.keep_state(self._executor, message)
+                self.keep_state(self._executor.states, message)
             elif message.kind is not Kind.DEFINE:
                 raise ProtocolError(f"a worker cannot take a {message.kind.name} from the calling process")
 
@@ -189,13 +190,13 @@ class Worker:
         task: TaskMessage = read("the calling process", message, lambda it: read_task(it, self._arena))
         return task
 
-    def keep_state(self, executor: Executor | AsyncExecutor, message: Message) -> None:
+    def keep_state(self, states: States, message: Message) -> None:
         """Give the state of the handlers, or take one on; what cannot be given or taken ends the run."""
         try:
             if message.kind is Kind.RESTORE:
-                executor.restore(cloudpickle.loads(read_state(message)))
+                states.restore(cloudpickle.loads(read_state(message)))
                 return
-            packed = cloudpickle.dumps(executor.snapshot())
+            packed = cloudpickle.dumps(states.snapshot())
         except Exception as error:
             self._link.send(_start_failure(error))
             return

@@ -66,7 +66,8 @@ class AsyncExecutor:
         self._monitor: Monitor = monitor if monitor is not None else NoMonitor()
         self._places = [asyncio.Semaphore(1 if ordered else step.concurrency) for step in program.steps]
         self._ordered = ordered
-        self._states = States(handlers)
+        #: What the steps remember that can be saved.
+        self.states = States(handlers)
         #: How many numbers wait for a retry now; they are no load.
         self.waiting = 0
 
@@ -113,19 +114,6 @@ class AsyncExecutor:
         if inputs[0].events:
             self._monitor.many(number, inputs[0].start, 0)
         return output, turns.failures
-
-    @property
-    def stateful(self) -> bool:
-        """Whether a step remembers what it has seen, in a way that can be saved."""
-        return bool(self._states)
-
-    def snapshot(self) -> list[Any]:
-        """Give the states of the steps that have one, to be pickled before the next run."""
-        return self._states.snapshot()
-
-    def restore(self, states: Sequence[Any]) -> None:
-        """Take on states that `snapshot` gave."""
-        self._states.restore(states)
 
     async def _step(
         self, number: int, step: Step, column: Column, orders: Orders, tally: Tally

@@ -80,7 +80,8 @@ class Executor:
         self._watched = [watch or step.timeout_s is not None for step in program.steps]
         self._may_watch = monitor is not None
         self._cursor = _Cursor(worker)
-        self._states = States(handlers)
+        #: What the steps remember that can be saved.
+        self.states = States(handlers)
 
     def run(self, ports: Sequence[Column], orders: Orders = NO_ORDERS) -> Answer:
         """Run every step over `ports` (columns of one and the same run of numbers) and give the answer."""
@@ -110,19 +111,6 @@ class Executor:
         if self._may_watch and tally.events_in:
             self._watched[number] = tally.seconds / tally.events_in >= WATCH_FROM_S
         return output, turns.failures
-
-    @property
-    def stateful(self) -> bool:
-        """Whether a step remembers what it has seen, in a way that can be saved."""
-        return bool(self._states)
-
-    def snapshot(self) -> list[Any]:
-        """Give the states of the steps that have one, to be pickled before the next run."""
-        return self._states.snapshot()
-
-    def restore(self, states: Sequence[Any]) -> None:
-        """Take on states that `snapshot` gave."""
-        self._states.restore(states)
 
 
 class _Cursor:

@@ -282,10 +282,10 @@ def in_parts(stream: Any, events: Numbers, workers: int, rng: Random) -> Found:
             given.append([column.with_events(safe_copies(column.events)) for column in answer.exits])
             for tally in answer.tallies:
                 total.add(tally.as_list())
-            if executor.stateful and rng.random() < 0.3:
-                states = pickle.loads(pickle.dumps(executor.snapshot()))
+            if executor.states and rng.random() < 0.3:
+                states = pickle.loads(pickle.dumps(executor.states.snapshot()))
                 executor = fresh()
-                executor.restore(states)
+                executor.states.restore(states)
         for at, exit_ in enumerate(wired.exits):
             streams[exit_] = join([columns[at] for columns in given])
     outputs: list[Any] = []
