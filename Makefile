@@ -19,8 +19,9 @@ SOURCES := pyproject.toml README.md py.typed nodes graphs engine $(wildcard *.py
 
 TESTS := tests
 PYTEST_ARGS :=
+BENCH_ARGS :=
 
-.PHONY: help demo test slow test-all lint types clean
+.PHONY: help demo test slow test-all lint types bench clean
 
 help:  ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -53,6 +54,9 @@ lint: $(VENV)/.dev  ## check the style
 types: $(VENV)/.dev $(VENV)/.package  ## check the types of the package as it is installed
 	@$(RUN) -m mypy --strict -p penstock | sed 's|^.*/site-packages/penstock/||'
 
+bench: $(VENV)/.bench $(VENV)/.package  ## run the benches, into out/bench; BENCH_ARGS="--only memory --quick" runs one, quickly
+	@$(VENV)/bin/penstock bench $(BENCH_ARGS)
+
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-* build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
@@ -77,4 +81,9 @@ $(VENV)/.package: $(VENV)/.made $(SOURCES)
 $(VENV)/.dev: pyproject.toml | $(VENV)/.package
 	@echo "installing what the tests need into $(VENV)"
 	@$(PIP) 'penstock[dev]'
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml | $(VENV)/.package
+	@echo "installing what the benches compare with into $(VENV)"
+	@$(PIP) 'penstock[bench]'
 	@touch $@

@@ -207,7 +207,7 @@ def _differs(name: str, files: dict[str, Path]) -> bool:
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--graph", choices=("ints", "census"), default="ints")
-    parser.add_argument("--events", type=int, help="numbers of the graph ints (default: 1,000,000; quick: 200,000)")
+    parser.add_argument("--events", type=int, help="numbers of the graph ints (default: 300,000; quick: 100,000)")
     parser.add_argument("--work-us", type=float, default=15.0, help="CPU time of one number, in microseconds")
     every = "milliseconds from one kill to the next (default: 50; census: 250, which is what its longest files take)"
     parser.add_argument("--every-ms", type=float, help=every)
@@ -221,7 +221,7 @@ def main() -> int:
     effort: Effort = chosen.effort
     # Where no worker lives as long as an event takes, no run comes to an end.
     chosen.every_ms = chosen.every_ms or (250.0 if chosen.graph == "census" else 50.0)
-    chosen.events = chosen.events or {"full": 1_000_000, "quick": 200_000}.get(effort.name, 20_000)
+    chosen.events = chosen.events or {"full": 300_000, "quick": 100_000}.get(effort.name, 20_000)
     logging.getLogger("penstock").setLevel(logging.ERROR)  # every death is a warning
     with tempfile.TemporaryDirectory(prefix="bench-chaos-") as folder:
         tables, same = measure(chosen, Path(folder))

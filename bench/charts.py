@@ -25,6 +25,8 @@ _DRAWN = {
     "latency": "p99 ms",
     "the price": "unordered ÷ ordered",
     "gzip": "MiB/s",
+    "checkpoint": "× without",
+    "memory": "peak − idle MiB",
     "micro": "ns/event",
 }
 

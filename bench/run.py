@@ -2,7 +2,8 @@
 
     python bench/run.py [--quick] [--only compare floors ...]
 
-Each bench is a process of its own; one that fails is told at the end and the others still run.
+Each bench is a process of its own; one that fails is told at the end and the others still run. Which there are and
+what each tells stands in `penstock bench --help`; each has a `--help` of its own.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import os
 import subprocess
 import tempfile
 
+from penstock.engine.benching import BENCHES
+
 from bench.charts import draw_all
 from bench.measure import OUT, ROOT, Effort, Table, arguments, report, show
 
-BENCHES = ("compare", "floors", "latency", "order", "scale", "gzip")
+#: The bench that pytest runs; all others are modules of this folder.
 MICRO = "micro"
 
 
@@ -60,7 +63,7 @@ def run_micro(effort: Effort) -> int:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", nargs="+", choices=[*BENCHES, MICRO], default=[*BENCHES, MICRO], metavar="BENCH")
+    parser.add_argument("--only", nargs="+", choices=list(BENCHES), default=list(BENCHES), metavar="BENCH")
 
 
 def main() -> int:

@@ -45,16 +45,30 @@ def cpu_seconds() -> float:
     return total
 
 
-def memory_bytes() -> dict[int, int]:
-    """Give the memory of this process and of every living descendant, PSS where it can be read, else RSS."""
+def memory_bytes(root: int | None = None) -> dict[int, int]:
+    """Give the memory of a process (this one by default) and its living descendants: PSS where it can be read, else RSS."""
     found = {}
-    for pid in (os.getpid(), *descendants()):
+    for pid in (os.getpid() if root is None else root, *descendants(root)):
         size = _pss(pid)
         if size is None:
             size = _rss(pid)
         if size is not None:
             found[pid] = size
     return found
+
+
+def high_water_bytes(pid: int) -> int | None:
+    """Give the most memory that a process ever had, RSS as the kernel keeps it; `None` where it has ended."""
+    try:
+        lines = (_PROC / str(pid) / "status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")), None)
+
+
+def has_pss() -> bool:
+    """Tell whether the kernel gives the proportional share of a process."""
+    return _pss(os.getpid()) is not None
 
 
 class MemoryWatch:

@@ -11,13 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
-from penstock.engine import benching
+from penstock.engine import benching, cli
 
-BENCH = Path(ps.__file__).parent / "bench"
-
-pytestmark = pytest.mark.skipif(not BENCH.is_dir(), reason="the benches are in a checkout only")
+BENCH = Path(__file__).parents[2] / "bench"
 
 
 def run(script: str, out: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -64,21 +61,19 @@ def test_compare_runs_a_pipeline_of_three_stages(tmp_path: Path) -> None:
     assert {row["runner"].partition(" (")[0] for row in next(iter(given.values()))} == set(peers)
 
 
-@pytest.mark.parametrize("module", ["joblib", "mpire", "torchdata"])
-def test_compare_takes_a_peer_where_it_is_installed(tmp_path: Path, module: str) -> None:
+@pytest.mark.parametrize("peer", ["joblib", "mpire", "pypeln", "torchdata nodes"])
+def test_compare_takes_a_peer_where_it_is_installed_and_else_says_so(tmp_path: Path, peer: str) -> None:
+    module = peer.partition(" ")[0]
+    words = ["--tiny", "--works", "dict identity", "--only-speed", "--peers", "loop", peer]
+    done = run("compare.py", tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    (table,) = json.loads((tmp_path / "compare.json").read_text())["tables"]
+    runners = {row["runner"].partition(" (")[0] for row in table["rows"]}
     if importlib.util.find_spec(module) is None:
-        pytest.skip(f"{module} is not installed")
-    peer = {"torchdata": "torchdata nodes"}.get(module, module)
-    given = tables("compare", tmp_path, "--works", "dict identity", "--only-speed", "--peers", "loop", peer)
-    assert [row["runner"].partition(" (")[0] for row in next(iter(given.values()))][:2] == ["loop", peer]
-
-
-def test_compare_says_which_peers_are_left_out(tmp_path: Path) -> None:
-    if importlib.util.find_spec("pypeln") is not None:
-        pytest.skip("pypeln is installed")
-    done = run("compare.py", tmp_path, "--tiny", "--works", "int identity", "--only-speed", "--peers", "loop", "pypeln")
-    assert done.returncode == 0
-    assert "left out: pypeln: pypeln is not installed" in done.stderr
+        assert runners == {"loop"}
+        assert f"left out: {peer}: {module} is not installed" in done.stderr
+    else:
+        assert runners == {"loop", peer}
 
 
 def test_floors_gives_multiples_of_each_floor(tmp_path: Path) -> None:
@@ -115,42 +110,110 @@ def test_gzip_unpacks_to_what_went_in(tmp_path: Path) -> None:
     assert all(0 < row["bytes"] < 1 << 20 for row in rows)
 
 
-def test_micro_benches_run(tmp_path: Path) -> None:
+def test_memory_weighs_every_process_at_rest_and_under_load(tmp_path: Path) -> None:
+    given = tables("memory", tmp_path)
+    assert list(given) == ["memory: slow sink, 1 MiB bytes", "memory: long run, small dicts"]
+    for rows in given.values():
+        by_role = {row["process"]: row for row in rows}
+        together = by_role.pop("all")
+        assert by_role.keys() == {"caller", "zygote", "source", "worker 1", "worker 2"}
+        assert together["idle MiB"] == pytest.approx(sum(row["idle MiB"] for row in by_role.values()))
+        for row in rows:
+            assert row["peak MiB"] >= row["first quarter MiB"] > 0
+            assert row["peak MiB"] >= row["last quarter MiB"] > 0
+            assert row["peak − idle MiB"] == pytest.approx(row["peak MiB"] - row["idle MiB"])
+            assert row["last − first MiB"] == pytest.approx(row["last quarter MiB"] - row["first quarter MiB"])
+    content = json.loads((tmp_path / "memory.json").read_text())
+    for case in content["raw"]:
+        assert case["run"]["events"] > 0
+        assert case["run"]["deaths"] == 0
+        assert all(len(series) == len(case["at_s"]) for series in case["bytes"].values())
+
+
+def test_memory_says_so_where_its_run_cannot_start(tmp_path: Path) -> None:
+    done = run("memory.py", tmp_path, "--tiny", "--cases", "slow-dicts", "--window-mib", "0")
+    assert done.returncode == 1
+    assert "the run did not start" in done.stderr
+    assert not (tmp_path / "memory.json").exists()
+
+
+def test_checkpoint_compares_intervals_and_outputs(tmp_path: Path) -> None:
+    given = tables("checkpoint", tmp_path)
+    assert [title.partition(",")[0] for title in given] == ["checkpoint: files", "checkpoint: counts"]
+    for rows in given.values():
+        without, *others = rows
+        assert [row["checkpoints"] for row in rows] == ["without", "every 1 s", "every 0.1 s"]
+        assert all(row["same"] for row in rows)
+        assert all(row["× without"] == pytest.approx(row["s"] / without["s"]) for row in rows)
+        assert without["made"] is None
+        # The one that the run begins with and the one that it ends with are always there.
+        assert all(row["made"] >= 2 and row["in the store s"] > 0 for row in others)
+    files, counts = given.values()
+    # The states of all keys are in the store.
+    assert counts[1]["store bytes"] > files[1]["store bytes"]
+
+
+def test_micro_benches_run_or_say_what_they_need(tmp_path: Path) -> None:
+    done = run("run.py", tmp_path, "--tiny", "--only", "micro")
+    assert done.returncode == 0, done.stderr
     if importlib.util.find_spec("pytest_benchmark") is None:
-        pytest.skip("pytest-benchmark is not installed")
-    words = ["-c", os.devnull, "--benchmark-disable", "-q", "-p", "no:cacheprovider"]
-    command = [sys.executable, "-m", "pytest", *words, f"--rootdir={BENCH.parent}", str(BENCH / "micro")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
-    assert "passed" in done.stdout
+        assert "left out: micro: pytest-benchmark is not installed" in done.stderr
+        return
+    (table,) = json.loads((tmp_path / "micro.json").read_text())["tables"]
+    assert len(table["rows"]) > 10
+    assert all(row["ns/event"] > 0 for row in table["rows"])
 
 
-def test_charts_draw_what_the_benches_wrote(tmp_path: Path) -> None:
-    if importlib.util.find_spec("matplotlib") is None:
-        pytest.skip("matplotlib is not installed")
+def test_charts_draw_what_the_benches_wrote_or_say_what_they_need(tmp_path: Path) -> None:
     tables("gzip", tmp_path)
     done = run("charts.py", tmp_path)
     assert done.returncode == 0, done.stderr
+    if importlib.util.find_spec("matplotlib") is None:
+        assert "no charts: matplotlib is not installed" in done.stderr
+        return
     assert (tmp_path / "gzip.svg").read_text().lstrip().startswith("<?xml")
 
 
-def test_the_command_says_where_the_benches_are(monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path) -> None:
-    import argparse
+# -- the command ------------------------------------------------------------------------------------------------
 
-    parser = argparse.ArgumentParser()
-    benching.add_bench_command(parser.add_subparsers())
-    args = parser.parse_args(["bench", "--tiny", "--only", "gzip"])
+
+def test_every_bench_is_listed() -> None:
+    reporting = {path.stem for path in BENCH.glob("*.py") if f'report("{path.stem}"' in path.read_text()}
+    assert set(benching.BENCHES) == reporting | {"micro"}
+
+
+def test_the_command_explains_the_benches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["bench", "--help"])
+    assert exit_.value.code == 0
+    told = capsys.readouterr().out
+    assert all(f"  {name:<12}{what}\n" in told for name, what in benching.BENCHES.items())
+    assert "penstock bench --only memory" in told
+
+
+def test_the_command_knows_its_benches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["bench", "--only", "nothing"])
+    assert exit_.value.code == 2
+    assert "invalid choice: 'nothing'" in capsys.readouterr().err
+
+
+def test_the_command_says_where_the_benches_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     monkeypatch.setattr(benching, "RUNNER", tmp_path / "run.py")
-    assert args.command(args) == 2
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "run.py").write_text("raise SystemExit('this is somebody else\'s')")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["bench", "--tiny", "--only", "gzip"]) == 2
     assert "clone the repository" in capsys.readouterr().err
 
 
-def test_the_command_runs_the_benches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import argparse
-
+def test_the_command_runs_the_benches_of_the_clone_it_is_called_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PENSTOCK_BENCH_OUT", str(tmp_path))
-    parser = argparse.ArgumentParser()
-    benching.add_bench_command(parser.add_subparsers())
-    args = parser.parse_args(["bench", "--tiny", "--only", "gzip"])
-    assert args.command(args) == 0
+    monkeypatch.setattr(benching, "RUNNER", tmp_path / "run.py")
+    monkeypatch.chdir(BENCH.parent)
+    assert cli.main(["bench", "--tiny", "--only", "gzip"]) == 0
     assert (tmp_path / "gzip.json").is_file()
