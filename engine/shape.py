@@ -69,6 +69,19 @@ def shape_of(events: list[Any]) -> Shape:
         level = gc.get_referents(*inner)
 
 
+def are_flat(events: list[Any], types: set[type]) -> bool:
+    """Say whether events of these types are atoms, or dicts of nothing but atoms: the common cases, without a walk.
+
+    The collector does not track a dict that has never held what can hold something (until Python 3.13; later ones are
+    walked), which is a flag to look at; the types of what it has are then all that is left to see.
+    """
+    if types <= ATOMS:
+        return True
+    if types != {dict} or any(map(gc.is_tracked, events)):
+        return False
+    return set(map(type, gc.get_referents(*events))) <= ATOMS
+
+
 def are_distinct(events: list[Any]) -> bool:
     """Say whether no event stands in the list twice."""
     return len(set(map(id, events))) == len(events)
