@@ -32,7 +32,8 @@ from time import perf_counter
 from typing import Any
 
 import penstock as ps
-from penstock.engine.store import FileStore, Resume, Saved
+from penstock.engine.filestore import file_store
+from penstock.engine.store import Saved
 
 from bench import tree
 from bench.measure import OUT, Effort, Table, arguments, interleave, middle, report, seconds_of, show, spread
@@ -45,26 +46,21 @@ INTERVALS = (1.0, 0.1)
 
 
 class TimedStore:
-    """A store in a file that counts what is written to it."""
+    """A store in a file that counts the checkpoints that are written to it; all else it leaves to the store itself."""
 
     def __init__(self, path: Path) -> None:
         self.written = 0
         self.seconds = 0.0
         self._path = path
-        self._file = FileStore(path)
-
-    def open(self, identity: Mapping[str, Any], resume: Resume) -> Saved | None:
-        """Take the file."""
-        return self._file.open(identity, resume)
+        self._store = file_store(path)
 
     def write(self, saved: Saved) -> None:
         """Keep a checkpoint."""
-        self.seconds += seconds_of(partial(self._file.write, saved))
+        self.seconds += seconds_of(partial(self._store.write, saved))
         self.written += 1
 
-    def close(self) -> None:
-        """Let go of the file."""
-        self._file.close()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
     @property
     def bytes(self) -> int:

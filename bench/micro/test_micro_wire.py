@@ -6,7 +6,7 @@ from typing import Any
 
 from penstock.engine import wire
 from penstock.engine.codec import Encoder
-from penstock.nodes.program import Orders
+from penstock.nodes.program import Orders, Tally
 from penstock.nodes.segments import ExitData, Segment, Slice
 
 from bench.micro.cases import by_size, dicts, timed
@@ -39,6 +39,6 @@ def test_read_task(benchmark: Any, size: int) -> None:
 def test_answer(benchmark: Any, size: int) -> None:
     payload = Encoder().encode(dicts(size))
     exits = [ExitData(payload, payload.nbytes)]
-    answer = wire.AnswerMessage(1, 0, size, 0.001, [[size, size, 0.001, 0, 0, 0]], exits, [])
+    answer = wire.AnswerMessage(1, 0, size, 0.001, [Tally(size, size, 0.001).as_list()], exits, [])
     read = timed(benchmark, size, lambda: wire.read_answer(wire.unpack(wire.pack_answer(answer), "0.0.1")))
     assert read.size == size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -153,7 +154,16 @@ def test_checkpoint_compares_intervals_and_outputs(tmp_path: Path) -> None:
     assert counts[1]["store bytes"] > files[1]["store bytes"]
 
 
-def test_micro_benches_run_or_say_what_they_need(tmp_path: Path) -> None:
+def test_micro_benches_work() -> None:
+    words = ["-c", os.devnull, "-q", "-p", "no:cacheprovider", f"--rootdir={BENCH.parent}", str(BENCH / "micro")]
+    if importlib.util.find_spec("pytest_benchmark") is not None:
+        words.append("--benchmark-disable")
+    done = subprocess.run([sys.executable, "-m", "pytest", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"^\d\d passed", done.stdout, re.MULTILINE)
+
+
+def test_micro_benches_are_measured_or_say_what_they_need(tmp_path: Path) -> None:
     done = run("run.py", tmp_path, "--tiny", "--only", "micro")
     assert done.returncode == 0, done.stderr
     if importlib.util.find_spec("pytest_benchmark") is None:
