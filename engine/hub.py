@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
-from ..nodes.errors import PenstockError, ProtocolError
+from ..nodes.errors import PenstockError
 from ..nodes.window import Window
 from . import inbox, wire
 from .arena import Arena
@@ -42,16 +42,15 @@ from .effects import (
 from .feed import Feed, SliceFeed
 from .grants import Grants
 from .intake import EventPacking, Intake
+from .mail import Mail
 from .options import RunOptions
 from .outcome import Outcome
 from .plan import Plan
-from .port import Letter, Port
+from .port import Port
 from .restarts import Restarts
 from .rundir import RunDir, arena_path
 
 _LOG = logging.getLogger("penstock")
-#: Messages taken in before the core is asked what follows from them.
-_MOST_MESSAGES = 256
 
 
 class Hub:
@@ -184,6 +183,9 @@ class Hub:
 
     def _run(self) -> None:
         self.port = Port()
+        self._mail = Mail(
+            self._plan, self.core, self.port, self.crew, self.intake, self._grants, up=self.up.set, end=self._end
+        )
         try:
             self.port.open(self.dir.path, self._options.transport)
             self.crew.start(self.port)
@@ -198,7 +200,7 @@ class Hub:
         self.up.set()
         try:
             self.intake.stop_feeds()
-            outcome.children = self.crew.close(outcome.orderly, self._listen, lambda: self._hurry)
+            outcome.children = self.crew.close(outcome.orderly, self._mail.listen, lambda: self._hurry)
         finally:
             self._close()
             self.deliveries.put(outcome)
@@ -252,7 +254,7 @@ class Hub:
 
     def _take_in(self) -> None:
         """Take in messages, exits and commands, a bounded number at a time, and what is due."""
-        self._again = self._drain(_MOST_MESSAGES)
+        self._again = self._mail.take_some()
         for event in self.crew.events():
             self._child(event)
         while self._commands:
@@ -279,111 +281,11 @@ class Hub:
         if self._outcome is None:
             self._outcome = outcome
 
-    # -- messages -----------------------------------------------------------------------------------------------
-
-    def _drain(self, most: int) -> bool:
-        """Take in messages; gives whether there may be more."""
-        for _ in range(most):
-            letter = self.port.receive()
-            if letter is None:
-                return False
-            self._message(letter)
-        return True
-
-    def _message(self, letter: Letter) -> None:
-        peer, message = letter.peer, letter.open()
-        kind = message.kind
-        if kind is wire.Kind.LOG:
-            inbox.log(peer, message)
-        elif kind is wire.Kind.PRINT:
-            inbox.show(*message.fields)
-        elif not letter.living:
-            return  # late words of a process that is gone: its numbers are in other hands
-        elif kind is wire.Kind.ANSWER:
-            self._answer(peer, message)
-        elif kind is wire.Kind.CHUNK:
-            self.intake.chunk(peer, message)
-        elif kind is wire.Kind.READY:
-            self._ready(peer)
-        elif kind is wire.Kind.STATED:
-            self.core.stated(peer, message.fields[0], wire.read(peer, message, wire.read_state))
-        elif kind is wire.Kind.PARKED:
-            self.core.parked(peer, message.fields[0])
-        elif kind is wire.Kind.ENDED:
-            self.intake.ended(peer, message.fields[1])
-        elif kind is wire.Kind.FAILED:
-            self._failed(peer, message)
-        elif kind is wire.Kind.NEED:
-            self._define(peer, message.fields[0])
-        elif kind is wire.Kind.LEAVING:
-            self.crew.leaving(peer, message.fields[0])
-        else:
-            raise ProtocolError(f"cannot take a {kind.name} from {peer}: only the calling process sends it")
-
-    def _answer(self, peer: str, message: wire.Message) -> None:
-        if not self.crew.is_worker(peer):
-            raise ProtocolError(f"cannot take an ANSWER from {peer}: it is no worker")
-        shared, slot = self._grants.of(peer, message.fields[0])
-        answer: wire.AnswerMessage = wire.read(peer, message, lambda it: wire.read_answer(it, shared, slot))
-        wired = self.core.wiring.pools[int(peer.split(".", 1)[0])]
-        if (len(answer.exits), len(answer.tallies)) != (len(wired.exits), len(wired.program.steps)):
-            raise ProtocolError(f"cannot take an ANSWER from {peer}: it is not that of a worker of pool {wired.name!r}")
-        if answer.start + answer.size > self.core.sequencer.next:
-            raise ProtocolError(f"cannot take an ANSWER from {peer}: it is for numbers that were never handed out")
-        self._grants.answered(peer, answer)
-        self.core.answered(
-            peer,
-            answer.task,
-            answer.start,
-            answer.size,
-            answer.exits,
-            answer.failures,
-            answer.tallies,
-            answer.seconds,
-            monotonic(),
-        )
-
-    def _ready(self, peer: str) -> None:
-        self.port.arrived(peer)
-        self.core.joined(peer)
-        self.crew.ready(peer)
-        self.up.set()
-
-    def _failed(self, peer: str, message: wire.Message) -> None:
-        if self.intake.is_source(peer):
-            self.intake.failed(peer, message)
-            return
-        text, remote, *_ = message.fields
-        pool = self._plan.pools[int(peer.split(".")[0])]
-        why = inbox.cause(message.frames, text, remote)
-        self._end(Outcome("error", error=inbox.start_error(pool.name, text, why)))
-
-    def _define(self, peer: str, name: str) -> None:
-        packed = inbox.definition(name)
-        self.port.send(peer, wire.pack(wire.Kind.DEFINE, name, packed is not None, frames=[packed or b""]))
-
-    def _listen(self) -> None:
-        """Take in what children still say while they close: logs and prints; late answers are of no use."""
-        for _ in range(_MOST_MESSAGES):
-            try:
-                letter = self.port.receive()
-                if letter is None:
-                    return
-                message = letter.open()
-                if message.kind is wire.Kind.LOG:
-                    inbox.log(letter.peer, message)
-                elif message.kind is wire.Kind.PRINT:
-                    inbox.show(*message.fields)
-                elif message.kind is wire.Kind.READY:
-                    self.port.arrived(letter.peer)
-            except ProtocolError as error:
-                _LOG.warning("%s", error)
-
     # -- children -----------------------------------------------------------------------------------------------
 
     def _child(self, event: object) -> None:
         if isinstance(event, ChildExited):
-            self._drain_all()
+            self._mail.take_all()
             self._gone(event.child, event.code)
         elif isinstance(event, SpawnFailed):
             self._end(Outcome("error", error=PenstockError(f"cannot start process {event.child}: {event.error}")))
@@ -392,15 +294,10 @@ class Hub:
                 self._end(Outcome("error", error=PenstockError(event.reason)))
                 return
             _LOG.warning("%s; all of them are started again", event.reason)
-            self._drain_all()
+            self._mail.take_all()
             self.crew.start_again()
             for child in event.children:
                 self._gone(child, None)
-
-    def _drain_all(self) -> None:
-        """Take in all that is there: what the dead sent before their end still counts."""
-        while self._drain(_MOST_MESSAGES):
-            continue
 
     def _gone(self, child: str, code: int | None) -> None:
         self.port.strike(child)

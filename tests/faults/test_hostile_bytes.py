@@ -247,7 +247,7 @@ def link_of_this_worker() -> Link:
         ([ormsgpack.packb([VERSION, int(Kind.READY), "x"])], "fields of its READY"),
         (pack(Kind.TASK, 1, 0, 1, 0, False, [], [], []), "TASK"),
         (pack(Kind.STOP), "STOP"),
-        (pack(Kind.CHUNK, 1, 0, 1, False, None, b"", frames=[b"\x91\x00"]), "worker"),
+        (pack(Kind.CHUNK, 1, 0, 1, False, None, [], frames=[b"\x91\x00"]), "worker"),
         (pack(Kind.ENDED, 1, 0.1), "worker"),
         (pack(Kind.LOG), "LOG record"),
         ([answer(1, 10**12, 1, 0.1, [[0.0] * TALLY_FIELDS], [[0, 1, None, None]], []), b"\x91\x00"], "numbers"),
