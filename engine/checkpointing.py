@@ -19,6 +19,7 @@ from ..nodes.handlers import needs_build
 from ..nodes.orderlog import OrderLog, Read
 from ..nodes.places import Place
 from ..nodes.sources import is_source
+from .fingerprints import fingerprints, python_form
 from .options import RunOptions
 from .plan import Plan
 from .rereading import Again
@@ -121,6 +122,7 @@ def _identity(plan: Plan, nodes: list[Node], runner: str, states: tuple[str, ...
         "order": plan.order,
         "nodes": [[node.name, node.kind.value, [given.name for given in node.inputs]] for node in nodes],
         "states": list(states),
+        "code": {"python": python_form(), "nodes": fingerprints(nodes)},
     }
 
 

@@ -164,7 +164,7 @@ class _SqliteFile:
             db.execute("CREATE TABLE checkpoint (name TEXT PRIMARY KEY, body BLOB NOT NULL, digest BLOB NOT NULL)")
             db.execute(
                 "CREATE TABLE history (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL,"
-                " n INTEGER, at TEXT, bytes INTEGER, finished INTEGER)"
+                " n INTEGER, at TEXT, bytes INTEGER, finished INTEGER, note TEXT)"
             )
             db.execute(
                 "CREATE TABLE log (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, kind TEXT NOT NULL,"

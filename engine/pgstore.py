@@ -51,6 +51,7 @@ _HISTORY = sa.Table(
     sa.Column("at", sa.Text),
     sa.Column("bytes", sa.BigInteger),
     sa.Column("finished", sa.Boolean),
+    sa.Column("note", sa.Text),
 )
 _LOG = sa.Table(
     "penstock_log",

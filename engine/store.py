@@ -1,14 +1,16 @@
 """Where checkpoints are kept: what a store holds, and how that is compared, damaged, trimmed and remembered.
 
 Decides the tables, which are the same in a file and in PostgreSQL: the run and what it must be on resume, its last
-checkpoint, a short history of when the others were made, and the order log. Bodies are pickled and held against a
-digest before they are unpacked. How a statement reaches a database, and that one run at a time does, is the backing's.
+checkpoint, a short history of when the others were made and of when handlers came with other code, which is allowed, and
+the order log. Bodies are pickled and held against a digest before they are unpacked. How a statement reaches a database,
+and that one run at a time does, is the backing's.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import pickle
 import threading
 from collections.abc import Mapping, Sequence
@@ -22,8 +24,11 @@ from ..nodes.orderlog import Read, Run
 
 #: The form of the tables; a store of another one is refused.
 VERSION = 2
-#: So many of the last checkpoints are remembered by number and time.
+#: So many of the last checkpoints are remembered by number and time, and so many changes of code.
 HISTORY = 100
+#: What may differ on resume of what a run is.
+_CODE = "code"
+_LOG = logging.getLogger("penstock")
 
 Resume = Literal["auto", "never", "required"]
 
@@ -52,7 +57,8 @@ class Store(Protocol):
     def open(self, identity: Mapping[str, Any], resume: Resume) -> Saved | None:
         """Take the store for this run and give the checkpoint to go on from, if there is one.
 
-        Raises `CheckpointError` for a store in use, damaged, foreign, or of another graph, and for `"required"`
+        All of `identity` must be as it was but its `"code"`: another one is logged and remembered. Raises
+        `CheckpointError` for a store in use, damaged, foreign, or of another graph, and for `"required"`
         without a checkpoint.
         """
 
@@ -136,7 +142,10 @@ class TableStore:
         try:
             self._name = self._backing.take(str(identity["graph"]), fresh=resume == "never")
             with self._backing.transaction() as execute:
-                return self._begin_or_go_on(execute, identity, resume)
+                saved, changes = self._begin_or_go_on(execute, identity, resume)
+            if changes and saved is not None:
+                _LOG.warning("%r goes on at number %d: %s", identity["graph"], saved.n, "; ".join(changes))
+            return saved
         except BaseException:
             self.close()
             raise
@@ -151,7 +160,7 @@ class TableStore:
                 "INSERT INTO {t}checkpoint (name, body, digest) VALUES (:name, :body, :digest)",
                 {**own, "body": body, "digest": _digest(body)},
             )
-            self._remember(execute, saved, len(body))
+            self._remember(execute, saved.n, size=len(body), finished=saved.finished)
             self._trim(execute, saved)
 
     def log(self, runs: Sequence[Run], reads: Sequence[Read]) -> None:
@@ -196,7 +205,9 @@ class TableStore:
         assert self._name is not None, "the store is not open"
         return {"name": self._name}
 
-    def _begin_or_go_on(self, execute: Execute, identity: Mapping[str, Any], resume: Resume) -> Saved | None:
+    def _begin_or_go_on(
+        self, execute: Execute, identity: Mapping[str, Any], resume: Resume
+    ) -> tuple[Saved | None, list[str]]:
         known = self._identity(execute) if resume != "never" else None
         saved = self._last(execute) if known is not None else None
         if saved is None:
@@ -206,10 +217,18 @@ class TableStore:
                     " the run that is to go on, or begin with resume='auto'"
                 )
             self._begin(execute, identity)
-            return None
+            return None, []
         assert known is not None
         self._compare(known, identity)
-        return saved
+        changes = [] if saved.finished else _changes(known.get(_CODE), identity.get(_CODE))
+        if changes:
+            execute(
+                "UPDATE {t}run SET identity = :identity WHERE name = :name",
+                {**self._own(), "identity": json.dumps(identity)},
+            )
+            for change in changes:
+                self._remember(execute, saved.n, note=change)
+        return saved, changes
 
     def _begin(self, execute: Execute, identity: Mapping[str, Any]) -> None:
         own = self._own()
@@ -239,20 +258,26 @@ class TableStore:
     def _compare(self, known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         given = json.loads(json.dumps(given))
         for key in (*known, *given):
-            if known.get(key) != given.get(key):
+            if key != _CODE and known.get(key) != given.get(key):
                 raise CheckpointError(
                     f"cannot resume from {self._backing.where}: its {key} is {_short(known.get(key))}, this run's is"
                     f" {_short(given.get(key))}; run the graph as it was, or begin afresh with resume='never'"
                 )
 
-    def _remember(self, execute: Execute, saved: Saved, size: int) -> None:
+    def _remember(
+        self, execute: Execute, n: int, *, size: int | None = None, finished: bool = False, note: str | None = None
+    ) -> None:
+        """Add a checkpoint, or with a note something else, to the history, and let go of the eldest of its kind."""
+        row = {"n": n, "at": _now("milliseconds"), "bytes": size, "finished": finished, "note": note}
         execute(
-            "INSERT INTO {t}history (name, n, at, bytes, finished) VALUES (:name, :n, :at, :bytes, :finished)",
-            {**self._own(), "n": saved.n, "at": _now("milliseconds"), "bytes": size, "finished": saved.finished},
+            "INSERT INTO {t}history (name, n, at, bytes, finished, note)"
+            " VALUES (:name, :n, :at, :bytes, :finished, :note)",
+            {**self._own(), **row},
         )
+        kind = "note IS NULL" if note is None else "note IS NOT NULL"
         execute(
-            "DELETE FROM {t}history WHERE name = :name AND id < (SELECT min(id) FROM"
-            " (SELECT id FROM {t}history WHERE name = :name ORDER BY id DESC LIMIT :most) AS last)",
+            f"DELETE FROM {{t}}history WHERE name = :name AND {kind} AND id < (SELECT min(id) FROM"
+            f" (SELECT id FROM {{t}}history WHERE name = :name AND {kind} ORDER BY id DESC LIMIT :most) AS last)",
             {**self._own(), "most": HISTORY},
         )
 
@@ -273,17 +298,29 @@ def described(where: str, name: str, execute: Execute) -> str:
     if not run:
         return f"{where}: no run has used it"
     identity = json.loads(run[0][0])
-    rows = execute(
-        "SELECT n, at, bytes, finished FROM {t}history WHERE name = :name ORDER BY id DESC LIMIT 10", own
-    )
+    select = "SELECT n, at, bytes, finished, note FROM {t}history WHERE name = :name AND note IS "
+    rows = execute(select + "NULL ORDER BY id DESC LIMIT 10", own)
+    changes = execute(select + "NOT NULL ORDER BY id DESC LIMIT 10", own)
     lines = [f"{where}: graph {identity['graph']!r}, begun {run[0][1]}"]
     if not rows:
         lines.append("no checkpoint yet")
     elif rows[0][3]:
         lines.append("finished")
-    lines += [f"{at}  everything below number {n}, {size} bytes" for n, at, size, _ in rows]
+    lines += [f"{at}  everything below number {n}, {size} bytes" for n, at, size, _, _ in rows]
+    lines += [f"{change} at number {n}, {at}" for n, at, _, _, change in changes]
     lines.append("nodes: " + ", ".join(f"{node} ({kind})" for node, kind, _ in identity["nodes"]))
     return "\n".join(lines)
+
+
+def _changes(known: Mapping[str, Any] | None, given: Mapping[str, Any] | None) -> list[str]:
+    """Say what is other code than before, as far as that can be told."""
+    if known is None or given is None:
+        return []
+    if known["python"] != given["python"]:
+        return [f"Python changed from {known['python']} to {given['python']}, so that code cannot be compared,"]
+    nodes, before = given["nodes"], known["nodes"]
+    changed = [name for name in {**nodes, **before} if nodes.get(name) != before.get(name)]
+    return [f"node {name!r} changed its code" for name in changed]
 
 
 def _row(kind: str, source: int, first: int, size: int, extent: bytes) -> dict[str, Any]:

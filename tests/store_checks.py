@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from penstock.engine import store as stores
-from penstock.engine.store import Saved, TableStore
+from penstock.engine.store import Saved, TableStore, described
 from penstock.nodes.orderlog import Read, Run
 
 IDENTITY: dict[str, Any] = {"graph": "g", "runner": "inline", "nodes": [["a", "source", []]], "states": []}
@@ -73,10 +74,44 @@ def so_many_checkpoints_are_remembered(store: TableStore) -> None:
     assert [n for (n,) in rows] == list(range(20, stores.HISTORY + 20))
 
 
+def _with_code(python: str = "3", **nodes: str) -> dict[str, Any]:
+    return {**IDENTITY, "code": {"python": python, "nodes": nodes}}
+
+
+def other_code_is_allowed_and_remembered(store: TableStore) -> None:
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    logger = logging.getLogger("penstock")
+    logger.addHandler(handler)
+    try:
+        store.open(_with_code(a="1", b="1", c="1"), "auto")
+        for n in (4, 6, 8, 10):
+            store.write(saved_at(n, finished=n == 10))
+            store.close()
+            code = {4: _with_code(a="2", b="1", d="1"), 6: _with_code(a="2", b="1", d="1"), 8: _with_code("4", a="9")}
+            store.open(code.get(n, _with_code("5", a="9")), "required")
+    finally:
+        logger.removeHandler(handler)
+    a, d, c = (f"node {name!r} changed its code" for name in "adc")
+    python = "Python changed from 3 to 4, so that code cannot be compared,"
+    assert [(record.levelname, record.getMessage()) for record in records] == [
+        ("WARNING", f"'g' goes on at number 4: {a}; {d}; {c}"),
+        ("WARNING", f"'g' goes on at number 8: {python}"),
+    ]
+    for n in range(11, 11 + stores.HISTORY):
+        store.write(saved_at(n))
+    with store._backing.transaction() as execute:
+        shown = described("here", store._own()["name"], execute).splitlines()
+    notes = [line.rpartition(",")[0] for line in shown if "changed" in line]
+    assert notes == [f"{python} at number 8", f"{c} at number 4", f"{d} at number 4", f"{a} at number 4"]
+
+
 CHECKS: list[Callable[[TableStore], None]] = [
     the_last_checkpoint_is_given,
     the_order_log_is_given_in_the_order_it_was_written,
     a_checkpoint_lets_go_of_what_is_wholly_behind_it,
     beginning_anew_forgets_everything,
     so_many_checkpoints_are_remembered,
+    other_code_is_allowed_and_remembered,
 ]

@@ -223,8 +223,11 @@ def test_the_command_line_goes_on_from_a_database(tmp_path: Path, url: str) -> N
     script.write_text(SCRIPT.replace("FAILS_AT", "-1"))
     done = run()
     assert done.returncode == 0, done.stderr
+    assert "WARNING: penstock: 'resumed' goes on at number " in done.stderr
+    assert done.stderr.count("changed its code") == done.stderr.count("node 'work' changed its code") == 1
     assert rows_of(url, "SELECT n FROM rows ORDER BY n") == [(n,) for n in range(300)]
     shown = command("checkpoints", url, "--name", "resumed")
     assert shown.returncode == 0, shown.stderr
     assert "finished" in shown.stdout
+    assert "\nnode 'work' changed its code at number " in shown.stdout
     assert PASSWORD.replace(" ", "%20") not in failed.stderr + done.stderr + shown.stdout
