@@ -13,7 +13,9 @@ forked from, would be counted in full in each of them, and the sum would be seve
 machine. So the rows add up to the last one, "all". PSS is sampled, and a short peak can pass unseen; the column
 "RSS ever" is the kernel's own high-water mark, which misses nothing and counts the shared pages in full.
 
-A process is flat when the median of the last quarter of the time is at most 4 MiB or 5 % above that of the first.
+A process is flat when the median of the last quarter of the time is at most 4 MiB or 5 % above that of the first. The
+arena grows with the most that was ever in flight, up to the window and 32 MiB, and keeps what it has: a run of large
+events may take a while until it is as large as it gets, so give it minutes before reading a slope as a leak.
 """
 
 from __future__ import annotations
@@ -203,7 +205,7 @@ def table_of(title: str, seen: Watched, seconds: float, window_bytes: int) -> Ta
         last = middle(size for at, size in zip(seen.at_s, series, strict=True) if at >= seconds * 3 / 4)
         peak, idle, ever = max(series), seen.idle[role], seen.high_water.get(role)
         single = role != "all"
-        flat = last - first <= max(_FLAT_BYTES, _FLAT_SHARE * first)
+        flat = last - first <= max(_FLAT_BYTES, _FLAT_SHARE * first) if single else None
         inside = peak - idle <= window_bytes + SPARE_BYTES if single else None
         sizes = [size / MIB for size in (idle, first, last, last - first)]
         table.add(role, *sizes, flat, peak / MIB, (peak - idle) / MIB, inside, ever / MIB if ever else None)
