@@ -27,6 +27,8 @@ class Unpacker:
         self._mark = mark
         #: Whether events come laid out with their keys, so that none may be taken out alone.
         self._laid = any(step.width > 1 for step in program.steps)
+        #: By port, what of the last payload was left over: its next part comes with the next task.
+        self._left: dict[int, tuple[int, Column]] = {}
 
     def columns(self, task: TaskMessage) -> tuple[list[Column], list[Failure]]:
         """Give one column per port without the events that cannot be unpacked, and the failures of those."""
@@ -45,7 +47,7 @@ class Unpacker:
         column = Column(part.start, part.stop - part.start, [None] * expected, part.counts, part.indices)
         if not careful:
             try:
-                return column.with_events(decode(part.payload, expected)).cut(part.lo, part.hi)
+                return self._cut(port, part, column, expected)
             except CodecError:  # whose fault it is comes out below
                 pass
         lo, hi = part.lo - part.start, part.hi - part.start
@@ -67,6 +69,16 @@ class Unpacker:
         blamed = self._first_handler(port)
         failures += [_failed(blamed, column.number_of(at), error) for at, error in sorted(errors.items())]
         return keep(column, column.events, [at not in errors for at in range(expected)]).cut(part.lo, part.hi)
+
+    def _cut(self, port: int, part: Part, column: Column, expected: int) -> Column:
+        """Unpack a payload, unless it is that of the task before, and give the part of it that is asked for."""
+        start, left = self._left.pop(port, (-1, None))
+        if left is None or (start, left.stop) != (part.start, part.stop) or part.lo < left.start:
+            left = column.with_events(decode(part.payload, expected))
+        if part.hi < part.stop:
+            # What is given away belongs to the handlers, who may change it; what is left over is still as it came.
+            self._left[port] = part.start, left.cut(part.hi, part.stop)
+        return left.cut(part.lo, part.hi)
 
     def _first_handler(self, port: int) -> Step:
         """Give the first step behind a port that calls user code, past any joins."""

@@ -172,6 +172,11 @@ class Worker:
         started = perf_counter()
         self._page.codec(task.start)
         ports, broken = self.unpacker.columns(task)
+        # A part of a large payload costs the whole of it; were that charged to the few, tasks would shrink without end.
+        parts = [part for port in task.ports for part in port]
+        whole, used = sum(part.stop - part.start for part in parts), sum(part.hi - part.lo for part in parts)
+        if used < whole:
+            started += (perf_counter() - started) * (1 - used / whole)
         # In pieces as fine as the next pools want them; a piece counts alone, whatever becomes of those behind it.
         most = task.stop - task.start if self._lists or not task.cut else task.cut
         for lo in range(task.start, task.stop, most):

@@ -1,0 +1,74 @@
+"""Tasks that take parts of one payload: it is unpacked once, and every part is as if it were unpacked alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from penstock.engine import unpack
+from penstock.engine.codec import encode
+from penstock.engine.unpack import Unpacker
+from penstock.engine.wire import Part, TaskMessage
+from penstock.nodes.program import NO_ORDERS, Op, Step, make_program
+
+PROGRAM = make_program(
+    1, 2, [Step(op=Op.MAP, node="f", node_id=0, inputs=(0,), output=1)], [1]
+)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many events each call of `decode` was for."""
+    seen: list[int] = []
+    real = unpack.decode
+
+    def counting(payload: Any, expected: int) -> list[Any]:
+        seen.append(expected)
+        return real(payload, expected)
+
+    monkeypatch.setattr(unpack, "decode", counting)
+    return seen
+
+
+def take(unpacker: Unpacker, events: list[Any], first: int, lo: int, hi: int, counts: list[int] | None = None) -> list[Any]:
+    size = len(events) if counts is None else len(counts)
+    part = Part(lo, hi, first, first + size, encode(events), counts, None)
+    columns, failures = unpacker.columns(TaskMessage(1, lo, hi, 0, NO_ORDERS, [[part]]))
+    assert failures == []
+    assert (columns[0].start, columns[0].stop) == (lo, hi)
+    return columns[0].events
+
+
+def test_the_parts_of_a_payload_are_unpacked_once(decoded: list[int]) -> None:
+    unpacker = Unpacker(PROGRAM, lambda number, size: None)
+    events = [{"n": n} for n in range(10)]
+    assert take(unpacker, events, 100, 100, 103) == events[:3]
+    assert take(unpacker, events, 100, 105, 106) == events[5:6]  # another worker has what is between
+    assert take(unpacker, events, 100, 106, 110) == events[6:]
+    assert decoded == [10]
+    assert unpacker._left == {}
+
+
+def test_what_a_handler_changes_is_not_seen_by_a_later_task(decoded: list[int]) -> None:
+    unpacker = Unpacker(PROGRAM, lambda number, size: None)
+    events = [{"n": n} for n in range(4)]
+    take(unpacker, events, 0, 0, 2)[1]["n"] = "changed"
+    assert take(unpacker, events, 0, 0, 4) == events  # handed out again
+    assert decoded == [4, 4]
+
+
+def test_another_payload_is_unpacked(decoded: list[int]) -> None:
+    unpacker = Unpacker(PROGRAM, lambda number, size: None)
+    assert take(unpacker, [1, 2, 3], 0, 0, 1) == [1]
+    assert take(unpacker, [4, 5], 3, 3, 5) == [4, 5]
+    assert take(unpacker, [1, 2, 3], 0, 1, 2) == [2]
+    assert decoded == [3, 2, 3]
+
+
+def test_numbers_with_several_events(decoded: list[int]) -> None:
+    unpacker = Unpacker(PROGRAM, lambda number, size: None)
+    events, counts = ["a", "b", "c", "d"], [2, 0, 1, 1]
+    assert take(unpacker, events, 7, 7, 8, counts) == ["a", "b"]
+    assert take(unpacker, events, 7, 8, 10, counts) == ["c"]
+    assert take(unpacker, events, 7, 10, 11, counts) == ["d"]
+    assert decoded == [4]
