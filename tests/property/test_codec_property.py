@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from drawing import drawn
+from hypothesis import given
 from hypothesis import strategies as st
 from penstock.engine.codec import MSGPACK, PICKLE, CodecError, Encoder, Payload, copies, decode, encode
 
@@ -206,30 +207,31 @@ def changeable(value: Any, found: dict[int, Any]) -> dict[int, Any]:
     return found
 
 
-@given(st.lists(events, max_size=5))
-@settings(deadline=None, max_examples=400)
+@drawn(120, 2000, st.lists(events, max_size=5))
 def test_what_arrives_equals_what_was_sent(batch: list[Any]) -> None:
     assert same(decode(over_the_wire(encode(batch)), len(batch)), batch)
 
 
-@given(st.lists(json_events, max_size=8))
-@settings(deadline=None)
+@drawn(60, 500, st.lists(json_events, max_size=8))
 def test_plain_events_travel_as_messagepack(batch: list[Any]) -> None:
     payload = encode(batch)
     assert payload.codec == MSGPACK
     assert same(decode(over_the_wire(payload)), batch)
 
 
-@given(st.lists(st.lists(events, max_size=3), min_size=1, max_size=6))
-@settings(deadline=None, max_examples=60)
+@drawn(30, 300, st.lists(st.lists(events, max_size=3), min_size=1, max_size=6))
 def test_the_memory_of_an_encoder_changes_no_event(batches: list[list[Any]]) -> None:
     encoder = Encoder()
     for batch in batches:
         assert same(decode(over_the_wire(encoder.encode(batch))), batch)
 
 
-@given(st.lists(events, min_size=1, max_size=3), st.lists(st.tuples(st.integers(0, 6), events), min_size=1, max_size=4))
-@settings(deadline=None, max_examples=300)
+@drawn(
+    100,
+    1500,
+    st.lists(events, min_size=1, max_size=3),
+    st.lists(st.tuples(st.integers(0, 6), events), min_size=1, max_size=4),
+)
 def test_events_that_share_parts_arrive_and_are_copied_independent_of_each_other(
     parts: list[Any], recipe: list[tuple[int, Any]]
 ) -> None:
@@ -253,8 +255,7 @@ def test_events_that_share_parts_arrive_and_are_copied_independent_of_each_other
             seen |= own
 
 
-@given(events, st.lists(events, max_size=2), st.lists(events, max_size=2))
-@settings(deadline=None, max_examples=200)
+@drawn(80, 1000, events, st.lists(events, max_size=2), st.lists(events, max_size=2))
 def test_an_event_shares_inside_itself_whatever_it_travels_with(part: Any, before: list[Any], after: list[Any]) -> None:
     event = {"first": [part], "second": part}
     arrived = decode(over_the_wire(encode([*before, event, *after])))[len(before)]
@@ -263,8 +264,7 @@ def test_an_event_shares_inside_itself_whatever_it_travels_with(part: Any, befor
     assert same(arrived, event)
 
 
-@given(st.lists(json_events, max_size=5), st.data())
-@settings(deadline=None, max_examples=300)
+@drawn(100, 1500, st.lists(json_events, max_size=5), st.data())
 def test_changed_messagepack_gives_other_events_or_an_error_of_the_codec(batch: list[Any], data: st.DataObject) -> None:
     body = bytearray(encode(batch).frames[0])
     for _ in range(data.draw(st.integers(1, 3))):
@@ -279,8 +279,7 @@ def test_garbage_is_an_error_of_the_codec(body: bytes, buffers: list[bytes], num
         assert type(decode(Payload(number, (body, *buffers)))) is list
 
 
-@given(st.lists(events, min_size=1, max_size=3), st.data())
-@settings(deadline=None, max_examples=200)
+@drawn(80, 1000, st.lists(events, min_size=1, max_size=3), st.data())
 def test_a_payload_that_is_cut_anywhere_is_an_error_of_the_codec(batch: list[Any], data: st.DataObject) -> None:
     payload = encode(batch)
     which = data.draw(st.integers(0, len(payload.frames) - 1))

@@ -26,8 +26,11 @@ from penstock.nodes.executor import Executor
 from penstock.nodes.handlers import build
 from penstock.nodes.program import Answer, Program
 
-#: How many graphs are run in processes, and how many in this process alone.
-RUNS, SLOW_RUNS, PURE = 40, 600, 300
+#: How many graphs are run in processes, and how many in this process alone; the second figures are for slow tests.
+RUNS, SLOW_RUNS = 24, 600
+PURE, SLOW_PURE = 120, 1200
+#: The first seeds of the two tests that run in this process alone.
+STEPS, LOOPS = 0, 10_000
 
 Make = Callable[[Any], ps.Graph]
 
@@ -373,7 +376,13 @@ def essence(answer: Answer, program: Program) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("seed", range(0, PURE, 10))
+def tens(first: int) -> list[Any]:
+    """Give every tenth seed from `first` on, those behind the first few marked slow."""
+    many = range(first + PURE, first + PURE + SLOW_PURE, 10)
+    return [*range(first, first + PURE, 10), *(pytest.param(seed, marks=pytest.mark.slow) for seed in many)]
+
+
+@pytest.mark.parametrize("seed", tens(STEPS))
 def test_cuts_and_executors_change_nothing(seed: int) -> None:
     for each in range(seed, seed + 10):
         program, handlers, events, ordered = program_of(each, loops=False)
@@ -386,7 +395,7 @@ def test_cuts_and_executors_change_nothing(seed: int) -> None:
             assert essence(run_looped(program, handlers, events, cuts, ordered), program) == reference
 
 
-@pytest.mark.parametrize("seed", range(PURE, 2 * PURE, 10))
+@pytest.mark.parametrize("seed", tens(LOOPS))
 def test_cuts_change_nothing_in_a_loop(seed: int) -> None:
     for each in range(seed, seed + 10):
         program, handlers, events, ordered = program_of(each, loops=True)

@@ -15,7 +15,7 @@ from sim_laws import LawBroken
 from sim_scenario import make_scenario
 from simulator import simulate
 
-SCHEDULES = 20_000
+SCHEDULES = 6_000
 LONG = int(os.environ.get("SIMULATE_SCHEDULES", "100000"))
 SHARDS = 2
 
@@ -48,7 +48,6 @@ def _check_in_shards(first: int, count: int) -> None:
     assert [shard.returncode for shard in shards] == [0] * SHARDS, "\n".join(told)
 
 
-@pytest.mark.timeout(600)
 def test_the_laws_hold_in_every_schedule() -> None:
     _check_in_shards(0, SCHEDULES)
 
