@@ -162,11 +162,12 @@ class Core:
         if at is None:
             return
         pool = self.pools[at]
-        if pool.retention is None or pool.retention.asked != n or pool.dispatcher.frontier < n:
+        answered = pool.dispatcher.frontier
+        if pool.retention is None or pool.retention.asked != n or answered < n:
             return  # it has gone since, or the run ends below
         for stream in pool.wiring.ports:
             self.window.free(self._stores[stream].take(pool.retention.upto, n))
-        pool.retention.took(n, packed)
+        pool.retention.took(n, packed, self._cost(pool, n, answered))
         self.cuts.state(at, n, packed)
         pool.dispatcher.retained = n
 

@@ -19,14 +19,14 @@ class Retention:
         self.packed: bytes | None = None
         self.asked: int | None = None  #: the number of the snapshot that is asked for and has not come
         self._limit_bytes = limit_bytes
-        self._kept_bytes = self._asked_bytes = 0
+        self._kept_bytes = 0
 
     def begin(self, number: int, packed: bytes | None) -> None:
         """Begin with the state that an earlier run has saved."""
         self.upto, self.packed = number, packed
 
     def kept(self, nbytes: int) -> None:
-        """Take in that so many bytes of inputs were handed out for the first time."""
+        """Take in that so many bytes of inputs were answered for the first time."""
         self._kept_bytes += nbytes
 
     def wants(self, handed: int) -> bool:
@@ -37,13 +37,12 @@ class Retention:
 
     def ask(self, n: int) -> None:
         """Take in that the worker is asked for its state behind the numbers below `n`, all of which it was handed."""
-        self.asked, self._asked_bytes = n, self._kept_bytes
+        self.asked = n
 
-    def took(self, n: int, packed: bytes) -> None:
-        """Take in a snapshot: what was handed out before it was asked for need not be kept."""
+    def took(self, n: int, packed: bytes, nbytes: int) -> None:
+        """Take in a snapshot: only the inputs from `n` on are kept, of which so many bytes were answered."""
         self.upto, self.packed, self.asked = n, packed, None
-        self._kept_bytes -= self._asked_bytes
-        self._asked_bytes = 0
+        self._kept_bytes = nbytes
 
     def lost(self) -> None:
         """Take in that the worker is gone that was asked."""

@@ -115,9 +115,9 @@ def test_a_snapshot_is_asked_for_when_what_is_kept_passes_its_share() -> None:
     kept.ask(3)
     assert not kept.wants(9), "one at a time"
     kept.kept(50)
-    kept.took(3, b"state")
+    kept.took(3, b"state", 50)
     assert (kept.upto, kept.packed) == (3, b"state")
-    assert not kept.wants(9), "only what came after the asking still counts"
+    assert not kept.wants(9), "only what came after it still counts"
     kept.kept(51)
     assert kept.wants(9)
     kept.ask(9)

@@ -1,0 +1,113 @@
+"""What the core does about the states of ordered pools: when it asks for them, and that nothing waits for it in vain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from penstock.engine.core import Core
+from penstock.engine.effects import AskState, Commit, Deliver, Finish, Restore, SendTask, Spawn, StopWorker
+from penstock.engine.wiring import PoolWiring, Wiring
+from penstock.nodes.orderlog import OrderLog
+from penstock.nodes.program import Op, Step, make_program
+from penstock.nodes.retention import SHARE
+from penstock.nodes.segments import ExitData
+from penstock.nodes.sequencer import Chunk
+from penstock.nodes.window import Window
+
+
+class _Packing:
+    def pack(self, items: list[Any]) -> tuple[Any, int]:
+        return items, len(items)
+
+    def head(self, payload: Any, count: int) -> tuple[Any, int]:
+        return payload[:count], count
+
+
+def _pool(at: int, port: int, stream: int) -> PoolWiring:
+    step = Step(op=Op.SCAN, node=f"scan{at}", node_id=at, inputs=(0,), output=1)
+    return PoolWiring(step.node, make_program(1, 2, [step], [1]), 1, True, (port,), (stream,), in_order=True, stateful=True)
+
+
+class _Run:
+    """A core with one ordered pool that keeps a state. Its worker does what it is told when `work` is called."""
+
+    def __init__(self, window_bytes: int = 1 << 30, *, cuts: bool = False) -> None:
+        wiring = Wiring((_pool(0, 0, 1),), (1,), (), (False,))
+        self.core = Core(
+            wiring, _Packing(), window=Window(window_bytes, 1 << 20), log=OrderLog() if cuts else None
+        )
+        self.mail: list[SendTask | AskState] = []
+        self.asked: list[int] = []
+        self.tasks: list[tuple[int, int]] = []
+        self.restored: list[bytes] = []
+        self.commits: list[Commit] = []
+        self.stopped: list[str] = []
+        self.delivered = 0
+        self.finish: Finish | None = None
+        self.worker = ""
+        self.core.start()
+        self.cycle()
+
+    def cycle(self) -> None:
+        while effects := self.core.cycle(0.0):
+            for effect in effects:
+                if isinstance(effect, (SendTask, AskState)):
+                    self.mail.append(effect)
+                if isinstance(effect, SendTask):
+                    self.tasks.append((effect.task.start, effect.task.stop))
+                elif isinstance(effect, AskState):
+                    self.asked.append(effect.n)
+                elif isinstance(effect, Restore):
+                    self.restored.append(effect.packed)
+                elif isinstance(effect, Spawn):
+                    self.worker = effect.worker
+                    self.core.joined(effect.worker)
+                elif isinstance(effect, StopWorker):
+                    self.stopped.append(effect.worker)
+                elif isinstance(effect, Commit):
+                    self.commits.append(effect)
+                elif isinstance(effect, Deliver):
+                    self.delivered = effect.release.hi
+                    self.core.consume(effect.release.hi)
+                elif isinstance(effect, Finish):
+                    self.finish = effect
+
+    def give(self, count: int, nbytes: int = 0) -> None:
+        self.core.chunk(0, Chunk(count, [0] * count, nbytes))
+        self.cycle()
+
+    def work(self) -> None:
+        """Let the worker do the first thing in its mail."""
+        effect = self.mail.pop(0)
+        if isinstance(effect, AskState):
+            self.core.stated(effect.worker, effect.n, b"%d" % effect.n)
+        else:
+            size = effect.task.stop - effect.task.start
+            exits = [ExitData([0] * size, 0)]
+            self.core.answered(effect.worker, effect.task.id, effect.task.start, size, exits, [], [[0.0] * 6], 1e-6 * size, 0.0)
+        self.cycle()
+
+    def work_all(self) -> None:
+        while self.mail:
+            self.work()
+
+    def lose(self) -> None:
+        """Let the worker go; another one takes its place."""
+        self.mail.clear()
+        self.core.died(self.worker, None, "was stopped")
+        self.cycle()
+
+
+def test_what_a_snapshot_has_set_free_does_not_ask_for_the_next_one() -> None:
+    """Also what was with the worker when it was asked: it is answered before the snapshot, which has it."""
+    run = _Run(SHARE * 1_000)
+    run.give(1)
+    run.work()
+    run.give(1, 1_000)
+    run.give(1, 1_000)
+    run.work()
+    assert run.asked == [3], "the third is with the worker"
+    run.work_all()
+    run.give(1)
+    run.work_all()
+    assert run.asked == [3], "one small number is kept"
