@@ -59,8 +59,8 @@ class RunOptions:
     (`None`: any number). `max_events_per_worker` and `max_rss_bytes` replace a worker that has handled or grown
     that much. `stall_warning_s`: seconds without progress after which a warning says why. `drain_s`: seconds for
     what is in flight after a Ctrl-C. `close_s`: seconds for handlers to close. `transport`: `"ipc"`, or `"tcp"` on
-    loopback with CURVE keys. `checkpoint`: the file (or store) in which the run keeps how
-    far it is, so that the same call goes on there after a crash; `resume`: `"auto"`, `"never"` to begin anew,
+    loopback with CURVE keys. `checkpoint`: the file, PostgreSQL URL or store in which the run keeps how far it is, so
+    that the same call goes on there after a crash; `resume`: `"auto"`, `"never"` to begin anew,
     `"required"` to refuse to. `checkpoint_interval_s`: seconds between two checkpoints, and between the commits of sinks
     that commit and the acknowledgements of sources that want them. `lock` is held while the run works; a lost one
     stops the run before its next commit.

@@ -15,8 +15,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..nodes.connectors.pgsession import Advisory, open_session, set_where_known
-from ..nodes.connectors.sqlengine import connect, describe, ensure_table, shown
+from ..nodes.connectors.pgsession import Advisory, open_session
+from ..nodes.connectors.sqlengine import connect, describe, ensure_table, set_where_known, shown
 from ..nodes.errors import CheckpointError
 from .store import VERSION, Execute, described
 

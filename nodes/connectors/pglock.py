@@ -12,8 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import LockHeld, LockLost
-from .pgsession import Advisory, open_session, set_where_known
-from .sqlengine import describe, ensure_table, shown
+from .pgsession import Advisory, open_session
+from .sqlengine import describe, ensure_table, set_where_known, shown
 
 #: How long a check may take until the lock counts as lost, in seconds.
 _ANSWER_S = 5

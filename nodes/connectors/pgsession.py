@@ -1,8 +1,7 @@
 """A session of PostgreSQL that lasts, and the advisory lock that it may hold.
 
-Decides how both ends find out that the other one is gone (within a quarter of a minute also when a machine loses its
-power: until then its locks are held), that no limit of the server ends a session that rests, and how one waits for a
-lock of another session so that Ctrl-C is still noticed.
+Decides that no limit of the server ends a session that rests, and how one waits for a lock of another session so that
+Ctrl-C is still noticed. The lock of a machine that has lost its power is free within a quarter of a minute.
 """
 
 from __future__ import annotations
@@ -15,34 +14,15 @@ import time
 
 import sqlalchemy as sa
 
-from .sqlengine import connect, driver, read_one_by_one
+from .sqlengine import connect, end_when_gone, read_one_by_one, set_where_known
 
 #: How long one attempt waits inside the server, in seconds; between two of them Ctrl-C is noticed.
 _STEP_S = 0.25
-#: When a connection counts as dead: after so many seconds without a word, a word each so many seconds, so often; and
-#: when what was sent is not acknowledged for so many milliseconds.
-_IDLE_S, _EACH_S, _TIMES, _UNACKNOWLEDGED_MS = 5, 2, 3, 10_000
-#: How libpq finds out that the server is gone.
-_CONNECTION = {
-    "connect_timeout": 10,
-    "keepalives_idle": _IDLE_S,
-    "keepalives_interval": _EACH_S,
-    "keepalives_count": _TIMES,
-    "tcp_user_timeout": _UNACKNOWLEDGED_MS,
-}
-#: How the server finds out that this process is gone, and what it is kept from.
+#: What the server is kept from.
 _SETTINGS = {
-    "tcp_keepalives_idle": str(_IDLE_S),
-    "tcp_keepalives_interval": str(_EACH_S),
-    "tcp_keepalives_count": str(_TIMES),
-    "tcp_user_timeout": str(_UNACKNOWLEDGED_MS),  # since PostgreSQL 12
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",  # since PostgreSQL 14
 }
-_SET = sa.text(
-    "SELECT set_config(CAST(:name AS text), CAST(:value AS text), false)"
-    " WHERE current_setting(CAST(:name AS text), true) IS NOT NULL"
-)
 
 _TRY = sa.text("SELECT pg_try_advisory_lock(CAST(:key AS bigint))")
 _WAIT = sa.text("SELECT pg_advisory_lock(CAST(:key AS bigint))")
@@ -65,9 +45,10 @@ def open_session(url: str, what: str, name: str, *, answer_s: float) -> sa.Conne
     No statement may take longer than `answer_s` (0 for no limit). Raises `ConnectionError` where the server cannot be
     reached, and SQLAlchemy's errors for what it refuses.
     """
-    session = connect(url, what, options=_CONNECTION if driver(url).startswith("psycopg") else None)
+    session = connect(url, what)
     try:
         read_one_by_one(session)
+        end_when_gone(session)
         who = f"penstock {socket.gethostname()}:{os.getpid()} {name}".encode("ascii", "replace")[:63].decode()
         for setting, value in {**_SETTINGS, "application_name": who}.items():
             set_where_known(session, setting, value)
@@ -76,11 +57,6 @@ def open_session(url: str, what: str, name: str, *, answer_s: float) -> sa.Conne
         session.close()
         raise
     return session
-
-
-def set_where_known(session: sa.Connection, setting: str, value: str) -> None:
-    """Change a setting of the session; does nothing for one that this server does not have."""
-    session.execute(_SET, {"name": setting, "value": value})
 
 
 class Advisory:

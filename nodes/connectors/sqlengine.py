@@ -18,6 +18,28 @@ from ..errors import GraphError
 #: How long a statement waits for another connection's lock, in seconds.
 LOCK_WAIT_S = 60.0
 _BEGIN = "penstock_begin"
+#: When a connection to PostgreSQL counts as dead: after so many seconds without a word, a word each so many seconds, so
+#: often; and when what was sent is not acknowledged for so many milliseconds.
+_IDLE_S, _EACH_S, _TIMES, _UNACKNOWLEDGED_MS = 5, 2, 3, 10_000
+#: How libpq finds out that the server is gone.
+_LIBPQ = {
+    "connect_timeout": 10,
+    "keepalives_idle": _IDLE_S,
+    "keepalives_interval": _EACH_S,
+    "keepalives_count": _TIMES,
+    "tcp_user_timeout": _UNACKNOWLEDGED_MS,
+}
+#: How the server finds out that this process is gone.
+_SERVER = {
+    "tcp_keepalives_idle": str(_IDLE_S),
+    "tcp_keepalives_interval": str(_EACH_S),
+    "tcp_keepalives_count": str(_TIMES),
+    "tcp_user_timeout": str(_UNACKNOWLEDGED_MS),  # since PostgreSQL 12
+}
+_SET = sa.text(
+    "SELECT set_config(CAST(:name AS text), CAST(:value AS text), false)"
+    " WHERE current_setting(CAST(:name AS text), true) IS NOT NULL"
+)
 
 
 def checked_url(url: object, maker: str) -> str:
@@ -71,8 +93,8 @@ def driver(url: str) -> str:
     return sa.make_url(url).get_dialect().driver
 
 
-def connect(url: str, what: str, *, create: bool = False, options: Mapping[str, Any] | None = None) -> sa.Connection:
-    """Open a connection that hides values in errors, on an engine without a pool.
+def connect(url: str, what: str, *, create: bool = False) -> sa.Connection:
+    """Open a connection that hides values in errors, on an engine without a pool; what the URL asks for goes first.
 
     `what` opens the text of an error. An SQLite file is only made where `create` is set. Raises `FileNotFoundError`
     for one that is not there and `ConnectionError` where the database cannot be reached.
@@ -82,9 +104,9 @@ def connect(url: str, what: str, *, create: bool = False, options: Mapping[str, 
     file = parsed.database or ""
     if sqlite and not create and not file.startswith("file:") and not os.path.exists(file):
         raise FileNotFoundError(f"{what}: there is no file {file} in {os.getcwd()}; correct the URL")
-    if sqlite and "timeout" not in parsed.query:
-        options = {"timeout": LOCK_WAIT_S, **(options or {})}
-    engine = sa.create_engine(parsed, poolclass=sa.NullPool, hide_parameters=True, connect_args=dict(options or {}))
+    options: Mapping[str, Any] = {"timeout": LOCK_WAIT_S} if sqlite else _LIBPQ if driver(url).startswith("psycopg") else {}
+    arguments = {name: value for name, value in options.items() if name not in parsed.query}
+    engine = sa.create_engine(parsed, poolclass=sa.NullPool, hide_parameters=True, connect_args=arguments)
     if sqlite:
         sa.event.listen(engine, "connect", _begin_by_hand)
         sa.event.listen(engine, "begin", _begin_as_asked)
@@ -124,9 +146,21 @@ def begin(connection: sa.Connection, *, write: bool = True) -> sa.RootTransactio
     return connection.begin()
 
 
+def set_where_known(connection: sa.Connection, setting: str, value: str) -> None:
+    """Change a setting of a PostgreSQL session; does nothing for one that this server does not have."""
+    connection.execute(_SET, {"name": setting, "value": value})
+
+
+def end_when_gone(connection: sa.Connection) -> None:
+    """Let the server end the session, and free its locks, soon after this process or its machine is gone."""
+    for name, value in _SERVER.items():
+        set_where_known(connection, name, value)
+
+
 def wait_for_locks(connection: sa.Connection) -> None:
-    """Bound the wait for locks, and let the transaction stay open between writes."""
+    """Bound the wait for locks, and let the transaction stay open between writes, as long as this process is there."""
     if connection.dialect.name == "postgresql":
+        end_when_gone(connection)
         settings: Mapping[str, str] = {
             "lock_timeout": f"{LOCK_WAIT_S * 1000:.0f}",
             "idle_in_transaction_session_timeout": "0",

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import penstock as ps
 import pytest
 from postgres_server import PostgresServer, postgres
 from sql_checks import rows_of
@@ -134,6 +135,26 @@ def test_a_standby_goes_on_when_the_active_run_is_killed(tmp_path: Path, postgre
 @pytest.mark.timeout(900)
 def test_a_standby_goes_on_a_hundred_times(tmp_path: Path, postgres: PostgresServer) -> None:
     assert _kill_the_active(tmp_path, postgres.database(), 60_000, 100, 12) >= 50
+
+
+def test_the_server_finds_out_soon_that_a_machine_is_gone(postgres: PostgresServer) -> None:
+    """The sessions of lock, store and sink have locks for which a standby waits."""
+    url = postgres.database()
+    lock, store = ps.postgres_lock(url, "guarded"), ps.postgres_store(url, name="guarded")
+    sink = ps.sql_sink(url, table="rows", create={"n": int})
+    lock.acquire()
+    store.open({"graph": "guarded"}, "auto")
+    sink.open()
+    try:
+        for holder in (lock._session, store._backing._session, sink._connection):  # type: ignore[attr-defined]
+            assert holder is not None
+            names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")
+            shown = [holder.exec_driver_sql(f"SHOW {name}").scalar_one() for name in names]
+            assert shown == ["5", "2", "3", "10000"]
+    finally:
+        sink.abort()
+        store.close()
+        lock.release()
 
 
 def test_a_run_that_loses_its_sessions_ends_and_the_standby_goes_on(tmp_path: Path, postgres: PostgresServer) -> None:
