@@ -237,12 +237,12 @@ def _sources(nodes: Sequence[Node]) -> list[SourcePlan]:
     for node in nodes:
         if node.kind is not Kind.SOURCE:
             continue
+        remote, why = False, "an iterable of the caller: read in a thread there"
         if getattr(node.subject, "in_caller", False):
-            plans.append(SourcePlan(node, False, "standard input belongs to the caller: read in a thread there"))
+            why = "standard input belongs to the caller: read in a thread there"
         elif is_source(node.subject) or callable(node.subject):
-            plans.append(SourcePlan(node, True, "a source of its own: read and packed in one process"))
-        else:
-            plans.append(SourcePlan(node, False, "an iterable of the caller: read in a thread there"))
+            remote, why = True, "a source of its own: read and packed in one process"
+        plans.append(SourcePlan(node, remote, f"{why}; with checkpoint= journaled" if node.journal else why))
     return plans
 
 

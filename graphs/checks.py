@@ -75,6 +75,9 @@ def check_node(graph: Graph, node: Node) -> None:
     check_wiring(where, graph.nodes, node)
     if node.kind is Kind.SOURCE:
         subjects.check_source(where, node.subject)
+        _flag(where, "journal", node.journal)
+        if node.journal:
+            subjects.check_journal(where, node.subject)
         if subjects.is_one_shot(node.subject) and any(other.subject is node.subject for other in graph.nodes):
             raise GraphError(f"{where}: another source reads this iterator already; use that stream twice instead")
     elif node.kind is Kind.SINK:

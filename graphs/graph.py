@@ -87,18 +87,29 @@ class Graph:
         return f"<Graph {self.name!r}, {len(self.nodes)} nodes>"
 
     @overload
-    def source(self, source: str | bytes | PathLike[str], *, name: str | None = None) -> Never: ...
+    def source(
+        self, source: str | bytes | PathLike[str], *, name: str | None = None, journal: bool = False
+    ) -> Never: ...
     @overload
     def source(
-        self, source: Source[T] | Iterable[T] | Callable[[], Iterator[T] | AsyncIterator[T]], *, name: str | None = None
+        self,
+        source: Source[T] | Iterable[T] | Callable[[], Iterator[T] | AsyncIterator[T]],
+        *,
+        name: str | None = None,
+        journal: bool = False,
     ) -> Stream[T]: ...
-    def source(self, source: Any, *, name: str | None = None) -> Any:
+    def source(self, source: Any, *, name: str | None = None, journal: bool = False) -> Any:
         """Read events from a `Source`, a generator function (sync or async) or an iterable.
 
         A generator function runs in the source's process, an iterable is read in a thread of the calling process.
-        Raises `GraphError` for a path, text, bytes or a dict: give `ps.lines(path)` for the lines of a file.
+        `journal=True` is for sources that give an event only once, such as a webhook, standard input or a socket: a
+        run with `checkpoint=` stores each event beside its checkpoints before the event gets a number, and a run that
+        goes on is given the same ones before it opens the source again. Without `checkpoint=` it has no effect.
+
+        Raises `GraphError` for a path, text, bytes or a dict: give `ps.lines(path)` for the lines of a file; and for
+        `journal=True` with what can be read again.
         """
-        return self._add(Kind.SOURCE, (), source, name=name)
+        return self._add(Kind.SOURCE, (), source, name=name, journal=journal)
 
     def sequence(
         self,

@@ -66,8 +66,9 @@ class Options:
 class Node:
     """One node. `subject` is the user's part: a source, a handler or a sink.
 
-    `ordered` speaks of sinks only; `key` and `order` of sequences only; `spec` of what the compiler made of others.
-    `named` says that the user chose the name, `claimed` that a run has begun to read a source that can be read only once.
+    `journal` speaks of sources only, `ordered` of sinks only, `key` and `order` of sequences only; `spec` of what the
+    compiler made of others. `named` says that the user chose the name, `claimed` that a run has begun to read a source
+    that can be read only once.
     """
 
     id: int
@@ -76,6 +77,7 @@ class Node:
     inputs: tuple[Node, ...]
     subject: Any = None
     options: Options = field(default_factory=Options)
+    journal: bool = False
     ordered: bool = True
     order: str = "arrival"
     key: Any = None

@@ -10,7 +10,7 @@ import functools
 import inspect
 import io
 import os
-from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from ..nodes.errors import GraphError
@@ -55,6 +55,16 @@ def _check_source_function(where: str, subject: Any) -> None:
     if not accepts(subject):
         raise GraphError(
             f"{where}: the function needs arguments, but is called with none; give it functools.partial(function, ...)"
+        )
+
+
+def check_journal(where: str, subject: Any) -> None:
+    """Check that a source gives its events only once: what can be read again would come a second time on resume."""
+    again = is_source(subject) and getattr(subject, "replay", "none") in ("exact", "logged")
+    if again or isinstance(subject, Collection):
+        raise GraphError(
+            f"{where}: journal=True keeps what a source gives only once, but a {type(subject).__name__} can be read"
+            " again; leave journal out"
         )
 
 
