@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
 
@@ -73,6 +74,7 @@ class Link:
         self._owner = threading.get_ident()
         self._posted: deque[list[Any]] = deque()
         self._put_back: deque[Message] = deque()
+        self._wanted: dict[str, SimpleQueue[Message]] = {}
 
     def send(self, parts: Sequence[Any]) -> None:
         """Send a message; never blocks, the number of messages under way is bounded by the hub's credit."""
@@ -93,24 +95,49 @@ class Link:
     def receive(self, timeout_ms: int) -> Message | None:
         """Give the next message of the hub, or `None` when none came in time."""
         self.flush()
-        if self._put_back:
-            return self._put_back.popleft()
-        if not self.socket.poll(timeout_ms):
+        if not self._put_back and not self.socket.poll(timeout_ms):
             return None
+        message = self._put_back.popleft() if self._put_back else self._next()
+        if message.kind is Kind.DEFINE and message.fields[0] in self._wanted:
+            self._wanted[message.fields[0]].put(message)
+            return None
+        return message
+
+    def _next(self) -> Message:
         frames = self.socket.recv_multipart(copy=False)
         return unpack([frame.buffer for frame in frames], _HUB)
 
     def ask_definition(self, name: str) -> object:
-        """Ask the hub for what `name` is in the caller's `__main__`; raises `AttributeError` when it has none."""
-        self.send(pack(Kind.NEED, name))
+        """Ask the hub for what `name` is in the caller's `__main__`; raises `AttributeError` when it has none.
+
+        In another thread than the owner's it waits until the owner comes round.
+        """
+        ask = pack(Kind.NEED, name)
+        message = self._ask(name, ask) if threading.get_ident() == self._owner else self._have_asked(name, ask)
+        if not message.fields[1]:
+            raise AttributeError(f"__main__ of the calling process has no {name!r}")
+        value: object = cloudpickle.loads(bytes(message.frames[0]))
+        if isinstance(value, type) and name.isidentifier():
+            setattr(sys.modules["__main__"], name, value)  # so that it is asked for once
+        return value
+
+    def _ask(self, name: str, ask: list[Any]) -> Message:
+        self.send(ask)
         while True:
-            frames = self.socket.recv_multipart(copy=False)
-            message = unpack([frame.buffer for frame in frames], _HUB)
+            message = self._next()
             if message.kind is Kind.DEFINE and message.fields[0] == name:
-                if not message.fields[1]:
-                    raise AttributeError(f"__main__ of the calling process has no {name!r}")
-                return cloudpickle.loads(bytes(message.frames[0]))
+                return message
             self._put_back.append(message)
+
+    def _have_asked(self, name: str, ask: list[Any]) -> Message:
+        """Ask in a thread that does not own the socket; there is one such thread at most."""
+        answer: SimpleQueue[Message] = SimpleQueue()
+        self._wanted[name] = answer
+        self.post(ask)
+        try:
+            return answer.get()
+        finally:
+            del self._wanted[name]
 
     def close(self) -> None:
         """Send what is left and close."""
