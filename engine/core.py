@@ -538,9 +538,10 @@ class Core:
         if not self.cuts.enabled or self.barrier.end_at is not None or self._source_error is not None:
             return
         final = self._is_through(frontier)
-        if self.cuts.may_announce(self.sequencer.next, final):
-            n = self.sequencer.next
-            self.cuts.announce(Cut(n, self.sequencer.places, self.sequencer.turn, final, self.ended_by))
+        # The number of the end is committed as the end, or another run would give it once more.
+        if (final or self.end is None) and self.cuts.may_announce(self.sequencer.next, final):
+            n, ended_by = self.sequencer.next, self.ended_by if self.end is None else "source"
+            self.cuts.announce(Cut(n, self.sequencer.places, self.sequencer.turn, final, ended_by))
             for at, pool in self._stateful:
                 if pool.retention is not None and pool.retention.upto == n:
                     self.cuts.state(at, n, pool.retention.packed)

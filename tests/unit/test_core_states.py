@@ -31,8 +31,8 @@ def _pool(at: int, port: int, stream: int) -> PoolWiring:
 class _Run:
     """A core with one ordered pool that keeps a state. Its worker does what it is told when `work` is called."""
 
-    def __init__(self, window_bytes: int = 1 << 30, *, cuts: bool = False) -> None:
-        wiring = Wiring((_pool(0, 0, 1),), (1,), (), (False,))
+    def __init__(self, window_bytes: int = 1 << 30, *, cuts: bool = False, needs_end: bool = False) -> None:
+        wiring = Wiring((_pool(0, 0, 1),), (1,), (), (False,), needs_end=needs_end)
         self.core = Core(
             wiring, _Packing(), window=Window(window_bytes, 1 << 20), log=OrderLog() if cuts else None
         )
@@ -111,3 +111,31 @@ def test_what_a_snapshot_has_set_free_does_not_ask_for_the_next_one() -> None:
     run.give(1)
     run.work_all()
     assert run.asked == [3], "one small number is kept"
+
+
+def _end(run: _Run) -> None:
+    """Let the source end behind two events; the worker has the number of the end."""
+    run.give(2)
+    run.work_all()
+    run.core.source_ended(0)
+    run.cycle()
+    assert run.core.end == 2
+
+
+def test_no_cut_leaves_the_end_of_the_input_to_be_numbered_once_more() -> None:
+    """Another run would go on behind it and give what is given at the end a second time."""
+    run = _Run(cuts=True, needs_end=True)
+    _end(run)
+    run.core.cuts.want()
+    run.cycle()
+    run.work_all()
+    assert [(commit.cut.n, commit.cut.final) for commit in run.commits] == [(3, True)]
+
+
+def test_a_stop_behind_the_end_of_the_input_is_no_pause() -> None:
+    run = _Run(cuts=True, needs_end=True)
+    _end(run)
+    run.core.stop_reading("stop")
+    run.cycle()
+    run.work_all()
+    assert [commit.cut.ended_by for commit in run.commits] == ["source"]
