@@ -543,10 +543,8 @@ class Core:
             n, ended_by = self.sequencer.next, self.ended_by if self.end is None else "source"
             self.cuts.announce(Cut(n, self.sequencer.places, self.sequencer.turn, final, ended_by))
             for at, pool in self._stateful:
-                if pool.retention is not None and pool.retention.upto == n:
+                if self.cuts.missing(at) is not None and pool.retention is not None and pool.stands_at(n):
                     self.cuts.state(at, n, pool.retention.packed)
-                elif self.cuts.missing(at) is not None:
-                    pool.dispatcher.hold_at = n
 
     def _is_through(self, frontier: int) -> bool:
         """Whether every number is answered and none will follow."""

@@ -86,6 +86,14 @@ class Pool:
             self.dispatcher.retained = self.retention.upto
             self.dispatcher.hold_at = cut
 
+    def stands_at(self, n: int) -> bool:
+        """Take in that a cut at `n` lacks its state; gives whether the last snapshot is that state."""
+        if self.retention is None or self.retention.upto == n:
+            return True
+        if self.retention.asked != n:  # else it is on its way
+            self.dispatcher.hold_at = n
+        return False
+
     def state_to_ask(self, cut: int | None) -> tuple[str, int] | None:
         """Give the worker to be asked for its state, and the number below which it was handed everything, if it is time.
 

@@ -139,3 +139,17 @@ def test_a_stop_behind_the_end_of_the_input_is_no_pause() -> None:
     run.cycle()
     run.work_all()
     assert [commit.cut.ended_by for commit in run.commits] == ["source"]
+
+
+def test_a_cut_where_a_state_is_on_its_way_already_holds_nothing_back() -> None:
+    run = _Run(SHARE * 1_000, cuts=True)
+    run.give(1, 2_000)
+    run.work()
+    assert run.asked == [1]
+    run.core.cuts.want()
+    run.cycle()
+    run.work()
+    assert [commit.cut.n for commit in run.commits] == [1]
+    run.give(1)
+    run.work_all()
+    assert run.delivered == 2
