@@ -23,7 +23,7 @@ from .codec import decode, encode
 from .codec_errors import CodecError
 from .compiler import default_workers
 from .copying import safe_copies
-from .feed import Feed, SliceFeed, Taken, make_feed
+from .feed import POLL_S, Feed, SliceFeed, Taken, make_feed
 from .here import Here
 from .options import RunOptions
 from .plan import Plan
@@ -216,7 +216,7 @@ class AutoRun:
                     self._next += len(taken.events)
                     self._busy_since = monotonic()
                     return taken
-            self._bell.wait()
+            self._bell.wait(POLL_S if self._feed.bulk else None)
 
     def _adapt(self, seconds: float, count: int) -> None:
         if seconds < _TURN_S / 2 and count == self._most:

@@ -1,7 +1,8 @@
 """Feeds: events of one source, read ahead a little, taken when somebody asks: "whatever is there, up to n".
 
 Decides how far a source is read ahead. A reader thread runs user code; the taker never waits for it and is woken
-when something has come that it had asked for in vain.
+when something has come that it had asked for in vain. While a quick iterator is read in bulk, by C code that wakes
+nobody, the taker must look again every `POLL_S`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ from ..nodes.sources import PAUSES_S, open_reader
 _FIRST = 4
 #: How many bytes may wait, by the size that the taker has measured.
 _AHEAD_BYTES = 1 << 20
+#: An iterator that takes no longer for an event than this (in seconds) is read in bulk, so many events at a time.
+_QUICK_S = 2e-6
+_BULK = 512
+#: How often to look again after a take in vain while `bulk` is set, in seconds.
+POLL_S = 0.002
 #: A source that wants to hear what is committed is looked after so often while nobody reads, in seconds.
 _IDLE_S = 1.0
 #: A source has so many seconds for its last acknowledgement.
@@ -70,6 +76,8 @@ def listens_to_commits(subject: object) -> bool:
 
 class SliceFeed:
     """A feed over a list, tuple or range: nothing can block, so there is no thread and nothing is read ahead."""
+
+    bulk = False
 
     def __init__(self, subject: Sequence[Any]) -> None:
         self._subject = subject
@@ -128,6 +136,7 @@ class Feed:
         self._room = threading.Event()
         self._most = _FIRST
         self._attention = False
+        self.bulk = False  #: whether the reader cannot wake anyone just now
         self._stopping = False
         self._done = False
         self._error: BaseException | None = None
@@ -220,14 +229,25 @@ class Feed:
 
     def _read_events(self, iterator: Iterator[Any]) -> None:
         put, key = self._events.append, self._key
+        quick = False
         while True:
-            # One by one, for each must be seen as soon as it is there; the checks are kept to a flag per event.
-            for event in islice(iterator, max(1, self._most - len(self._events))):
-                if key is not None:
-                    self._put_keys([event])
-                put(event)
-                if self._attention and not self._attend():
-                    return
+            count = max(1, self._most - len(self._events))
+            started = monotonic()
+            self.bulk = quick  # before the look at the flag, which the taker puts up before it looks at this one
+            if self.bulk and not self._attention:
+                count = min(count, _BULK)
+                self._events.extend(islice(iterator, count))
+                self.bulk = False
+            else:
+                self.bulk = False
+                # One by one, for each must be seen as soon as it is there; the checks are kept to a flag per event.
+                for event in islice(iterator, count):
+                    if key is not None:
+                        self._put_keys([event])
+                    put(event)
+                    if self._attention and not self._attend():
+                        return
+            quick = key is None and monotonic() - started < count * _QUICK_S
             if (event := next(iterator, _END)) is _END:
                 return
             if key is not None:

@@ -39,7 +39,7 @@ from .effects import (
     StopSource,
     Warn,
 )
-from .feed import Feed, SliceFeed
+from .feed import POLL_S, Feed, SliceFeed
 from .grants import Grants
 from .intake import EventPacking, Intake
 from .mail import Mail
@@ -241,6 +241,8 @@ class Hub:
 
     def _wait_s(self, now: float) -> float:
         wait_s = self.crew.wait_s(now)
+        if self.intake.polls:
+            wait_s = min(wait_s, POLL_S)
         return min(wait_s, max(0.0, self._cut_at - now)) if self.core.cuts.enabled else wait_s
 
     def _watch_crew(self) -> None:

@@ -100,6 +100,11 @@ class Intake:
         for source in list(self._pulls):
             self._take(source)
 
+    @property
+    def polls(self) -> bool:
+        """Whether a feed was asked in vain that may not tell when it has something."""
+        return any(self._feeds[source].bulk for source in self._pulls)
+
     def stop(self, source: int) -> None:
         """Tell a source to give what it has read, and end."""
         if source not in self._feeds:

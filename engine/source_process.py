@@ -19,7 +19,7 @@ from ..nodes.steps import describe
 from .child import ChildSettings, Link, ready, set_up, tear_down
 from .codec import Encoder
 from .codec_errors import CodecError
-from .feed import LINGER_S, Feed, Taken
+from .feed import LINGER_S, POLL_S, Feed, Taken
 from .wire import Kind, Message, pack, pack_chunk
 from .worker import pack_cause
 
@@ -68,7 +68,8 @@ class _Server:
         poller.register(link.socket, zmq.POLLIN)
         poller.register(inbox, zmq.POLLIN)
         while not self._ended:
-            for socket, _ in poller.poll(500):
+            polls = self._pulls and self.feed is not None and self.feed.bulk
+            for socket, _ in poller.poll(int(POLL_S * 1000) if polls else 500):
                 if socket is inbox:
                     inbox.recv()
             stopping = self._take_messages()
