@@ -509,7 +509,7 @@ class Core:
 
     def _let_go(self) -> None:
         for pool in self.pools:
-            for worker in pool.dispatcher.idle_leavers():
+            for worker in pool.free_to_go():
                 self._effects.append(StopWorker(worker))
 
     def _cut_hint(self, pool: Pool) -> int:

@@ -99,14 +99,24 @@ class Pool:
 
         `cut` is the number of an open cut that lacks it.
         """
-        worker = next(iter(self.dispatcher.workers), None)
-        if self.retention is None or worker is None:
+        worker = next(iter(self.dispatcher.workers.values()), None)
+        if self.retention is None or worker is None or self.retention.asked is not None:
             return None
         handed = self.dispatcher.handed(self.arrived)
-        if self.retention.asked is not None or (cut is not None and handed < cut):
+        leaves = worker.leaving and handed > self.retention.upto
+        if handed == cut:
+            self.dispatcher.hold_at = None
+        elif not leaves and (cut is not None or not self.retention.wants(handed)):
             return None
-        if cut is None and not self.retention.wants(handed):
-            return None
-        self.dispatcher.hold_at = None
         self.retention.ask(handed)
-        return worker, handed
+        return worker.name, handed
+
+    def free_to_go(self) -> list[str]:
+        """Give the workers that are to be replaced and may go now.
+
+        One with a state leaves it behind: the next one would else do all since the last snapshot again, and that alone
+        may be as much as it may do.
+        """
+        if self.retention is not None and self.retention.upto < self.dispatcher.handed(self.arrived):
+            return []
+        return self.dispatcher.idle_leavers()

@@ -153,3 +153,37 @@ def test_a_cut_where_a_state_is_on_its_way_already_holds_nothing_back() -> None:
     run.give(1)
     run.work_all()
     assert run.delivered == 2
+
+
+def test_a_worker_that_is_to_be_replaced_leaves_its_state_behind() -> None:
+    """However little a worker may do, the next one does something new."""
+    run = _Run()
+    for number in range(5):
+        run.give(1)
+        run.core.leaving(run.worker)
+        run.cycle()
+        assert not run.stopped, "it has a number"
+        run.work()
+        assert not run.stopped, "it is asked for its state"
+        run.work()
+        assert run.stopped == [run.worker]
+        run.stopped.clear()
+        run.lose()
+        assert run.restored[-1] == b"%d" % (number + 1)
+    assert run.tasks == [(number, number + 1) for number in range(5)]
+
+
+def test_a_worker_that_is_to_be_replaced_below_a_cut_leaves_the_rest_to_the_next() -> None:
+    run = _Run(cuts=True)
+    run.give(1)
+    run.core.leaving(run.worker)
+    run.give(1)
+    run.core.cuts.want()
+    run.cycle()
+    run.work_all()
+    run.lose()
+    run.give(1)
+    run.work_all()
+    assert run.asked == [1, 2]
+    assert [(commit.cut.n, commit.cut.states) for commit in run.commits] == [(2, {0: b"2"})]
+    assert run.delivered == 3
