@@ -110,9 +110,6 @@ def _split(n: int) -> list[int]:
     return [n // 2, n // 2]
 
 
-GRAPHS = (small, branched)
-
-
 def living(graph_workers: Iterable[int]) -> list[int]:
     """Give those processes that are there and no zombies."""
     return [pid for pid in graph_workers if _state(pid) not in ("", "Z", "X")]

@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,16 +17,13 @@ from typing import Any
 import penstock as ps
 import pytest
 import zmq
+from fault_events import Event, locked, parse, unreadable
 from fault_graphs import die, look_inside, until
+from fault_handlers import Doomed, Model, broken_source, crash, sleep
 
 HERE = Path(__file__).parent
 PAGE = (HERE.parent.parent / "docs" / "guarantees.md").read_text()
 TEXTS: dict[str, str] = dict(re.findall(r"^```text (\S+)\n(.*?)\n```$", PAGE, re.M | re.S))
-
-
-def parse(text: str) -> int:
-    """Read a number."""
-    return int(text)
 
 
 def words() -> list[str]:
@@ -45,20 +41,6 @@ def parsing(**options: Any) -> ps.Graph:
     graph = ps.Graph("numbers")
     graph.source(words()).map(parse, **options).sink(lambda n: None, name="out")
     return graph
-
-
-def crash(n: int) -> int:
-    if n == 2:
-        die("segv")
-    return n
-
-
-def sleep(n: int) -> int:
-    import time
-
-    if n == 2:
-        time.sleep(60)
-    return n
 
 
 def through(handler: Any, count: int = 5, **options: Any) -> ps.Graph:
@@ -102,11 +84,6 @@ def killed_once(folder: Path) -> str:
         return n
 
     return logged(lambda: ps.run(through(resize), workers=1, max_events_per_worker=10**9))
-
-
-def broken_source() -> Iterator[int]:
-    yield from range(3)
-    raise ConnectionError("the line is dead")
 
 
 def dying_source(folder: Path) -> str:
@@ -207,39 +184,8 @@ def stranger(monkeypatch: pytest.MonkeyPatch) -> str:
     return f"ProtocolError: {caught.value}"
 
 
-class Model:
-    def __init__(self) -> None:
-        raise OSError("no file model.pt")
-
-    def __call__(self, n: int) -> int:
-        return n
-
-
-class Doomed:
-    def __init__(self) -> None:
-        os._exit(3)
-
-    def __call__(self, n: int) -> int:
-        return n
-
-
-class Event:
-    """An event that cannot be unpacked."""
-
-    def __reduce__(self) -> Any:
-        return parse, ("two",)
-
-
-def locked(n: int) -> Any:
-    return threading.Lock() if n == 2 else n
-
-
 def events() -> list[Any]:
     return [0, 1, Event(), 3]
-
-
-def unreadable(n: int) -> Any:
-    return Event() if n == 2 else n
 
 
 def unreadable_events() -> ps.Graph:

@@ -9,6 +9,8 @@ from typing import Any
 
 import penstock as ps
 import pytest
+from fault_handlers import Sum
+from marks import slow
 
 
 def _graph(kind: str, events: int, marks: str, results: list[Any], each: int) -> ps.Graph:
@@ -38,28 +40,11 @@ def _graph(kind: str, events: int, marks: str, results: list[Any], each: int) ->
     elif kind == "reduce":
         numbers.key_by(lambda n: n % 7).reduce(join, final=True).sink(results.append)
     else:
-        numbers.map(_Sum, ordered=True).map(lambda n: (fatal(n[1]), n)[1], ordered=True).sink(results.append)
+        numbers.map(Sum, ordered=True).map(lambda n: (fatal(n[1]), n)[1], ordered=True).sink(results.append)
     return graph
 
 
-class _Sum:
-    """The user's own class with a state."""
-
-    def __init__(self) -> None:
-        self.total = 0
-
-    def __call__(self, number: int) -> tuple[int, int]:
-        self.total += number
-        return self.total, number
-
-    def snapshot(self) -> int:
-        return self.total
-
-    def restore(self, state: int) -> None:
-        self.total = state
-
-
-@pytest.mark.parametrize("kind", ["scan", "keyed", "reduce", "class"])
+@pytest.mark.parametrize("kind", ["scan", "keyed", slow("reduce"), "class"])
 def test_the_state_of_a_killed_worker_is_made_again(tmp_path: Path, kind: str) -> None:
     events, expected, results = 20_000, [], []
     ps.run(_graph(kind, events, str(tmp_path), expected, events), runner="inline")

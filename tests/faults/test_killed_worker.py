@@ -15,7 +15,10 @@ from typing import Any
 import penstock as ps
 import pytest
 from conftest import Seen, assert_same, observe
-from fault_graphs import GRAPHS, Inside, Strikes, branched, die, killer, look_inside, same, small, until
+from fault_cases import GRAPHS
+from fault_graphs import Inside, Strikes, branched, die, killer, look_inside, same, small, until
+from fault_handlers import DiesInClose, SlowStart
+from marks import slow
 
 N = 3000
 
@@ -35,8 +38,8 @@ def check(make: Any, struck: Any, source: Any = None, plain: Any = same, **words
     return seen
 
 
-@pytest.mark.parametrize("make", GRAPHS)
-@pytest.mark.parametrize("how", ["kill", "segv", "exit", pytest.param("term", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("make", [small, branched])
+@pytest.mark.parametrize("how", ["kill", "exit", slow("segv"), slow("term")])
 def test_one_worker(make: Any, how: str, tmp_path: Path) -> None:
     strikes = Strikes(tmp_path, 1)
     seen = check(make, killer([N // 2], how, strikes))
@@ -44,7 +47,7 @@ def test_one_worker(make: Any, how: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", GRAPHS)
-@pytest.mark.parametrize("at", [0, N - 1])
+@pytest.mark.parametrize("at", [0, slow(N - 1)])
 def test_at_the_first_and_the_last_number(make: Any, at: int, tmp_path: Path) -> None:
     strikes = Strikes(tmp_path, 2)
     seen = check(make, killer([at], "kill", strikes))
@@ -87,19 +90,6 @@ def test_all_workers_at_once(make: Any, tmp_path: Path, inside: Inside) -> None:
     assert seen.report.worker_deaths == (2 if make is small else 4)
 
 
-class SlowStart:
-    """A handler that takes its time to be built, and says so."""
-
-    def __init__(self, folder: str, rounds: int) -> None:
-        told = Path(folder, f"starting-{os.getpid()}")
-        told.touch()
-        if len(list(Path(folder).glob("starting-*"))) <= rounds:
-            until(lambda: not told.exists(), 30)
-
-    def __call__(self, n: int) -> int:
-        return n
-
-
 def test_all_workers_while_they_start(tmp_path: Path, inside: Inside) -> None:
     handler: Any = ps.per_worker(SlowStart, str(tmp_path), 4)
 
@@ -135,16 +125,6 @@ def test_while_a_large_answer_is_sent(make: Any, tmp_path: Path) -> None:
     assert 1 <= seen.report.worker_deaths <= 3  # two may strike the same worker
 
 
-class DiesInClose:
-    """A handler that ends its worker when it is closed."""
-
-    def __call__(self, n: int) -> int:
-        return n
-
-    def close(self) -> None:
-        die("kill")
-
-
 @pytest.mark.parametrize("make", GRAPHS)
 def test_at_the_end(make: Any) -> None:
     seen = check(make, DiesInClose)
@@ -153,17 +133,18 @@ def test_at_the_end(make: Any) -> None:
 
 @pytest.mark.parametrize("make", GRAPHS)
 def test_from_outside_at_random_moments(make: Any, inside: Inside) -> None:
-    """Whatever a worker is doing, idle or not: one that has joined is killed every few milliseconds."""
+    """Whatever a worker is doing, idle or not: one that has joined is killed every few milliseconds, twenty in all."""
     over = threading.Event()
 
     def kill_some() -> None:
-        turn = 0
-        while not over.wait(0.02):
+        turn = killed = 0
+        while killed < 20 and not over.wait(0.02):
             joined = inside.joined()
             pid = inside.workers().get(joined[turn % len(joined)]) if joined else None
             if pid is not None:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+                    killed += 1
             turn += 1
 
     def work(n: int) -> int:
@@ -175,7 +156,7 @@ def test_from_outside_at_random_moments(make: Any, inside: Inside) -> None:
     killing = threading.Thread(target=kill_some)
     killing.start()
     try:
-        seen = check(make, work, max_deaths=None)
+        seen = check(make, work, range(1500), max_deaths=None)
     finally:
         over.set()
         killing.join()

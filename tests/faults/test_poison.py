@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,12 @@ from typing import Any
 import penstock as ps
 import pytest
 from conftest import Seen, observe
-from fault_graphs import GRAPHS, Strikes, branched, die, killer, same, small
+from fault_cases import GRAPHS
+from fault_events import OnDump, OnLoad, OnReduce
+from fault_graphs import Strikes, branched, die, killer, same, small
+from marks import slow
 
 N = 600
-
-
-def late(*cases: Any) -> list[Any]:
-    """Mark cases that add little to those beside them."""
-    return [pytest.param(case, marks=pytest.mark.slow) for case in cases]
 
 
 def run(make: Any, handler: Any, source: Any = None, **words: Any) -> Seen:
@@ -40,7 +37,7 @@ def without(make: Any, lost: set[int], source: Any = None) -> Seen:
 
 
 @pytest.mark.parametrize("make", GRAPHS)
-@pytest.mark.parametrize("how", [pytest.param("kill", marks=pytest.mark.slow), "exit"])
+@pytest.mark.parametrize("how", [slow("kill"), "exit"])
 def test_fail_ends_the_run_after_releasing_all_below(make: Any, how: str) -> None:
     seen = run(make, killer([250], how))
     error = seen.error
@@ -54,7 +51,7 @@ def test_fail_ends_the_run_after_releasing_all_below(make: Any, how: str) -> Non
 
 
 @pytest.mark.parametrize("make", GRAPHS)
-@pytest.mark.parametrize("numbers", [*late({0}, {N - 1}, {7, 300, 599}), {100, 101}])
+@pytest.mark.parametrize("numbers", [slow({0}), slow({N - 1}), slow({7, 300, 599}), {100, 101}])
 def test_skip_goes_on_without_them(make: Any, numbers: set[int]) -> None:
     seen = run(make, killer(numbers), on_error="skip")
     assert seen.error is None
@@ -78,7 +75,7 @@ def test_the_letter_stands_in_its_place(make: Any) -> None:
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("max_deaths", [1, pytest.param(2, marks=pytest.mark.slow), 5])
+@pytest.mark.parametrize("max_deaths", [1, slow(2), slow(5)])
 def test_max_deaths(max_deaths: int) -> None:
     seen = run(small, killer([300]), on_error="skip", max_deaths=max_deaths)
     assert seen.report.skipped == 1
@@ -120,7 +117,7 @@ def test_in_a_list() -> None:
 
 
 @pytest.mark.parametrize("make", GRAPHS)
-@pytest.mark.parametrize("numbers", [{333}, pytest.param({40, 41}, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("numbers", [{333}, slow({40, 41})])
 def test_async(make: Any, numbers: set[int]) -> None:
     """Many are under way: the run is handed out in halves until the culprit stands alone."""
 
@@ -141,9 +138,6 @@ def test_async(make: Any, numbers: set[int]) -> None:
 def test_async_sibling() -> None:
     """After a flat_map only the output that kills is lost, also where its siblings are under way beside it."""
 
-    def split(n: int) -> list[tuple[int, int]]:
-        return [(n, at) for at in range(4)]
-
     async def strike(event: tuple[int, int]) -> tuple[int, int]:
         import asyncio
 
@@ -152,24 +146,23 @@ def test_async_sibling() -> None:
             die("kill")
         return event
 
-    seen = Seen()
-    graph = ps.Graph()
-    pairs = graph.source(range(60)).flat_map(split)
-    pairs.map(strike, name="struck", on_error="dead_letter").sink(seen.sink("out"))
-    graph.dead_letters().sink(seen.sink("letters"))
-    ps.run(graph, workers=2)
-    assert seen.events("out") == [(n, at) for n in range(60) for at in range(4) if (n, at) != (30, 2)]
-    assert [(it.seq, it.index, it.event) for it in seen.events("letters")] == [(30, 2, (30, 2))]
+    one_sibling_is_lost(strike)
 
 
 def test_a_sibling_of_a_flat_map() -> None:
-    def split(n: int) -> list[tuple[int, int]]:
-        return [(n, at) for at in range(4)]
-
     def strike(event: tuple[int, int]) -> tuple[int, int]:
         if event == (30, 2):
             die("kill")
         return event
+
+    assert one_sibling_is_lost(strike).worker_deaths == 3
+
+
+def one_sibling_is_lost(strike: Any) -> ps.Report:
+    """Run four outputs of each event through a handler; assert that it loses output 2 of event 30 and no other."""
+
+    def split(n: int) -> list[tuple[int, int]]:
+        return [(n, at) for at in range(4)]
 
     seen = Seen()
     graph = ps.Graph()
@@ -179,52 +172,10 @@ def test_a_sibling_of_a_flat_map() -> None:
     report = ps.run(graph, workers=2)
     assert seen.events("out") == [(n, at) for n in range(60) for at in range(4) if (n, at) != (30, 2)]
     assert [(it.seq, it.index, it.event) for it in seen.events("letters")] == [(30, 2, (30, 2))]
-    assert report.worker_deaths == 3
+    return report
 
 
 # -- events that kill while they are unpacked or packed ----------------------------------------------------------
-
-
-class OnLoad:
-    """An event that does something to a process that unpacks it."""
-
-    def __init__(self, n: int, how: str) -> None:
-        self.n = n
-        self.how = how
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        act(self.how)
-
-
-class OnReduce(OnLoad):
-    """The same, by `__reduce__`."""
-
-    def __reduce__(self) -> Any:
-        return rebuild, (self.n, self.how)
-
-
-class OnDump:
-    """A result that ends the process that packs it."""
-
-    def __reduce__(self) -> Any:
-        die("kill")
-
-
-CALLER = os.getpid()
-
-
-def act(how: str) -> None:
-    """Strike, but not in the process that made the events."""
-    if os.environ.get("PENSTOCK_TESTS_OF") != str(os.getpid()) and how == "die":
-        die("kill")
-    if how == "raise":
-        raise ValueError("no state")
-
-
-def rebuild(n: int, how: str) -> OnReduce:
-    act(how)
-    return OnReduce(n, how)
 
 
 def number_of(event: Any) -> int:
@@ -248,8 +199,8 @@ def through(events: Any, policy: Any, **words: Any) -> Seen:
     return observe(make, workers=2, **words)
 
 
-@pytest.mark.parametrize("kind", [OnLoad, OnReduce])
-@pytest.mark.parametrize("numbers", [*late({0}, {30, 31, 150}), {77}])
+@pytest.mark.parametrize("kind", [OnLoad, slow(OnReduce)])
+@pytest.mark.parametrize("numbers", [slow({0}), slow({30, 31, 150}), {77}])
 def test_killed_while_unpacking(kind: type, numbers: set[int]) -> None:
     """No handler sees the event, so the engine itself answers for its number."""
     seen = through(events_with(kind, numbers, "die"), "dead_letter")
@@ -270,8 +221,8 @@ def test_killed_while_unpacking_under_fail() -> None:
     assert seen.events("out") == list(range(120))
 
 
-@pytest.mark.parametrize("kind", [OnLoad, OnReduce])
-@pytest.mark.parametrize("numbers", [*late({0}, {30, 31, 150}), {77}])
+@pytest.mark.parametrize("kind", [OnLoad, slow(OnReduce)])
+@pytest.mark.parametrize("numbers", [slow({0}), slow({30, 31, 150}), {77}])
 def test_raised_while_unpacking(kind: type, numbers: set[int]) -> None:
     """Only the event whose own code raises is lost, not its batch and not its worker."""
     seen = through(events_with(kind, numbers, "raise"), "dead_letter")
@@ -304,7 +255,7 @@ def test_raised_while_unpacking_for_an_async_handler() -> None:
     assert (report.skipped, report.worker_deaths) == (1, 0)
 
 
-@pytest.mark.parametrize("numbers", [*late({0}, {30, 31}), {77}])
+@pytest.mark.parametrize("numbers", [slow({0}), slow({30, 31}), {77}])
 def test_killed_while_packing(numbers: set[int]) -> None:
     def give(n: int) -> Any:
         return OnDump() if n in numbers else n

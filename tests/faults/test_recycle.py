@@ -10,13 +10,16 @@ from typing import Any
 import penstock as ps
 import pytest
 from conftest import assert_same, observe
-from fault_graphs import GRAPHS, Strikes, die, same, small
+from fault_cases import GRAPHS
+from fault_graphs import Strikes, die, same, small
+from fault_handlers import Closes, StuckInClose
+from marks import slow
 
 N = 2000
 
 
 @pytest.mark.parametrize("make", GRAPHS)
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [slow(1), 2])
 def test_by_events(make: Any, workers: int) -> None:
     reference = observe(lambda seen: make(seen, range(N), same), runner="inline")
     seen = observe(lambda seen: make(seen, range(N), same), workers=workers, max_events_per_worker=300)
@@ -44,12 +47,12 @@ def test_by_memory(tmp_path: Path) -> None:
     kept: list[bytes] = []
 
     def leak(n: int) -> int:
-        kept.append(os.urandom(1 << 20))
+        kept.append(b"x" * (1 << 20))
         Path(folder, str(os.getpid())).touch()
         return n
 
-    seen = observe(lambda seen: small(seen, range(300), leak), workers=1, max_rss_bytes=150 << 20)
-    assert seen.events("out") == list(range(300))
+    seen = observe(lambda seen: small(seen, range(200), leak), workers=1, max_rss_bytes=100 << 20)
+    assert seen.events("out") == list(range(200))
     assert seen.report.worker_deaths == 0
     assert len(list(tmp_path.iterdir())) >= 3
 
@@ -73,20 +76,6 @@ def test_by_events_ordered() -> None:
     assert seen.report.worker_deaths == 0
 
 
-class Closes:
-    """A handler that notes its end."""
-
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-        Path(folder, f"open-{os.getpid()}").touch()
-
-    def __call__(self, n: int) -> int:
-        return n
-
-    def close(self) -> None:
-        Path(self.folder, f"closed-{os.getpid()}").touch()
-
-
 def test_a_recycled_worker_closes_its_handlers(tmp_path: Path) -> None:
     handler: Any = ps.per_worker(Closes, str(tmp_path))
     observe(lambda seen: small(seen, range(30_000), handler), workers=2, max_events_per_worker=1000)
@@ -103,9 +92,9 @@ def test_after_every_task() -> None:
         return n, os.getpid()
 
     for words in ({"max_events_per_worker": 1}, {"max_rss_bytes": 1}):
-        results = ps.imap(work, range(200), workers=2, **words)  # type: ignore[arg-type]
+        results = ps.imap(work, range(60), workers=2, **words)  # type: ignore[arg-type]
         rows = list(results)
-        assert [n for n, _ in rows] == list(range(200))
+        assert [n for n, _ in rows] == list(range(60))
         assert len({pid for _, pid in rows}) > 2
         assert results.report.worker_deaths == 0
 
@@ -125,21 +114,13 @@ def test_ordered_calls_go_on_in_the_successor(tmp_path: Path) -> None:
     assert len({pid for _, pid in rows}) > 1
 
 
-class StuckInClose(Closes):
-    """A handler whose `close` does not come back."""
-
-    def close(self) -> None:
-        super().close()
-        time.sleep(600)
-
-
 def test_a_close_that_hangs_holds_nobody_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """`close_s` holds for a worker that is replaced too."""
     handler: Any = ps.per_worker(StuckInClose, str(tmp_path))
     seen = observe(
-        lambda seen: small(seen, range(N), handler), workers=1, max_events_per_worker=100, close_s=0.3
+        lambda seen: small(seen, range(600), handler), workers=1, max_events_per_worker=100, close_s=0.3
     )
-    assert seen.events("out") == list(range(N))
+    assert seen.events("out") == list(range(600))
     assert seen.report.worker_deaths == 0
     assert len(list(tmp_path.glob("open-*"))) >= 2
     assert "worker 0.0.1 is killed: its handlers take longer to close than close_s=0.3" in caplog.text
@@ -155,7 +136,7 @@ def test_a_worker_that_dies_before_it_goes_is_blamed(tmp_path: Path) -> None:
             die("kill")
         return n
 
-    reference = observe(lambda seen: small(seen, range(100), same), runner="inline")
-    seen = observe(lambda seen: small(seen, range(100), work), workers=1, max_events_per_worker=1)
+    reference = observe(lambda seen: small(seen, range(40), same), runner="inline")
+    seen = observe(lambda seen: small(seen, range(40), work), workers=1, max_events_per_worker=1)
     assert_same(reference, seen)
     assert (strikes.left, seen.report.worker_deaths) == (0, 2)

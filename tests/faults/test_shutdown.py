@@ -17,20 +17,10 @@ from typing import Any
 import penstock as ps
 import pytest
 from fault_graphs import Caller, descendants, until
+from fault_handlers import BadClose, deaf, hang
+from marks import slow
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-
-
-def hang(n: int) -> int:
-    """Never come back."""
-    while True:
-        time.sleep(60)
-
-
-def deaf(n: int) -> int:
-    """Never come back, and do not hear SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    return hang(n)
 
 
 # -- Ctrl-C -------------------------------------------------------------------------------------------------------
@@ -218,7 +208,7 @@ def test_killed_caller_with_children_stuck_in_c(tmp_path: Path) -> None:
     check_next_run_cleans_up(tmp_path)
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 20))])
+@pytest.mark.parametrize("seed", [0, *map(slow, range(1, 20))])
 def test_killed_caller_at_a_random_moment(seed: int, tmp_path: Path) -> None:
     with Caller(tmp_path, BUSY) as caller:
         assert caller.line() == "begin"
@@ -242,29 +232,7 @@ def check_next_run_cleans_up(folder: Path) -> None:
 # -- close() of handlers ------------------------------------------------------------------------------------------
 
 
-class BadClose:
-    """A handler whose `close` does what it is told."""
-
-    def __init__(self, how: str) -> None:
-        self.how = how
-
-    def __call__(self, n: int) -> int:
-        return n
-
-    def close(self) -> None:
-        if self.how == "raise":
-            raise ValueError("cannot close")
-        if self.how == "exit":
-            sys.exit(3)
-        if self.how == "interrupt":
-            raise KeyboardInterrupt
-        if self.how == "hang":
-            hang(0)
-        if self.how == "deaf":
-            deaf(0)
-
-
-@pytest.mark.parametrize("how", ["raise", "exit", "interrupt"])
+@pytest.mark.parametrize("how", ["raise", slow("exit"), "interrupt"])
 def test_close_that_raises_is_logged(how: str, caplog: pytest.LogCaptureFixture) -> None:
     graph = ps.Graph()
     out: list[int] = []
@@ -383,7 +351,7 @@ BODIES = {
 }
 
 
-@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("body", ["module", "exit", "atexit", "thread", slow("cycle"), slow("generator")])
 def test_interpreter_exit_with_an_open_iterator(body: str, tmp_path: Path) -> None:
     with Caller(tmp_path, OPEN.format(body=BODIES[body])) as caller:
         assert caller.line() == "0"

@@ -11,6 +11,7 @@ from typing import Any
 import penstock as ps
 import pytest
 from fault_graphs import same, until
+from marks import slow
 
 N = 500
 
@@ -58,7 +59,7 @@ def run(first: Sink, second: Sink) -> ps.SinkError:
     return caught.value
 
 
-@pytest.mark.parametrize("at", [0, 250, N - 1])
+@pytest.mark.parametrize("at", [0, 250, slow(N - 1)])
 def test_raises_at_a_number(at: int) -> None:
     """No ordered sink sees a higher number, whichever of them failed."""
     first, second = Sink("write", at), Sink()
@@ -97,7 +98,7 @@ def test_a_callable_raises() -> None:
     assert out == list(range(77))
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, slow(SystemExit), slow(GeneratorExit)])
 def test_a_callable_raises_what_is_no_exception(error: type[BaseException]) -> None:
     """It is the caller's own thread: it goes up as it is, and the run is gone."""
 
@@ -145,7 +146,7 @@ def test_blocks_and_memory_stays_flat() -> None:
 
     def sink(event: bytes) -> None:
         if len(reports) == 0:
-            until(lambda: time.monotonic() > began + 1.5)
+            until(lambda: time.monotonic() > began + 0.6)
             reports.append(1)
 
     began = time.monotonic()

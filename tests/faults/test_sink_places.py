@@ -12,6 +12,7 @@ import penstock as ps
 import pytest
 from conftest import Seen, observe
 from fault_graphs import same, triple, until
+from marks import slow
 
 N = 400
 
@@ -51,8 +52,8 @@ def two_pools(seen: Seen, sink: Any) -> ps.Graph:
     return graph
 
 
-@pytest.mark.parametrize("at", [0, N // 2, N - 1])
-@pytest.mark.parametrize("form", ["callable", "position"])
+@pytest.mark.parametrize("at", [0, slow(N // 2), N - 1])
+@pytest.mark.parametrize("form", [slow("callable"), "position"])
 def test_at_the_first_and_the_last_number(form: str, at: int) -> None:
     """Sinks that stand before it have the number too, for they are served first; nobody has anything above."""
     sink = Refusing(at)
@@ -136,7 +137,7 @@ class Standing:
             assert self.go.wait(60)
 
 
-@pytest.mark.parametrize("branches", [False, True])
+@pytest.mark.parametrize("branches", [slow(False), True])
 def test_the_source_stands_still_too(branches: bool) -> None:
     sink = Standing()
     seen: list[int] = []

@@ -15,7 +15,9 @@ from typing import Any
 import penstock as ps
 import pytest
 from conftest import Seen, observe
-from fault_graphs import GRAPHS, branched, descendants, die, same, small, until
+from fault_cases import GRAPHS
+from fault_graphs import branched, descendants, die, same, small, until
+from marks import slow
 
 N = 500
 
@@ -51,7 +53,8 @@ def check_released(make: Any, seen: Seen) -> int:
 
 @pytest.mark.parametrize("make", GRAPHS)
 @pytest.mark.parametrize(
-    ("how", "ending"), [("kill", "was ended by SIGKILL"), ("segv", "was ended by SIGSEGV"), ("exit", "exited with code 7")]
+    ("how", "ending"),
+    [("kill", "was ended by SIGKILL"), slow("segv", "was ended by SIGSEGV"), ("exit", "exited with code 7")],
 )
 def test_by_its_own_hand(make: Any, how: str, ending: str) -> None:
     seen = observe(lambda seen: make(seen, struck_source(200, how), same), workers=2)

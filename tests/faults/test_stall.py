@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ import penstock as ps
 import pytest
 from conftest import Seen
 from fault_graphs import branched, small, until
+from fault_handlers import busy_loop, hold_the_lock, sleep_in_c
+from marks import slow
 
 
 class Ears(logging.Handler):
@@ -51,27 +54,8 @@ def stuck_at(number: int, wait: Callable[[str], None], free: Path) -> Callable[[
     return work
 
 
-def sleep_in_c(path: str) -> None:
-    while not os.path.exists(path):
-        time.sleep(0.2)
-
-
-def busy_loop(path: str) -> None:
-    while not os.path.exists(path):
-        for _ in range(100_000):
-            pass
-
-
-def hold_the_lock(path: str) -> None:
-    """Sleep in C with the interpreter's lock held."""
-    import ctypes
-
-    while not os.path.exists(path):
-        ctypes.PyDLL(None).usleep(200_000)
-
-
-@pytest.mark.parametrize("make", [small, pytest.param(branched, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("wait", [pytest.param(sleep_in_c, marks=pytest.mark.slow), busy_loop, hold_the_lock])
+@pytest.mark.parametrize("make", [small, slow(branched)])
+@pytest.mark.parametrize("wait", [slow(sleep_in_c), slow(busy_loop), hold_the_lock])
 def test_a_stuck_handler(make: Any, wait: Any, ears: Ears, tmp_path: Path) -> None:
     seen = Seen()
     ps.run(make(seen, range(60), stuck_at(40, wait, tmp_path / "free")), workers=2, stall_warning_s=0.4)
@@ -109,13 +93,16 @@ def test_an_async_handler_that_waits(ears: Ears, tmp_path: Path) -> None:
 
 
 def test_a_slow_sink(ears: Ears) -> None:
-    def slow(n: int) -> None:
+    stop = threading.Event()
+
+    def late(n: int) -> None:
         if n == 40:
             until(lambda: ears.texts)
+            stop.set()
 
     graph = ps.Graph()
-    graph.source(iter(range(10**9))).map(abs, workers=1).sink(slow)
-    ps.run(graph, stall_warning_s=0.4, time_limit_s=2)
+    graph.source(iter(range(10**9))).map(abs, workers=1).sink(late)
+    ps.run(graph, stall_warning_s=0.4, stop=stop)
     assert re.search(r"number \d+ is released and waits for a sink or the consumer in the calling process", ears.texts[0])
 
 
@@ -130,7 +117,7 @@ def test_a_slow_consumer(ears: Ears) -> None:
 def test_a_source_that_waits_is_no_stall(ears: Ears) -> None:
     def source() -> Any:
         yield 1
-        time.sleep(1.2)
+        time.sleep(0.7)
         yield 2
 
     graph = ps.Graph()
@@ -146,7 +133,7 @@ def test_a_run_that_moves_is_not_warned_about(ears: Ears) -> None:
         time.sleep(0.05)
         return n
 
-    assert list(ps.imap(work, range(30), workers=1, stall_warning_s=0.5)) == list(range(30))
+    assert list(ps.imap(work, range(16), workers=1, stall_warning_s=0.5)) == list(range(16))
     assert ears.texts == []
 
 
@@ -168,11 +155,11 @@ def test_the_line_in_the_stack_is_that_of_the_call(ears: Ears, tmp_path: Path) -
 def test_it_is_told_ever_more_seldom(ears: Ears) -> None:
     """A stall of 1.2 s is told after 0.3 s, after 0.6 s and not again before 1.2 s."""
 
-    def slow(n: int) -> None:
+    def late(n: int) -> None:
         if n == 0:
             time.sleep(1.15)
 
     graph = ps.Graph()
-    graph.source(range(1000)).map(abs, workers=1).sink(slow)
+    graph.source(range(1000)).map(abs, workers=1).sink(late)
     ps.run(graph, stall_warning_s=0.3, window_numbers=50)
     assert 1 <= len([text for text in ears.texts if "is released and waits" in text]) <= 2

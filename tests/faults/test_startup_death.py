@@ -10,28 +10,10 @@ from typing import Any
 import penstock as ps
 import pytest
 from conftest import Seen, observe
-from fault_graphs import GRAPHS, Strikes, die, small
-
-
-class Raises:
-    """A handler that cannot be built."""
-
-    def __init__(self) -> None:
-        raise OSError("no model here")
-
-    def __call__(self, n: int) -> int:
-        return n
-
-
-class Dies:
-    """A handler whose building ends the process, as long as there are strikes."""
-
-    def __init__(self, how: str, strikes: Strikes | None = None) -> None:
-        if strikes is None or strikes.take():
-            die(how)
-
-    def __call__(self, n: int) -> int:
-        return n
+from fault_cases import GRAPHS
+from fault_graphs import Strikes, die, small
+from fault_handlers import AsyncRaises, Dies, Raises, explode
+from marks import slow
 
 
 @pytest.mark.parametrize("make", GRAPHS)
@@ -50,10 +32,7 @@ def test_a_constructor_that_raises(make: Any) -> None:
 @pytest.mark.parametrize("make", GRAPHS)
 @pytest.mark.parametrize(
     ("how", "ending"),
-    [
-        ("exit", "exited with code 7"),
-        pytest.param("segv", "was ended by SIGSEGV", marks=pytest.mark.slow),
-    ],
+    [("exit", "exited with code 7"), slow("segv", "was ended by SIGSEGV")],
 )
 def test_a_constructor_that_ends_the_process(make: Any, how: str, ending: str) -> None:
     seen = observe(lambda seen: make(seen, range(100), ps.per_worker(Dies, how)), workers=2)
@@ -97,16 +76,6 @@ def test_a_constructor_that_no_longer_works(tmp_path: Path) -> None:
     assert seen.events("out") == list(range(len(seen.events("out"))))
 
 
-class AsyncRaises:
-    """An async handler that cannot be built inside its loop."""
-
-    def __init__(self) -> None:
-        raise OSError("no session here")
-
-    async def __call__(self, n: int) -> int:
-        return n
-
-
 def test_an_async_constructor_that_raises() -> None:
     seen = observe(lambda seen: small(seen, range(100), AsyncRaises), workers=2)
     assert type(seen.error) is ps.HandlerError
@@ -123,10 +92,6 @@ def test_a_handler_that_cannot_be_unpacked() -> None:
 
     with pytest.raises(ps.HandlerError, match="cannot be built in a worker: ValueError: not in this process"):
         list(ps.imap(Sour(), range(10), workers=1))
-
-
-def explode() -> None:
-    raise ValueError("not in this process")
 
 
 def test_the_error_holds_also_where_nothing_is_read() -> None:

@@ -11,7 +11,9 @@ from typing import Any
 import penstock as ps
 import pytest
 from conftest import Seen, observe
-from fault_graphs import GRAPHS, Strikes, same, small
+from fault_cases import GRAPHS
+from fault_graphs import Strikes, same, small
+from marks import slow
 
 N = 120
 LIMIT_S = 0.15
@@ -61,7 +63,7 @@ def test_fail(make: Any, sleep: Any) -> None:
 
 @pytest.mark.parametrize("make", GRAPHS)
 @pytest.mark.parametrize("sleep", [sleeper, async_sleeper])
-@pytest.mark.parametrize("numbers", [pytest.param({0}, marks=pytest.mark.slow), {50, 51}])
+@pytest.mark.parametrize("numbers", [slow({0}), {50, 51}])
 def test_skip(make: Any, sleep: Any, numbers: set[int]) -> None:
     seen = observe(
         lambda seen: make(seen, range(N), sleep(numbers), timeout_s=LIMIT_S, on_error="skip"), workers=2
@@ -236,15 +238,15 @@ def test_errors_and_time_outs_count_together(tmp_path: Path) -> None:
 def test_a_list_whose_events_are_quick_alone() -> None:
     """The limit holds for one call: what is late only together gets through."""
 
-    def slow(numbers: list[int]) -> list[int]:
+    def work(numbers: list[int]) -> list[int]:
         time.sleep(0.02 * len(numbers))
         return numbers
 
     graph = ps.Graph()
     out: list[int] = []
-    graph.source(range(40)).map_batches(slow, batch_size=40, timeout_s=0.3).sink(out.append)
+    graph.source(range(20)).map_batches(work, batch_size=20, timeout_s=0.3).sink(out.append)
     report = ps.run(graph, workers=1)
-    assert out == list(range(40))
+    assert out == list(range(20))
     assert (report.worker_deaths, report.skipped) == (0, 0)
 
 

@@ -14,7 +14,10 @@ from typing import Any
 import penstock as ps
 import pytest
 from conftest import Seen
+from fault_events import Closed, Holding, LoadBomb, Mute, NeedsTwo, NotHere, Outlaw, recurse, throw
 from fault_graphs import living, until
+from fault_handlers import endless
+from marks import slow
 
 N = 200
 
@@ -50,43 +53,6 @@ def others(number: int) -> list[int]:
 # -- what handlers raise ------------------------------------------------------------------------------------------
 
 
-class NeedsTwo(Exception):
-    """An exception that cannot be rebuilt from its text."""
-
-    def __init__(self, what: str, why: str) -> None:
-        super().__init__(f"{what}: {why}")
-
-
-class Holding(Exception):
-    """An exception that cannot be pickled."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.lock = threading.Lock()
-
-
-class Mute(Exception):
-    """An exception that cannot even be shown."""
-
-    def __str__(self) -> str:
-        raise ValueError("no text")
-
-
-class LoadBomb(Exception):
-    """An exception whose unpickling raises."""
-
-    def __reduce__(self) -> Any:
-        return bomb, ()
-
-
-def bomb() -> None:
-    raise RuntimeError("cannot be rebuilt")
-
-
-def throw(error: Any) -> Any:
-    raise error
-
-
 @pytest.mark.parametrize(
     ("make", "text"),
     [
@@ -110,7 +76,7 @@ def test_exceptions_that_cannot_travel(make: Callable[[], Exception], text: str)
     assert seen.report.worker_deaths == 0
 
 
-@pytest.mark.parametrize("make", [lambda: SystemExit(3), lambda: SystemExit("bye"), RecursionError])
+@pytest.mark.parametrize("make", [lambda: SystemExit(3), slow(lambda: SystemExit("bye")), RecursionError])
 def test_sys_exit_is_a_failure_like_any_other(make: Callable[[], BaseException]) -> None:
     seen = run(at(150, lambda: throw(make())), on_error="dead_letter")
     assert seen.events("out") == others(150)
@@ -118,11 +84,7 @@ def test_sys_exit_is_a_failure_like_any_other(make: Callable[[], BaseException])
     assert seen.report.worker_deaths == 0
 
 
-class Outlaw(BaseException):
-    """Derives from what handlers are not to raise."""
-
-
-@pytest.mark.parametrize("make", [KeyboardInterrupt, GeneratorExit, Outlaw])
+@pytest.mark.parametrize("make", [KeyboardInterrupt, slow(GeneratorExit), Outlaw])
 def test_what_is_no_exception_ends_the_worker(make: type[BaseException], caplog: pytest.LogCaptureFixture) -> None:
     """It is taken for an order to the process; the event is charged with the death and has its policy's end."""
     seen = run(at(150, lambda: throw(make())), on_error="skip")
@@ -130,10 +92,6 @@ def test_what_is_no_exception_ends_the_worker(make: type[BaseException], caplog:
     assert seen.events("out") == others(150)
     assert (seen.report.skipped, seen.report.worker_deaths) == (1, 3)
     assert f"a worker ends with {make.__name__}, which no handler may raise" in caplog.text
-
-
-def recurse(n: int = 0) -> int:
-    return recurse(n + 1) + 1
 
 
 def test_recursion() -> None:
@@ -151,15 +109,10 @@ def test_stop_iteration() -> None:
 # -- what handlers return -----------------------------------------------------------------------------------------
 
 
-class Closed:
-    """A result that cannot be pickled."""
-
-    def __reduce__(self) -> Any:
-        raise TypeError("this stays here")
-
-
 @pytest.mark.parametrize(
-    "make", [threading.Lock, lambda: (n for n in ()), Closed, lambda: {"a": [threading.Lock()]}], ids=range(4)
+    "make",
+    [threading.Lock, slow(lambda: (n for n in ())), Closed, slow(lambda: {"a": [threading.Lock()]})],
+    ids=range(4),
 )
 @pytest.mark.parametrize("policy", ["fail", "dead_letter"])
 def test_results_that_cannot_be_pickled(make: Callable[[], Any], policy: Any) -> None:
@@ -174,16 +127,6 @@ def test_results_that_cannot_be_pickled(make: Callable[[], Any], policy: Any) ->
         assert "cannot be pickled" in str(seen.error)
         assert seen.events("out") == list(range(150))
     assert seen.report.worker_deaths == 0
-
-
-CALLER = os.getpid()
-
-
-class NotHere:
-    """A result that can be packed and not unpacked in the calling process."""
-
-    def __reduce__(self) -> Any:
-        return bomb, ()
 
 
 def test_results_that_cannot_be_unpacked_by_the_caller() -> None:
@@ -275,7 +218,7 @@ def test_fork(way: str, tmp_path: Path) -> None:
     until(lambda: not living(forks))
 
 
-@pytest.mark.parametrize("daemon", [True, False])
+@pytest.mark.parametrize("daemon", [slow(True), False])
 def test_threads(daemon: bool) -> None:
     """A thread that never ends does not hold the run up."""
 
@@ -374,7 +317,7 @@ def test_signal_handlers() -> None:
 def test_an_alarm() -> None:
     def work(n: int) -> int:
         if n == 150:
-            signal.alarm(1)
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
             time.sleep(30)
         return n
 
@@ -421,11 +364,6 @@ def test_the_collector_and_the_recursion_limit() -> None:
 
 
 # -- generators and runs inside -----------------------------------------------------------------------------------
-
-
-def endless(n: int) -> Iterator[int]:
-    while True:
-        yield n
 
 
 def flat(handler: Any, **words: Any) -> Seen:

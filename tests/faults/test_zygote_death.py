@@ -13,7 +13,9 @@ from typing import Any
 import penstock as ps
 import pytest
 from conftest import assert_same, observe
-from fault_graphs import GRAPHS, branched, same, until
+from fault_cases import GRAPHS
+from fault_graphs import branched, same, until
+from marks import slow
 
 
 def parent_of_workers(folder: Path) -> int:
@@ -23,7 +25,7 @@ def parent_of_workers(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("make", GRAPHS)
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, slow(signal.SIGTERM)])
 def test_the_run_goes_on(make: Any, number: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = str(tmp_path)
 
