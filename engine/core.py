@@ -179,7 +179,7 @@ class Core:
     def source_ended(self, source: int, error: Any = None) -> None:
         """Take in that a source has nothing more to give, or failed with `error`."""
         self.reading.ended(source)
-        self.sequencer.end(source)
+        self.sequencer.end(source, early=error is not None or self.reading.stopped)
         if error is not None and self._source_error is None:
             self._source_error = error
             self._effects += self.reading.stop()

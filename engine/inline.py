@@ -207,14 +207,15 @@ class InlineRun:
                 self._read_from(at)
         if any(source.error is not None for source in self._sources):
             for at in range(len(self._sources)):
-                self._sequencer.end(at)
+                if not self._sequencer.ended(at):
+                    self._sequencer.end(at, early=True)
 
     def _read_from(self, at: int) -> None:
         events, keys, ended = self._sources[at].read(self._most)
         marks = self._sources[at].marks(len(events))
         self._sequencer.offer(at, Chunk(len(events), payload=None, items=events, keys=keys, marks=marks))
         if ended:
-            self._sequencer.end(at)
+            self._sequencer.end(at, early=self._sources[at].error is not None)
             if self._stopped is None and self._sources[at].error is None and self._sequencer.lacks(at):
                 self._sources[at].error = shorter(self._plan.sources[at].node.name)
 

@@ -36,6 +36,7 @@ class _Feed:
     items: deque[Any] = field(default_factory=deque)
     keys: deque[Any] = field(default_factory=deque)
     ended: bool = False
+    early: bool = False  #: it had more to give
     track: Track = field(default_factory=Track)
 
     @property
@@ -135,9 +136,13 @@ class Sequencer:
             feed.chunks.append(chunk)
             self._arrived.append(source)
 
-    def end(self, source: int) -> None:
-        """Take in that a source has ended."""
+    def end(self, source: int, *, early: bool = False) -> None:
+        """Take in that a source has ended, `early` where it may have more to give: it was stopped, or has failed.
+
+        With a log another run goes on from here, so a merge then ends where it needs what the source has not given.
+        """
         self._feeds[source].ended = True
+        self._feeds[source].early = early and self._log is not None
 
     def drop(self) -> None:
         """Forget what has no number yet: the reading was ended from outside by a limit."""
@@ -227,13 +232,19 @@ class Sequencer:
             feed.track.numbered(1)
         return Chunk(len(items), items=items) if items else None
 
+    def _waits_for(self, feed: _Feed) -> bool:
+        """Tell whether a merge needs more of a feed that has nothing now; it ends where that never comes."""
+        if feed.early:  # what others gave is read again by the next run
+            self.drop()
+        return feed.early or not feed.ended
+
     def _in_turn(self) -> int | None:
         for _ in self._feeds:
             feed = self._feeds[self._turn]
             if feed.items:
                 at, self._turn = self._turn, (self._turn + 1) % len(self._feeds)
                 return at
-            if not feed.ended:
+            if self._waits_for(feed):
                 return None
             self._turn = (self._turn + 1) % len(self._feeds)
         return None
@@ -242,9 +253,9 @@ class Sequencer:
         best: int | None = None
         for at, feed in enumerate(self._feeds):
             if not feed.items:
-                if feed.ended:
-                    continue
-                return None
+                if self._waits_for(feed):
+                    return None
+                continue
             if feed.keys[0] is None:
                 return at  # events before a source's first key have none to repeat: they come before all keys
             if best is None or feed.keys[0] < self._feeds[best].keys[0]:
