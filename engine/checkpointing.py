@@ -6,26 +6,31 @@ that a run is finished when its last cut was kept so, before any file is put in 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
 
 from ..graphs.spec import Node
 from ..nodes.cuts import Cut
-from ..nodes.errors import GraphError
+from ..nodes.errors import CheckpointError, GraphError
 from ..nodes.handlers import needs_build
 from ..nodes.orderlog import OrderLog, Read
 from ..nodes.places import Place
 from ..nodes.sources import is_source
 from .fingerprints import fingerprints, python_form
+from .journal import Journaled
+from .journalfile import drop, journal_path
 from .options import RunOptions
 from .plan import Plan
 from .rereading import Again
 from .store import Saved, Store
 from .stores import store_of
 
+_LOG = logging.getLogger("penstock")
 #: How the reading may have ended for the run to be finished; after any other end the next run goes on.
 ENDS = (None, "source", "limit")
 #: Those ends that are not errors: what was written is committed, and not put in place yet.
@@ -41,6 +46,8 @@ class Checkpoints:
     order_log: OrderLog
     states: tuple[str, ...]  #: the names of the pools that have a state, in the order of the pools
     pools: tuple[int, ...]
+    journals: tuple[Path, ...] = ()
+    _ended: bool = False
 
     @property
     def finished(self) -> bool:
@@ -67,8 +74,17 @@ class Checkpoints:
         }
         places = tuple((place.position, place.skip, place.key) for place in cut.places)
         starts = tuple(place.start for place in cut.places)
-        finished = cut.final and cut.ended_by in ENDS
-        self.store.write(Saved(cut.n, places, cut.turn, states, dict(tokens), finished, starts))
+        self._ended = cut.final and cut.ended_by in ENDS
+        self.store.write(Saved(cut.n, places, cut.turn, states, dict(tokens), self._ended, starts))
+
+    def close(self, *, whole: bool) -> None:
+        """Let go of the store; `whole` says that the sinks are in place, so that a finished run needs no journal more."""
+        self.store.close()
+        for path in self.journals if whole and (self._ended or self.finished) else ():
+            try:
+                drop(path)
+            except CheckpointError as error:
+                _LOG.warning("%s", error)
 
     def begin(self, sources: int, tokens: Mapping[str, Any]) -> None:
         """Keep the beginning, so that what the sinks began with is known."""
@@ -89,16 +105,27 @@ def checkpointed(plan: Plan, nodes: list[Node], options: RunOptions) -> Checkpoi
     if inline:
         pools, names = (0,), ("all",)
     store = store_of(options.checkpoint, locked=options.lock is not None)
+    journals = {
+        at: journal_path(options.checkpoint, at) for at, source in enumerate(plan.sources) if source.node.journal
+    }
     saved = store.open(_identity(plan, nodes, options.runner, names), options.resume)
-    runs, reads = store.logged() if saved is not None else ([], [])
-    for at, source in enumerate(plan.sources):
-        place = _places(saved)[at] if saved is not None else Place()
-        mine = [read for read in reads if read.source == at]
-        if source.remote and not inline:
-            place, mine = _unpacked(place, mine)
-        again = Again(source.node.subject, source.node.name, place, mine)
-        plan.sources[at] = replace(source, node=replace(source.node, subject=again))
-    return Checkpoints(store, saved, OrderLog(saved.n if saved is not None else 0, runs, reads), names, pools)
+    try:
+        runs, reads = store.logged() if saved is not None else ([], [])
+        for at, source in enumerate(plan.sources):
+            place = _places(saved)[at] if saved is not None else Place()
+            mine = [read for read in reads if read.source == at]
+            if source.remote and not inline:
+                place, mine = _unpacked(place, mine)
+            subject, name = source.node.subject, source.node.name
+            if at in journals and (saved is None or not saved.finished):
+                subject = Journaled(subject, journals[at], name, afresh=saved is None)
+            again = Again(subject, name, place, mine)
+            plan.sources[at] = replace(source, node=replace(source.node, subject=again))
+    except BaseException:
+        store.close()
+        raise
+    log = OrderLog(saved.n if saved is not None else 0, runs, reads)
+    return Checkpoints(store, saved, log, names, pools, tuple(journals.values()))
 
 
 def _places(saved: Saved) -> list[Place]:
@@ -120,16 +147,21 @@ def _identity(plan: Plan, nodes: list[Node], runner: str, states: tuple[str, ...
         "graph": plan.name,
         "runner": runner,
         "order": plan.order,
-        "nodes": [[node.name, node.kind.value, [given.name for given in node.inputs]] for node in nodes],
+        "nodes": [[node.name, _kind(node), [given.name for given in node.inputs]] for node in nodes],
         "states": list(states),
         "code": {"python": python_form(), "nodes": fingerprints(nodes)},
     }
 
 
+def _kind(node: Node) -> str:
+    return f"journaled {node.kind.value}" if node.journal else node.kind.value
+
+
 def _check(plan: Plan) -> None:
     for source in plan.sources:
         subject, name = source.node.subject, source.node.name
-        if is_source(subject) and getattr(subject, "replay", "none") not in ("exact", "logged"):
+        again = not is_source(subject) or getattr(subject, "replay", "none") in ("exact", "logged")
+        if not again and not source.node.journal:
             raise GraphError(
                 f"cannot make checkpoints with source {name!r}: it cannot be read again; store its events in a file or"
                 " table first, or give it journal=True"

@@ -18,6 +18,7 @@ from typing import Any
 from ..nodes.errors import SourceError
 from ..nodes.places import Mark
 from ..nodes.sources import PAUSES_S, open_reader
+from .marking import Marking
 
 #: How many events may wait before their size is known.
 _FIRST = 4
@@ -48,30 +49,6 @@ class Taken:
     def marks_of(self, count: int) -> Sequence[Mark]:
         """Give the marks of so many of the events: known only where that is all of them."""
         return self.marks if count == len(self.events) else ()
-
-
-@dataclass(slots=True)
-class Marking:
-    """Whether the places of a source count, who wants to hear of them, and how its reads are marked."""
-
-    listens: bool  #: it is told what is committed
-    places: bool
-    logged: bool  #: each read has an extent for the order log
-
-    @staticmethod
-    def of(subject: object) -> Marking:
-        """Look at what a source says of itself."""
-        listens = listens_to_commits(subject)
-        return Marking(listens, listens or bool(getattr(subject, "marked", False)), bool(getattr(subject, "logged", False)))
-
-    def mark(self, reader: Any, size: int) -> Mark:
-        """Mark what the last read gave."""
-        return Mark(size, reader.position(), reader.extent() if self.logged else None)
-
-
-def listens_to_commits(subject: object) -> bool:
-    """Whether a source is to be told what is committed."""
-    return bool(getattr(subject, "acknowledges", False))
 
 
 class SliceFeed:

@@ -27,9 +27,10 @@ from ..nodes.steps import describe
 from . import inbox
 from .checkpointing import PAUSES, Checkpoints
 from .copying import is_lent, safe_copies
-from .feed import Marking, check_key
+from .feed import check_key
 from .here import Here
 from .loop_thread import LoopThread
+from .marking import Marking
 from .options import RunOptions
 from .plan import Plan, SourcePlan
 from .progress import Clock

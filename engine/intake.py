@@ -19,7 +19,8 @@ from .codec import Encoder, Payload, decode
 from .codec_errors import CodecError
 from .core import Core
 from .effects import Pull
-from .feed import LINGER_S, Feed, SliceFeed, Taken, listens_to_commits, make_feed
+from .feed import LINGER_S, Feed, SliceFeed, Taken, make_feed
+from .marking import listens_to_commits
 from .plan import Plan
 from .port import Port
 from .rereading import shorter

@@ -113,7 +113,7 @@ class SinkSet:
                     first.__cause__ = error
         self.lock.give_back()
         if self._checkpoints is not None:
-            self._checkpoints.store.close()
+            self._checkpoints.close(whole=not failed and first is None)
         self._after()
         return first
 
