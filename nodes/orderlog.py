@@ -69,10 +69,6 @@ class OrderLog:
         if count < run.count:
             self._script.appendleft(Run(run.number + count, run.source, run.count - count))
 
-    def forget(self) -> None:
-        """Repeat nothing more: the run ends here."""
-        self._script.clear()
-
     def numbered(self, number: int, source: int, count: int) -> None:
         """Note whose events got the next numbers."""
         last = self._runs[-1] if self._runs else None

@@ -199,8 +199,7 @@ class Sequencer:
         feed = self._feeds[run.source]
         count = min(most, run.count, len(feed.items))
         if not count:
-            if feed.ended:  # the reading was stopped: what other sources gave has no numbers yet
-                self._log.forget()
+            if feed.ended:  # it was stopped or has failed: what others give, now and later, gets no number
                 self.drop()
             return None
         items = [feed.items.popleft() for _ in range(count)]

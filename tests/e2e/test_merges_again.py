@@ -8,7 +8,7 @@ from typing import Any
 
 import penstock as ps
 import pytest
-from penstock.nodes.orderlog import OrderLog
+from penstock.nodes.orderlog import OrderLog, Run
 from penstock.nodes.sequencer import Chunk, Sequencer
 
 ORDERS: dict[str, dict[str, Any]] = {"round_robin": {"order": "round_robin"}, "key": {"key": lambda event: event[1]}}
@@ -69,6 +69,18 @@ def test_a_merge_goes_on_without_a_source_that_is_at_its_end(order: Any, early: 
     assert taken.items == (["a", "b"] if early and order == "round_robin" else ["a"] if early else ["a", "b", "c", "d"])
     assert sequencer.take(9) is None
     assert sequencer.finished
+
+
+def test_what_comes_behind_the_end_of_what_is_repeated_is_not_numbered() -> None:
+    sequencer = Sequencer(2, "arrival", None, OrderLog(0, [Run(0, 0, 2), Run(2, 1, 4)]))
+    sequencer.offer(1, Chunk(1, items=["b"]))
+    sequencer.end(0, early=True)
+    assert sequencer.take(9) is None
+    sequencer.offer(1, Chunk(2, items=["c", "d"]))
+    sequencer.end(1, early=True)
+    assert sequencer.take(9) is None
+    assert sequencer.finished
+    assert [place.start + place.skip for place in sequencer.places] == [0, 0]
 
 
 def test_without_checkpoints_all_that_was_read_is_numbered() -> None:
