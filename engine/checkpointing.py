@@ -79,12 +79,13 @@ class Checkpoints:
 
     def close(self, *, whole: bool) -> None:
         """Let go of the store; `whole` says that the sinks are in place, so that a finished run needs no journal more."""
-        self.store.close()
-        for path in self.journals if whole and (self._ended or self.finished) else ():
-            try:
+        try:
+            for path in self.journals if whole and (self._ended or self.finished) else ():
                 drop(path)
-            except CheckpointError as error:
-                _LOG.warning("%s", error)
+        except CheckpointError as error:
+            _LOG.warning("%s", error)
+        finally:
+            self.store.close()  # last: until then no other run can have made a journal of that name
 
     def begin(self, sources: int, tokens: Mapping[str, Any]) -> None:
         """Keep the beginning, so that what the sinks began with is known."""
