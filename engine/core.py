@@ -18,7 +18,7 @@ from ..nodes.intervals import Intervals
 from ..nodes.orderlog import OrderLog
 from ..nodes.places import Place
 from ..nodes.program import CALLS, Tally
-from ..nodes.retention import Retention
+from ..nodes.retention import Retention, share_of
 from ..nodes.segments import ExitData, Segment, SegmentStore
 from ..nodes.sequencer import Chunk, Sequencer
 from ..nodes.window import Window
@@ -65,6 +65,7 @@ class Core:
         self._resumes = log is not None
         stateful = tuple(at for at, pool in enumerate(wiring.pools) if pool.stateful and self._resumes)
         self.cuts = Cuts(stateful, enabled=commits or self._resumes)
+        kept_bytes = share_of(window.limit_bytes, sum(pool.stateful for pool in wiring.pools))
         self.sequencer = Sequencer(len(wiring.remote), wiring.order, limit, log)
         self.reading = Reading(self.sequencer, wiring.remote, window.limit_bytes)
         self.pools = [
@@ -78,7 +79,7 @@ class Core:
                     batch_bytes=window.limit_bytes // (4 * pool.workers),
                 ),
                 [Intervals() for _ in pool.ports],
-                Retention(window.limit_bytes) if pool.stateful else None,
+                Retention(kept_bytes) if pool.stateful else None,
                 tallies=[Tally() for _ in pool.program.steps],
             )
             for pool in wiring.pools
@@ -464,9 +465,10 @@ class Core:
         return sum(part.cost for stream in pool.wiring.ports for part in self._stores[stream].slices(lo, hi))
 
     def _ask_states(self) -> None:
-        """Ask for the states that set enough of the budget free."""
+        """Ask for the states that set enough of the budget free, and for all where what is kept alone uses it up."""
+        full = self.window.bytes >= self.window.limit_bytes and not self.in_flight and not self._loose_out
         for at, pool in self._stateful:
-            ask = pool.state_to_ask(self.cuts.missing(at))
+            ask = pool.state_to_ask(self.cuts.missing(at), full=full)
             if ask is not None:
                 self._effects.append(AskState(*ask))
 

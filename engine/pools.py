@@ -94,19 +94,20 @@ class Pool:
             self.dispatcher.hold_at = n
         return False
 
-    def state_to_ask(self, cut: int | None) -> tuple[str, int] | None:
+    def state_to_ask(self, cut: int | None, *, full: bool) -> tuple[str, int] | None:
         """Give the worker to be asked for its state, and the number below which it was handed everything, if it is time.
 
-        `cut` is the number of an open cut that lacks it.
+        `cut` is the number of an open cut that lacks it; `full` says that nothing more is read before inputs are let go
+        of.
         """
         worker = next(iter(self.dispatcher.workers.values()), None)
         if self.retention is None or worker is None or self.retention.asked is not None:
             return None
         handed = self.dispatcher.handed(self.arrived)
-        leaves = worker.leaving and handed > self.retention.upto
+        needed = (worker.leaving or full) and handed > self.retention.upto
         if handed == cut:
             self.dispatcher.hold_at = None
-        elif not leaves and (cut is not None or not self.retention.wants(handed)):
+        elif not needed and (cut is not None or not self.retention.wants(handed)):
             return None
         self.retention.ask(handed)
         return worker.name, handed

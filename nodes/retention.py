@@ -6,19 +6,26 @@ that the budget never waits for a timer.
 
 from __future__ import annotations
 
-#: A snapshot is asked for when the inputs since the last one take this share of the budget in bytes, or so many numbers.
+#: A snapshot is asked for when the inputs since the last one take one part in so many of the budget in bytes, and of a
+#: pool among many so early that the inputs of all together take one part in `MOST`; or when they are so many numbers.
 SHARE = 8
+MOST = 2
 NUMBERS = 1 << 16
+
+
+def share_of(limit_bytes: int, pools: int) -> int:
+    """Give what the inputs of each of so many pools may take of a budget."""
+    return limit_bytes // max(SHARE, MOST * pools)
 
 
 class Retention:
     """The state of one pool as of `upto`: `packed` is it behind all numbers below, `None` for the initial one."""
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, most_bytes: int) -> None:
         self.upto = 0
         self.packed: bytes | None = None
         self.asked: int | None = None  #: the number of the snapshot that is asked for and has not come
-        self._limit_bytes = limit_bytes
+        self._most_bytes = most_bytes
         self._kept_bytes = 0
 
     def begin(self, number: int, packed: bytes | None) -> None:
@@ -33,7 +40,7 @@ class Retention:
         """Whether a snapshot below `handed`, the next number to be handed out, should be asked for."""
         if self.asked is not None or handed <= self.upto:
             return False
-        return self._kept_bytes * SHARE > self._limit_bytes or handed - self.upto > NUMBERS
+        return self._kept_bytes > self._most_bytes or handed - self.upto > NUMBERS
 
     def ask(self, n: int) -> None:
         """Take in that the worker is asked for its state behind the numbers below `n`, all of which it was handed."""

@@ -29,10 +29,20 @@ def _pool(at: int, port: int, stream: int) -> PoolWiring:
 
 
 class _Run:
-    """A core with one ordered pool that keeps a state. Its worker does what it is told when `work` is called."""
+    """A core with ordered pools that keep a state. A worker does what it is told when `work` is called.
 
-    def __init__(self, window_bytes: int = 1 << 30, *, cuts: bool = False, needs_end: bool = False) -> None:
-        wiring = Wiring((_pool(0, 0, 1),), (1,), (), (False,), needs_end=needs_end)
+    With several `parts` a pool before them gives each its own inputs.
+    """
+
+    def __init__(
+        self, window_bytes: int = 1 << 30, *, cuts: bool = False, needs_end: bool = False, parts: int = 1
+    ) -> None:
+        exits = tuple(range(1, parts + 1))
+        step = Step(op=Op.MAP, node="part", node_id=99, inputs=(0,), output=1)
+        before = PoolWiring("part", make_program(1, 2, [step], [1] * parts), 1, False, (0,), exits)
+        pools = (_pool(0, 0, 1),) if parts == 1 else (*(_pool(at, 1 + at, 1 + at + parts) for at in range(parts)), before)
+        tail = tuple(pool.exits[0] for pool in pools if pool.stateful)
+        wiring = Wiring(pools, tail, (), (False,), needs_end=needs_end)
         self.core = Core(
             wiring, _Packing(), window=Window(window_bytes, 1 << 20), log=OrderLog() if cuts else None
         )
@@ -45,6 +55,7 @@ class _Run:
         self.delivered = 0
         self.finish: Finish | None = None
         self.worker = ""
+        self.each_s = 1e-6
         self.core.start()
         self.cycle()
 
@@ -82,9 +93,12 @@ class _Run:
         if isinstance(effect, AskState):
             self.core.stated(effect.worker, effect.n, b"%d" % effect.n)
         else:
-            size = effect.task.stop - effect.task.start
-            exits = [ExitData([0] * size, 0)]
-            self.core.answered(effect.worker, effect.task.id, effect.task.start, size, exits, [], [[0.0] * 6], 1e-6 * size, 0.0)
+            task = effect.task
+            size = task.stop - task.start
+            wiring = self.core.wiring.pools[int(effect.worker.split(".")[0])]
+            exits = [ExitData([0] * size, 0) for _ in wiring.exits]
+            seconds = self.each_s * size
+            self.core.answered(effect.worker, task.id, task.start, size, exits, [], [[0.0] * 6], seconds, 0.0)
         self.cycle()
 
     def work_all(self) -> None:
@@ -187,3 +201,23 @@ def test_a_worker_that_is_to_be_replaced_below_a_cut_leaves_the_rest_to_the_next
     assert run.asked == [1, 2]
     assert [(commit.cut.n, commit.cut.states) for commit in run.commits] == [(2, {0: b"2"})]
     assert run.delivered == 3
+
+
+def test_a_budget_that_only_kept_inputs_fill_is_made_room_in() -> None:
+    """A segment stays whole until the last of its numbers may go, which alone is not worth a snapshot."""
+    run = _Run(2_000)
+    run.each_s = 0.05  # so that every number is a task
+    run.give(10, 2_100)
+    run.work_all()
+    assert run.asked == [3, 6, 9, 10]
+    assert run.core.window.bytes == 0
+
+
+def test_many_pools_with_states_together_leave_room_in_the_budget() -> None:
+    run = _Run(100_000, parts=24)
+    for _ in range(1_000):
+        run.give(1)
+        run.work_all()
+        assert run.core.window.bytes < 60_000
+    assert run.delivered == 1_000
+    assert len(run.asked) > 24

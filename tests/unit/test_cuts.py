@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from penstock.engine.feed import Taken
 from penstock.nodes.cuts import Cut, Cuts
 from penstock.nodes.places import Mark, Place, Track
-from penstock.nodes.retention import NUMBERS, SHARE, Retention
+from penstock.nodes.retention import MOST, NUMBERS, SHARE, Retention, share_of
 
 
 @given(st.data(), st.lists(st.integers(1, 9), min_size=1, max_size=20), st.integers(0, 5))
@@ -106,7 +106,7 @@ def test_a_resumed_run_does_not_commit_what_is_committed() -> None:
 
 
 def test_a_snapshot_is_asked_for_when_what_is_kept_passes_its_share() -> None:
-    kept = Retention(SHARE * 100)
+    kept = Retention(100)
     kept.kept(100)
     assert not kept.wants(3)
     kept.kept(1)
@@ -124,3 +124,9 @@ def test_a_snapshot_is_asked_for_when_what_is_kept_passes_its_share() -> None:
     kept.lost()
     assert kept.wants(9), "whoever was asked is gone"
     assert Retention(1 << 40).wants(NUMBERS + 1)
+
+
+@pytest.mark.parametrize("pools", [0, 1, 4, 5, 64])
+def test_what_many_pools_keep_leaves_room(pools: int) -> None:
+    assert share_of(1000, pools) <= 1000 // SHARE
+    assert share_of(1000, pools) * pools <= 1000 // MOST
