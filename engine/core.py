@@ -574,6 +574,9 @@ class Core:
         self._effects.append(Spawn(name, pool, index, pause_s))
 
     def _finish(self, frontier: int) -> None:
+        upto = frontier if self.barrier.end_at is None else min(frontier, self.barrier.end_at)
+        if self.barrier.released < upto:
+            return  # a cut waits for its states, and what is above it for the cut
         failure = self.barrier.verdict(frontier)
         if failure is not None:
             self.finished = True

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from penstock.engine.core import Core
 from penstock.engine.effects import AskState, Commit, Deliver, Finish, Restore, SendTask, Spawn, StopWorker
 from penstock.engine.wiring import PoolWiring, Wiring
+from penstock.nodes.barrier import FailureRecord
 from penstock.nodes.orderlog import OrderLog
 from penstock.nodes.program import Op, Step, make_program
 from penstock.nodes.retention import SHARE
@@ -26,6 +28,10 @@ class _Packing:
 def _pool(at: int, port: int, stream: int) -> PoolWiring:
     step = Step(op=Op.SCAN, node=f"scan{at}", node_id=at, inputs=(0,), output=1)
     return PoolWiring(step.node, make_program(1, 2, [step], [1]), 1, True, (port,), (stream,), in_order=True, stateful=True)
+
+
+def _failure(number: int) -> FailureRecord:
+    return FailureRecord(number, 0, "scan0", 0, "fail", "ValueError", "", 1, "error", (None, b""))
 
 
 class _Run:
@@ -56,6 +62,7 @@ class _Run:
         self.finish: Finish | None = None
         self.worker = ""
         self.each_s = 1e-6
+        self.fails_at: int | None = None
         self.core.start()
         self.cycle()
 
@@ -97,8 +104,9 @@ class _Run:
             size = task.stop - task.start
             wiring = self.core.wiring.pools[int(effect.worker.split(".")[0])]
             exits = [ExitData([0] * size, 0) for _ in wiring.exits]
+            failures = [_failure(n) for n in range(task.start, task.stop) if n == self.fails_at]
             seconds = self.each_s * size
-            self.core.answered(effect.worker, task.id, task.start, size, exits, [], [[0.0] * 6], seconds, 0.0)
+            self.core.answered(effect.worker, task.id, task.start, size, exits, failures, [[0.0] * 6], seconds, 0.0)
         self.cycle()
 
     def work_all(self) -> None:
@@ -221,3 +229,27 @@ def test_many_pools_with_states_together_leave_room_in_the_budget() -> None:
         assert run.core.window.bytes < 60_000
     assert run.delivered == 1_000
     assert len(run.asked) > 24
+
+
+@pytest.mark.parametrize("failure", [True, False])
+def test_a_run_that_fails_releases_what_waits_behind_an_open_cut(failure: bool) -> None:
+    run = _Run(cuts=True)
+    run.each_s = 0.05
+    run.fails_at = 3 if failure else None
+    run.give(2)
+    run.core.cuts.want()
+    run.cycle()
+    run.give(2)
+    if not failure:
+        run.core.source_ended(0, "broken")
+    states: list[AskState] = []
+    while run.mail:
+        if isinstance(run.mail[0], AskState):
+            states.append(run.mail.pop(0))  # it comes last
+        else:
+            run.work()
+    assert (run.delivered, run.finish) == (2, None)
+    run.mail += states
+    run.work_all()
+    assert run.delivered == (3 if failure else 4)
+    assert run.finish is not None
