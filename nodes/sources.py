@@ -54,6 +54,12 @@ class Source(Protocol[T_co]):
     `size_hint()` may be offered: the number of events to expect, or `None`. With `acknowledges = True` its readers
     have `acknowledge(position)`, called between reads when everything before a position is released by all ordered
     sinks and committed by those that commit, and may have `idle()`, called about once a second while nobody reads.
+
+    Runs with checkpoints ask for `replay`: "exact" where a reader opened at a position gives the events behind it, in
+    reads of any size; "logged" where it might cut or order them otherwise, so that readers have `extent()`, which
+    tells what the last read gave, and `replay(extent)`, which gives exactly that again, before the first `read`. Any
+    other source needs `journal=True`; `journaled(position)`, where a reader has it, is called when its events up to
+    there are stored.
     """
 
     def reader(self, position: object | None, /) -> SourceReader[T_co] | LimitReader[T_co]:

@@ -93,9 +93,9 @@ def webhook(
     """Listen for events that are sent by HTTP `POST`, as JSON or CloudEvents: each is a dict.
 
     A JSON object is an event, an array holds several. A CloudEvent (structured, batched or binary) is a dict of its
-    attributes with its data under `data`. The answer is 202 when the events are safe: committed by every
-    ordered sink; 503 when they are not after `wait_s` seconds or at the end of
-    the run, to be sent again. When `queue` events wait to be read it is 429 with `Retry-After`; 413 for a request of
+    attributes with its data under `data`. The answer is 202 when the events are safe: committed by every ordered sink,
+    or stored, where the run has checkpoints and the source `journal=True`; 503 when they are not after `wait_s` seconds
+    or at the end of the run, to be sent again. When `queue` events wait to be read it is 429 with `Retry-After`; 413 for a request of
     more than `max_bytes` bytes, 400 for what holds no event, 401 without `Authorization: Bearer <token>` where a
     `token` is set. TLS is a reverse proxy's task.
 
