@@ -107,7 +107,7 @@ class Pool:
         needed = (worker.leaving or full) and handed > self.retention.upto
         if handed == cut:
             self.dispatcher.hold_at = None
-        elif not needed and (cut is not None or not self.retention.wants(handed)):
+        elif not needed and not self.retention.wants(handed):
             return None
         self.retention.ask(handed)
         return worker.name, handed

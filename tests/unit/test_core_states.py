@@ -221,6 +221,18 @@ def test_a_budget_that_only_kept_inputs_fill_is_made_room_in() -> None:
     assert run.core.window.bytes == 0
 
 
+def test_an_open_cut_does_not_keep_inputs_beyond_their_share() -> None:
+    """It lacks the state behind all of its numbers, which may be many; until then others are asked for as ever."""
+    run = _Run(2_000, cuts=True)
+    run.each_s = 0.05
+    run.give(10, 2_100)
+    run.core.cuts.want()
+    run.cycle()
+    run.work_all()
+    assert run.asked == [3, 6, 9, 10]
+    assert [(commit.cut.n, commit.cut.states) for commit in run.commits] == [(10, {0: b"10"})]
+
+
 def test_many_pools_with_states_together_leave_room_in_the_budget() -> None:
     run = _Run(100_000, parts=24)
     for _ in range(1_000):
