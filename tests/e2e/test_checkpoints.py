@@ -16,6 +16,7 @@ from typing import Any
 
 import penstock as ps
 import pytest
+from marks import slow
 
 #: A user's script: counts words by key and keeps a running sum, into a plain and a compressed file.
 SCRIPT = '''
@@ -88,7 +89,7 @@ def _killed_often(script: Path, folder: Path, runner: str, kills: int, chance: r
     return done
 
 
-@pytest.mark.parametrize("runner", ["processes", "inline"])
+@pytest.mark.parametrize("runner", ["processes", slow("inline")])
 def test_a_run_that_is_killed_goes_on_from_its_checkpoint(tmp_path: Path, runner: str) -> None:
     _kill_and_compare(tmp_path, runner, 4_000, 3, 1)
 

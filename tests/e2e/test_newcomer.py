@@ -94,11 +94,13 @@ def test_a_script_without_a_guard(tmp_path: Path) -> None:
     assert python(str(script)) == EXPECTED
 
 
+@pytest.mark.slow  # a script without a guard, found by its name
 def test_a_module_run_as_a_script(tmp_path: Path) -> None:
     (tmp_path / "first_day.py").write_text(GUARDLESS)
     assert python("-m", "first_day", cwd=tmp_path) == EXPECTED
 
 
+@pytest.mark.slow  # the code of a notebook has no file either
 def test_python_c() -> None:
     assert python("-c", GUARDLESS) == EXPECTED
 

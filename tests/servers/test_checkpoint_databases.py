@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import slow
 from postgres_server import PostgresServer, postgres
 from redis_server import redis_server
 
@@ -76,7 +77,7 @@ def _redis(folder: Path, events: int, kills: int) -> int:
         return killed
 
 
-@pytest.mark.parametrize("finish", [_sqlite, _redis], ids=["sqlite", "redis"])
+@pytest.mark.parametrize("finish", [slow(_sqlite), _redis], ids=["sqlite", "redis"])
 def test_a_killed_run_leaves_every_row_once(tmp_path: Path, finish: Callable[..., int]) -> None:
     assert finish(tmp_path, 4_000, 3) >= 2
 

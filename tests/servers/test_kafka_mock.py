@@ -15,6 +15,7 @@ from typing import Any
 
 import penstock as ps
 import pytest
+from marks import slow
 from mock_kafka import QUICK, MockKafka, mock_kafka, values
 from pages import check_examples
 from penstock.graphs import kafka_logins
@@ -84,17 +85,22 @@ def test_a_run_from_topic_to_topic_delivers_all_once_and_in_order(cluster: MockK
     assert [message.value() for message in cluster.everything("out")[0]] == values(2000)
 
 
-def test_a_failing_topic_ends_the_run_with_its_name(cluster: MockKafka) -> None:
+@pytest.mark.parametrize("runner", ["inline", slow("processes")])
+def test_a_failing_topic_ends_the_run_with_its_name(
+    cluster: MockKafka, runner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.nodes.connectors.kafkasource._TOPIC_S", 0.2)  # not for a source in its own process
     graph = ps.Graph()
     graph.source(kafka("nowhere", group="g", bootstrap_servers=cluster.servers)).sink(print)
     with pytest.raises(ps.SourceError, match="no topic 'nowhere'"):
-        ps.run(graph, workers=1)
+        ps.run(graph, runner=runner, workers=1)
 
 
 # Deaths
 
 
-def test_whenever_a_run_dies_nothing_is_lost_or_doubled(cluster: MockKafka) -> None:
+@pytest.mark.parametrize("lives", [(14, 31), slow((14, 31, 26, 38))])
+def test_whenever_a_run_dies_nothing_is_lost_or_doubled(cluster: MockKafka, lives: tuple[int, ...]) -> None:
     chance = random.Random(5)
     for topic in ("in", "out"):
         cluster.create(topic)
@@ -105,7 +111,7 @@ def test_whenever_a_run_dies_nothing_is_lost_or_doubled(cluster: MockKafka) -> N
         return kafka_sink("out", bootstrap_servers=cluster.servers, key=lambda v: v[-1:], config={"linger.ms": 1})
 
     run = MiniRun(source, sink, lambda message: message.value)
-    for steps in (14, 31, 26, 38):
+    for steps in lives:
         assert not run.live(steps, limit=12, commit_each=chance.randrange(1, 6))
         # what a killed process leaves: some of it sent, no farewell to the group
         run.sink._producer.flush(chance.choice([0, 5]))

@@ -12,10 +12,12 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from marks import slow
 from mock_kafka import MockKafka
 from redis_server import redis_server
 
@@ -83,23 +85,27 @@ ps.run(graph, checkpoint=os.path.join(folder, "run.db"), checkpoint_interval_s=0
 '''
 
 
-def kill_and_finish(folder: Path, kind: str, url: str, runner: str, kills: int, first_s: float = 0.5) -> int:
-    """Run the script, kill all of it at random moments, and begin again until it ends; gives how often it was killed."""
-    script, chance, killed = folder / "script.py", random.Random(7), 0
+def kill_and_finish(folder: Path, kind: str, url: str, runner: str, kills: int) -> int:
+    """Run the script, kill all of it when it has written a few hundred lines more, and begin again until it ends.
+
+    Gives how often it was killed.
+    """
+    script, numbered, chance, killed = folder / "script.py", folder / "numbered", random.Random(7), 0
     script.write_text(SCRIPT)
     command = [sys.executable, str(script), kind, url, str(folder), runner]
     while True:
         process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE)
-        try:
-            wait_s = first_s + chance.random() * 0.5
-            _, errors = process.communicate(timeout=wait_s if killed < kills else 100)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            killed += 1
-            continue
-        assert process.returncode == 0, errors.decode()
-        return killed
+        enough = (numbered.stat().st_size if numbered.exists() else 0) + chance.randrange(2_000)
+        while killed < kills and process.poll() is None:
+            if numbered.exists() and numbered.stat().st_size > enough:
+                os.killpg(process.pid, signal.SIGKILL)
+                killed += 1
+                break
+            time.sleep(0.002)
+        _, errors = process.communicate(timeout=100)
+        if process.returncode != -signal.SIGKILL:
+            assert process.returncode == 0, errors.decode()
+            return killed
 
 
 def check(folder: Path, expected: list[str]) -> None:
@@ -119,22 +125,29 @@ def check(folder: Path, expected: list[str]) -> None:
 NAMES = [f"{name}{n}" for name in "abc" for n in range(500)]
 
 
-@pytest.mark.parametrize("runner", ["processes", "inline"])
-@pytest.mark.parametrize("kind", ["arrival", "files", "key"])
+@pytest.mark.parametrize(
+    ("kind", "runner"),
+    [
+        *((kind, "processes") for kind in ("arrival", "files", "key")),
+        ("arrival", "inline"),
+        slow("files", "inline"),
+        slow("key", "inline"),
+    ],
+)
 def test_several_sources_are_numbered_as_before(tmp_path: Path, kind: str, runner: str) -> None:
     for name in "abc":
         (tmp_path / name).write_text("".join(f"{name}{n}\n" for n in range(500)))
-    assert kill_and_finish(tmp_path, kind, "", runner, 3) >= 1
+    assert kill_and_finish(tmp_path, kind, "", runner, 2) == 2
     check(tmp_path, NAMES)
 
 
-@pytest.mark.parametrize("runner", ["processes", "inline"])
+@pytest.mark.parametrize("runner", ["processes", slow("inline")])
 def test_partitions_are_read_as_before(tmp_path: Path, runner: str) -> None:
     kafka = MockKafka(1)
     try:
         kafka.create("ordered")
         kafka.produce("ordered", [f"m{n}".encode() for n in range(1500)], keys=True)
-        assert kill_and_finish(tmp_path, "kafka", kafka.servers, runner, 3, 1.2) >= 1
+        assert kill_and_finish(tmp_path, "kafka", kafka.servers, runner, 2) == 2
     finally:
         kafka.close()
     check_partitions(tmp_path)
@@ -154,7 +167,7 @@ def check_partitions(folder: Path) -> None:
         assert own == sorted(own)
 
 
-@pytest.mark.parametrize("runner", ["processes", "inline"])
+@pytest.mark.parametrize("runner", ["processes", slow("inline")])
 def test_rows_are_read_as_before(tmp_path: Path, runner: str) -> None:
     url = f"sqlite:///{tmp_path / 'events.db'}"
     engine = sa.create_engine(url)
@@ -163,11 +176,11 @@ def test_rows_are_read_as_before(tmp_path: Path, runner: str) -> None:
         rows = [{"id": 3 * n, "name": f"r{n}"} for n in range(1500)]
         connection.execute(sa.text("INSERT INTO events VALUES (:id, :name)"), rows)
     engine.dispose()
-    assert kill_and_finish(tmp_path, "sql", url, runner, 3) >= 1
+    assert kill_and_finish(tmp_path, "sql", url, runner, 2) == 2
     check(tmp_path, [f"r{n}" for n in range(1500)])
 
 
-@pytest.mark.parametrize("runner", ["processes", "inline"])
+@pytest.mark.parametrize("runner", ["processes", slow("inline")])
 def test_entries_of_a_group_are_read_as_before(tmp_path: Path, runner: str) -> None:
     folder = tmp_path / "redis"
     folder.mkdir()
@@ -175,7 +188,7 @@ def test_entries_of_a_group_are_read_as_before(tmp_path: Path, runner: str) -> N
         with server.client() as client:
             for n in range(1500):
                 client.xadd("events", {"name": f"e{n}"})
-        assert kill_and_finish(tmp_path, "redis", server.url, runner, 3) >= 1
+        assert kill_and_finish(tmp_path, "redis", server.url, runner, 2) == 2
         with server.client() as client:
             assert client.xpending("events", "g")["pending"] == 0
     check(tmp_path, [f"e{n}" for n in range(1500)])

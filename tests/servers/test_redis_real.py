@@ -9,6 +9,7 @@ from typing import Any
 import penstock as ps
 import pytest
 import redis as package
+from marks import slow
 from pages import check_examples
 from penstock.nodes.connectors import redissink
 from penstock.nodes.connectors.redisstreams import redis, redis_lock, redis_sink
@@ -73,7 +74,7 @@ def test_nothing_is_acknowledged_beyond_a_number_that_failed(server: RedisServer
     assert len(acknowledged) <= done <= 500, "only what the sink has committed is acknowledged"
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [0, 1, 2, *map(slow, range(3, 30))])
 def test_whenever_a_run_dies_nothing_is_lost_or_doubled(
     server: RedisServer, db: Any, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
@@ -110,12 +111,12 @@ def test_a_run_under_a_lock_keeps_others_out(server: RedisServer, db: Any, runne
 
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_a_lost_lock_stops_the_run_before_its_next_commit(server: RedisServer, db: Any, runner: Any) -> None:
-    fill(db, 50)
+    fill(db, 25)
     lock = redis_lock(server.url, "job", ttl_s=0.5)
     url = server.url
 
     def steal(entry: Any) -> dict[str, int]:
-        if entry.fields[b"n"] == b"25":
+        if entry.fields[b"n"] == b"5":
             with package.Redis.from_url(url) as thief:
                 thief.set("penstock:lock:{job}", "thief process 1")
         time.sleep(0.04)  # as work does: the lock's thread finds out meanwhile
@@ -125,7 +126,7 @@ def test_a_lost_lock_stops_the_run_before_its_next_commit(server: RedisServer, d
         ps.run(doubler(server, steal), runner=runner, workers=1, lock=lock, checkpoint_interval_s=60)
     done = written(db)
     assert done == list(range(0, 2 * len(done), 2))
-    assert len(done) < 50, "what came after the loss was not committed"
+    assert len(done) < 25, "what came after the loss was not committed"
 
 
 def test_the_examples_print_what_they_say(server: RedisServer, db: Any, capsys: pytest.CaptureFixture[str]) -> None:

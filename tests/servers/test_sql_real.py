@@ -18,6 +18,7 @@ from typing import Any
 import penstock as ps
 import pytest
 import sql_checks as checks
+from marks import slow
 from penstock.nodes.connectors.sql import postgres_lock, sql, sql_sink
 from penstock.nodes.errors import GraphError, LockHeld, LockLost
 from penstock.nodes.sinks import BadEvent
@@ -43,7 +44,7 @@ def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 # -- sinks ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tokens_back", [1, 2])
+@pytest.mark.parametrize("tokens_back", [slow(1), 2])
 def test_nothing_is_lost_or_doubled(url: str, tokens_back: int) -> None:
     for crash_at in range(len(checks.SCHEDULE) + 1):
         checks.sink_survives(url, crash_at, tokens_back)
@@ -171,7 +172,7 @@ def test_many_may_begin_at_once(url: str) -> None:
 # -- sources ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", [{}, {"key": "at"}, {"key": ("text", "id")}])
+@pytest.mark.parametrize("key", [{}, slow({"key": "at"}), {"key": ("text", "id")}])
 def test_replay_gives_the_same_rows(url: str, key: dict[str, Any]) -> None:
     checks.replay_gives_the_same_rows(url, **key)
 
@@ -396,7 +397,7 @@ print("null", flush=True)
 """
 
 
-def _killed_and_resumed(url: str, folder: Path, kills: int, seed: int) -> None:
+def _killed_and_resumed(url: str, folder: Path, total: int, kills: int, seed: int) -> None:
     """Kill a writing process at random moments, go on with one of its last two tokens, until it is done."""
     import json
 
@@ -406,7 +407,6 @@ def _killed_and_resumed(url: str, folder: Path, kills: int, seed: int) -> None:
     script.write_text(textwrap.dedent(_WRITER))
     tokens: list[Any] = [None]
     killed = 0
-    total = 6000
     while True:
         token = tokens[-min(chance.choice((1, 2)), len(tokens))]
         if token is None and len(tokens) > 1:
@@ -432,13 +432,13 @@ def _killed_and_resumed(url: str, folder: Path, kills: int, seed: int) -> None:
 
 
 def test_a_killed_writer_goes_on(any_url: str, tmp_path: Path) -> None:
-    _killed_and_resumed(any_url, tmp_path, 4, seed=1)
+    _killed_and_resumed(any_url, tmp_path, 2500, 2, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2, 8))
 def test_a_killed_writer_goes_on_many_times(any_url: str, tmp_path: Path, seed: int) -> None:
-    _killed_and_resumed(any_url, tmp_path, 12, seed)
+    _killed_and_resumed(any_url, tmp_path, 6000, 12, seed)
 
 
 _OTHERS = "pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"

@@ -6,6 +6,7 @@ import pickle
 from typing import Any
 
 import pytest
+from marks import slow
 from mock_kafka import PRODUCE, MockKafka, mock_kafka
 from penstock.nodes.connectors.kafka import KafkaSink, kafka_sink
 from penstock.nodes.connectors.kafkasink import NotDelivered
@@ -77,7 +78,7 @@ def test_a_commit_means_that_all_of_it_is_with_the_brokers(cluster: MockKafka, t
     sink.abort()
 
 
-@pytest.mark.parametrize("sent", [0, 1, 37, 200])
+@pytest.mark.parametrize("sent", [0, slow(1), 37, slow(200)])
 def test_what_a_run_that_died_had_sent_is_not_sent_again(cluster: MockKafka, topic: str, sent: int) -> None:
     sink, _ = opened(cluster, topic)
     sink.write(batch(0, 100))

@@ -257,11 +257,11 @@ def _at(cluster: MockKafka, topic: str, offset: int) -> set[int]:
 
 
 def test_idling_keeps_the_membership_and_loses_nothing(cluster: MockKafka, topic: str) -> None:
-    config = {**QUICK, "max.poll.interval.ms": 2000}
+    config = {**QUICK, "max.poll.interval.ms": 1300}
     cluster.produce(topic, values(300), keys=True)
     reader = open_reader(cluster, topic, config=config, stop_at_end=True)
     messages = read_until(reader, 20, limit=20)
-    idle_until = time.monotonic() + 3
+    idle_until = time.monotonic() + 1.8
     pause = threading.Event()
     while time.monotonic() < idle_until:
         reader.idle()
