@@ -12,7 +12,7 @@ from ..nodes.sequencer import Sequencer
 from .effects import Pull, StopSource
 
 #: A pull asks for at most so many events or bytes.
-PULL_NUMBERS = 8192
+PULL_NUMBERS = 32768
 PULL_BYTES = 4 << 20
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 TARGET_S = 0.004
 #: A worker holds a second batch only while that cannot delay anyone for longer than this.
 PREFETCH_BELOW_S = 0.02
-LARGEST = 8192
+LARGEST = 32768
 GROWTH = 16
 TARGET_BYTES = 4 << 20
 
