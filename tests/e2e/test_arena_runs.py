@@ -14,11 +14,11 @@ from typing import Any
 
 import penstock as ps
 import pytest
+from large_blocks import MIB, block_of, flip
 from penstock.engine.arena import Arena
 
 np = pytest.importorskip("numpy")
 
-MIB = 1 << 20
 pytestmark = pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="there is no shared memory here")
 
 
@@ -59,20 +59,12 @@ def arenas(monkeypatch: pytest.MonkeyPatch) -> Iterator[Arenas]:
     assert not [arena for arena in made if arena.path is not None and arena.path.exists()]
 
 
-def _block(number: int, size: int = MIB) -> bytes:
-    return bytes([number % 256]) * size
-
-
-def _flip(block: bytes) -> bytes:
-    return bytes(bytearray(block)[::-1])
-
-
 # -- what arrives -----------------------------------------------------------------------------------------------
 
 
 def test_large_bytes_through_one_pool(arenas: Arenas) -> None:
-    blocks = [_block(n) + bytes([1]) for n in range(60)]
-    assert list(ps.imap(_flip, blocks, workers=2)) == [_flip(block) for block in blocks]
+    blocks = [block_of(n) + bytes([1]) for n in range(60)]
+    assert list(ps.imap(flip, blocks, workers=2)) == [flip(block) for block in blocks]
     assert arenas.placed > 0
     assert arenas.granted > 0
 
@@ -91,7 +83,7 @@ def test_events_of_all_sizes_and_types(arenas: Arenas) -> None:
     events: list[Any] = []
     for n in range(120):
         size = sizes[n * 7 % len(sizes)]
-        block = _block(n, size)
+        block = block_of(n, size)
         kinds = [block, bytearray(block), "é" * (size // 2), np.frombuffer(block, np.uint8), {"n": n, "b": block}]
         events.append(kinds[n % 5])
     results = list(ps.imap(lambda event: (type(event).__name__, event), events, workers=2))
@@ -104,7 +96,7 @@ def test_events_of_all_sizes_and_types(arenas: Arenas) -> None:
 def test_two_pools_a_filter_and_a_branch(both: Any, arenas: Arenas, window_bytes: int) -> None:
     def build(seen: Any) -> ps.Graph:
         graph = ps.Graph("blocks")
-        first = graph.source([_block(n, 400_000) for n in range(80)]).map(_flip, workers=2, name="flip")
+        first = graph.source([block_of(n, 400_000) for n in range(80)]).map(flip, workers=2, name="flip")
         first.filter(lambda block: block[0] % 3 != 0, workers=1, name="some").sink(seen.sink("some"))
         first.flat_map(lambda block: [block[:200_000], block[:7]], workers=2, name="parts").sink(seen.sink("parts"))
         return graph
@@ -114,8 +106,8 @@ def test_two_pools_a_filter_and_a_branch(both: Any, arenas: Arenas, window_bytes
 
 
 def test_a_window_smaller_than_an_event(arenas: Arenas) -> None:
-    blocks = [_block(n, 3 * MIB) for n in range(12)]
-    assert list(ps.imap(_flip, blocks, workers=2, window_bytes=MIB)) == blocks
+    blocks = [block_of(n, 3 * MIB) for n in range(12)]
+    assert list(ps.imap(flip, blocks, workers=2, window_bytes=MIB)) == blocks
 
 
 def test_async_handlers_answer_in_pieces(arenas: Arenas) -> None:
@@ -123,7 +115,7 @@ def test_async_handlers_answer_in_pieces(arenas: Arenas) -> None:
         await asyncio.sleep(block[0] % 5 / 1000)
         return block
 
-    blocks = [_block(n, 200_000) for n in range(150)]
+    blocks = [block_of(n, 200_000) for n in range(150)]
     assert list(ps.imap(later, blocks, workers=2)) == blocks
     assert arenas.granted > 0
 
@@ -131,11 +123,11 @@ def test_async_handlers_answer_in_pieces(arenas: Arenas) -> None:
 def test_a_source_in_a_process_of_its_own(arenas: Arenas) -> None:
     def read() -> Iterator[bytes]:
         for n in range(40):
-            yield _block(n)
+            yield block_of(n)
 
     graph = ps.Graph()
-    stream = graph.source(read).map(_flip, workers=2).map(_flip, workers=1, name="again")
-    assert list(ps.iterate(stream)) == [_block(n) for n in range(40)]
+    stream = graph.source(read).map(flip, workers=2).map(flip, workers=1, name="again")
+    assert list(ps.iterate(stream)) == [block_of(n) for n in range(40)]
     assert arenas.granted > 0
 
 
@@ -164,13 +156,13 @@ def test_killed_workers_leak_nothing(arenas: Arenas, tmp_path: Path, moment: str
         if dies and moment == "before":
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        flipped = _flip(block)
+        flipped = flip(block)
         if dies:
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return flipped
 
-    blocks = [_block(n) for n in range(80)]
+    blocks = [block_of(n) for n in range(80)]
     results = ps.imap(work, blocks, workers=2)
     assert list(results) == blocks
     assert results.report.worker_deaths == 3
@@ -178,7 +170,7 @@ def test_killed_workers_leak_nothing(arenas: Arenas, tmp_path: Path, moment: str
 
 
 def test_leaving_early_leaves_nothing(arenas: Arenas) -> None:
-    with ps.imap(_flip, (_block(n) for n in range(10_000)), workers=2) as results:
+    with ps.imap(flip, (block_of(n) for n in range(10_000)), workers=2) as results:
         for _, block in zip(range(20), results, strict=False):
             assert len(block) == MIB
     del results, block
@@ -190,10 +182,10 @@ def test_the_event_of_an_error_is_a_copy(arenas: Arenas) -> None:
             raise ValueError("no")
         return block
 
-    results = ps.imap(fail, [_block(n) for n in range(60)], workers=2)
+    results = ps.imap(fail, [block_of(n) for n in range(60)], workers=2)
     with pytest.raises(ps.HandlerError) as caught:
         list(results)
-    assert caught.value.event == _block(30)
+    assert caught.value.event == block_of(30)
     del results, caught
 
 

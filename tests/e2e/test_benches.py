@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import slow
 from penstock.engine import benching, cli
 
 BENCH = Path(__file__).parents[2] / "bench"
@@ -55,6 +56,7 @@ def test_compare_times_penstock_beside_the_standard_library(tmp_path: Path) -> N
     assert memory["penstock"]["largest MiB"] < memory["penstock"]["all processes MiB"]
 
 
+@pytest.mark.slow
 def test_compare_runs_a_pipeline_of_three_stages(tmp_path: Path) -> None:
     peers = ["penstock", "ProcessPoolExecutor.map"]
     given = tables("compare", tmp_path, "--works", "three stages", "--only-speed", "--peers", *peers)
@@ -62,7 +64,7 @@ def test_compare_runs_a_pipeline_of_three_stages(tmp_path: Path) -> None:
     assert {row["runner"].partition(" (")[0] for row in next(iter(given.values()))} == set(peers)
 
 
-@pytest.mark.parametrize("peer", ["joblib", "mpire", "pypeln", "torchdata nodes"])
+@pytest.mark.parametrize("peer", ["joblib", slow("mpire"), slow("pypeln"), slow("torchdata nodes")])
 def test_compare_takes_a_peer_where_it_is_installed_and_else_says_so(tmp_path: Path, peer: str) -> None:
     module = peer.partition(" ")[0]
     words = ["--tiny", "--works", "dict identity", "--only-speed", "--peers", "loop", peer]
@@ -91,6 +93,7 @@ def test_latency_gives_percentiles_in_order(tmp_path: Path) -> None:
     assert all(0 < row["p50 ms"] <= row["p99 ms"] <= row["p99.9 ms"] for row in rows)
 
 
+@pytest.mark.slow
 def test_order_compares_both_ways(tmp_path: Path) -> None:
     (rows,) = tables("order", tmp_path).values()
     assert {row["work"] for row in rows} >= {"dict identity", "skew"}
@@ -98,6 +101,7 @@ def test_order_compares_both_ways(tmp_path: Path) -> None:
         assert row["unordered ÷ ordered"] == pytest.approx(row["unordered µs"] / row["ordered µs"])
 
 
+@pytest.mark.slow
 def test_scale_changes_one_thing_at_a_time(tmp_path: Path) -> None:
     given = tables("scale", tmp_path)
     assert len(given) == 7
@@ -131,6 +135,7 @@ def test_memory_weighs_every_process_at_rest_and_under_load(tmp_path: Path) -> N
         assert all(len(series) == len(case["at_s"]) for series in case["bytes"].values())
 
 
+@pytest.mark.slow
 def test_memory_says_so_where_its_run_cannot_start(tmp_path: Path) -> None:
     done = run("memory.py", tmp_path, "--tiny", "--cases", "slow-dicts", "--window-mib", "0")
     assert done.returncode == 1

@@ -235,11 +235,11 @@ def test_an_open_cut_does_not_keep_inputs_beyond_their_share() -> None:
 
 def test_many_pools_with_states_together_leave_room_in_the_budget() -> None:
     run = _Run(100_000, parts=24)
-    for _ in range(1_000):
+    for _ in range(400):
         run.give(1)
         run.work_all()
         assert run.core.window.bytes < 60_000
-    assert run.delivered == 1_000
+    assert run.delivered == 400
     assert len(run.asked) > 24
 
 

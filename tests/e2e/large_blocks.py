@@ -1,0 +1,15 @@
+"""Large events and what is done with them; by itself, because workers import the module that a handler comes from."""
+
+from __future__ import annotations
+
+MIB = 1 << 20
+
+
+def block_of(number: int, size: int = MIB) -> bytes:
+    """Give bytes that are all the same and tell their number."""
+    return bytes([number % 256]) * size
+
+
+def flip(block: bytes) -> bytes:
+    """Give bytes the other way round."""
+    return bytes(bytearray(block)[::-1])
