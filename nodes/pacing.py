@@ -5,8 +5,8 @@ Decides batch sizes and how many batches a worker holds; who gets which numbers 
 
 from __future__ import annotations
 
-#: A batch is to take so many seconds of a worker: long against what a batch costs (about 0.1 ms), short for a person.
-TARGET_S = 0.004
+#: A batch is to take so many seconds of a worker: long against what a batch costs (0.2 to 0.3 ms), short for a person.
+TARGET_S = 0.008
 #: A worker holds a second batch only while that cannot delay anyone for longer than this.
 PREFETCH_BELOW_S = 0.02
 LARGEST = 32768
