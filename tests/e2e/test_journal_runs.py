@@ -18,6 +18,7 @@ from typing import Any
 
 import penstock as ps
 import pytest
+from marks import slow
 from penstock.engine.journalfile import JournalFile
 
 PATIENCE_S = 100.0
@@ -96,7 +97,7 @@ def _until(true: Callable[[], object], process: subprocess.Popen[Any]) -> bool:
 
 @pytest.mark.parametrize(
     ("runner", "kind"),
-    [("processes", "function"), ("processes", "iterable"), ("processes", "async"), ("inline", "function")],
+    [("processes", "function"), slow("processes", "iterable"), ("processes", "async"), ("inline", "function")],
 )
 def test_a_killed_run_gives_every_stored_event_once_and_in_order(tmp_path: Path, runner: str, kind: str) -> None:
     _killed(tmp_path, runner, kind, range(150, 2_850, 900))
