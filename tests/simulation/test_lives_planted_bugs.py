@@ -1,0 +1,210 @@
+"""Bugs planted in what checkpoints are made of: the lives must show every one within their usual number of schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from lives import live
+from lives_ends import MemoryStore
+from penstock.engine.checkpointing import Checkpoints
+from penstock.engine.core import Core
+from penstock.engine.effects import Acknowledge
+from penstock.engine.pools import Pool
+from penstock.engine.rereading import Again
+from penstock.engine.sinkset import SinkSet
+from penstock.engine.store import Saved
+from penstock.nodes.cuts import Cut, Cuts
+from penstock.nodes.dispatch import Dispatcher
+from penstock.nodes.orderlog import OrderLog, Run
+from penstock.nodes.places import Place, Track
+from penstock.nodes.retention import Retention
+from penstock.nodes.sequencer import Sequencer
+from sim_laws import LawBroken
+from test_lives import SCHEDULES
+
+_left, _ask_states, _commit, _state_to_ask = Dispatcher.left, Core._ask_states, Core._commit, Pool.state_to_ask
+_place, _offered, _lose_state = Track.place, Track.offered, Pool.lose_state
+_resume, _trim, _took = Sequencer.resume, MemoryStore.trim, Retention.took
+_begin_log, _begin_again, _keep, _whole = OrderLog.__init__, Again.__init__, Checkpoints.keep, Cuts.whole
+
+
+def _log_nothing(self: SinkSet, entries: Any) -> None:
+    return None
+
+
+def _trim_runs(self: MemoryStore, saved: Saved) -> None:
+    _trim(self, saved)
+    self.runs = [run for run in self.runs if run.number >= saved.n]
+
+
+def _trim_reads(self: MemoryStore, saved: Saved) -> None:
+    _trim(self, saved)
+    self.reads = [read for read in self.reads if read.start > saved.starts[read.source]]
+
+
+def _repeat_from_the_start_of_a_run(self: OrderLog, number: int = 0, runs: Sequence[Run] = (), reads: Any = ()) -> None:
+    _begin_log(self, 0, runs, reads)
+
+
+def _repeat_no_run(self: OrderLog, number: int = 0, runs: Sequence[Run] = (), reads: Any = ()) -> None:
+    _begin_log(self, number, (), reads)
+
+
+def _log_again(self: OrderLog, number: int = 0, runs: Sequence[Run] = (), reads: Any = ()) -> None:
+    _begin_log(self, number, runs, ())
+
+
+def _repeat_no_read(self: Again, subject: Any, name: str, place: Place | None = None, reads: Any = ()) -> None:
+    _begin_again(self, subject, name, place)
+
+
+def _lose_the_key(self: Again, subject: Any, name: str, place: Place | None = None, reads: Any = ()) -> None:
+    _begin_again(self, subject, name, place and replace(place, key=None), reads)
+
+
+def _restore_without_replay(self: Dispatcher, name: str, seen: Any, cause: str) -> Any:
+    retained, self.retained = self.retained, None
+    worker = _left(self, name, seen, cause)
+    self.retained = retained
+    return worker
+
+
+def _let_go_when_asked(self: Core) -> None:
+    _ask_states(self)
+    for _, pool in self._stateful:
+        kept = pool.retention
+        if kept is not None and kept.asked is not None:
+            upto = max(kept.upto, min(kept.asked, pool.dispatcher.frontier))
+            for stream in pool.wiring.ports:
+                self.window.free(self._stores[stream].take(kept.upto, upto))
+            kept.upto = pool.dispatcher.retained = upto
+
+
+def _take_and_lose_a_state(self: Retention, n: int, packed: bytes, nbytes: int) -> None:
+    _took(self, n, packed, nbytes)
+    self.packed = None
+
+
+def _count_what_is_gone(self: Retention, n: int, packed: bytes, nbytes: int) -> None:
+    _took(self, n, packed, nbytes + self._kept_bytes)
+
+
+def _ask_for_cuts_only(self: Pool, cut: int | None, *, full: bool) -> Any:
+    if cut is None or self.dispatcher.handed(self.arrived) < cut:
+        return None
+    return _state_to_ask(self, cut, full=full)
+
+
+def _ask_no_leaver(self: Pool, cut: int | None, *, full: bool) -> Any:
+    leaving = [worker for worker in self.dispatcher.workers.values() if worker.leaving]
+    return None if leaving and cut is None else _state_to_ask(self, cut, full=full)
+
+
+def _hold_nothing(self: Pool, cut: int | None) -> None:
+    _lose_state(self, None)
+
+
+def _one_event_further(self: Track) -> Place:
+    place = _place(self)
+    return replace(place, skip=place.skip + 1) if place.skip else place
+
+
+def _one_event_back(self: Track) -> Place:
+    place = _place(self)
+    return replace(place, skip=place.skip - 1) if place.skip else place
+
+
+def _forget_what_is_left_out(self: Track, marks: Any, log: Any = None) -> None:
+    self._lead = 0
+    _offered(self, marks, log)
+
+
+def _whole_without_states(self: Cuts, released: int) -> Cut | None:
+    self._pools, pools = (), self._pools
+    try:
+        return _whole(self, released)
+    finally:
+        self._pools = pools
+
+
+def _whole_before_its_numbers(self: Cuts, released: int) -> Cut | None:
+    return _whole(self, released + 1)
+
+
+def _release_past_a_cut(self: Cuts, frontier: int) -> int:
+    return frontier
+
+
+def _tell_sources_early(self: Core) -> None:
+    count = len(self._effects)
+    _commit(self)
+    for effect in self._effects[count:]:
+        for source, place in enumerate(effect.cut.places):  # type: ignore[union-attr]
+            if place.position is not None:
+                self._effects.append(Acknowledge(source, place.position))
+
+
+def _lose_the_turn(self: Sequencer, number: int, places: Sequence[Place], turn: int) -> None:
+    _resume(self, number, places, 0)
+
+
+def _go_on_without_a_stopped_source(self: Sequencer, feed: Any) -> bool:
+    return not feed.ended
+
+
+def _no_states(self: Checkpoints) -> dict[int, bytes]:
+    return {}
+
+
+def _finished_by_a_pause(self: Checkpoints, cut: Cut, tokens: Mapping[str, Any]) -> None:
+    _keep(self, replace(cut, ended_by=None), tokens)
+
+
+def _never_finished(self: Checkpoints, cut: Cut, tokens: Mapping[str, Any]) -> None:
+    _keep(self, replace(cut, final=False), tokens)
+
+
+PLANTED: dict[str, tuple[type, str, Callable[..., Any]]] = {
+    "nothing logged before a delivery": (SinkSet, "log", _log_nothing),
+    "runs of the log trimmed too far": (MemoryStore, "trim", _trim_runs),
+    "reads of the log trimmed too far": (MemoryStore, "trim", _trim_reads),
+    "a run repeated from its start": (OrderLog, "__init__", _repeat_from_the_start_of_a_run),
+    "runs that are not repeated": (OrderLog, "__init__", _repeat_no_run),
+    "reads that are not repeated": (Again, "__init__", _repeat_no_read),
+    "repeated reads logged again": (OrderLog, "__init__", _log_again),
+    "the key of a merge lost": (Again, "__init__", _lose_the_key),
+    "whose turn it is lost": (Sequencer, "resume", _lose_the_turn),
+    "a merge that goes on without a stopped source": (Sequencer, "_waits_for", _go_on_without_a_stopped_source),
+    "a state restored without the numbers since": (Dispatcher, "left", _restore_without_replay),
+    "inputs let go of before the state is there": (Core, "_ask_states", _let_go_when_asked),
+    "a state lost with its worker": (Retention, "took", _take_and_lose_a_state),
+    "inputs counted that are gone": (Retention, "took", _count_what_is_gone),
+    "states that the budget does not ask for": (Pool, "state_to_ask", _ask_for_cuts_only),
+    "a worker that is to leave its state and not asked": (Pool, "state_to_ask", _ask_no_leaver),
+    "a new worker that runs past a cut": (Pool, "lose_state", _hold_nothing),
+    "states lost between two lives": (Checkpoints, "packed", _no_states),
+    "a place one event too far": (Track, "place", _one_event_further),
+    "a place one event too near": (Track, "place", _one_event_back),
+    "events left out counted as new": (Track, "offered", _forget_what_is_left_out),
+    "a cut given before its states": (Cuts, "whole", _whole_without_states),
+    "a cut given before its numbers": (Cuts, "whole", _whole_before_its_numbers),
+    "numbers released past a cut": (Cuts, "hold", _release_past_a_cut),
+    "sources told before the commit": (Core, "_commit", _tell_sources_early),
+    "a pause taken for the end": (Checkpoints, "keep", _finished_by_a_pause),
+    "an end taken for a pause": (Checkpoints, "keep", _never_finished),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, attribute, bug = PLANTED[name]
+    monkeypatch.setattr(owner, attribute, bug)
+    for seed in range(SCHEDULES):
+        try:
+            live(seed)
+        except LawBroken:
+            return
+    pytest.fail(f"{name}: not found in {SCHEDULES} schedules")
