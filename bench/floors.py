@@ -1,6 +1,8 @@
 """The floors: what the loop, the codec, the sockets and the memory allow, and penstock as a multiple of each.
 
 - loop: the same events, handler and checks in one process.
+- caller: what the calling process must do itself, on one core, whatever works beside it: make the events, encode each
+  once, decode each result once, check it.
 - codec: two encodes and two decodes of a batch, as the way to a worker and back costs them; over the cores.
 - sockets: the same topology (one ROUTER, two DEALERs in processes of their own), the same frames, credit of two
   batches each, and nothing else: no events, no codec, no order.
@@ -18,7 +20,8 @@ if not __package__:
 import json
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from itertools import islice
 from time import perf_counter
 from typing import Any
@@ -111,6 +114,21 @@ def codec(work: Work, effort: Effort) -> float:
     return 2 * (encoding + decoding) / size * 1e6
 
 
+def caller(work: Work, n: int) -> float:
+    """Give the µs for one event of what the calling process cannot hand to others."""
+    size, encoder, events = batch_of(work), Encoder(), iter(work.events(n))
+
+    def results() -> Iterator[Any]:
+        while batch := list(islice(events, size)):
+            payload = encoder.encode(batch)
+            yield from decode(Payload(payload.codec, tuple(memoryview(bytes(frame)) for frame in payload.frames)))
+
+    started = perf_counter()
+    # Handlers that change events are left out, so the checks of their results are as well.
+    work.verify(results(), n) if work.unchanged else deque(results(), 0)
+    return (perf_counter() - started) / n * 1e6
+
+
 def memory(work: Work, effort: Effort) -> float:
     """Give the µs of one copy of an event's payload."""
     size = batch_of(work)
@@ -151,6 +169,7 @@ def measure(work: Work, n: int, effort: Effort) -> Table:
 
     cases = {
         "loop": timed("loop", lambda: whole("loop", work, n)),
+        "caller": timed("caller", plain(lambda: caller(work, n))),
         "codec": timed("codec", plain(lambda: codec(work, effort))),
         "sockets": timed("sockets", lambda: sockets(work, n)),
         "memory": timed("memory", plain(lambda: memory(work, effort))),
@@ -163,7 +182,7 @@ def measure(work: Work, n: int, effort: Effort) -> Table:
     ours, auto = walls["penstock"], walls["penstock auto"]
     columns = ("floor", "µs/event", "CPU µs", "penstock ×", "penstock auto ×")
     table = Table(f"{work.name}: penstock as a multiple of its floors ({batch_of(work):,} events a batch)", columns)
-    for name in ("loop", "codec", "sockets", "memory"):
+    for name in ("loop", "caller", "codec", "sockets", "memory"):
         table.add(name, walls[name], used[name], ours / walls[name], auto / walls[name])
     parts = used["codec"] + used["loop"]
     table.add("codec + loop, CPU", None, parts, used["penstock"] / parts, used["penstock auto"] / parts)

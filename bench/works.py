@@ -34,6 +34,11 @@ class Work:
     most: int = 20_000_000
 
     @property
+    def unchanged(self) -> bool:
+        """Whether results are what was read."""
+        return self.fn in (_same, copy_bytes)
+
+    @property
     def flat(self) -> bool:
         """Whether `fn` gives a list of results for one event."""
         return bool(self.stages)

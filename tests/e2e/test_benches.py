@@ -83,7 +83,7 @@ def test_floors_gives_multiples_of_each_floor(tmp_path: Path) -> None:
     (rows,) = tables("floors", tmp_path).values()
     by_floor = {row["floor"]: row for row in rows}
     ours = by_floor["penstock"]["µs/event"]
-    for floor in ("loop", "codec", "sockets", "memory"):
+    for floor in ("loop", "caller", "codec", "sockets", "memory"):
         assert by_floor[floor]["penstock ×"] == pytest.approx(ours / by_floor[floor]["µs/event"])
 
 
