@@ -26,9 +26,12 @@ __all__ = ["cluster", "db", "server", "topic"]
 _MARK = f"PENSTOCK_TESTS_OF={os.getpid()}"
 os.environ.setdefault(*_MARK.split("="))
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Begun by a shell in the background; tests send Ctrl-C to themselves and to children, who inherit this.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C also where a shell has begun the tests in the background: they send it to themselves and to children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 _GONE_S = 2.0
 _THREAD_S = 1.0

@@ -48,7 +48,7 @@ def test_runs_that_touch_are_joined_and_shared() -> None:
     dispatcher = _fast(_dispatcher("a", "b"))
     for start in range(0, 200, 10):
         dispatcher.ready(start, start + 10)
-    assert _out(dispatcher) == [("a", 0, 100), ("b", 100, 150), ("b", 150, 200)]
+    assert _out(dispatcher) == [("a", 0, 100), ("b", 100, 200)]
 
 
 def test_hardly_any_work_is_not_shared() -> None:
