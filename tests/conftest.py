@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -26,17 +28,44 @@ __all__ = ["cluster", "db", "server", "topic"]
 _MARK = f"PENSTOCK_TESTS_OF={os.getpid()}"
 os.environ.setdefault(*_MARK.split("="))
 
-
-def pytest_configure() -> None:
-    """Hear Ctrl-C also where a shell has begun the tests in the background: they send it to themselves and to children."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 _GONE_S = 2.0
 _THREAD_S = 1.0
 #: Threads that may be left: they wait inside the user's source, which nobody can interrupt.
 _IN_USER_CODE = "penstock-read-"
+
+
+# -- where the tests run ----------------------------------------------------------------------------------------
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C, also where a shell has begun the tests in the background: they send it, and children inherit this."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def children_read_compiled_code(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where nobody may write compiled code beside the sources, keep it elsewhere for a session of many tests.
+
+    The tests start a thousand processes, and a third of each start would be compiling; to compile takes some seconds.
+    """
+    compiled = os.path.exists(importlib.util.cache_from_source(ps.__file__))
+    if sys.dont_write_bytecode and not compiled and len(request.session.items) >= 300:
+        os.environ["PYTHONPYCACHEPREFIX"] = str(tmp_path_factory.mktemp("compiled"))
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        subprocess.run([sys.executable, "-c", _IMPORT_ALL], check=True, timeout=60)
+
+
+_IMPORT_ALL = """
+import contextlib, importlib, pkgutil
+import penstock
+
+for module in pkgutil.walk_packages(penstock.__path__, "penstock."):
+    importlib.import_module(module.name)
+for name in ("confluent_kafka", "h11", "httpx", "numpy", "psycopg", "pytest", "redis", "sqlalchemy", "tqdm"):
+    with contextlib.suppress(ImportError):
+        importlib.import_module(name)
+"""
 
 
 # -- nothing outlives a test ------------------------------------------------------------------------------------
