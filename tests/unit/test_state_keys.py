@@ -98,7 +98,7 @@ def test_these_are_keys(key: Any) -> None:
 @pytest.mark.parametrize(
     ("key", "named"),
     [([1], "a list"), ({"a": 1}, "a dict"), (("a", [1]), "a list"), (object(), "a object"), (Loose("a"), "a Loose")],
-    ids=repr,
+    ids=["list", "dict", "tuple", "object", "own"],
 )
 def test_what_is_no_key_is_named(key: Any, named: str) -> None:
     found = KeyCheck()(["fine", key, key])
