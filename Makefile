@@ -30,7 +30,7 @@ demo: $(VENV)/.package  ## run a graph over the standard library, in processes a
 	@$(RUN) -m penstock.engine.demo out
 
 test: $(VENV)/.dev $(VENV)/.package  ## run the tests that are fast
-	$(RUN) -m pytest $(TESTS) -m "not slow" $(PYTEST_ARGS)
+	$(RUN) -m pytest $(TESTS) -m "not slow" -q -n 2 --dist loadfile $(PYTEST_ARGS)
 
 slow: $(VENV)/.dev $(VENV)/.package  ## run the tests that are slow
 	$(RUN) -m pytest $(TESTS) -m slow $(PYTEST_ARGS)

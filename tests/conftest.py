@@ -188,6 +188,13 @@ def _shared_memory() -> set[str]:
     return {name for name in found if name in mine or not (Path(tempfile.gettempdir()) / name).exists()}
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder whose name is short enough for run folders to be made in it: sockets have paths of 107 bytes at most."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 # -- one graph, both runners ------------------------------------------------------------------------------------
 
 

@@ -443,17 +443,17 @@ def test_a_handler_of_the_users_own_is_left_alone(runner: Any) -> None:
         signal.signal(signal.SIGTERM, old)
 
 
-def test_nobody_outlives_a_caller_that_is_killed(tmp_path: Path) -> None:
+def test_nobody_outlives_a_caller_that_is_killed(short_path: Path) -> None:
     script = SLOW.format(extra="", options="").replace(
-        "import penstock as ps", f"import tempfile; tempfile.tempdir = {str(tmp_path)!r}\nimport penstock as ps"
+        "import penstock as ps", f"import tempfile; tempfile.tempdir = {str(short_path)!r}\nimport penstock as ps"
     )
     process = start(script)
     wait_for_line(process, "under way")
-    assert len(list(tmp_path.glob("penstock-*"))) == 1
+    assert len(list(short_path.glob("penstock-*"))) == 1
     process.kill()
     process.communicate(timeout=60)
     # The check behind every test sees that no child of it is left; its folder goes with the next run.
-    again = [sys.executable, "-c", f"import tempfile; tempfile.tempdir = {str(tmp_path)!r}\nimport penstock as ps\n"]
+    again = [sys.executable, "-c", f"import tempfile; tempfile.tempdir = {str(short_path)!r}\nimport penstock as ps\n"]
     again[-1] += "print(list(ps.imap(abs, [-1], workers=1)))"
     assert subprocess.run(again, capture_output=True, text=True, timeout=60, check=True).stdout == "[1]\n"
-    assert list(tmp_path.glob("penstock-*")) == []
+    assert list(short_path.glob("penstock-*")) == []

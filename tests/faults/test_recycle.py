@@ -53,8 +53,8 @@ def test_by_memory(tmp_path: Path) -> None:
 
     # A worker is weighed between its tasks: the window keeps them small.
     words: dict[str, Any] = {"workers": 1, "max_rss_bytes": 100 << 20, "window_numbers": 20}
-    seen = observe(lambda seen: small(seen, range(200), leak), **words)
-    assert seen.events("out") == list(range(200))
+    seen = observe(lambda seen: small(seen, range(400), leak), **words)
+    assert seen.events("out") == list(range(400))
     assert seen.report.worker_deaths == 0
     assert len(list(tmp_path.iterdir())) >= 3
 
