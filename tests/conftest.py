@@ -18,11 +18,12 @@ from typing import Any
 
 import penstock as ps
 import pytest
+from beside import checks_beside, done_beside
 from mock_kafka import cluster, topic
 from redis_server import db, server
 
 #: Fixtures that are written beside what they start.
-__all__ = ["cluster", "db", "server", "topic"]
+__all__ = ["checks_beside", "cluster", "db", "done_beside", "server", "topic"]
 
 #: Every process that a test starts inherits this, also one that has lost its parent.
 _MARK = f"PENSTOCK_TESTS_OF={os.getpid()}"
@@ -44,7 +45,9 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def children_read_compiled_code(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+def children_read_compiled_code(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """Where nobody may write compiled code beside the sources, keep it elsewhere for a session of many tests.
 
     The tests start a thousand processes, and a third of each start would be compiling; to compile takes some seconds.
@@ -53,7 +56,11 @@ def children_read_compiled_code(request: pytest.FixtureRequest, tmp_path_factory
     if sys.dont_write_bytecode and not compiled and len(request.session.items) >= 300:
         os.environ["PYTHONPYCACHEPREFIX"] = str(tmp_path_factory.mktemp("compiled"))
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-        subprocess.run([sys.executable, "-c", _IMPORT_ALL], check=True, timeout=60)
+        with subprocess.Popen([sys.executable, "-c", _IMPORT_ALL]) as compiling:
+            yield
+        assert compiling.returncode == 0
+    else:
+        yield
 
 
 _IMPORT_ALL = """

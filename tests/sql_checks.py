@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,16 @@ def sqlite(folder: Path) -> str:
     return f"sqlite:///{folder / 'test.db'}"
 
 
+@lru_cache(maxsize=16)
+def _engine(url: str) -> sa.Engine:
+    """Give an engine that keeps no connection; a new one asks its server about itself first."""
+    return sa.create_engine(url, poolclass=sa.NullPool)
+
+
 @contextmanager
 def connected(url: str) -> Iterator[sa.Connection]:
     """Give a connection that commits at the end."""
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    with engine.begin() as connection:
+    with _engine(url).begin() as connection:
         yield connection
 
 

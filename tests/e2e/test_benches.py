@@ -79,6 +79,7 @@ def test_compare_takes_a_peer_where_it_is_installed_and_else_says_so(tmp_path: P
         assert runners == {"loop", peer}
 
 
+@pytest.mark.slow
 def test_floors_gives_multiples_of_each_floor(tmp_path: Path) -> None:
     (rows,) = tables("floors", tmp_path).values()
     by_floor = {row["floor"]: row for row in rows}
@@ -87,6 +88,7 @@ def test_floors_gives_multiples_of_each_floor(tmp_path: Path) -> None:
         assert by_floor[floor]["penstock ×"] == pytest.approx(ours / by_floor[floor]["µs/event"])
 
 
+@pytest.mark.slow
 def test_latency_gives_percentiles_in_order(tmp_path: Path) -> None:
     (rows,) = tables("latency", tmp_path).values()
     assert [row["runner"] for row in rows] == ["schedule alone", "workers=2", "workers=None"]

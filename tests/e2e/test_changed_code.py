@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from marks import slow
 
 SCRIPT = '''
 import time
@@ -32,7 +33,7 @@ def build(folder):
 '''
 
 
-@pytest.mark.parametrize("runner", ["processes", "inline"])
+@pytest.mark.parametrize("runner", ["processes", slow("inline")])
 def test_changed_code_is_told_and_remembered(tmp_path: Path, runner: str) -> None:
     script, store = tmp_path / "script.py", tmp_path / "run.db"
 

@@ -164,7 +164,7 @@ def test_a_limit_closes_what_is_open() -> None:
 
 
 def test_a_time_limit_and_a_stop_close_what_is_open() -> None:
-    seen, report = outputs(range(10**9), lambda s: by_key(s).count(final=True), workers=2, time_limit_s=1.5)
+    seen, report = outputs(range(10**9), lambda s: by_key(s).count(final=True), workers=2, time_limit_s=0.6)
     assert sum(count for _, count in seen) == report.events_in
     assert report.ended_by == "time_limit"
     stop = threading.Event()

@@ -38,8 +38,16 @@ def check(make: Any, struck: Any, source: Any = None, plain: Any = same, **words
     return seen
 
 
-@pytest.mark.parametrize("make", [small, branched])
-@pytest.mark.parametrize("how", ["kill", "exit", slow("segv"), slow("term")])
+@pytest.mark.parametrize(
+    ("make", "how"),
+    [
+        (small, "kill"),
+        (branched, "exit"),
+        slow(small, "exit"),
+        slow(branched, "kill"),
+        *(slow(make, how) for make in (small, branched) for how in ("segv", "term")),
+    ],
+)
 def test_one_worker(make: Any, how: str, tmp_path: Path) -> None:
     strikes = Strikes(tmp_path, 1)
     seen = check(make, killer([N // 2], how, strikes))

@@ -74,7 +74,7 @@ def test_skip(make: Any, sleep: Any, numbers: set[int]) -> None:
     assert seen.report.worker_deaths == 0  # the engine killed them itself
 
 
-@pytest.mark.parametrize("sleep", [sleeper, async_sleeper])
+@pytest.mark.parametrize("sleep", [sleeper, slow(async_sleeper)])
 def test_retries_count_and_may_succeed(sleep: Any, tmp_path: Path) -> None:
     strikes = Strikes(tmp_path, 2)
     seen = observe(
@@ -85,7 +85,7 @@ def test_retries_count_and_may_succeed(sleep: Any, tmp_path: Path) -> None:
     assert strikes.left == 0
 
 
-@pytest.mark.parametrize("sleep", [sleeper, async_sleeper])
+@pytest.mark.parametrize("sleep", [slow(sleeper), async_sleeper])
 def test_retries_are_used_up(sleep: Any) -> None:
     seen = observe(
         lambda seen: small(seen, range(N), sleep({60}), timeout_s=LIMIT_S, retries=2, on_error="dead_letter"),

@@ -276,7 +276,7 @@ def test_chdir_umask_environ(tmp_path: Path) -> None:
     assert os.getcwd() == here
 
 
-@pytest.mark.parametrize("policy", ["skip", "fail"])
+@pytest.mark.parametrize("policy", ["skip", slow("fail")])
 def test_close_every_descriptor(policy: Any) -> None:
     """Its socket goes too, so the worker dies; the event is charged with it."""
 

@@ -207,7 +207,7 @@ def changeable(value: Any, found: dict[int, Any]) -> dict[int, Any]:
     return found
 
 
-@drawn(120, 2000, st.lists(events, max_size=5))
+@drawn(80, 2000, st.lists(events, max_size=5))
 def test_what_arrives_equals_what_was_sent(batch: list[Any]) -> None:
     assert same(decode(over_the_wire(encode(batch)), len(batch)), batch)
 

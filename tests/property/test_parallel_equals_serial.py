@@ -27,8 +27,8 @@ from penstock.nodes.handlers import build
 from penstock.nodes.program import Answer, Program
 
 #: How many graphs are run in processes, and how many in this process alone; the second figures are for slow tests.
-RUNS, SLOW_RUNS = 24, 600
-PURE, SLOW_PURE = 120, 1200
+RUNS, SLOW_RUNS = 20, 600
+PURE, SLOW_PURE = 100, 1200
 #: The first seeds of the two tests that run in this process alone.
 STEPS, LOOPS = 0, 10_000
 

@@ -82,6 +82,7 @@ def test_a_killed_run_leaves_every_row_once(tmp_path: Path, finish: Callable[...
     assert finish(tmp_path, 4_000, 3) >= 2
 
 
+@pytest.mark.slow  # a standby does the same, with a lock beside it
 def test_a_killed_run_leaves_every_row_of_postgres_once(tmp_path: Path, postgres: PostgresServer) -> None:
     assert _postgres(tmp_path, postgres, 4_000, 3) >= 2
 

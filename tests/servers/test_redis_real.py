@@ -109,7 +109,7 @@ def test_a_run_under_a_lock_keeps_others_out(server: RedisServer, db: Any, runne
     again.release()
 
 
-@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize("runner", [slow("inline"), "processes"])
 def test_a_lost_lock_stops_the_run_before_its_next_commit(server: RedisServer, db: Any, runner: Any) -> None:
     fill(db, 25)
     lock = redis_lock(server.url, "job", ttl_s=0.5)

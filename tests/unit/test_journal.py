@@ -97,8 +97,8 @@ def test_the_next_reader_gives_what_is_stored_and_then_what_is_new(path: Path) -
     assert opened == 1
     assert read(again, 190 + 250) == [*((1, n) for n in range(60, 250)), *((2, n) for n in range(250))]
     assert again.position() == 500
-    again.close()
     gate.set()
+    again.close()
 
 
 def test_the_first_events_come_again_for_the_beginning(path: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_commit_means_that_all_of_it_is_with_the_brokers(cluster: MockKafka, t
     sink.abort()
 
 
-@pytest.mark.parametrize("sent", [0, slow(1), 37, slow(200)])
+@pytest.mark.parametrize("sent", [slow(0), slow(1), 37, slow(200)])
 def test_what_a_run_that_died_had_sent_is_not_sent_again(cluster: MockKafka, topic: str, sent: int) -> None:
     sink, _ = opened(cluster, topic)
     sink.write(batch(0, 100))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from marks import slow
 from mock_kafka import FETCH, OFFSET_COMMIT, QUICK, MockKafka, mock_kafka, values
 from penstock.nodes.connectors.kafka import KafkaMessage, kafka
 from penstock.nodes.connectors.kafkasource import KafkaReader
@@ -217,7 +218,7 @@ def test_a_commit_that_is_not_allowed_is_an_error(cluster: MockKafka, topic: str
     reader.close()
 
 
-@pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
+@pytest.mark.parametrize("strategy", [slow("range"), "cooperative-sticky"])
 def test_a_partition_that_another_member_took_is_neither_given_nor_committed(
     cluster: MockKafka, topic: str, strategy: str
 ) -> None:
