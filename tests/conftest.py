@@ -18,16 +18,14 @@ from typing import Any
 
 import penstock as ps
 import pytest
-from beside import checks_beside, done_beside
 from mock_kafka import cluster, topic
 from redis_server import db, server
 
 #: Fixtures that are written beside what they start.
-__all__ = ["checks_beside", "cluster", "db", "done_beside", "server", "topic"]
+__all__ = ["cluster", "db", "server", "topic"]
 
-#: Every process that a test starts inherits this, also one that has lost its parent.
-_MARK = f"PENSTOCK_TESTS_OF={os.getpid()}"
-os.environ.setdefault(*_MARK.split("="))
+#: Every process that a test starts inherits this variable, also one that has lost its parent: the pid of these tests.
+_MARK = "PENSTOCK_TESTS_OF"
 
 _GONE_S = 2.0
 _THREAD_S = 1.0
@@ -39,7 +37,11 @@ _IN_USER_CODE = "penstock-read-"
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C, also where a shell has begun the tests in the background: they send it, and children inherit this."""
+    """Mark this process, of which there are two in a run on two cores, and have it and its children hear Ctrl-C.
+
+    They do not where a shell has begun the tests in the background.
+    """
+    os.environ[_MARK] = str(os.getpid())
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -145,12 +147,12 @@ def _reaped() -> tuple[float, float, int]:
 
 def _marked() -> set[int]:
     """Give all living processes that descend from this one, also those that were orphaned."""
-    found = set()
+    found, mark = set(), f"{_MARK}={os.getpid()}".encode()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
-            if _MARK.encode() in (entry / "environ").read_bytes().split(b"\0"):
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
                 found.add(int(entry.name))
         except OSError:
             continue

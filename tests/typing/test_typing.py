@@ -27,8 +27,10 @@ _ERROR = re.compile(r"^(\w+)\.py:(\d+): error: (.*?)\s+\[([\w-]+)\]$")
 _EXPECTED = re.compile(r"# E: ([\w-]+)$")
 
 
-def beside(folder: Path) -> list[str]:
-    """Prepare the samples and give the command that checks them."""
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int, str], str]:
+    """Run mypy once; give what it says about (sample, line, code)."""
+    folder = tmp_path_factory.mktemp("mypy")
     # A link finds the package under its name, however it is installed.
     (folder / "penstock").symlink_to(Path(penstock.__file__).parent, target_is_directory=True)
     (folder / "public.py").write_text(PUBLIC)
@@ -36,13 +38,8 @@ def beside(folder: Path) -> list[str]:
         (folder / sample.name).write_text(sample.read_text().replace("import penstock as ps", "import public as ps"))
     names = sorted(sample.name for sample in SAMPLES.glob("*.py"))
     command = [sys.executable, "-m", "mypy", "--strict", "--warn-unreachable", "--follow-imports=silent"]
-    return [*command, "--config-file=", "--cache-dir=cache", "--no-error-summary", "--hide-error-context", *names]
-
-
-@pytest.fixture(scope="module")
-def found(done_beside: subprocess.CompletedProcess[str]) -> dict[tuple[str, int, str], str]:
-    """Give what mypy says about (sample, line, code)."""
-    done = done_beside
+    command += ["--config-file=", "--cache-dir=cache", "--no-error-summary", "--hide-error-context", *names]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode in (0, 1), done.stderr or done.stdout
     errors = {}
     for line in done.stdout.splitlines():
