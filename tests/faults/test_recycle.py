@@ -120,9 +120,9 @@ def test_a_close_that_hangs_holds_nobody_up(tmp_path: Path, caplog: pytest.LogCa
     """`close_s` holds for a worker that is replaced too."""
     handler: Any = ps.per_worker(StuckInClose, str(tmp_path))
     seen = observe(
-        lambda seen: small(seen, range(600), handler), workers=1, max_events_per_worker=100, close_s=0.3
+        lambda seen: small(seen, range(5000), handler), workers=1, max_events_per_worker=100, close_s=0.3
     )
-    assert seen.events("out") == list(range(600))
+    assert seen.events("out") == list(range(5000))
     assert seen.report.worker_deaths == 0
     assert len(list(tmp_path.glob("open-*"))) >= 2
     assert "worker 0.0.1 is killed: its handlers take longer to close than close_s=0.3" in caplog.text
