@@ -47,9 +47,7 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def children_read_compiled_code(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
+def children_read_compiled_code(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Where nobody may write compiled code beside the sources, keep it elsewhere for a session of many tests.
 
     The tests start a thousand processes, and a third of each start would be compiling; to compile takes some seconds.
@@ -58,11 +56,7 @@ def children_read_compiled_code(
     if sys.dont_write_bytecode and not compiled and len(request.session.items) >= 300:
         os.environ["PYTHONPYCACHEPREFIX"] = str(tmp_path_factory.mktemp("compiled"))
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-        with subprocess.Popen([sys.executable, "-c", _IMPORT_ALL]) as compiling:
-            yield
-        assert compiling.returncode == 0
-    else:
-        yield
+        subprocess.run([sys.executable, "-c", _IMPORT_ALL], check=True, timeout=60)
 
 
 _IMPORT_ALL = """
