@@ -95,9 +95,9 @@ def webhook(
     A JSON object is an event, an array holds several. A CloudEvent (structured, batched or binary) is a dict of its
     attributes with its data under `data`. The answer is 202 when the events are safe: committed by every ordered sink,
     or stored, where the run has checkpoints and the source `journal=True`; 503 when they are not after `wait_s` seconds
-    or at the end of the run, to be sent again. When `queue` events wait to be read it is 429 with `Retry-After`; 413 for a request of
-    more than `max_bytes` bytes, 400 for what holds no event, 401 without `Authorization: Bearer <token>` where a
-    `token` is set. TLS is a reverse proxy's task.
+    or at the end of the run, to be sent again. When `queue` events wait to be read it is 429 with `Retry-After`; 413
+    for a request of more than `max_bytes` bytes, 400 for what holds no event, 401 without `Authorization: Bearer
+    <token>` where a `token` is set. TLS is a reverse proxy's task.
 
     `port=0` has a free one chosen; the log says which (`penstock`, level INFO). Raises `GraphError` for arguments of
     another shape and without the extra `http`; the port is opened when a run starts.

@@ -108,8 +108,42 @@ def test_keyed_counts_are_right_under_kills_at_random_times(tmp_path: Path) -> N
     assert results == expected
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_million_keyed_events_are_right_under_kills() -> None:
+    """Counts and sessions, for 1, 2 and 8 workers, while a worker is killed every now and then."""
+    import random
+    import threading
+    from collections import Counter
+
+    events = 1_000_000
+
+    def key(n: int) -> int:
+        return n * 2_654_435_761 % 1009
+
+    def outputs(**words: Any) -> tuple[list[Any], list[Any]]:
+        graph, counts, sessions = ps.Graph("state"), [], []
+        numbers = graph.source(range(events))
+        numbers.key_by(key).count(final=True).sink(counts.append, name="counts")
+        busy = numbers.filter(lambda n: n // 5000 % 3 != 1).key_by(lambda n: key(n) % 50)
+        busy.window(ps.session(0.5), time=lambda n: n / 1000).count().sink(sessions.append, name="sessions")
+        ps.run(graph, max_deaths=None, **words)
+        return counts, sessions
+
+    expected = outputs(runner="inline")
+    assert dict(expected[0]) == Counter(map(key, range(events)))
+    for workers in (1, 2, 8):
+        over = threading.Event()
+        killer = threading.Thread(target=_kill_now_and_then, args=(over, random.Random(workers)), daemon=True)
+        killer.start()
+        found = outputs(workers=workers)
+        over.set()
+        killer.join()
+        assert found == expected
+
+
 def _kill_now_and_then(over: Any, chance: Any) -> None:
-    while not over.wait(0.15):
+    while not over.wait(0.4):
         mine = _workers_of(os.getpid())
         if mine:
             os.kill(chance.choice(mine), signal.SIGKILL)
