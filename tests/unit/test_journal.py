@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,8 @@ def test_the_first_events_come_again_for_the_beginning(path: Path) -> None:
     first = Journaled(Session(7), path, "it", afresh=True).reader(None)
     assert first.read(3, MANY) == [(1, 0), (1, 1), (1, 2)]
     first.close()
-    assert read(Journaled(Session(7), path, "it").reader(None)) == [(1, n) for n in range(7)]
+    with closing(Journaled(Session(7), path, "it").reader(None)) as again:
+        assert read(again) == [(1, n) for n in range(7)]
 
 
 def test_a_source_that_has_ended_is_not_opened_again(path: Path) -> None:
@@ -136,7 +138,8 @@ def test_events_are_given_as_a_resumed_run_gets_them(path: Path) -> None:
     given = read(first)
     first.close()
     shared.append(2)
-    again = read(Journaled(list, path, "it").reader(None))
+    with closing(Journaled(list, path, "it").reader(None)) as reader:
+        again = read(reader)
     expected = [*events[:4], {"six": [1]}, {"seven": [1]}, *events[6:]]
     assert given == again == expected
     assert list(map(type, given)) == list(map(type, again)) == list(map(type, events))
@@ -303,7 +306,8 @@ def test_an_acknowledged_event_does_not_come_again(path: Path) -> None:
     again.acknowledge(500)
     again.close()
     assert stored(path) == (500, 500, True)
-    assert read(Journaled(source, path, "it").reader(500)) == []
+    with closing(Journaled(source, path, "it").reader(500)) as at_the_end:
+        assert read(at_the_end) == []
     assert source.opened == 1
 
 
@@ -411,8 +415,8 @@ def test_damage_is_found(path: Path, statement: str) -> None:
     with sqlite3.connect(path) as db:
         db.execute(statement)
     db.close()
-    with pytest.raises(ps.CheckpointError, match="damaged"):
-        JournalFile(path, "it").load(7)
+    with pytest.raises(ps.CheckpointError, match="damaged"), closing(JournalFile(path, "it")) as damaged:
+        damaged.load(7)
 
 
 def test_pages_that_do_not_fit_are_found(path: Path) -> None:
