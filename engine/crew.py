@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
 
-import cloudpickle
-
 from ..nodes.blame import LastSeen, Phase
 from . import inbox, wire
 from .child import ChildSettings
@@ -24,6 +22,7 @@ from .core import Core
 from .effects import Spawn
 from .guard import Overrun, Stalls, has_limits, overruns, steps_of
 from .options import RunOptions
+from .pickling import dumps
 from .plan import Plan
 from .port import Port
 from .preload import modules_of
@@ -72,7 +71,7 @@ class Crew:
                 self._options.max_events_per_worker,
                 self._options.max_rss_bytes,
             )
-            self._write(f"pool{at}", cloudpickle.dumps(spec))
+            self._write(f"pool{at}", dumps(spec))
         for at, source in enumerate(self._plan.sources):
             if source.remote:
                 self._write(f"source{at}", self._plan.shipped[f"source{at}"])

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import cloudpickle
 import ormsgpack
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
@@ -22,6 +21,7 @@ from ..nodes.events import Failure
 from ..nodes.steps import describe
 from .codec import Payload, decode
 from .codec_errors import CodecError
+from .pickling import dumps
 from .wire import Message
 
 _LOG = logging.getLogger("penstock")
@@ -160,7 +160,7 @@ def definition(name: str) -> bytes | None:
     try:
         for part in name.split("."):
             value = getattr(value, part)
-        return bytes(cloudpickle.dumps(value))
+        return dumps(value)
     except Exception as error:  # whatever it is, the child reports it with the number it concerns
         _LOG.debug("there is no definition of %s to send: %s", name, type(error).__name__)
         return None

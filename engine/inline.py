@@ -32,6 +32,7 @@ from .here import Here
 from .loop_thread import LoopThread
 from .marking import Marking
 from .options import RunOptions
+from .pickling import dumps
 from .plan import Plan, SourcePlan
 from .progress import Clock
 from .report import RunReport
@@ -177,7 +178,7 @@ class InlineRun:
         sequencer = self._sequencer
         cut = Cut(sequencer.next, sequencer.places, sequencer.turn, final, self._stopped)
         if self._checkpoints is not None and self._executed.states:
-            cut.states[0] = cloudpickle.dumps(self._executed.states.snapshot())
+            cut.states[0] = dumps(self._executed.states.snapshot())
         self._here.delivery.sinks.commit_cut(cut)
         for source, place in zip(self._sources, self._sequencer.places, strict=True):
             if place.position is not None and source.listens:

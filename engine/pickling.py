@@ -16,6 +16,7 @@ import pickle
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
+from types import CodeType
 from typing import Any
 
 import cloudpickle
@@ -84,6 +85,13 @@ def dump(events: list[Any], *, separate: bool, by_value: bool) -> tuple[bytes, l
     return file.getvalue(), buffers
 
 
+def dumps(value: Any) -> bytes:
+    """Pickle one value; what cannot be imported goes with its definition. Raises whatever pickle or the value raises."""
+    file = io.BytesIO()
+    _DefiningPickler(file, 5).dump(value)
+    return file.getvalue()
+
+
 def load(body: Any, buffers: Iterable[Any]) -> list[Any]:
     """Read what `dump` wrote; arrays use `buffers` as they are. Raises whatever pickle or the classes raise."""
     file = io.BytesIO(body)
@@ -129,14 +137,34 @@ def _refuse(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} cannot be carried as what it is")
 
 
-class _ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Writes classes and functions that cannot be imported with their definition, and refuses what would be changed."""
+def _reduce_code(code: CodeType) -> Any:
+    """Reduce code with the name of its file, which cloudpickle leaves out from 3.1.3 on: tracebacks show lines by it."""
+    _, parts = cloudpickle.Pickler.dispatch_table[CodeType](code)
+    return _make_code, (code.co_filename, parts)
+
+
+def _make_code(filename: str, parts: tuple[Any, ...]) -> CodeType:
+    return CodeType(*parts).replace(co_filename=filename)
+
+
+class _DefiningPickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Writes classes and functions that cannot be imported with their definition; `own` reducers stand before the others."""
+
+    def __init__(
+        self, file: io.BytesIO, protocol: int, *, buffer_callback: Any = None, own: dict[type, Any] | None = None
+    ) -> None:
+        # The table is read once, when the base starts.
+        self.dispatch_table = {**cloudpickle.Pickler.dispatch_table, CodeType: _reduce_code, **(own or {})}
+        super().__init__(file, protocol, buffer_callback=buffer_callback)
+
+
+class _ByValuePickler(_DefiningPickler):
+    """The same for events: refuses what would be changed on the way."""
 
     def __init__(self, file: io.BytesIO, protocol: int, *, buffer_callback: Any) -> None:
-        # cloudpickle would turn these two into bytes and StringIO. The table is read once, when the base starts.
-        refused = {memoryview: _refuse, io.TextIOWrapper: _refuse}
-        self.dispatch_table = {**cloudpickle.Pickler.dispatch_table, **refused, **_own_reducers()}
-        super().__init__(file, protocol, buffer_callback=buffer_callback)
+        # cloudpickle would turn these two into bytes and StringIO.
+        own = {memoryview: _refuse, io.TextIOWrapper: _refuse, **_own_reducers()}
+        super().__init__(file, protocol, buffer_callback=buffer_callback, own=own)
 
 
 class _AdoptingPickler(pickle.Pickler):

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import cloudpickle
-
 from ..nodes.errors import GraphError
 from ..nodes.handlers import PerWorker
+from .pickling import dumps
 from .plan import Plan
 
 
@@ -33,7 +32,7 @@ def ship(plan: Plan) -> dict[str, bytes]:
 
 def _dump(subject: Any, named: list[tuple[str, Any]], what: str, where: str) -> bytes:
     try:
-        return bytes(cloudpickle.dumps(subject))
+        return dumps(subject)
     except Exception as error:  # whatever a __reduce__ of the user's raises
         for node, part in named:
             reason = _why_not(part)
@@ -60,7 +59,7 @@ def _why_not(subject: Any) -> str | None:
 
 def _refusal(value: Any) -> Exception | None:
     try:
-        cloudpickle.dumps(value)
+        dumps(value)
     except Exception as error:  # the user's own code may raise anything here
         return error
     return None

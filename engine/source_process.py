@@ -20,6 +20,7 @@ from .child import ChildSettings, Link, ready, set_up, tear_down
 from .codec import Encoder
 from .codec_errors import CodecError
 from .feed import LINGER_S, POLL_S, Feed, Taken
+from .pickling import dumps
 from .wire import Kind, Message, pack, pack_chunk
 from .worker import pack_cause
 
@@ -152,4 +153,4 @@ class _Server:
 
 def _packed(mark: Mark) -> tuple[int, bytes, bytes | None]:
     """Give a mark whose position and extent only this process knows how to read."""
-    return mark.size, cloudpickle.dumps(mark.position), None if mark.extent is None else cloudpickle.dumps(mark.extent)
+    return mark.size, dumps(mark.position), None if mark.extent is None else dumps(mark.extent)

@@ -34,6 +34,7 @@ from .child import ChildSettings, Link, ready, set_up, tear_down
 from .codec import Encoder, Payload
 from .codec_errors import CodecError
 from .copying import safe_copies
+from .pickling import dumps
 from .rundir import arena_path
 from .shared import ChildArena, keep_freed_blocks
 from .status import StatusPage
@@ -201,7 +202,7 @@ class Worker:
             if message.kind is Kind.RESTORE:
                 states.restore(cloudpickle.loads(read_state(message)))
                 return
-            packed = cloudpickle.dumps(states.snapshot())
+            packed = dumps(states.snapshot())
         except Exception as error:
             self._link.send(_start_failure(error))
             return
@@ -319,11 +320,11 @@ class Worker:
 def pack_cause(error: BaseException) -> bytes:
     """Pickle an exception for the caller, or give nothing when it cannot travel; its text travels beside it."""
     try:
-        packed = cloudpickle.dumps(error)
+        packed = dumps(error)
         cloudpickle.loads(packed)
     except Exception:  # a __reduce__ or constructor of the user's; the text stands in for it
         return b""
-    return bytes(packed)
+    return packed
 
 
 def rss_bytes() -> int:

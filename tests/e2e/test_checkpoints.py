@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def test_a_failed_run_goes_on_when_its_handler_is_mended(tmp_path: Path, way: di
     with pytest.raises(ps.HandlerError):
         ps.run(_sums(out, more=_Fails(3_000)), **words)
     assert not out.exists()
-    with sqlite3.connect(store) as db:
+    with closing(sqlite3.connect(store)) as db, db:
         (n,) = db.execute("SELECT max(n) FROM history").fetchone()
     assert 0 < n <= 3_000
     report = ps.run(_sums(out, more=_Fails(None)), **words, resume="required")
@@ -259,9 +260,8 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ps.CheckpointError, match="damaged or no store"):
         ps.run(_sums(out), workers=1, checkpoint=store)
     store.unlink()
-    with sqlite3.connect(store) as db:
+    with closing(sqlite3.connect(store)) as db, db:
         db.execute("CREATE TABLE mine (x)")
-    db.close()
     store.chmod(0o600)
     with pytest.raises(ps.CheckpointError, match="something else"):
         ps.run(_sums(out), workers=1, checkpoint=store)

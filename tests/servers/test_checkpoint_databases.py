@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,8 @@ def _check(rows: list[Any], events: int) -> None:
 
 def _sqlite(folder: Path, events: int, kills: int) -> int:
     killed = _kill_and_finish(folder, "sql", f"sqlite:///{folder / 'rows.db'}", events, kills)
-    with sqlite3.connect(folder / "rows.db") as db:
+    with closing(sqlite3.connect(folder / "rows.db")) as db, db:
         _check(db.execute("SELECT n, square FROM rows ORDER BY seq").fetchall(), events)
-    db.close()
     return killed
 
 

@@ -556,3 +556,13 @@ def test_a_range_arrives_as_its_numbers(span: range) -> None:
 def test_a_range_that_names_more_than_was_announced_is_never_written_down() -> None:
     with pytest.raises(CodecError, match="where 3 were announced"):
         decode(encode(range(2**62)), 3)
+
+
+def test_code_that_travels_keeps_the_name_of_its_file() -> None:
+    """Tracebacks show lines by it; cloudpickle leaves it out from 3.1.3 on."""
+    module: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile("def outer():\n    return lambda: 1 / 0\n", "/somewhere/flow.py", "exec"), module)
+    for travelled in (cloudpickle.loads(pickling.dumps(module["outer"])), decode(encode([module["outer"]]))[0]):
+        assert travelled.__code__.co_filename == "/somewhere/flow.py"
+        assert travelled().__code__.co_filename == "/somewhere/flow.py"
+        assert travelled.__code__ == module["outer"].__code__

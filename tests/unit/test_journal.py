@@ -358,16 +358,14 @@ def test_what_is_no_journal_is_refused_and_left_alone(path: Path, tmp_path: Path
             make()
     assert path.read_bytes().startswith(b"nothing")
     path.unlink()
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("CREATE TABLE mine (x)")
-    db.close()
     path.chmod(0o600)
     for make in (lambda: begin(path), lambda: Journaled(Session(1), path, "it").reader(None), lambda: drop(path)):
         with pytest.raises(ps.CheckpointError, match="something else"):
             make()
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("SELECT x FROM mine")
-    db.close()
     path.unlink()
     path.mkdir()
     with pytest.raises(ps.CheckpointError, match="no plain file"):
@@ -388,9 +386,8 @@ def test_a_journal_that_is_missing_is_said_to_be(path: Path) -> None:
 
 def test_another_form_is_refused(path: Path) -> None:
     begin(path)
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version=99")
-    db.close()
     with pytest.raises(ps.CheckpointError, match="another version"):
         Journaled(Session(1), path, "it").reader(None)
 
@@ -412,9 +409,8 @@ def test_damage_is_found(path: Path, statement: str) -> None:
     for _ in range(3):
         file.append([journalfile.Piece(5, 0, b"five")])
     file.close()
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute(statement)
-    db.close()
     with pytest.raises(ps.CheckpointError, match="damaged"), closing(JournalFile(path, "it")) as damaged:
         damaged.load(7)
 

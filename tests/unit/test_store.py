@@ -6,6 +6,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,8 @@ def test_in_a_file(path: Path, check: Any) -> None:
 
 
 def _change(path: Path, statement: str) -> None:
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute(statement)
-    db.close()
 
 
 def test_a_changed_body_is_not_unpacked(store: TableStore, path: Path) -> None:
@@ -77,11 +77,10 @@ def test_tables_that_are_missing_are_damage_and_a_full_disk_is_not(store: TableS
 
 
 def test_an_older_form_is_refused_and_replaced_where_that_is_asked_for(path: Path) -> None:
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("CREATE TABLE run (identity TEXT NOT NULL, began TEXT NOT NULL)")
         db.execute("PRAGMA application_id=0x70656E73")
         db.execute("PRAGMA user_version=1")
-    db.close()
     path.chmod(0o600)
     store = file_store(path)
     with pytest.raises(ps.CheckpointError, match="form 1, this one has 2"):
