@@ -13,13 +13,13 @@ from typing import Any
 from ..nodes.barrier import Barrier, FailureRecord
 from ..nodes.blame import LastSeen, Phase
 from ..nodes.cuts import Cut, Cuts
-from ..nodes.dispatch import Dispatcher, Worker, merge_ready
+from ..nodes.dispatch import Dispatcher, merge_ready
 from ..nodes.intervals import Intervals
 from ..nodes.orderlog import OrderLog
 from ..nodes.places import Place
 from ..nodes.program import CALLS, Tally
 from ..nodes.retention import Retention, share_of
-from ..nodes.segments import ExitData, Segment, SegmentStore
+from ..nodes.segments import ExitData, Segment
 from ..nodes.sequencer import Chunk, Sequencer
 from ..nodes.window import Window
 from .effects import (
@@ -38,6 +38,7 @@ from .effects import (
 )
 from .pools import Counts, Pool
 from .reading import PULL_NUMBERS, Reading
+from .retained import Retained
 from .wiring import SOURCE_STREAM, Packing, Wiring, closes
 
 #: A graph without handlers reads so far ahead of its sinks.
@@ -93,28 +94,20 @@ class Core:
         self.held_peak = 0
         self.barrier_waited_s = 0.0
         self._packing = packing
-        self._stores = self._make_stores()
+        self.retained = Retained(wiring, window)
         self._readers: list[list[tuple[Pool, int]]] = [
             [(pool, port) for pool in self.pools for port, read in enumerate(pool.wiring.ports) if read == stream]
-            for stream in range(len(self._stores))
+            for stream in range(len(self.retained.stores))
         ]
+        #: Those that read what the sources give, and how many tasks ahead their events are asked for.
+        self._first = [pool for pool in self.pools if SOURCE_STREAM in pool.wiring.ports]
+        self._lookahead = int(any(wiring.remote))
         self._source_error: Any = None
         self._loose_out = 0
-        self._wary = False  #: whether any segment was ever suspect
         self._pool_of: dict[str, int] = {}
         self._effects: list[Effect] = []
         self._last_cycle: float | None = None
         self._release_bytes: dict[int, int] = {}
-
-    def _make_stores(self) -> list[SegmentStore]:
-        streams = 1 + sum(len(pool.exits) for pool in self.wiring.pools)
-        readers = [0] * streams
-        for pool in self.wiring.pools:
-            for stream in pool.ports:
-                readers[stream] += 1
-        for stream in (*self.wiring.tail, *self.wiring.loose):
-            readers[stream] += 1
-        return [SegmentStore(count) for count in readers]
 
     # -- what happened ------------------------------------------------------------------------------------------
 
@@ -166,9 +159,8 @@ class Core:
         answered = pool.dispatcher.frontier
         if pool.retention is None or pool.retention.asked != n or answered < n:
             return  # it has gone since, or the run ends below
-        for stream in pool.wiring.ports:
-            self.window.free(self._stores[stream].take(pool.retention.upto, n))
-        pool.retention.took(n, packed, self._cost(pool, n, answered))
+        self.retained.take(pool.wiring.ports, pool.retention.upto, n)
+        pool.retention.took(n, packed, self.retained.cost(pool.wiring.ports, n, answered))
         self.cuts.state(at, n, packed)
         pool.dispatcher.retained = n
 
@@ -202,15 +194,16 @@ class Core:
         if at is None:
             return
         pool = self.pools[at]
-        cut = any(failure.on_error == "fail" for failure in failures)
+        cut = bool(failures) and any(failure.on_error == "fail" for failure in failures)
         new = pool.dispatcher.accept(worker, task, start, start + size, cut)
-        nbytes = sum(data.nbytes for data in exits)
+        nbytes = sum([data.nbytes for data in exits])
         pool.dispatcher.pacer.learn(size, seconds, nbytes)
         pool.prove()
         if not new:
             return
         whole = len(new) == 1 and new[0] == (start, start + size)
-        self._take_failures(failures, None if whole else new)
+        if failures:
+            self._take_failures(failures, None if whole else new)
         self._take_tallies(pool, tallies)
         for lo, hi in new:
             self._leave(pool, lo, hi, now)
@@ -245,7 +238,10 @@ class Core:
         if known is not None:
             self.counts.replayed += sum(len(task.open) for task in known.tasks.values())
             if seen is not None and seen.phase is Phase.CODEC:
-                self._suspect_segments(pool, known)
+                # From now on only the events that a task is about are unpacked from them.
+                for task in known.tasks.values():
+                    for lo, hi in task.open:
+                        self.retained.suspect(pool.wiring.ports, lo, hi)
         self._answer_condemned(pool)
         if seen is not None and not ours:
             self.counts.worker_deaths += 1
@@ -256,15 +252,6 @@ class Core:
             return
         pause = pool.pause_s(index)
         self._spawn(at, index, pause)
-
-    def _suspect_segments(self, pool: Pool, worker: Worker) -> None:
-        """Note whose bytes may kill: from now on only the events that a task is about are unpacked from them."""
-        self._wary = True
-        for task in worker.tasks.values():
-            for lo, hi in task.open:
-                for stream in pool.wiring.ports:
-                    for part in self._stores[stream].slices(lo, hi):
-                        part.segment.suspect = True
 
     def _answer_condemned(self, pool: Pool) -> None:
         """Answer for numbers that no worker survives unpacking or packing: failures of the pool's first handler."""
@@ -294,8 +281,7 @@ class Core:
         """Take in that the sinks are done with every number below `upto`."""
         if upto <= self.consumed:
             return
-        for stream in self.wiring.tail:
-            self.window.free(self._stores[stream].take(self.consumed, upto))
+        self.retained.take(self.wiring.tail, self.consumed, upto)
         if self._release_bytes:
             for seq in range(self.consumed, upto):
                 self.window.free(self._release_bytes.pop(seq, 0))
@@ -311,7 +297,7 @@ class Core:
     def consume_loose(self, stream: int, lo: int, hi: int) -> None:
         """Take in that the unordered sinks of a stream are done with `lo .. hi - 1`."""
         self._loose_out -= hi - lo
-        self.window.free(self._stores[stream].take(lo, hi))
+        self.retained.take((stream,), lo, hi)
 
     def stop_reading(self, why: str) -> None:
         """End the reading; what was read is still released."""
@@ -327,14 +313,16 @@ class Core:
     def forget(self) -> None:
         """Let go of all events, when the run is over: a report needs none of them."""
         self.sequencer.drop()
-        for store in self._stores:
-            store.drop()
+        self.retained.drop()
         self._effects.clear()
 
     # -- what follows from it -----------------------------------------------------------------------------------
 
     def cycle(self, now: float) -> list[Effect]:
-        """Number, hand out, release, ask for more; give what is to be done, in this order."""
+        """Number, hand out, release, ask for more; give what is to be done, in this order.
+
+        Nothing is left: until the core is told something, there is nothing more to be done.
+        """
         self._clock(now)
         if not self.finished:
             self._number(now)
@@ -342,10 +330,11 @@ class Core:
             frontier = self.frontier
             self._cut(frontier)
             self._hand_out(frontier, now)
-            self._ask_states()
+            if self._ask_states():
+                self._hand_out(frontier, now)  # what was held until its pool was asked
             self._let_go()
             self._release(self.cuts.hold(frontier))
-            self._commit()
+            self._commit(frontier)
             self._pull()
             self._finish(frontier)
         effects, self._effects = self._effects, []
@@ -354,9 +343,10 @@ class Core:
     @property
     def frontier(self) -> int:
         """The lowest number that some branch has not answered."""
-        if not self.pools:
-            return self.sequencer.next
-        return min([pool.dispatcher.accepted.frontier() for pool in self.pools])
+        lowest = self.sequencer.next
+        for pool in self.pools:
+            lowest = min(lowest, pool.dispatcher.accepted.frontier())
+        return lowest
 
     def holder_of(self, number: int) -> str | None:
         """Give the worker that has a number in its hands, in the first pool that has not answered it."""
@@ -424,17 +414,7 @@ class Core:
     ) -> None:
         """Retain what a stream now has and make it ready for its readers; `new` are the parts that count."""
         segment = Segment(start, start + size, data.payload, data.nbytes, data.counts, data.indices, now)
-        store = self._stores[stream]
-        self.window.charge(store.put(segment))
-        taken = size - sum(hi - lo for lo, hi in new)
-        if taken:
-            # The other parts were answered before: for every reader they are done.
-            covered = Intervals()
-            for lo, hi in new:
-                covered.add(lo, hi)
-            for lo, hi in covered.gaps(start, start + size):
-                for _ in range(store.readers):
-                    self.window.free(store.take(lo, hi))
+        self.retained.put(stream, segment, new)
         for pool, port in self._readers[stream]:
             for lo, hi in new:
                 for a, b in merge_ready(pool.covered, port, lo, hi):
@@ -448,29 +428,30 @@ class Core:
         if stream in self.wiring.loose:
             for lo, hi in new:
                 self._loose_out += hi - lo
-                self._effects.append(DeliverLoose(stream, lo, hi, store.slices(lo, hi), self.sequencer.unlogged()))
+                (slices,) = self.retained.slices((stream,), lo, hi)
+                self._effects.append(DeliverLoose(stream, lo, hi, slices, self.sequencer.unlogged()))
 
     def _leave(self, pool: Pool, lo: int, hi: int, now: float) -> None:
-        first = self._stores[pool.wiring.ports[0]]
-        for part in first.slices(lo, hi):
+        for part in self.retained.stores[pool.wiring.ports[0]].slices(lo, hi):
             pool.gauge.leave(part.hi - part.lo, now - part.segment.at, now)
         if pool.retention is not None:  # a new worker would begin with it again
-            pool.retention.kept(self._cost(pool, lo, hi))
-            return
-        for stream in pool.wiring.ports:
-            self.window.free(self._stores[stream].take(lo, hi))
+            pool.retention.kept(self.retained.cost(pool.wiring.ports, lo, hi))
+        else:
+            self.retained.take(pool.wiring.ports, lo, hi)
 
-    def _cost(self, pool: Pool, lo: int, hi: int) -> int:
-        """Give what the inputs of these numbers take of the budget."""
-        return sum(part.cost for stream in pool.wiring.ports for part in self._stores[stream].slices(lo, hi))
+    def _ask_states(self) -> bool:
+        """Ask for the states that set enough of the budget free, and for all where what is kept alone uses it up.
 
-    def _ask_states(self) -> None:
-        """Ask for the states that set enough of the budget free, and for all where what is kept alone uses it up."""
+        Gives whether any was asked for.
+        """
+        asked = False
         full = self.window.bytes >= self.window.limit_bytes and not self.in_flight and not self._loose_out
         for at, pool in self._stateful:
             ask = pool.state_to_ask(self.cuts.missing(at), full=full)
             if ask is not None:
                 self._effects.append(AskState(*ask))
+                asked = True
+        return asked
 
     def _take_failures(self, failures: Sequence[FailureRecord], only: list[tuple[int, int]] | None) -> None:
         if only is not None:
@@ -502,8 +483,8 @@ class Core:
         pace = self.window.pace(waiting)
         for pool in self.pools:
             for task in pool.dispatcher.hand_out(pace, head, now):
-                inputs = [self._stores[stream].slices(task.start, task.stop) for stream in pool.wiring.ports]
-                if self._wary and any(part.segment.suspect for slices in inputs for part in slices):
+                inputs = self.retained.slices(pool.wiring.ports, task.start, task.stop)
+                if self.retained.has_suspect(inputs):
                     task.orders = replace(task.orders, careful=True)
                 if self.end is not None and task.stop > self.end:
                     task.orders = replace(task.orders, end=self.end)
@@ -524,16 +505,17 @@ class Core:
         if release is None:
             return
         self.counts.dead_letters += len(release.letters)
-        streams = [self._stores[stream].slices(release.lo, release.hi) for stream in self.wiring.tail]
+        streams = self.retained.slices(self.wiring.tail, release.lo, release.hi)
         self._effects.append(Deliver(release, streams, self.sequencer.unlogged()))
         for pool in self.pools:
             pool.dispatcher.blame.forget(release.hi)
 
-    def _commit(self) -> None:
-        """Hand over a cut that is whole."""
+    def _commit(self, frontier: int) -> None:
+        """Hand over a cut that is whole, and what has waited for it."""
         cut = self.cuts.whole(self.barrier.released)
         if cut is not None:
             self._effects.append(Commit(cut))
+            self._release(frontier)
 
     def _cut(self, frontier: int) -> None:
         """Announce a cut that is due."""
@@ -556,16 +538,14 @@ class Core:
         free = self.reading.free()
         room = self.window.room(self.in_flight) if free else 0
         wanted = self._wanted() if room else 0
-        if wanted > 0:
-            self._effects += self.reading.ask(free, room, wanted)
+        while wanted > 0 and (pulls := self.reading.ask(free, room, wanted)):
+            self._effects += pulls
+            free = self.reading.free()  # a source in another process is asked in advance
 
     def _wanted(self) -> int:
         if not self.pools:
             return PLAIN_LOOKAHEAD - self.in_flight
-        lookahead = 1 if any(self.wiring.remote) else 0
-        return max(
-            pool.dispatcher.wanted(lookahead) for pool in self.pools if SOURCE_STREAM in pool.wiring.ports
-        )
+        return max([pool.dispatcher.wanted(self._lookahead) for pool in self._first])
 
     def _spawn(self, pool: int, index: int, pause_s: float) -> None:
         self.pools[pool].incarnations += 1

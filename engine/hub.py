@@ -51,6 +51,8 @@ from .restarts import Restarts
 from .rundir import RunDir, arena_path
 
 _LOG = logging.getLogger("penstock")
+#: A busy hub asks what became of the children so often, in seconds; one that sleeps is woken by it.
+_CREW_S = 0.02
 
 
 class Hub:
@@ -85,6 +87,7 @@ class Hub:
         self.began = monotonic()
         self.restarts = Restarts()
         self._commands: deque[Callable[[], None]] = deque()
+        self._crew_at = 0.0  #: when to ask next what became of the children
         self._deadline: float | None = None
         self._hurry = False
         self._outcome: Outcome | None = None
@@ -236,8 +239,10 @@ class Hub:
             bell.answer(rung=False)
             return
         self._watch_crew()
-        ready = self._selector.select(self._wait_s(monotonic()))
-        bell.answer(rung=any(key.fd == bell.descriptor for key, _ in ready))
+        ready = [key.fd for key, _ in self._selector.select(self._wait_s(monotonic()))]
+        bell.answer(rung=bell.descriptor in ready)
+        if self._watched in ready:
+            self._crew_at = 0.0
 
     def _wait_s(self, now: float) -> float:
         wait_s = self.crew.wait_s(now)
@@ -257,12 +262,14 @@ class Hub:
     def _take_in(self) -> None:
         """Take in messages, exits and commands, a bounded number at a time, and what is due."""
         self._again = self._mail.take_some()
-        for event in self.crew.events():
-            self._child(event)
+        now = monotonic()
+        if now >= self._crew_at:
+            self._crew_at = now + _CREW_S
+            for event in self.crew.events():
+                self._child(event)
         while self._commands:
             self._commands.popleft()()
         self.intake.take_waiting()
-        now = monotonic()
         self.crew.bear_due(now)
         self._check_ends(now)
         self.crew.look(now)
@@ -313,15 +320,16 @@ class Hub:
     # -- effects ------------------------------------------------------------------------------------------------
 
     def _carry_out(self) -> None:
-        while self._outcome is None:
+        told = True
+        while told and self._outcome is None:
             # A held run numbers nothing yet; all it has to do is to start its workers.
             effects = self.core.spawned() if self._held else self.core.cycle(monotonic())
-            if not effects:
-                return
+            told = False
             for effect in effects:
-                self._do(effect)
+                told |= self._do(effect)
 
-    def _do(self, effect: Effect) -> None:
+    def _do(self, effect: Effect) -> bool:
+        """Carry an effect out; gives whether the core was told something by it, so that more may follow."""
         if isinstance(effect, SendTask):
             task = effect.task
             room = self._grants.give(effect.worker, task.id, task.stop - task.start)
@@ -330,9 +338,9 @@ class Hub:
         elif isinstance(effect, (Deliver, DeliverLoose, Commit)):
             self.deliveries.put(effect)
         elif isinstance(effect, Pull):
-            self.intake.pull(effect)
+            return self.intake.pull(effect)
         elif isinstance(effect, StopSource):
-            self.intake.stop(effect.source)
+            return self.intake.stop(effect.source)
         elif isinstance(effect, Acknowledge):
             self.intake.acknowledge(effect.source, effect.position)
         elif isinstance(effect, AskState):
@@ -348,3 +356,4 @@ class Hub:
             self._end(Outcome(effect.ended_by, effect))
         else:
             self.crew.dismiss(effect.worker)
+        return False

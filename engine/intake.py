@@ -88,13 +88,13 @@ class Intake:
 
     # -- effects of the core ------------------------------------------------------------------------------------
 
-    def pull(self, pull: Pull) -> None:
-        """Ask a source for events, up to the amounts of the pull."""
+    def pull(self, pull: Pull) -> bool:
+        """Ask a source for events, up to the amounts of the pull; gives whether the core got its answer at once."""
         if pull.source not in self._feeds:
             self._send(pull.source, wire.pack(wire.Kind.PULL, pull.count, pull.nbytes))
-            return
+            return False
         self._pulls[pull.source] = (pull.count, pull.nbytes)
-        self._take(pull.source)
+        return self._take(pull.source)
 
     def take_waiting(self) -> None:
         """Try again the pulls that found nothing."""
@@ -106,13 +106,14 @@ class Intake:
         """Whether a feed was asked in vain that may not tell when it has something."""
         return any(self._feeds[source].bulk for source in self._pulls)
 
-    def stop(self, source: int) -> None:
-        """Tell a source to give what it has read, and end."""
+    def stop(self, source: int) -> bool:
+        """Tell a source to give what it has read, and end; gives whether the core got that at once."""
         if source not in self._feeds:
             self._send(source, wire.pack(wire.Kind.STOP))
-            return
+            return False
         self._pulls.pop(source, None)
         self._offer(source, self._feeds[source].stop())
+        return True
 
     def _send(self, source: int, parts: list[Any]) -> None:
         assert self._port is not None, "a source process without a port"
@@ -120,15 +121,17 @@ class Intake:
 
     # -- the caller's feeds -------------------------------------------------------------------------------------
 
-    def _take(self, source: int) -> None:
+    def _take(self, source: int) -> bool:
         count, nbytes = self._pulls[source]
         size = self._event_bytes.get(source, 0.0)
         if size:
             count = max(1, min(count, int(nbytes / size)))
         taken = self._feeds[source].take(count, size)
-        if taken is not None:
-            del self._pulls[source]
-            self._offer(source, taken)
+        if taken is None:
+            return False
+        del self._pulls[source]
+        self._offer(source, taken)
+        return True
 
     def _offer(self, source: int, taken: Taken) -> None:
         """Give the core what a feed gave, packed unless it is to be merged."""

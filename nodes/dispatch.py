@@ -94,7 +94,7 @@ class Dispatcher:
     @property
     def batch(self) -> int:
         """How many numbers the next task may hold."""
-        size = self.pacer.size()
+        size = self.pacer.size
         if self._lists:
             size = max(size, *self._lists)
         if self._in_flight_cap:
@@ -106,7 +106,9 @@ class Dispatcher:
         if not self.workers:
             return 0
         unit = self._unit
-        room = sum([self._room(worker, unit) for worker in self.workers.values()])
+        room = 0
+        for worker in self.workers.values():
+            room += self._room(worker, unit)
         return max(0, (room + lookahead * len(self.workers)) * self.batch - self._ready_numbers)
 
     def ready(self, start: int, stop: int) -> None:
@@ -156,7 +158,7 @@ class Dispatcher:
     @property
     def _unit(self) -> int:
         """What rooms are worked out from, the same for all workers: the size of a task, or how many each may hold."""
-        return self.batch if self._in_flight_cap else self.pacer.depth()
+        return self.batch if self._in_flight_cap else self.pacer.depth
 
     def _room(self, worker: Worker, unit: int) -> int:
         """Give how many more tasks a worker may get."""

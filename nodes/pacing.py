@@ -6,7 +6,7 @@ Decides batch sizes and how many batches a worker holds; who gets which numbers 
 from __future__ import annotations
 
 #: A batch is to take so many seconds of a worker: long against what a batch costs (0.2 to 0.3 ms), short for a person.
-TARGET_S = 0.008
+TARGET_S = 0.01
 #: A worker holds a second batch only while that cannot delay anyone for longer than this.
 PREFETCH_BELOW_S = 0.02
 LARGEST = 32768
@@ -17,16 +17,18 @@ TARGET_BYTES = 4 << 20
 class Pacer:
     """Learns the seconds and bytes that one number takes in one pool, and sizes batches by them.
 
-    `most_bytes` is what the answer for one batch may take of the budget.
+    `size` is how many numbers the next batch may hold, `depth` how many batches a worker may hold at once; both change
+    only when something is learnt. `most_bytes` is what the answer for one batch may take of the budget.
     """
 
-    __slots__ = ("_last", "_most_bytes", "bytes_each", "seconds_each")
+    __slots__ = ("_last", "_most_bytes", "bytes_each", "depth", "seconds_each", "size")
 
     def __init__(self, most_bytes: int = TARGET_BYTES) -> None:
         self._most_bytes = min(most_bytes, TARGET_BYTES)
         self.seconds_each = 0.0
         self.bytes_each = 0.0
         self._last = 0
+        self.size = self.depth = 1
 
     def learn(self, numbers: int, seconds: float, nbytes: int) -> None:
         """Take in that `numbers` numbers took `seconds` of one worker and `nbytes` on the wire."""
@@ -41,16 +43,11 @@ class Pacer:
             self.seconds_each += weight * (each - self.seconds_each)
             self.bytes_each += 0.3 * (nbytes / numbers - self.bytes_each)
         self._last = max(numbers, self._last)
+        self.size = self._sized()
+        self.depth = 2 if self.seconds_each * self.size < PREFETCH_BELOW_S else 1
 
-    def size(self) -> int:
-        """Give how many numbers the next batch may hold."""
-        if not self._last:
-            return 1
+    def _sized(self) -> int:
         by_time = LARGEST if self.seconds_each * LARGEST <= TARGET_S else int(TARGET_S / self.seconds_each)
         most = self._most_bytes
         by_bytes = LARGEST if self.bytes_each * LARGEST <= most else int(most / self.bytes_each)
         return max(1, min(LARGEST, by_time, by_bytes, GROWTH * self._last))
-
-    def depth(self) -> int:
-        """Give how many batches a worker may hold at once."""
-        return 2 if self._last and self.seconds_each * self.size() < PREFETCH_BELOW_S else 1

@@ -41,7 +41,7 @@ class _Feed:
 
     @property
     def buffered(self) -> int:
-        return len(self.items) + sum(chunk.size for chunk in self.chunks)
+        return len(self.items) + (sum([chunk.size for chunk in self.chunks]) if self.chunks else 0)
 
 
 class Sequencer:
@@ -85,7 +85,7 @@ class Sequencer:
     @property
     def limited(self) -> bool:
         """Whether the limit is reached."""
-        return self.left == 0
+        return self._limit is not None and self.next >= self._limit
 
     def skip(self, number: int) -> None:
         """Go on from `number`: those below were given elsewhere, and count toward the limit."""
@@ -120,7 +120,7 @@ class Sequencer:
         """Whether no further number will ever be given."""
         if self.limited:
             return True
-        return all(feed.ended for feed in self._feeds) and not any(feed.buffered for feed in self._feeds)
+        return all(feed.ended and not feed.buffered for feed in self._feeds)
 
     def offer(self, source: int, chunk: Chunk) -> None:
         """Take in events of a source, in its own order."""

@@ -30,7 +30,8 @@ class Window:
     def charge(self, nbytes: int) -> None:
         """Count bytes that arrived."""
         self.bytes += nbytes
-        self.peak_bytes = max(self.peak_bytes, self.bytes)
+        if self.bytes > self.peak_bytes:
+            self.peak_bytes = self.bytes
 
     def free(self, nbytes: int) -> None:
         """Count bytes that nobody needs any more."""

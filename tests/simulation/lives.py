@@ -164,15 +164,17 @@ class Life:
             self._cycle()
 
     def _cycle(self) -> None:
-        while self.finish is None:
+        told = True
+        while told and self.finish is None:
             before = self.laws.before_cycle()
             effects = self.core.cycle(self.now)
             self.laws.after_cycle(before, effects)
+            left = self.core.cycle(self.now)
+            if left:  # the hub asks again only where the core was told something meanwhile
+                self.laws.broken(f"a cycle has left something to do: {left}")
+            told = False
             for effect in effects:
-                self._do(effect)
-            # More may follow at once; most of the time something else happens before.
-            if not effects or (self._events and self.rng.random() < 0.7):
-                return
+                told |= self._do(effect)
 
     def _end(self) -> None:
         if self.finish is None:
@@ -206,7 +208,8 @@ class Life:
 
     # -- effects ------------------------------------------------------------------------------------------------
 
-    def _do(self, effect: Effect) -> None:
+    def _do(self, effect: Effect) -> bool:
+        """Carry an effect out; gives whether the core was told something by it."""
         kind = type(effect)
         if isinstance(effect, SendTask):
             self.workers[effect.worker].receive(effect)
@@ -217,7 +220,7 @@ class Life:
         elif isinstance(effect, Spawn):
             self._spawn(effect)
         elif isinstance(effect, StopSource):
-            self._intakes[effect.source].stop()
+            return self._intakes[effect.source].stop()
         elif isinstance(effect, StopWorker):
             self.workers[effect.worker].stop()
         elif isinstance(effect, (AskState, Restore)):
@@ -233,6 +236,7 @@ class Life:
             self.finish = effect
         else:
             assert kind is Warn
+        return False
 
 
 def live(seed: int) -> World:

@@ -51,7 +51,7 @@ class LifeLaws(Laws):
 
     def _admitted(self, before: Before) -> None:
         core, scenario, tokens = self.life.core, self.life.scenario, self.life.reference.tokens
-        slices = core._stores[0].slices(before.next, core.sequencer.next)
+        slices = core.retained.stores[0].slices(before.next, core.sequencer.next)
         for part in slices:
             tokens += part.segment.payload
             self._largest_chunk = max(self._largest_chunk, part.segment.cost)
@@ -89,7 +89,7 @@ class LifeLaws(Laws):
         upto, frontier = pool.retention.upto, pool.dispatcher.frontier
         if core.window.bytes >= core.window.limit_bytes and not core.in_flight:
             return  # nothing else is in the way
-        kept = sum(part.cost for stream in pool.wiring.ports for part in core._stores[stream].slices(upto, frontier))
+        kept = sum(part.cost for stream in pool.wiring.ports for part in core.retained.stores[stream].slices(upto, frontier))
         if kept * SHARE <= core.window.limit_bytes and frontier - upto <= NUMBERS:
             self.broken(f"the state of pool {at} is asked for, and only {kept} bytes are kept for it")
 

@@ -209,12 +209,13 @@ class Intake:
             self._life.laws.broken(f"source {self._at} has ended, and more of it was numbered before")
         core.source_ended(self._at, self._error)
 
-    def stop(self) -> None:
-        """Give what was read ahead, later, and end."""
+    def stop(self) -> bool:
+        """Give what was read ahead, and end; at once where the source is the caller's own, which is then said."""
         if self._life.scenario.wiring.remote[self._at]:
             self._later(self._stop)
-        else:
-            self._stop()
+            return False
+        self._stop()
+        return True
 
     def _stop(self) -> None:
         if not self._ended:

@@ -94,7 +94,7 @@ class Laws:
 
     def _admitted(self, before: Before) -> None:
         core, scenario = self.run.core, self.run.scenario
-        slices = core._stores[0].slices(before.next, core.sequencer.next)
+        slices = core.retained.stores[0].slices(before.next, core.sequencer.next)
         for part in slices:
             self.run.reference.tokens += part.segment.payload
             self._largest_chunk = max(self._largest_chunk, part.segment.cost)
@@ -116,7 +116,7 @@ class Laws:
 
     def _bytes(self) -> None:
         core = self.run.core
-        kept = sum(segment.cost for store in core._stores for segment in store._segments.values())
+        kept = sum(segment.cost for store in core.retained.stores for segment in store._segments.values())
         self.same("the bytes in flight", core.window.bytes, kept + sum(core._release_bytes.values()))
         most = core.window.limit_bytes + self._largest_chunk + self._most_possible
         if core.window.bytes > most + len(core.pools) * self._largest_task:
@@ -215,7 +215,7 @@ class Laws:
             most = 2 * dispatcher._in_flight_cap - 1 + max(1, dispatcher._in_flight_cap // 2)
             if len(worker.open) - worker.told_parked > most:
                 self.broken(f"{worker.name} holds {len(worker.open)} numbers, at most {most} are allowed")
-        elif len(set(worker.open.values())) > dispatcher.pacer.depth():
+        elif len(set(worker.open.values())) > dispatcher.pacer.depth:
             self.broken(f"{worker.name} holds {len(set(worker.open.values()))} tasks")
 
     def _deserved(self, pool: int, call: tuple[str, int, int], kind: str) -> None:

@@ -79,7 +79,7 @@ def _let_go_when_asked(self: Core) -> None:
         if kept is not None and kept.asked is not None:
             upto = max(kept.upto, min(kept.asked, pool.dispatcher.frontier))
             for stream in pool.wiring.ports:
-                self.window.free(self._stores[stream].take(kept.upto, upto))
+                self.retained.take((stream,), kept.upto, upto)
             kept.upto = pool.dispatcher.retained = upto
 
 

@@ -273,5 +273,5 @@ def test_a_cycle_costs_the_same_however_much_is_held_behind_a_straggler(failing:
         driver.answer(effect, failure)
         if round_ in (100, 2000):
             costs[round_] = _calls(lambda: driver.core.cycle(driver.now))
-    assert len(driver.core._stores[1]) > 1900
+    assert len(driver.core.retained.stores[1]) > 1900
     assert costs[2000] <= costs[100] + 20

@@ -46,9 +46,9 @@ def test_the_lowest_numbers_go_first_and_nobody_gets_more_than_its_room() -> Non
 
 def test_runs_that_touch_are_joined_and_shared() -> None:
     dispatcher = _fast(_dispatcher("a", "b"))
-    for start in range(0, 200, 10):
+    for start in range(0, 400, 10):
         dispatcher.ready(start, start + 10)
-    assert _out(dispatcher) == [("a", 0, 100), ("b", 100, 200)]
+    assert _out(dispatcher) == [("a", 0, 200), ("b", 200, 400)]
 
 
 def test_hardly_any_work_is_not_shared() -> None:

@@ -11,43 +11,43 @@ from penstock.nodes.pacing import GROWTH, LARGEST, PREFETCH_BELOW_S, TARGET_BYTE
 def _taught(each_s: float, bytes_each: int = 1, rounds: int = 20) -> Pacer:
     pacer = Pacer()
     for _ in range(rounds):
-        size = pacer.size()
+        size = pacer.size
         pacer.learn(size, size * each_s, size * bytes_each)
     return pacer
 
 
 def test_the_first_batch_is_one_number() -> None:
-    assert Pacer().size() == 1
-    assert Pacer().depth() == 1
+    assert Pacer().size == 1
+    assert Pacer().depth == 1
 
 
 @pytest.mark.parametrize("each_s", [1e-6, 1e-5, 1e-4, 1e-3])
 def test_a_batch_takes_about_the_target(each_s: float) -> None:
-    assert _taught(each_s).size() * each_s == pytest.approx(min(TARGET_S, LARGEST * each_s), rel=0.3)
+    assert _taught(each_s).size * each_s == pytest.approx(min(TARGET_S, LARGEST * each_s), rel=0.3)
 
 
 def test_batches_grow_by_a_bounded_factor() -> None:
     pacer = Pacer()
     sizes = []
     for _ in range(5):
-        sizes.append(pacer.size())
+        sizes.append(pacer.size)
         pacer.learn(sizes[-1], sizes[-1] * 1e-7, sizes[-1])
     assert sizes == [1, GROWTH, GROWTH**2, GROWTH**3, LARGEST]
 
 
 def test_slow_work_is_handed_out_one_by_one_and_not_ahead() -> None:
     pacer = _taught(0.5)
-    assert pacer.size() == 1
-    assert pacer.depth() == 1
+    assert pacer.size == 1
+    assert pacer.depth == 1
 
 
 def test_a_second_batch_is_held_only_while_it_delays_nobody() -> None:
-    assert _taught(PREFETCH_BELOW_S / 2).depth() == 2
-    assert _taught(PREFETCH_BELOW_S * 2).depth() == 1
+    assert _taught(PREFETCH_BELOW_S / 2).depth == 2
+    assert _taught(PREFETCH_BELOW_S * 2).depth == 1
 
 
 def test_large_events_make_small_batches() -> None:
-    assert _taught(1e-6, bytes_each=TARGET_BYTES // 10).size() == pytest.approx(10, abs=1)
+    assert _taught(1e-6, bytes_each=TARGET_BYTES // 10).size == pytest.approx(10, abs=1)
 
 
 def test_it_believes_quickly_that_work_is_cheap_and_slowly_that_it_is_dear() -> None:
@@ -63,7 +63,7 @@ def test_it_believes_quickly_that_work_is_cheap_and_slowly_that_it_is_dear() -> 
 def test_an_answer_for_no_number_teaches_nothing() -> None:
     pacer = Pacer()
     pacer.learn(0, 5.0, 100)
-    assert pacer.size() == 1
+    assert pacer.size == 1
     assert pacer.seconds_each == 0.0
 
 
@@ -72,5 +72,5 @@ def test_sizes_and_depths_stay_in_their_bounds(answers: list[tuple[int, float, i
     pacer = Pacer()
     for numbers, seconds, nbytes in answers:
         pacer.learn(numbers, seconds, nbytes)
-        assert 1 <= pacer.size() <= LARGEST
-        assert pacer.depth() in (1, 2)
+        assert 1 <= pacer.size <= LARGEST
+        assert pacer.depth in (1, 2)
