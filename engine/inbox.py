@@ -9,11 +9,10 @@ import logging
 import pickle
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ormsgpack
 import zmq
-from zmq.auth.thread import ThreadAuthenticator
 
 from ..nodes.barrier import FailureRecord
 from ..nodes.errors import HandlerError, HandlerTimeout, ProtocolError, SourceError, WorkerDied
@@ -23,6 +22,9 @@ from .codec import Payload, decode
 from .codec_errors import CodecError
 from .pickling import dumps
 from .wire import Message
+
+if TYPE_CHECKING:
+    from zmq.auth.thread import ThreadAuthenticator
 
 _LOG = logging.getLogger("penstock")
 
@@ -168,6 +170,7 @@ def definition(name: str) -> bytes | None:
 
 def allow_only(socket: zmq.Socket[bytes], secret: bytes, key: bytes) -> ThreadAuthenticator:
     """Make a TCP socket take only peers that hold the run's own key (CURVE, https://rfc.zeromq.org/spec/26/)."""
+    from zmq.auth.thread import ThreadAuthenticator  # brings asyncio along; only TCP needs it
 
     class OneKey:
         def callback(self, domain: str, given: bytes) -> bool:

@@ -9,11 +9,10 @@ import logging
 from collections.abc import Callable, Generator, Iterator
 from itertools import islice
 from time import monotonic, sleep
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
-from ..nodes.async_executor import AsyncExecutor
 from ..nodes.column import Column
 from ..nodes.cuts import Cut
 from ..nodes.errors import CheckpointError, SourceError
@@ -39,6 +38,9 @@ from .report import RunReport
 from .rereading import shorter
 from .sinkset import opened
 from .wiring import closes
+
+if TYPE_CHECKING:
+    from ..nodes.async_executor import AsyncExecutor
 
 _LOG = logging.getLogger("penstock")
 #: A turn reads, handles and delivers so many events that it takes about this long, in seconds.
@@ -119,6 +121,8 @@ class InlineRun:
             plain = Executor(program, build_all(self._plan.whole_handlers, closers), safe_copies)
             self._resume(plain)
             return plain.run
+
+        from ..nodes.async_executor import AsyncExecutor  # brings asyncio along; most graphs await nothing
 
         ordered = any(pool.ordered for pool in self._plan.pools)
 

@@ -5,13 +5,13 @@ Decides nothing about handlers; it starts no thread until something is awaited.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 if TYPE_CHECKING:
+    import asyncio
     from concurrent.futures import ThreadPoolExecutor
 
 T = TypeVar("T")
@@ -27,7 +27,9 @@ class LoopThread:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Give what the coroutine gives; when the waiting is interrupted, the coroutine is cancelled."""
         if self._thread is None or self._runner is None:
-            # Here, because it cannot be imported any more while the interpreter ends, when a run may still be wanted.
+            # Here, because it cannot be imported any more while the interpreter ends, when a run may still be wanted,
+            # and because most runs await nothing.
+            import asyncio
             from concurrent.futures import ThreadPoolExecutor
 
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="penstock-loop")
@@ -66,5 +68,7 @@ async def _call(close: Callable[[], Any]) -> None:
 
 
 def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    import asyncio
+
     for task in asyncio.all_tasks(loop):
         task.cancel()

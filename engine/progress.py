@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any
 
 from .report import RunReport
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 #: Progress is shown about so often, in seconds.
 PROGRESS_S = 1.0
@@ -28,6 +29,8 @@ class Bar:
     def __call__(self, report: RunReport) -> None:
         """Draw the state of a run."""
         if self._bar is None:
+            from tqdm import tqdm  # it takes a while to import; only a bar needs it
+
             self._bar = tqdm(total=report.expected, unit=" events", desc=report.graph, dynamic_ncols=True, leave=True)
             self._bar.start_t -= report.wall_s  # the run began before its first report
         bar = self._bar

@@ -10,8 +10,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from ..nodes.readers import AsyncGeneratorReader
-
 #: How many events may wait before their size is known.
 FIRST = 4
 #: A call of the iterator that has begun is given so long to end when the pump is closed, in seconds.
@@ -73,7 +71,7 @@ class Pump:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(_MOMENT_S)
-        if self._thread.is_alive() and self._inside and isinstance(self._reader, AsyncGeneratorReader):
+        if self._thread.is_alive() and self._inside and getattr(self._reader, "interruptible", False):
             self._cancelled = True
             self._reader.close()
         if self._cancelled or not self._inside:

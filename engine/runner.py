@@ -6,7 +6,6 @@ leaving early means. Placement is the compiler's, everything between processes t
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from dataclasses import replace
 from itertools import chain
@@ -64,6 +63,8 @@ class Results(chain[T_co]):  # type: ignore[type-var]  # chain only gives events
         return self
 
     async def __anext__(self) -> T_co:
+        import asyncio  # it takes a third of the time to import penstock, and who is here has it
+
         event = await asyncio.to_thread(next, self, _END)
         if event is _END:
             raise StopAsyncIteration

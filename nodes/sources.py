@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import Any, Protocol, TypeVar
 
 from .errors import GraphError
-from .readers import AsyncGeneratorReader, GeneratorReader, IterableReader
+from .readers import GeneratorReader, IterableReader
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -140,10 +140,10 @@ def open_reader(subject: Any, position: object | None = None) -> SourceReader[An
 
 def _read_function(function: Callable[[], Any]) -> SourceReader[Any]:
     made = function()
-    if hasattr(made, "__anext__"):
-        return AsyncGeneratorReader(lambda: made)
-    if hasattr(made, "__aiter__"):
-        return AsyncGeneratorReader(made.__aiter__)
+    if hasattr(made, "__anext__") or hasattr(made, "__aiter__"):
+        from .async_reader import AsyncGeneratorReader
+
+        return AsyncGeneratorReader(made.__aiter__ if hasattr(made, "__aiter__") else lambda: made)
     if isinstance(made, Iterable):
         return GeneratorReader(lambda: made)
     raise _not_readable(f"what {getattr(function, '__qualname__', type(function).__name__)} returned")

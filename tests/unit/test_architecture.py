@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -28,9 +30,9 @@ IMPURE = {
     "threading", "time", "zmq",
 }  # fmt: skip
 DECISIONS = (
-    "engine/core.py", "engine/effects.py", "engine/pools.py", "engine/reading.py", "nodes/barrier.py", "nodes/blame.py",
-    "nodes/column.py", "nodes/cuts.py", "nodes/dispatch.py", "nodes/orderlog.py", "nodes/places.py", "nodes/retention.py",
-    "nodes/gauge.py", "nodes/intervals.py", "nodes/pacing.py", "nodes/program.py", "nodes/segments.py",
+    "engine/core.py", "engine/effects.py", "engine/pools.py", "engine/reading.py", "engine/retained.py", "nodes/barrier.py",
+    "nodes/blame.py", "nodes/column.py", "nodes/cuts.py", "nodes/dispatch.py", "nodes/orderlog.py", "nodes/places.py",
+    "nodes/retention.py", "nodes/gauge.py", "nodes/intervals.py", "nodes/pacing.py", "nodes/program.py", "nodes/segments.py",
     "nodes/sequencer.py", "nodes/stall.py", "nodes/window.py",
 )  # fmt: skip
 SOCKET_OWNERS = {"engine/child.py", "engine/port.py", "engine/inbox.py", "engine/source_process.py"}
@@ -201,3 +203,13 @@ def texts(folder: Path) -> Iterator[Path]:
             yield from texts(path)
         elif path.suffix in _TEXTS:
             yield path
+
+
+def test_what_few_runs_need_is_imported_by_those_alone() -> None:
+    """Each takes as long to import as a good part of penstock itself."""
+    script = (
+        "import sys, penstock as ps; ps.run, ps.imap, ps.Graph, ps.lines;"
+        "print(*sorted({'asyncio', 'tqdm', 'concurrent.futures', 'multiprocessing', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import pytest
+from penstock.nodes.async_reader import AsyncGeneratorReader
 from penstock.nodes.errors import GraphError
-from penstock.nodes.readers import AsyncGeneratorReader, GeneratorReader, IterableReader
+from penstock.nodes.readers import GeneratorReader, IterableReader
 from penstock.nodes.sources import is_source, open_reader, read_with, size_hint
 from penstock.nodes.ticks import TickReader, every
 
