@@ -145,7 +145,7 @@ class Core:
         pool = self._pool_of.get(worker)
         if pool is None:
             return
-        self.pools[pool].dispatcher.joined(worker)
+        self.pools[pool].joined(worker)
         retention = self.pools[pool].retention
         if retention is not None and retention.packed is not None:
             self._effects.append(Restore(worker, retention.packed))
@@ -222,11 +222,12 @@ class Core:
         if at is not None:
             self.pools[at].dispatcher.leaving(worker)
 
-    def died(self, worker: str, seen: LastSeen | None, cause: str, *, ours: bool = False) -> None:
+    def died(self, worker: str, seen: LastSeen | None, cause: str, *, ours: bool = False, killed: bool = False) -> None:
         """Take in that a worker is gone; it is replaced, and what it owed is handed out again.
 
         `seen` is `None` when the engine ended the worker itself, so that no event is to blame. With `ours` the engine
-        ended it too, but one of several events made it do so, and `seen` tells where to look for it.
+        ended it too, but one of several events made it do so, and `seen` tells where to look for it. `killed` says that
+        a signal ended it that others send.
         """
         at = self._pool_of.pop(worker, None)
         if at is None:
@@ -245,7 +246,7 @@ class Core:
         self._answer_condemned(pool)
         if seen is not None and not ours:
             self.counts.worker_deaths += 1
-            pool.count_death(index, at_start=known is None or seen.phase is Phase.START)
+            pool.count_death(index, at_start=known is None or seen.phase is Phase.START, killed=killed)
         if pool.is_hopeless(index):
             self._effects.append(Finish("error", start_up=(pool.wiring.name, worker, cause)))
             self.finished = True

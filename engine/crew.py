@@ -34,6 +34,8 @@ _LOG = logging.getLogger("penstock")
 _TICK_S = 0.25
 #: The tick while calls are watched for a time limit.
 _LIMIT_TICK_S = 0.02
+#: Exit codes of whom somebody else has ended: the memory killer, the user, a supervisor.
+_KILLS = (-signal.SIGKILL, -signal.SIGTERM)
 
 
 class Crew:
@@ -171,7 +173,7 @@ class Crew:
         self._leaving.discard(worker)
         self._closing.pop(worker, None)
         seen = self._killed.pop(worker, None) if ours or went or code is None else sight.seen
-        self._core.died(worker, seen, describe_exit(code), ours=ours)
+        self._core.died(worker, seen, describe_exit(code), ours=ours, killed=code in _KILLS)
         if seen is not None and not ours:
             self._restarts.gone(worker, monotonic())
             _LOG.warning("worker %s %s while it was %s", worker, describe_exit(code), self._doing(worker, sight))

@@ -15,10 +15,14 @@ from ..nodes.program import Tally
 from ..nodes.retention import Retention
 from .wiring import PoolWiring
 
-#: Deaths of one worker at its start, in a row and with nothing answered by its pool in between, that end the run:
-#: before anything was ever answered, and after.
+#: Deaths of one worker at its start that end the run: in a row, with nobody ready in its place and nothing answered by
+#: its pool in between; before any worker of the pool was ever ready, and after.
 MAX_START_DEATHS = 5
 MAX_LATE_START_DEATHS = 8
+#: The same for those who were killed. Somebody else may have done it, which says nothing about whether they can start;
+#: but so may the memory killer, who does it again and again.
+MAX_START_KILLS = 10
+MAX_LATE_START_KILLS = 40
 RESTART_STEP_S = 0.05
 #: With the start itself, a dead worker is replaced within a second, however many died before it.
 RESTART_MOST_S = 0.8
@@ -49,8 +53,9 @@ class Pool:
     tallies: list[Tally] = field(default_factory=list)
     incarnations: int = 0
     fruitless: Counter[int] = field(default_factory=Counter)  #: each worker's deaths since the last answer
-    start_deaths: Counter[int] = field(default_factory=Counter)  #: those of them at the start
-    proven: bool = False  #: whether any number was answered
+    #: Those of them at the start since one was ready, for each worker and whether it was killed.
+    start_deaths: Counter[tuple[int, bool]] = field(default_factory=Counter)
+    proven: bool = False  #: whether any worker was ever ready
     waits_s: float = 0.0
     in_order_upto: int = 0
 
@@ -63,16 +68,25 @@ class Pool:
         """Take in an answer: whatever died before, its workers can work."""
         self.fruitless.clear()
         self.start_deaths.clear()
-        self.proven = True
 
-    def count_death(self, index: int, *, at_start: bool) -> None:
+    def joined(self, worker: str) -> None:
+        """Take in that a worker is ready: one can start in its place, whether or not there is work for it."""
+        index = int(worker.split(".")[1])
+        for killed in (False, True):
+            del self.start_deaths[index, killed]
+        self.proven = True
+        self.dispatcher.joined(worker)
+
+    def count_death(self, index: int, *, at_start: bool, killed: bool) -> None:
         """Take in that the worker in this place has died."""
         self.fruitless[index] += 1
-        self.start_deaths[index] += at_start
+        self.start_deaths[index, killed] += at_start
 
     def is_hopeless(self, index: int) -> bool:
         """Whether so many workers in this place died at their start that another one is of no use."""
-        return self.start_deaths[index] >= (MAX_LATE_START_DEATHS if self.proven else MAX_START_DEATHS)
+        most = MAX_LATE_START_DEATHS if self.proven else MAX_START_DEATHS
+        most_kills = MAX_LATE_START_KILLS if self.proven else MAX_START_KILLS
+        return self.start_deaths[index, False] >= most or self.start_deaths[index, True] >= most_kills
 
     def pause_s(self, index: int) -> float:
         """Give for how long the next worker in this place is to wait, in seconds."""
@@ -82,7 +96,7 @@ class Pool:
     def lose_state(self, cut: int | None) -> None:
         """Take in that a worker is gone: the next one begins with the last snapshot; `cut` is one that lacks its state."""
         if self.retention is not None:
-            self.retention.lost()
+            self.retention.lost(self.dispatcher.handed(self.arrived))
             self.dispatcher.retained = self.retention.upto
             self.dispatcher.hold_at = cut
 

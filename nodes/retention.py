@@ -1,13 +1,15 @@
 """What a stateful pool keeps so that a dead worker's state can be made again: the last snapshot, and all since.
 
 Decides when a new snapshot is asked for beside those of the cuts: when what is kept passes a share of the budget, so
-that the budget never waits for a timer.
+that the budget never waits for a timer; and earlier where workers die before they get so far, for they would all begin
+at the same number again.
 """
 
 from __future__ import annotations
 
 #: A snapshot is asked for when the inputs since the last one take one part in so many of the budget in bytes, and of a
-#: pool among many so early that the inputs of all together take one part in `MOST`; or when they are so many numbers.
+#: pool among many so early that the inputs of all together take one part in `MOST`; or when they are so many numbers:
+#: half as many after every loss of a state, twice as many again after every snapshot.
 SHARE = 8
 MOST = 2
 NUMBERS = 1 << 16
@@ -26,6 +28,7 @@ class Retention:
         self.packed: bytes | None = None
         self.asked: int | None = None  #: the number of the snapshot that is asked for and has not come
         self._most_bytes = most_bytes
+        self._most_numbers = NUMBERS
         self._kept_bytes = 0
 
     def begin(self, number: int, packed: bytes | None) -> None:
@@ -40,7 +43,7 @@ class Retention:
         """Whether a snapshot below `handed`, the next number to be handed out, should be asked for."""
         if self.asked is not None or handed <= self.upto:
             return False
-        return self._kept_bytes > self._most_bytes or handed - self.upto > NUMBERS
+        return self._kept_bytes > self._most_bytes or handed - self.upto >= self._most_numbers
 
     def ask(self, n: int) -> None:
         """Take in that the worker is asked for its state behind the numbers below `n`, all of which it was handed."""
@@ -50,7 +53,10 @@ class Retention:
         """Take in a snapshot: only the inputs from `n` on are kept, of which so many bytes were answered."""
         self.upto, self.packed, self.asked = n, packed, None
         self._kept_bytes = nbytes
+        self._most_numbers = min(NUMBERS, 2 * self._most_numbers)
 
-    def lost(self) -> None:
-        """Take in that the worker is gone that was asked."""
+    def lost(self, handed: int) -> None:
+        """Take in that the worker is gone, and with it the state that it made of the numbers below `handed`."""
         self.asked = None
+        if handed > self.upto:
+            self._most_numbers = max(1, self._most_numbers // 2)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,33 +94,25 @@ class _Unsaved:
 
 @pytest.mark.slow
 def test_keyed_counts_are_right_under_kills_at_random_times(tmp_path: Path) -> None:
-    import random
-    import threading
+    events, results, expected = 300_000, [], []
 
-    chance, events, results, expected = random.Random(7), 300_000, [], []
-    for run, into, kill in (("inline", expected, False), ("processes", results, True)):
+    def outputs(into: list[Any], **words: Any) -> None:
         graph = ps.Graph("state")
         graph.source(range(events)).key_by(lambda n: n % 1_000).count().sink(into.append)
-        over = threading.Event()
-        killer = threading.Thread(target=_kill_now_and_then, args=(over, chance), daemon=True)
-        if kill:
-            killer.start()
-        ps.run(graph, runner=run, workers=2, max_deaths=None)  # type: ignore[arg-type]
-        over.set()
-        if kill:
-            killer.join()
+        ps.run(graph, max_deaths=None, **words)
+
+    outputs(expected, runner="inline")
+    with _kills(every_s=0.4, seed=7):
+        outputs(results, workers=2)
     assert results == expected
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_million_keyed_events_are_right_under_kills() -> None:
-    """Counts and sessions, for 1, 2 and 8 workers, while a worker is killed every now and then."""
-    import random
-    import threading
+@pytest.mark.parametrize(("events", "every_s"), [(1_000_000, 0.4), (200_000, 0.06)])
+def test_a_million_keyed_events_are_right_under_kills(events: int, every_s: float) -> None:
+    """Counts and sessions, for 1, 2 and 8 workers, while a worker is killed every now and then; fewer, more often."""
     from collections import Counter
-
-    events = 1_000_000
 
     def key(n: int) -> int:
         return n * 2_654_435_761 % 1009
@@ -133,20 +129,30 @@ def test_a_million_keyed_events_are_right_under_kills() -> None:
     expected = outputs(runner="inline")
     assert dict(expected[0]) == Counter(map(key, range(events)))
     for workers in (1, 2, 8):
-        over = threading.Event()
-        killer = threading.Thread(target=_kill_now_and_then, args=(over, random.Random(workers)), daemon=True)
-        killer.start()
-        found = outputs(workers=workers)
-        over.set()
-        killer.join()
+        with _kills(every_s, seed=workers):
+            found = outputs(workers=workers)
         assert found == expected
 
 
-def _kill_now_and_then(over: Any, chance: Any) -> None:
-    while not over.wait(0.4):
+@contextmanager
+def _kills(every_s: float, seed: int) -> Iterator[None]:
+    """Kill a worker every now and then, until the block is left, also with an error: it would go on in other tests."""
+    over, chance = threading.Event(), random.Random(seed)
+    killer = threading.Thread(target=_kill_now_and_then, args=(over, every_s, chance), daemon=True)
+    killer.start()
+    try:
+        yield
+    finally:
+        over.set()
+        killer.join()
+
+
+def _kill_now_and_then(over: threading.Event, every_s: float, chance: random.Random) -> None:
+    while not over.wait(every_s):
         mine = _workers_of(os.getpid())
         if mine:
-            os.kill(chance.choice(mine), signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has gone by itself meanwhile
+                os.kill(chance.choice(mine), signal.SIGKILL)
 
 
 def _workers_of(root: int) -> list[int]:

@@ -79,8 +79,12 @@ class LifeLaws(Laws):
                     self.broken(f"number {effect.task.start} is worked on above the limit, before the head")
 
     def _asked(self, effect: AskState) -> None:
-        """A state is asked for because a cut lacks it, its worker leaves, or the inputs kept for it take their share."""
-        core, at = self.life.core, int(effect.worker.split(".")[0])
+        """A state is asked for because a cut lacks it, its worker leaves, or the inputs kept for it take their share.
+
+        How many numbers are a share is halved by every death.
+        """
+        core = self.life.core
+        at, _, births = map(int, effect.worker.split("."))
         pool = core.pools[at]
         lacks = core.cuts._open is not None and core.cuts._open.n == effect.n
         if lacks or self.life.workers[effect.worker].known_to_leave:
@@ -90,7 +94,7 @@ class LifeLaws(Laws):
         if core.window.bytes >= core.window.limit_bytes and not core.in_flight:
             return  # nothing else is in the way
         kept = sum(part.cost for stream in pool.wiring.ports for part in core.retained.stores[stream].slices(upto, frontier))
-        if kept * SHARE <= core.window.limit_bytes and frontier - upto <= NUMBERS:
+        if kept * SHARE <= core.window.limit_bytes and effect.n - upto < NUMBERS >> births - 1:
             self.broken(f"the state of pool {at} is asked for, and only {kept} bytes are kept for it")
 
     def _delivered(self, effect: Deliver) -> None:

@@ -170,6 +170,46 @@ def test_a_pool_that_cannot_start_ends_the_run_with_its_name() -> None:
     assert driver.finish.start_up[2] == "exited with code 3"
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_pool_that_can_start_goes_on_however_many_die_at_their_start(killed: bool) -> None:
+    """Also one that has nothing to do yet: whoever is ready shows that its place can be taken."""
+    driver = _Driver(_core())
+    for _ in range(20):
+        for phase in (Phase.START, Phase.START, Phase.IDLE):
+            driver.cycle()
+            worker = driver.spawned.pop().worker
+            if phase is Phase.IDLE:
+                driver.core.joined(worker)
+            driver.core.died(worker, LastSeen(phase), "was ended", killed=killed)
+    driver.cycle()
+    assert driver.finish is None
+
+
+def _starts(driver: _Driver, *, killed: bool) -> int:
+    """Let every worker die at its start until that ends the run; gives how many did."""
+    for deaths in range(1, 100):
+        driver.core.died(driver.spawned.pop().worker, LastSeen(Phase.START), "was ended", killed=killed)
+        driver.cycle()
+        if driver.finish is not None:
+            return deaths
+    raise AssertionError("it is started for ever")
+
+
+@pytest.mark.parametrize("stood", [False, True])
+def test_kills_from_outside_at_the_start_are_borne_for_longer_and_not_for_ever(stood: bool) -> None:
+    deaths = {}
+    for killed in (False, True):
+        driver = _Driver(_core())
+        driver.cycle()
+        if stood:
+            worker = driver.spawned.pop().worker
+            driver.core.joined(worker)
+            driver.core.died(worker, LastSeen(Phase.IDLE), "was ended by SIGKILL", killed=True)
+            driver.cycle()
+        deaths[killed] = _starts(driver, killed=killed)
+    assert deaths == ({False: 8, True: 40} if stood else {False: 5, True: 10})
+
+
 def test_pauses_before_restarts_grow_and_end_with_an_answer() -> None:
     driver = _Driver(_core(on_error="skip"))
     pauses = []

@@ -195,6 +195,29 @@ def test_a_worker_that_is_to_be_replaced_leaves_its_state_behind() -> None:
     assert run.tasks == [(number, number + 1) for number in range(5)]
 
 
+def test_a_worker_that_dies_again_and_again_gets_further() -> None:
+    """Where it never lives to the usual number of a snapshot, it is asked earlier: else it would begin at 0 for ever."""
+    run = _Run()
+    run.each_s = 0.05  # so that every number is a task
+    run.give(40)
+    lives = 0
+    while run.delivered < 40 or run.mail:
+        for _ in range(min(4, len(run.mail))):
+            run.work()
+        run.lose()
+        lives += 1
+        assert lives < 100, f"nothing above {run.delivered} is answered, and the last state is that at {run.asked[-1:]}"
+
+
+def test_one_death_costs_hardly_any_snapshots() -> None:
+    run = _Run()
+    run.give(1_000)
+    run.work_all()
+    run.lose()
+    run.work_all()
+    assert (run.delivered, run.asked) == (1_000, [])
+
+
 def test_a_worker_that_is_to_be_replaced_below_a_cut_leaves_the_rest_to_the_next() -> None:
     run = _Run(cuts=True)
     run.give(1)

@@ -121,9 +121,25 @@ def test_a_snapshot_is_asked_for_when_what_is_kept_passes_its_share() -> None:
     kept.kept(51)
     assert kept.wants(9)
     kept.ask(9)
-    kept.lost()
+    kept.lost(9)
     assert kept.wants(9), "whoever was asked is gone"
-    assert Retention(1 << 40).wants(NUMBERS + 1)
+    assert Retention(1 << 40).wants(NUMBERS)
+
+
+def test_after_deaths_a_snapshot_is_asked_for_earlier_until_some_have_come() -> None:
+    kept = Retention(1 << 40)
+    kept.lost(0)
+    assert not kept.wants(NUMBERS - 1), "it had nothing"
+    kept.lost(1)
+    assert not kept.wants(NUMBERS // 2 - 1)
+    assert kept.wants(NUMBERS // 2)
+    for _ in range(100):
+        kept.lost(1)
+    assert kept.wants(1), "one number more than the last one got to"
+    for n in range(1, 101):
+        kept.ask(n)
+        kept.took(n, b"state", 0)
+    assert not kept.wants(100 + NUMBERS - 1)
 
 
 @pytest.mark.parametrize("pools", [0, 1, 4, 5, 64])
