@@ -20,7 +20,7 @@ from ..nodes.steps import describe
 from . import pickling
 from .carving import Carver
 from .codec_errors import CodecError, explain, type_name
-from .shape import ATOMS, Shape, are_distinct, are_flat, shape_of
+from .shape import ATOMS, FLAT, are_distinct, are_flat, shape_of
 
 MSGPACK = 0
 PICKLE = 1
@@ -95,9 +95,11 @@ class Encoder:
         if types and types <= _RAW_TYPES.keys() and min(map(len, events)) >= pickling.OUT_OF_BAND_BYTES:
             with suppress(UnicodeEncodeError):  # a lone surrogate
                 return _within_limit(_encode_raw(events), events)
-        shape = Shape(plain=True, tree=True) if are_flat(events, types) else shape_of(events)
+        shape = FLAT if are_flat(events, types) else shape_of(events)
         if shape.plain and (body := self._pack(events)) is not None:
             return _within_limit(Payload(MSGPACK, (body,)), events)
+        if shape is FLAT and not types <= ATOMS:
+            shape = shape_of(events)
         body, buffers = self._pickle(events, separate=shape.tree and (types <= ATOMS or are_distinct(events)))
         return _within_limit(Payload(PICKLE, (body, *buffers)), events)
 

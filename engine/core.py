@@ -361,6 +361,11 @@ class Core:
         """How many numbers are admitted and not yet taken by the sinks."""
         return self.sequencer.next - self.consumed
 
+    @property
+    def waits_for_sinks(self) -> bool:
+        """Whether there may be more to do as soon as the sinks are done with more; else their word can wait."""
+        return not self.pools or self.sequencer.waiting or not self.window.is_wide(self.in_flight)
+
     def _clock(self, now: float) -> None:
         if self._last_cycle is not None:
             passed = now - self._last_cycle

@@ -87,6 +87,8 @@ class Hub:
         self.began = monotonic()
         self.restarts = Restarts()
         self._commands: deque[Callable[[], None]] = deque()
+        self._consumed = 0  #: below which number the sinks are done, by the caller's thread
+        self._waits_for_sinks = True
         self._crew_at = 0.0  #: when to ask next what became of the children
         self._deadline: float | None = None
         self._hurry = False
@@ -134,8 +136,10 @@ class Hub:
         self._command(command)
 
     def consume(self, upto: int) -> None:
-        """Say that the sinks are done with every number below `upto`."""
-        self._command(lambda: self.core.consume(upto))
+        """Say that the sinks are done with every number below `upto`; wakes the hub only where it waits for that."""
+        self._consumed = upto
+        if self._waits_for_sinks:
+            self.wake()
 
     def committed(self, n: int) -> None:
         """Say that the sinks have committed the cut below `n`."""
@@ -234,8 +238,10 @@ class Hub:
     def _sleep(self, bell: Bell) -> None:
         """Wait for a message, an exit, a command, or the next thing that is due."""
         bell.arm()
+        self._waits_for_sinks = self.core.waits_for_sinks
         # Looked at once more after that; the socket's descriptor tells of changes only.
-        if self._commands or self.port.waiting:
+        is_told = self._waits_for_sinks and self._consumed > self.core.consumed
+        if self._commands or self.port.waiting or is_told:
             bell.answer(rung=False)
             return
         self._watch_crew()
@@ -269,6 +275,7 @@ class Hub:
                 self._child(event)
         while self._commands:
             self._commands.popleft()()
+        self.core.consume(self._consumed)
         self.intake.take_waiting()
         self.crew.bear_due(now)
         self._check_ends(now)

@@ -106,8 +106,11 @@ class Port:
 
     def receive(self) -> Letter | None:
         """Give the next message, or `None` when there is none now; raises `ProtocolError` for a stranger's."""
+        receive = self._socket.recv
         try:
-            frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            frames = [receive(zmq.NOBLOCK, False)]
+            while frames[-1].more:  # a message is there as a whole, or not at all
+                frames.append(receive(zmq.NOBLOCK, False))
         except zmq.Again:
             return None
         identity = frames[0].bytes

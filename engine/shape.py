@@ -34,6 +34,7 @@ _LEAVES = ATOMS | {
 _FROZEN = frozenset({tuple, frozenset})
 _CONTAINERS = _FROZEN | {dict, list, set, bytearray, OrderedDict, defaultdict, deque}
 _ONE_PER_PROCESS = (type, Enum)  # never copied
+_LONG = 256  # characters or bytes
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a class statement
 
 
@@ -44,6 +45,7 @@ class Shape(NamedTuple):
     tree: bool
 
 
+FLAT = Shape(plain=True, tree=True)
 _UNKNOWN = Shape(plain=False, tree=False)
 
 
@@ -70,16 +72,29 @@ def shape_of(events: list[Any]) -> Shape:
 
 
 def are_flat(events: list[Any], types: set[type]) -> bool:
-    """Say whether events of these types are atoms, or dicts of nothing but atoms: the common cases, without a walk.
+    """Say whether events of these types are plain and a tree, as far as that is seen without a walk: the common cases.
 
-    The collector does not track a dict that has never held what can hold something (until Python 3.13; later ones are
-    walked), which is a flag to look at; the types of what it has are then all that is left to see.
+    They are atoms, or dicts of atoms. The collector does not track a dict that has never held what can hold something
+    (until Python 3.13; later ones are walked), which is a flag to look at. Of what such a dict may have, MessagePack
+    itself refuses all that it would not carry exactly, but for a bytearray, which has no hash: to hash all at once is
+    the quickest way to see that there is none. So where MessagePack refuses what is flat, it may be anything.
     """
     if types <= ATOMS:
         return True
     if types != {dict} or any(map(gc.is_tracked, events)):
         return False
-    return set(map(type, gc.get_referents(*events))) <= ATOMS
+    inside = gc.get_referents(*events)
+    if _is_long(events[0]) or _is_long(events[-1]):  # a long text takes longer to hash than to look at its type
+        return set(map(type, inside)) <= ATOMS
+    try:
+        hash(tuple(inside))
+    except Exception:  # whatever a __hash__ raises
+        return False
+    return True
+
+
+def _is_long(event: dict[Any, Any]) -> bool:
+    return any(type(value) in (str, bytes) and len(value) > _LONG for value in event.values())
 
 
 def are_distinct(events: list[Any]) -> bool:

@@ -111,6 +111,11 @@ class Sequencer:
         """Give how many events of a source wait for their number."""
         return self._feeds[source].buffered
 
+    @property
+    def waiting(self) -> bool:
+        """Whether events wait for their number."""
+        return any(feed.buffered for feed in self._feeds)
+
     def ended(self, source: int) -> bool:
         """Whether a source has said that no more will come."""
         return self._feeds[source].ended

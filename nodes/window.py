@@ -42,6 +42,10 @@ class Window:
         """Give how many numbers may be admitted while `numbers` are in flight; 0 when the bytes are at the limit."""
         return 0 if self.bytes >= self.limit_bytes else max(0, self.limit_numbers - numbers)
 
+    def is_wide(self, numbers: int) -> bool:
+        """Whether more than half of it is free while `numbers` are in flight: nobody waits for room then."""
+        return 2 * self.bytes < self.limit_bytes and 2 * numbers < self.limit_numbers
+
     def pace(self, waiting_for_consumer: bool) -> Pace:
         """Say what may be handed out; growth beyond the limit is then that of the head alone."""
         if self.bytes < self.limit_bytes:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import collections
 import datetime as dt
+import gc
 import io
 import subprocess
 import sys
 import textwrap
 import threading
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -106,6 +108,12 @@ def trip(events: list[Any]) -> list[Any]:
         ([(1, 2)], PICKLE),
         ([bytearray(b"x")], PICKLE),
         ([{"a": [bytearray(b"x")]}], PICKLE),
+        ([{"a": 1, "b": "two"}, {"a": 1, "b": b"two"}], MSGPACK),
+        ([{"a": 1}, {"a": bytearray(b"x")}, {"a": 2}], PICKLE),
+        ([{"a": "x" * 1000}, {"a": bytearray(b"x")}, {"a": 2}], PICKLE),
+        ([{"a": 1}, {"a": Decimal(1)}, {"a": 2}], PICKLE),
+        ([{"a": 1}, {"a": 2**70}, {"a": (1, 2)}], PICKLE),
+        ([{"a": 1}, {2: 1}], PICKLE),
         ([b"x" * BIG, bytearray(BIG), "é" * BIG], RAW),
         ([b"x" * BIG, b"x"], MSGPACK),
         (["x" * BIG + "\ud800"], PICKLE),
@@ -126,6 +134,15 @@ def test_types_that_msgpack_silently_changes_stay_what_they_are() -> None:
     for foreign in (ormsgpack.Ext(1, b"x"), ormsgpack.Fragment(b"\x01")):
         with pytest.raises(CodecError):
             encode([{"a": foreign}])
+
+
+def test_what_can_be_changed_is_not_shared_between_flat_events_though_it_has_a_hash() -> None:
+    numbers = iter(range(3))
+    assert hash(numbers)
+    events = [{"a": numbers}, {"a": numbers}]
+    assert not any(map(gc.is_tracked, events))
+    first, second = trip(events)
+    assert [next(first["a"]), next(second["a"])] == [0, 0]
 
 
 def test_nesting_beyond_what_msgpack_takes_is_carried_all_the_same() -> None:
