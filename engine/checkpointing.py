@@ -14,7 +14,7 @@ from typing import Any
 
 import cloudpickle
 
-from ..graphs.spec import Node
+from ..graphs.spec import KEYED, Kind, Node
 from ..nodes.cuts import Cut
 from ..nodes.errors import CheckpointError, GraphError
 from ..nodes.handlers import needs_build
@@ -35,6 +35,8 @@ _LOG = logging.getLogger("penstock")
 ENDS = (None, "source", "limit")
 #: Those ends that are not errors: what was written is committed, and not put in place yet.
 PAUSES = ("time_limit", "stop")
+#: The kinds whose nodes keep states of ours, or say where they are kept.
+_STATES = KEYED - {Kind.KEYED_MAP} | {Kind.SCAN, Kind.KEY_BY}
 
 
 @dataclass(slots=True)
@@ -155,7 +157,11 @@ def _identity(plan: Plan, nodes: list[Node], runner: str, states: tuple[str, ...
 
 
 def _kind(node: Node) -> str:
-    return f"journaled {node.kind.value}" if node.journal else node.kind.value
+    """Say what a node is, as far as it must be the same on resume: also what its states look like."""
+    if node.journal:
+        return f"journaled {node.kind.value}"
+    form = node.subject.form if node.kind in _STATES else ""
+    return f"{node.kind.value} {form}".rstrip()
 
 
 def _check(plan: Plan) -> None:

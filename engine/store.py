@@ -259,9 +259,10 @@ class TableStore:
         given = json.loads(json.dumps(given))
         for key in (*known, *given):
             if key != _CODE and known.get(key) != given.get(key):
+                before, now = _differing(known.get(key), given.get(key))
                 raise CheckpointError(
-                    f"cannot resume from {self._backing.where}: its {key} is {_short(known.get(key))}, this run's is"
-                    f" {_short(given.get(key))}; run the graph as it was, or begin afresh with resume='never'"
+                    f"cannot resume from {self._backing.where}: its {key} is {_short(before)}, this run's is"
+                    f" {_short(now)}; run the graph as it was, or begin afresh with resume='never'"
                 )
 
     def _remember(
@@ -321,6 +322,14 @@ def _changes(known: Mapping[str, Any] | None, given: Mapping[str, Any] | None) -
     nodes, before = given["nodes"], known["nodes"]
     changed = [name for name in {**nodes, **before} if nodes.get(name) != before.get(name)]
     return [f"node {name!r} changed its code" for name in changed]
+
+
+def _differing(known: Any, given: Any) -> tuple[Any, Any]:
+    """Give of two lists what only one has, unless their order is all that differs; of anything else the whole."""
+    if not isinstance(known, list) or not isinstance(given, list):
+        return known, given
+    before, now = [one for one in known if one not in given], [one for one in given if one not in known]
+    return (before, now) if before or now else (known, given)
 
 
 def _row(kind: str, source: int, first: int, size: int, extent: bytes) -> dict[str, Any]:

@@ -40,6 +40,11 @@ class Windowing:
     __name__ = "window"
 
     @property
+    def form(self) -> str:
+        """What must be as it was for windows that an earlier run has kept to mean the same."""
+        return f"{self.window}, lateness {self.lateness}, {self.aggregate.form}"
+
+    @property
     def clock(self) -> ClockRecipe:
         """Where the watermark is told: where a window of one size ends, or wherever it moves."""
         return ClockRecipe(None if isinstance(self.window, Session) else Grid.of(self.window, self.lateness))

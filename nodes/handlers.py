@@ -47,6 +47,11 @@ class PerWorker(Generic[T_in, U_co]):
 class Recipe:
     """What a step that is no plain handler is made from in its worker, such as one that keeps a state."""
 
+    @property
+    def form(self) -> str:
+        """What must be as it was for a state that an earlier run has kept to mean the same."""
+        return ""
+
     def make(self) -> Any:
         """Give the step's own object."""
         raise NotImplementedError

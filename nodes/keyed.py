@@ -16,7 +16,7 @@ from .column import Column
 from .handlers import Recipe
 from .keys import KeyCheck, Splitter
 from .parts import Record, flat, scaled
-from .state import FREE, MISSING, Turns, free_copy, function_name
+from .state import FREE, MISSING, Turns, form_of, free_copy, function_name
 from .steps import USER_ERRORS
 from .windows import TimeCheck
 
@@ -50,6 +50,10 @@ class KeyRecipe(Recipe):
     @property
     def __name__(self) -> str:
         return function_name(self.fn)
+
+    @property
+    def form(self) -> str:
+        return "" if self.ttl is None else "with ttl"
 
     def make(self) -> Any:
         return Checked(self.fn, KeyCheck())
@@ -103,6 +107,12 @@ class FoldRecipe(Recipe):
     @property
     def __name__(self) -> str:
         return self.kind if self.fn is None else function_name(self.fn)
+
+    @property
+    def form(self) -> str:
+        if self.kind == "scan":
+            return form_of(self.initial)
+        return "final" if self.final else ""
 
     @property
     def record(self) -> Record:

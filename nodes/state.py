@@ -182,6 +182,11 @@ def function_name(fn: object) -> str:
     return str(getattr(fn, "__name__", type(fn).__name__))
 
 
+def form_of(initial: object) -> str:
+    """Give the form of a state that begins with `initial`: its type. Modules are not told, for scripts have two names."""
+    return f"from {type(initial).__qualname__}"
+
+
 class ScanRecipe(Recipe):
     """A scan over the whole stream: `fn(state, event)` gives the next state and the output."""
 
@@ -192,6 +197,10 @@ class ScanRecipe(Recipe):
     @property
     def __name__(self) -> str:
         return function_name(self.fn)
+
+    @property
+    def form(self) -> str:
+        return form_of(self.initial)
 
     def make(self) -> Any:
         return _Scan(self.fn, free_copy(self.initial))

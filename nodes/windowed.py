@@ -14,7 +14,7 @@ from typing import Any
 
 from .column import Column
 from .handlers import Recipe
-from .state import Turns, free_copy
+from .state import Turns, form_of, free_copy
 from .steps import USER_ERRORS
 from .windows import MIXED, Grid, origin_of
 
@@ -27,6 +27,11 @@ class Aggregate:
     fn: Callable[[Any, Any], Any] | None = None
     initial: Any = None
     merge: Callable[[Any, Any], Any] | None = None
+
+    @property
+    def form(self) -> str:
+        """What must be as it was for what a window holds to mean the same."""
+        return f"{self.kind} {form_of(self.initial)}" if self.kind == "aggregate" else self.kind
 
     def begin(self, event: Any) -> Any:
         """Give what a window holds after its first event."""

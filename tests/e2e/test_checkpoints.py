@@ -253,6 +253,52 @@ def test_another_graph_and_another_runner_are_refused(tmp_path: Path) -> None:
         ps.run(_sums(out), runner="inline", checkpoint=store)
 
 
+def _modulo(n: int) -> int:
+    return n % 10
+
+
+def _windows(window: Any, make: str, **words: Any) -> Any:
+    return lambda s: getattr(s.key_by(_modulo).window(window, time=abs, **words), make)(name="state")
+
+
+def _counted(**words: Any) -> Any:
+    return lambda s: s.key_by(_modulo).count(name="state", **words)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (
+            lambda s: s.scan(lambda t, n: (t + n, t), 0, name="state"),
+            lambda s: s.scan(lambda t, n: (t + str(n), n), "", name="state"),
+            r'its nodes is \[\["state", "scan from int", \["work"\]\]\], this run\'s is \[\["state", "scan from str"',
+        ),
+        (
+            lambda s: s.key_by(_modulo).scan(lambda t, n: (t + n, t), 0, name="state"),
+            lambda s: s.key_by(_modulo).scan(lambda t, n: ([*t, n], n), [], name="state"),
+            "keyed_scan from list",
+        ),
+        (_counted(), _counted(final=True), "count final"),
+        (_counted(), lambda s: s.key_by(_modulo, ttl=3, time=abs).count(name="state"), "key_by with ttl"),
+        (_windows(ps.tumbling(10), "count"), _windows(ps.tumbling(20), "count"), r"Tumbling\(size=20\)"),
+        (_windows(ps.tumbling(10), "count"), _windows(ps.session(10), "count"), r"Session\(gap=10\)"),
+        (_windows(ps.tumbling(10), "count"), _windows(ps.tumbling(10), "collect"), "collect"),
+        (_windows(ps.tumbling(10), "count"), _windows(ps.tumbling(10), "count", allowed_lateness=3), "lateness 3"),
+    ],
+)
+def test_states_that_would_mean_something_else_are_refused(tmp_path: Path, before: Any, after: Any, words: str) -> None:
+    def run(state: Any, fails_at: int | None) -> None:
+        graph = ps.Graph("states")
+        state(graph.source(range(200)).map(_Fails(fails_at), name="work")).map(str).sink(ps.lines(tmp_path / "out.txt"))
+        ps.run(graph, runner="inline", checkpoint=tmp_path / "run.db", checkpoint_interval_s=0.0)
+
+    with pytest.raises(ps.HandlerError):
+        run(before, 150)
+    with pytest.raises(ps.CheckpointError, match=words):
+        run(after, None)
+    run(before, None)
+
+
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     out, store = tmp_path / "out.txt", tmp_path / "run.db"
     store.write_bytes(b"nothing that SQLite knows" * 100)
