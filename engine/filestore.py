@@ -60,7 +60,7 @@ class _SqliteFile:
         try:
             self._connect(fresh)
         except sqlite3.DatabaseError as error:
-            raise self.damaged(error) from error
+            raise self._refusal(error) from error
         return _NAME
 
     @contextlib.contextmanager
@@ -73,11 +73,7 @@ class _SqliteFile:
             with db:  # commits, or rolls back
                 yield _executing(db)
         except sqlite3.DatabaseError as error:
-            if not isinstance(error, sqlite3.OperationalError) or error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
-                raise self.damaged(error) from error  # its pages, or tables that are missing
-            raise CheckpointError(
-                f"cannot keep checkpoints in {self.path}: {error}; mend that and run again: it goes on from the last one"
-            ) from error
+            raise self._refusal(error) from error
 
     def damaged(self, reason: object) -> CheckpointError:
         """Make the error for a file that cannot be right."""
@@ -96,6 +92,15 @@ class _SqliteFile:
             os.close(held)
 
     # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _refusal(self, error: sqlite3.DatabaseError) -> CheckpointError:
+        """Make the error for what SQLite says: damage (pages, text, tables that are missing), or a disk that is full."""
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # none where text is no UTF-8
+        if not isinstance(error, sqlite3.OperationalError) or code == sqlite3.SQLITE_ERROR:
+            return self.damaged(error)
+        return CheckpointError(
+            f"cannot keep checkpoints in {self.path}: {error}; mend that and run again: it goes on from the last one"
+        )
 
     def _lock(self) -> None:
         """Lock the file, and make it 0600 where it is not there; SQLite's own locks are of another kind."""
@@ -193,7 +198,7 @@ def look_into_file(path: Path) -> str:
                     f" has {VERSION}); look with that one"
                 )
             return described(str(path), _NAME, _executing(db))
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, ValueError) as error:
         raise CheckpointError(f"cannot look into {path}: the file is damaged or no store ({error})") from error
 
 

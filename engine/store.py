@@ -241,8 +241,10 @@ class TableStore:
 
     def _identity(self, execute: Execute) -> dict[str, Any] | None:
         rows = execute("SELECT identity FROM {t}run WHERE name = :name AND identity IS NOT NULL", self._own())
-        known: dict[str, Any] | None = json.loads(rows[0][0]) if rows else None
-        return known
+        try:
+            return _read_identity(rows[0][0]) if rows else None
+        except ValueError as error:
+            raise self._backing.damaged(error) from error
 
     def _last(self, execute: Execute) -> Saved | None:
         rows = execute("SELECT body, digest FROM {t}checkpoint WHERE name = :name", self._own())
@@ -292,13 +294,21 @@ class TableStore:
             )
 
 
+def _read_identity(text: str) -> dict[str, Any]:
+    """Give what a run is; raises `ValueError` for what nobody has written."""
+    identity = json.loads(text)
+    if not isinstance(identity, dict) or not identity.keys() >= {"graph", "nodes"}:
+        raise ValueError("what it says of the run cannot be read")
+    return identity
+
+
 def described(where: str, name: str, execute: Execute) -> str:
     """Describe one run's part of a store for a person."""
     own = {"name": name}
     run = execute("SELECT identity, began FROM {t}run WHERE name = :name AND identity IS NOT NULL", own)
     if not run:
         return f"{where}: no run has used it"
-    identity = json.loads(run[0][0])
+    identity = _read_identity(run[0][0])
     select = "SELECT n, at, bytes, finished, note FROM {t}history WHERE name = :name AND note IS "
     rows = execute(select + "NULL ORDER BY id DESC LIMIT 10", own)
     changes = execute(select + "NOT NULL ORDER BY id DESC LIMIT 10", own)

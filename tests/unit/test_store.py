@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -74,6 +75,30 @@ def test_tables_that_are_missing_are_damage_and_a_full_disk_is_not(store: TableS
     database.execute("DROP TABLE log")
     with pytest.raises(ps.CheckpointError, match="damaged or no store"):
         store.logged()
+
+
+def test_a_disk_that_is_full_when_a_store_is_opened_is_no_damage(path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(ps.CheckpointError, match=r"cannot keep checkpoints in .*run\.db: (disk I/O|database or disk)"):
+            file_store(path).open(IDENTITY, "auto")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    store = file_store(path)
+    assert store.open(IDENTITY, "auto") is None
+    store.close()
+
+
+@pytest.mark.parametrize("damage", ["CAST(x'7b850a7d' AS TEXT)", "x'7b850a7d'", "'{\"graph'", "'3'"])
+def test_a_description_of_the_run_that_cannot_be_read_is_damage(store: TableStore, path: Path, damage: str) -> None:
+    store.write(saved_at(1))
+    store.close()
+    _change(path, f"UPDATE run SET identity = {damage}")
+    with pytest.raises(ps.CheckpointError, match="damaged"):
+        store.open(IDENTITY, "auto")
+    with pytest.raises(ps.CheckpointError, match="damaged"):
+        look_into_file(path)
 
 
 def test_an_older_form_is_refused_and_replaced_where_that_is_asked_for(path: Path) -> None:
