@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from ..nodes.errors import GraphError, PenstockError, SinkError
+from ..nodes.errors import CheckpointError, GraphError, PenstockError, SinkError
 from .benching import add_bench_command
 from .compiler import default_workers
 from .progress import Bar
@@ -54,7 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _checkpoints(args: argparse.Namespace) -> int:
     """Show what a store of checkpoints holds."""
-    print(look_inside(args.store, args.name))
+    try:
+        print(look_inside(args.store, args.name))
+    except CheckpointError as error:
+        return _tell(error, FAILED)
     return DONE
 
 

@@ -122,6 +122,14 @@ def test_wrong_usage_is_one_line_and_exit_2(
     assert told(capsys).startswith(line)
 
 
+@pytest.mark.parametrize("store", ["none.db", "flow.py", "postgresql+psycopg://me:word@127.0.0.1:1/none"])
+def test_a_store_that_cannot_be_shown_is_one_line_and_exit_1(
+    folder: Path, capsys: pytest.CaptureFixture[str], store: str
+) -> None:
+    assert main(["checkpoints", store]) == 1
+    assert told(capsys).startswith("cannot look into ")
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
