@@ -15,7 +15,7 @@ import ormsgpack
 import zmq
 
 from ..nodes.barrier import FailureRecord
-from ..nodes.errors import HandlerError, HandlerTimeout, ProtocolError, SourceError, WorkerDied
+from ..nodes.errors import CheckpointError, HandlerError, HandlerTimeout, ProtocolError, SourceError, WorkerDied
 from ..nodes.events import Failure
 from ..nodes.steps import describe
 from .codec import Payload, decode
@@ -98,8 +98,12 @@ def cause(frames: Sequence[Any], text: str, remote: str) -> BaseException:
     return error
 
 
-def source_error(name: str, text: str, position: str, count: int, why: BaseException) -> SourceError:
-    """Build the error for a source that raised."""
+def source_error(
+    name: str, text: str, position: str, count: int, why: BaseException
+) -> SourceError | CheckpointError:
+    """Build the error for a source that raised; what says enough of itself is given as it is."""
+    if isinstance(why, (SourceError, CheckpointError)):
+        return why
     error = SourceError(
         f"source {name!r} failed after {count} events (position {position}): {text}; everything it gave before is"
         " released",

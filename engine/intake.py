@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..nodes.errors import CheckpointError, ProtocolError, SourceError, WorkerDied
+from ..nodes.errors import ProtocolError, WorkerDied
 from ..nodes.places import Mark
 from ..nodes.sequencer import Chunk
 from ..nodes.steps import describe
@@ -144,7 +144,7 @@ class Intake:
             self.fractions[source] = feed.fraction
         if taken.ended or error is not None:
             self.read_s = max(self.read_s, feed.read_s)
-            if error is not None and not isinstance(error, (SourceError, CheckpointError)):
+            if error is not None:
                 name = self._plan.sources[source].node.name
                 error = inbox.source_error(name, describe(error), repr(feed.position), feed.count, error)
             self._ended(source, error)

@@ -136,6 +136,9 @@ class _Fails:
         time.sleep(0.0002)
         return number
 
+    def of_text(self, text: str) -> int:
+        return self(int(text))
+
 
 @pytest.mark.parametrize("way", [{"workers": 2}, {"runner": "inline"}], ids=["two", "inline"])
 def test_a_failed_run_goes_on_when_its_handler_is_mended(tmp_path: Path, way: dict[str, Any]) -> None:
@@ -240,6 +243,18 @@ def test_another_input_is_refused(tmp_path: Path, change: Any, words: str) -> No
         ps.run(_sums(out, more=_Fails(3_000)), workers=1, checkpoint=store, checkpoint_interval_s=0.02)
     with pytest.raises(ps.PenstockError, match=words):
         ps.run(change(out), workers=1, checkpoint=store)
+
+
+def test_another_file_is_refused_alike_wherever_it_is_read(tmp_path: Path) -> None:
+    given, out = tmp_path / "in.txt", tmp_path / "out.txt"
+    for way in ({"workers": 1}, {"runner": "inline"}):
+        given.write_text("".join(f"{number}\n" for number in range(5_000)))
+        words: dict[str, Any] = {**way, "checkpoint": tmp_path / f"{len(way)}{next(iter(way))}.db"}
+        with pytest.raises(ps.HandlerError):
+            ps.run(_sums(out, ps.lines(given), _Fails(3_000).of_text), **words, checkpoint_interval_s=0.0)
+        given.write_text("another\n")
+        with pytest.raises(ps.CheckpointError, match=r"cannot go on in .*in\.txt: it ends before byte"):
+            ps.run(_sums(out, ps.lines(given), _Fails(None).of_text), **words)
 
 
 def test_another_graph_and_another_runner_are_refused(tmp_path: Path) -> None:
