@@ -86,7 +86,7 @@ class Core:
             for pool in wiring.pools
         ]
         self._stateful = [(at, pool) for at, pool in enumerate(self.pools) if pool.retention is not None]
-        self.consumed = 0
+        self.first = self.consumed = 0  #: `first`: where this run begins; the numbers below were an earlier one's
         self.ended_by: str | None = None
         #: The number that carries no event and stands for the end of the input, once it is given.
         self.end: int | None = None
@@ -133,6 +133,7 @@ class Core:
     def resume(self, number: int, places: Sequence[Place], turn: int, states: Mapping[int, bytes]) -> None:
         """Go on where an earlier run has committed a cut."""
         self.begin_at(number)
+        self.first = number
         self.sequencer.resume(number, places, turn)
         self.cuts.begin_at(number)
         for at, pool in enumerate(self.pools):
@@ -412,8 +413,8 @@ class Core:
 
     @property
     def events_in(self) -> int:
-        """How many events are numbered."""
-        return self.sequencer.next - (self.end is not None)
+        """How many events this run has numbered."""
+        return self.sequencer.next - self.first - (self.end is not None)
 
     def _arrive(
         self, stream: int, start: int, size: int, new: list[tuple[int, int]], data: ExitData, now: float

@@ -95,7 +95,7 @@ class Here:
             keys=sum(tally.keys for tally in tallies),
             skipped=self._skipped,
             dead_letters=self._dead,
-            released=delivery.delivered,
+            released=delivery.delivered - delivery.sinks.first,
             here=read,
             wall_s=wall_s,
             ended_by=ended_by,

@@ -87,7 +87,7 @@ class InlineRun:
     def report(self) -> RunReport:
         """Give the report as of now."""
         return self._here.report(
-            read=self._sequencer.next - (self._end is not None),
+            read=max(0, self._sequencer.next - self._here.delivery.sinks.first - (self._end is not None)),
             wall_s=(self._ended_s or monotonic()) - self._began,
             ended_by="error" if self.error is not None else self._stopped or "source",
             runner="inline",

@@ -46,7 +46,8 @@ class ProcessRun:
         self._ended_s: float | None = None
         self._gone = False
         self.error: BaseException | None = None
-        self._expected = expected_events(plan, options.limit)
+        self._first = self._delivery.sinks.first
+        self._expected = expected_events(plan, options.limit, self._first)
 
     @property
     def cut_short(self) -> bool:
@@ -73,7 +74,7 @@ class ProcessRun:
             expected=self._expected,
         )
         if report.expected is None and hub.fraction:
-            report.expected = round(report.events_in / hub.fraction)
+            report.expected = round((self._first + report.events_in) / hub.fraction) - self._first
         report.unmatched += delivery.unmatched
         report.restart_p50_s, report.restart_p99_s = hub.restarts.quantile_s(0.5), hub.restarts.quantile_s(0.99)
         if self._outcome is not None:
@@ -166,11 +167,10 @@ class ProcessRun:
             raise interrupted
 
 
-def expected_events(plan: Plan, limit: int | None) -> int | None:
-    """Give how many events are to be expected, where the sources can tell."""
+def expected_events(plan: Plan, limit: int | None, first: int = 0) -> int | None:
+    """Give how many events are to be expected from number `first` on, where the sources can tell."""
     hints = [size_hint(source.node.subject) for source in plan.sources]
     known = [hint for hint in hints if hint is not None]
     total = sum(known) if len(known) == len(hints) else None
-    if limit is None:
-        return total
-    return limit if total is None else min(limit, total)
+    known_ends = [end for end in (total, limit) if end is not None]
+    return max(0, min(known_ends) - first) if known_ends else None

@@ -200,7 +200,7 @@ def report_of(
         keys=sum(tally.keys for tally in tallies),
         worker_deaths=counts.worker_deaths,
         replayed=counts.replayed,
-        released=core.barrier.released,
+        released=core.barrier.released - core.first,
         in_flight=core.in_flight,
         peak_bytes=core.window.peak_bytes,
         wall_s=wall_s,

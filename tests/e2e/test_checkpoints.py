@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -207,6 +208,20 @@ def test_a_sink_that_is_ahead_gets_nothing_again(tmp_path: Path, way: dict[str, 
     assert second.commits == sorted(second.commits)
     assert second.commits[0] > 100
     assert first.commits[0] == -1
+
+
+@pytest.mark.parametrize("way", [{"workers": 2}, {"runner": "inline"}], ids=["two", "inline"])
+def test_a_report_is_about_this_run_alone(tmp_path: Path, way: dict[str, Any]) -> None:
+    words: dict[str, Any] = {**way, "checkpoint": tmp_path / "run.db"}
+    stop = threading.Event()
+    graph = ps.Graph("stopped")
+    graph.source(range(2_000)).map(_Fails(None), name="work").sink(lambda n: stop.set() if n == 500 else None, name="out")
+    first, second, third = ps.run(graph, stop=stop, **words), ps.run(graph, **words), ps.run(graph, **words)
+    assert (first.ended_by, second.ended_by) == ("stop", "source")
+    assert first.events_in + second.events_in == 2_000
+    for report in (first, second, third):
+        assert report.events_in == report.events_out == report.released == report.nodes["work"].events_in
+    assert second.expected in (None, second.events_in)
 
 
 def test_a_paused_run_leaves_its_files_unfinished_and_goes_on(tmp_path: Path) -> None:
