@@ -23,7 +23,7 @@ from ..nodes.places import Place
 from ..nodes.sources import is_source
 from .fingerprints import fingerprints, python_form
 from .journal import Journaled
-from .journalfile import drop, journal_path
+from .journalfile import check_unused, drop, journal_path
 from .options import RunOptions
 from .plan import Plan
 from .rereading import Again
@@ -120,6 +120,8 @@ def checkpointed(plan: Plan, nodes: list[Node], options: RunOptions) -> Checkpoi
             if source.remote and not inline:
                 place, mine = _unpacked(place, mine)
             subject, name = source.node.subject, source.node.name
+            if at in journals and saved is None and options.resume != "never":
+                check_unused(journals[at])
             if at in journals and (saved is None or not saved.finished):
                 subject = Journaled(subject, journals[at], name, afresh=saved is None)
             again = Again(subject, name, place, mine)

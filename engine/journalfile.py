@@ -80,6 +80,20 @@ def begin(path: Path) -> None:
             raise _unusable(path, f"{error}; make room there, or name checkpoint= elsewhere") from error
 
 
+def check_unused(path: Path) -> None:
+    """Raise `CheckpointError` for a journal with events that a run without a checkpoint would forget."""
+    if not os.path.lexists(path) or not os.path.getsize(path):
+        return
+    with closing(JournalFile(path, "")) as file:
+        kept = file.count - file.first
+    if kept:
+        raise _unusable(
+            path,
+            f"{path.name} holds {kept} events of an earlier run that are not committed, but there is no checkpoint of"
+            " that run; restore the file of its checkpoints, or forget them with resume='never'",
+        )
+
+
 def drop(path: Path) -> None:
     """Remove a journal that is not needed any more, where there is one.
 

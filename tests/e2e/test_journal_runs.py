@@ -311,6 +311,18 @@ def test_a_source_that_has_ended_is_not_opened_again(tmp_path: Path, failed: dic
 
 
 @WAYS
+def test_events_without_their_checkpoints_are_not_forgotten(tmp_path: Path, failed: dict[str, Any]) -> None:
+    (tmp_path / "run.db").rename(tmp_path / "elsewhere")
+    for _ in range(2):  # and the store that was made meanwhile lets nobody forget them either
+        with pytest.raises(ps.CheckpointError, match=r"run\.db\.0\.events holds \d+ events .* resume='never'"):
+            ps.run(_marks(tmp_path), **failed)
+    (tmp_path / "run.db").unlink()
+    (tmp_path / "elsewhere").rename(tmp_path / "run.db")
+    ps.run(_marks(tmp_path), **failed)
+    assert _floats(tmp_path / "out.jsonl") == _floats(tmp_path / "given")
+
+
+@WAYS
 def test_beginning_afresh_forgets_the_journal(tmp_path: Path, failed: dict[str, Any]) -> None:
     ps.run(_marks(tmp_path), **failed, resume="never")
     assert _floats(tmp_path / "out.jsonl") == _floats(tmp_path / "given")[300:]
