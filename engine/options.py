@@ -109,6 +109,7 @@ def check_run_options(given: Mapping[str, Any], call: str) -> RunOptions:
         raise GraphError(
             f"{call} cannot use resume={options.resume!r}: there are 'auto', 'never' and 'required'; choose one"
         )
+    _check_checkpoint(call, options)
     if options.checkpoint is not None and call != "ps.run":
         raise GraphError(f"{call} cannot make checkpoints: its consumer cannot commit; use ps.run with a sink")
     if options.lock is not None and not isinstance(options.lock, Lock):
@@ -118,6 +119,16 @@ def check_run_options(given: Mapping[str, Any], call: str) -> RunOptions:
     if not isinstance(options.progress, bool) and options.progress is not None and not callable(options.progress):
         raise GraphError(f"{call} cannot use progress=: it is True, False or a callable that takes a RunReport")
     return options
+
+
+def _check_checkpoint(call: str, options: RunOptions) -> None:
+    given = options.checkpoint
+    if given is None and options.resume == "required":
+        raise GraphError(f"{call} cannot use resume='required' without checkpoint=: name what the run is to go on from")
+    if given == "" or not (given is None or isinstance(given, (str, os.PathLike)) or hasattr(given, "logged")):
+        raise GraphError(
+            f"{call} cannot use checkpoint={given!r:.40}: it is the path of a file, a PostgreSQL URL or a store; pass one"
+        )
 
 
 def _check_whole(call: str, name: str, value: Any, *, least: int, optional: bool) -> None:

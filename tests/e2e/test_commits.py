@@ -129,3 +129,13 @@ def test_a_file_is_committed_for_a_source_that_wants_to_hear(tmp_path: Path) -> 
     ps.run(graph, workers=2, checkpoint_interval_s=0.01)
     assert out.read_text().split() == [str(n) for n in range(500)]
     assert ("ack", 500) in _words(log)
+
+
+def test_what_names_no_store_is_refused() -> None:
+    graph = ps.Graph("unnamed")
+    graph.source(range(3)).sink(print)
+    with pytest.raises(ps.GraphError, match="resume='required' without checkpoint="):
+        ps.run(graph, resume="required")
+    for given in ("", True, 3, b"run.db"):
+        with pytest.raises(ps.GraphError, match="it is the path of a file, a PostgreSQL URL or a store"):
+            ps.run(graph, checkpoint=given)  # type: ignore[arg-type]
