@@ -112,6 +112,10 @@ def checkpointed(plan: Plan, nodes: list[Node], options: RunOptions) -> Checkpoi
         at: journal_path(options.checkpoint, at) for at, source in enumerate(plan.sources) if source.node.journal
     }
     saved = store.open(_identity(plan, nodes, options.runner, names), options.resume)
+    if saved is not None and saved.finished:
+        _LOG.warning(
+            "%r has finished before, at number %d: nothing is read; begin anew with resume='never'", plan.name, saved.n
+        )
     try:
         runs, reads = store.logged() if saved is not None else ([], [])
         for at, source in enumerate(plan.sources):
