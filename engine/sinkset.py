@@ -85,6 +85,8 @@ class SinkSet:
         """Give what opens a sink: anew, or where the run before had committed it."""
         saved = self._checkpoints.saved if self._checkpoints is not None else None
         recover = getattr(end.sink, "recover", None)
+        if saved is not None and saved.finished:
+            recover = getattr(end.sink, "settle", recover)  # nothing is written any more
         if saved is None or not callable(recover):
             opener: Callable[[], object] | None = getattr(end.sink, "open", None)
             return opener

@@ -110,6 +110,13 @@ class FileEnds:
         self._take_header(mark.names)
         return mark.n
 
+    def settle(self, token: object) -> int:
+        """Open the file of a run that had finished, only to put it in its place.
+
+        What was appended is there already, and what stands behind it is of others.
+        """
+        return mark_of(token, repr(self)).n if self.append else self.recover(token)
+
     def _header(self) -> list[str] | None:
         """Give the names that were written as a header, where the file has one."""
         return None

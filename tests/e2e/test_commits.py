@@ -139,3 +139,20 @@ def test_what_names_no_store_is_refused() -> None:
     for given in ("", True, 3, b"run.db"):
         with pytest.raises(ps.GraphError, match="it is the path of a file, a PostgreSQL URL or a store"):
             ps.run(graph, checkpoint=given)  # type: ignore[arg-type]
+
+
+def test_a_finished_run_leaves_alone_what_others_have_appended_since(tmp_path: Path) -> None:
+    out = tmp_path / "all.txt"
+
+    def run(day: str, first: int) -> None:
+        graph = ps.Graph("day")
+        graph.source(range(first, first + 3)).map(str).sink(ps.lines(out, append=True))
+        ps.run(graph, runner="inline", checkpoint=tmp_path / f"{day}.db")
+
+    for _ in range(2):
+        run("monday", 0)
+        run("tuesday", 10)
+    assert out.read_text().split() == ["0", "1", "2", "10", "11", "12"]
+    out.unlink()
+    run("monday", 0)
+    assert not out.exists()
