@@ -29,6 +29,7 @@ from .store import VERSION, Execute, TableStore, described
 APPLICATION = 0x70656E73
 #: The name of the one run in the tables of a file.
 _NAME = ""
+_BESIDE = ("-wal", "-shm", "-journal")
 _TABLES = ("run", "checkpoint", "history", "log")
 #: How long the wait for another run's end pauses between two looks, in seconds.
 _PAUSE_S = 0.05
@@ -121,7 +122,7 @@ class _SqliteFile:
             time.sleep(_PAUSE_S)
 
     def _check_beside(self) -> None:
-        for suffix in ("-wal", "-shm", "-journal"):
+        for suffix in _BESIDE:
             beside = self.path.with_name(self.path.name + suffix)
             with contextlib.suppress(FileNotFoundError):
                 self._check_owner(beside, os.lstat(beside))
@@ -150,6 +151,7 @@ class _SqliteFile:
         if tables and db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("its pages do not fit together")
         (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
+        close_to_others(self.path, _BESIDE)
         if mode != "wal":
             raise CheckpointError(
                 f"cannot use {self.path} for checkpoints: SQLite cannot write ahead there; name a file on a local disk"
@@ -200,6 +202,13 @@ def look_into_file(path: Path) -> str:
             return described(str(path), _NAME, _executing(db))
     except (sqlite3.DatabaseError, ValueError) as error:
         raise CheckpointError(f"cannot look into {path}: the file is damaged or no store ({error})") from error
+
+
+def close_to_others(path: Path, beside: Sequence[str]) -> None:
+    """Make a file and what is beside it 0600: a copy, or one that was made before, may be for others to read."""
+    for suffix in ("", *beside):
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(path.with_name(path.name + suffix), 0o600)
 
 
 def _locked(held: int) -> bool:

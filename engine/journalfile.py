@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..nodes.errors import CheckpointError, GraphError, SourceError
+from .filestore import close_to_others
 
 #: `PRAGMA application_id` of a journal: "penj" in ASCII.
 APPLICATION = 0x70656E6A
@@ -263,6 +264,7 @@ def _taken(path: Path) -> sqlite3.Connection:
             )
         db.execute("BEGIN IMMEDIATE")
         db.execute("COMMIT")
+        close_to_others(path, _BESIDE)
     except sqlite3.DatabaseError as error:
         db.close()
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:

@@ -336,6 +336,9 @@ def test_a_journal_is_for_its_owner_alone(path: Path) -> None:
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
     reader.close()
     assert modes == {path.name: 0o600, f"{path.name}-wal": 0o600}
+    path.chmod(0o644)  # as a copy may be
+    JournalFile(path, "it").close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.chmod(0o660)
     for afresh in (False, True):
         with pytest.raises(ps.CheckpointError, match="chmod 600"):

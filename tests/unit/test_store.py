@@ -90,6 +90,16 @@ def test_a_disk_that_is_full_when_a_store_is_opened_is_no_damage(path: Path) -> 
     store.close()
 
 
+def test_a_file_that_others_can_read_is_closed_to_them(path: Path) -> None:
+    path.touch(0o644)
+    for _ in range(2):
+        store = file_store(path)
+        store.open(IDENTITY, "auto")
+        assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+        store.close()
+        path.chmod(0o644)  # as a copy may be
+
+
 @pytest.mark.parametrize("damage", ["CAST(x'7b850a7d' AS TEXT)", "x'7b850a7d'", "'{\"graph'", "'3'"])
 def test_a_description_of_the_run_that_cannot_be_read_is_damage(store: TableStore, path: Path, damage: str) -> None:
     store.write(saved_at(1))
