@@ -1,14 +1,15 @@
-"""How many numbers make a batch: as many as a few milliseconds of work, learnt from what answers report.
+"""How many numbers make a batch: as many as some milliseconds of work, learnt from what answers report.
 
 Decides batch sizes and how many batches a worker holds; who gets which numbers is decided in `dispatch`.
 """
 
 from __future__ import annotations
 
-#: A batch is to take so many seconds of a worker: long against what a batch costs (0.2 to 0.3 ms), short for a person.
-TARGET_S = 0.01
+#: A batch is to take so many seconds of a worker: long against what a batch costs (0.5 ms of the calling process and 0.2
+#: of the worker, so this is where 1 ms of work a piece comes to 0.94 of the ideal), short for a person.
+TARGET_S = 0.016
 #: A worker holds a second batch only while that cannot delay anyone for longer than this.
-PREFETCH_BELOW_S = 0.02
+PREFETCH_BELOW_S = 0.03
 LARGEST = 32768
 GROWTH = 16
 TARGET_BYTES = 4 << 20
