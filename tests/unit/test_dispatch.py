@@ -250,7 +250,7 @@ def test_a_death_somewhere_in_a_column_is_looked_at_carefully_as_a_whole() -> No
 
 def test_the_task_that_a_worker_was_on_is_suspect_not_the_one_before() -> None:
     dispatcher = _fast(_dispatcher("a"))
-    dispatcher.ready(0, 1000)
+    dispatcher.ready(0, 2 * dispatcher.batch)
     first, second = dispatcher.hand_out(Pace.FREE, 0, 0.0)
     _killed(dispatcher, "a", Phase.BATCH, second.start)
     assert not dispatcher.blame.concerns(first.start, first.stop)
