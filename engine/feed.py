@@ -26,7 +26,9 @@ _FIRST = 4
 _AHEAD_BYTES = 1 << 20
 #: An iterator that takes no longer for an event than this (in seconds) is read in bulk, so many events at a time.
 _QUICK_S = 2e-6
-_BULK = 512
+_BULK = 2048
+#: So many of them are read one by one to see them at once where the taker waits.
+_FEW = 64
 #: How often to look again after a take in vain while `bulk` is set, in seconds.
 POLL_S = 0.002
 #: A source that wants to hear what is committed is looked after so often while nobody reads, in seconds.
@@ -217,6 +219,8 @@ class Feed:
                 self.bulk = False
             else:
                 self.bulk = False
+                if quick:  # the taker is woken by the first of a few, and finds many when it is awake
+                    count = min(count, _FEW)
                 # One by one, for each must be seen as soon as it is there; the checks are kept to a flag per event.
                 for event in islice(iterator, count):
                     if key is not None:
