@@ -48,7 +48,9 @@ def run_micro(effort: Effort) -> int:
         raw = Path(folder) / "raw.json"
         words += ["--benchmark-only", f"--benchmark-json={raw}", "--benchmark-quiet", "-q", "-p", "no:cacheprovider"]
         command = [sys.executable, "-m", "pytest", *where, *words]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        # Inside a test session that runs in several processes, nothing would be measured.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
         if done.returncode:
             print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
             return done.returncode
