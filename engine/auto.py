@@ -19,7 +19,7 @@ from ..nodes.executor import Executor
 from ..nodes.handlers import needs_build
 from ..nodes.steps import describe
 from . import inbox
-from .codec import decode, encode
+from .codec import Payload, decode, encode
 from .codec_errors import CodecError
 from .compiler import default_workers
 from .copying import safe_copies
@@ -37,15 +37,18 @@ _TURN_S = 0.002
 _MOST = 8192
 #: A call that lasts longer than this brings in processes by itself: what is behind it must not wait.
 _LONG_S = 0.02
-#: The cost of an event is looked at after so many seconds of handling.
+#: The cost of an event is looked at after so many seconds of handling, and ever more seldom while processes do not pay.
 _LOOK_S = 0.01
+_LOOK_MOST_S = 0.64
 #: Starting processes takes about so long; work that is over sooner does not need them.
 _START_S = 0.2
 #: Processes must be faster by this factor to be brought in.
 _GAIN = 1.2
 #: What the hub does for one event in a large batch, beside packing it, in seconds.
 _HUB_S = 2e-7
+#: So many events are looked at, at most, and so many bytes.
 _SAMPLE = 128
+_SAMPLE_BYTES = 1 << 20
 
 
 def may_start_here(plan: Plan, options: RunOptions) -> bool:
@@ -109,6 +112,7 @@ class AutoRun:
         self._event_bytes = 0.0
         self._costs = _Costs()
         self._handled_s = 0.0
+        self._look_s = _LOOK_S
         self._looked_s = 0.0
         self._looked_at = 0
         self._why = "over before processes would have paid"
@@ -177,8 +181,8 @@ class AutoRun:
             events = list(taken.events)
             if events:
                 lo = self._next - len(events)
-                looking = self._handled_s >= self._looked_s + _LOOK_S
-                sample = safe_copies(events[:_SAMPLE]) if looking else []
+                looking = self._handled_s >= self._looked_s + self._look_s
+                sample = safe_copies(events[: self._sample]) if looking else []
                 started = perf_counter()
                 answer = run([Column(lo, len(events), safe_copies(events) if self._lent else events)])
                 seconds = perf_counter() - started
@@ -226,10 +230,16 @@ class AutoRun:
 
     # -- whether processes pay ----------------------------------------------------------------------------------
 
+    @property
+    def _sample(self) -> int:
+        """How many events are looked at."""
+        return max(1, min(_SAMPLE, int(_SAMPLE_BYTES / self._event_bytes))) if self._event_bytes else _SAMPLE
+
     def _look(self, events: list[Any], outputs: list[list[Any]], count: int) -> None:
         """Weigh handling here against sending out, by the last turns and a sample of their events."""
         self._costs.handle = (self._handled_s - self._looked_s) / max(1, self._next - self._looked_at)
         self._looked_s, self._looked_at = self._handled_s, self._next
+        self._look_s = min(2 * self._look_s, _LOOK_MOST_S)
         share = len(events) / count
         out = [given[: max(1, int(len(given) * share))] for given in outputs]
         try:
@@ -293,9 +303,10 @@ class AutoRun:
 
 
 def _cost(events: list[Any]) -> tuple[float, float]:
-    """Give the seconds that packing and unpacking these events takes."""
+    """Give the seconds that packing and unpacking these events takes, with the copy that another process reads."""
     started = perf_counter()
     payload = encode(events)
+    sent = Payload(payload.codec, tuple([memoryview(bytes(frame)) for frame in payload.frames]))
     packed = perf_counter()
-    decode(payload)
+    decode(sent)
     return packed - started, perf_counter() - packed
