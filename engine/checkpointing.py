@@ -157,9 +157,20 @@ def _identity(plan: Plan, nodes: list[Node], runner: str, states: tuple[str, ...
         "runner": runner,
         "order": plan.order,
         "nodes": [[node.name, _kind(node), [given.name for given in node.inputs]] for node in nodes],
+        "number of workers of each node with a state": {} if runner == "inline" else _parts(plan),
         "states": list(states),
-        "code": {"python": python_form(), "nodes": fingerprints(nodes)},
+        "code": {
+            "python": python_form(),
+            "nodes": fingerprints(nodes),
+            "keys": [node.name for node in nodes if node.kind is Kind.KEY_BY],
+        },
     }
+
+
+def _parts(plan: Plan) -> dict[str, int]:
+    """Say how many workers share the keys of each node that keeps a state: one for each part of them."""
+    stateful = [pool for pool, wired in zip(plan.pools, plan.wiring.pools, strict=True) if wired.stateful]
+    return {"+".join(pool.nodes): pool.part[1] if pool.part is not None else 1 for pool in stateful}
 
 
 def _kind(node: Node) -> str:

@@ -220,7 +220,7 @@ class TableStore:
             return None, []
         assert known is not None
         self._compare(known, identity)
-        changes = [] if saved.finished else _changes(known.get(_CODE), identity.get(_CODE))
+        changes = [] if saved.finished else self._changes(known.get(_CODE), identity.get(_CODE))
         if changes:
             execute(
                 "UPDATE {t}run SET identity = :identity WHERE name = :name",
@@ -266,6 +266,23 @@ class TableStore:
                     f"cannot resume from {self._backing.where}: its {key} is {_short(before)}, this run's is"
                     f" {_short(now)}; run the graph as it was, or begin afresh with resume='never'"
                 )
+
+    def _changes(self, known: Mapping[str, Any] | None, given: Mapping[str, Any] | None) -> list[str]:
+        """Say what is other code than before, as far as that can be told; raises `CheckpointError` where it gives keys."""
+        if known is None or given is None:
+            return []
+        if known["python"] != given["python"]:
+            return [f"Python changed from {known['python']} to {given['python']}, so that code cannot be compared,"]
+        nodes, before = given["nodes"], known["nodes"]
+        changed = [name for name in {**nodes, **before} if nodes.get(name) != before.get(name)]
+        for name in changed:
+            if name in given.get("keys", ()):
+                raise CheckpointError(
+                    f"cannot resume from {self._backing.where}: node {name!r} changed the code that gives its keys, so the"
+                    " states of the old keys may be those of no key now; run it as it was, or begin afresh with"
+                    " resume='never'"
+                )
+        return [f"node {name!r} changed its code" for name in changed]
 
     def _remember(
         self, execute: Execute, n: int, *, size: int | None = None, finished: bool = False, note: str | None = None
@@ -321,17 +338,6 @@ def described(where: str, name: str, execute: Execute) -> str:
     lines += [f"{change} at number {n}, {at}" for n, at, _, _, change in changes]
     lines.append("nodes: " + ", ".join(f"{node} ({kind})" for node, kind, _ in identity["nodes"]))
     return "\n".join(lines)
-
-
-def _changes(known: Mapping[str, Any] | None, given: Mapping[str, Any] | None) -> list[str]:
-    """Say what is other code than before, as far as that can be told."""
-    if known is None or given is None:
-        return []
-    if known["python"] != given["python"]:
-        return [f"Python changed from {known['python']} to {given['python']}, so that code cannot be compared,"]
-    nodes, before = given["nodes"], known["nodes"]
-    changed = [name for name in {**nodes, **before} if nodes.get(name) != before.get(name)]
-    return [f"node {name!r} changed its code" for name in changed]
 
 
 def _differing(known: Any, given: Any) -> tuple[Any, Any]:

@@ -70,9 +70,13 @@ class CheckpointError(PenstockError):
     """A run cannot go on from a checkpoint, or cannot make one: the text says what differs and what to do."""
 
 
-class LockHeld(PenstockError):
+class LockError(PenstockError):
+    """A run was not started, for its lock could not be taken; what the lock said is `__cause__`."""
+
+
+class LockHeld(LockError):
     """A run was not started, for another one holds its lock."""
 
 
-class LockLost(PenstockError):
+class LockLost(LockError):
     """A run was stopped, for its lock is lost or may be: another run may have begun to work."""

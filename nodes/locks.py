@@ -16,7 +16,10 @@ class Lock(Protocol):
     fenced: bool
 
     def acquire(self) -> int:
-        """Take the lock and give the fencing token; raises `LockHeld` where another one has it for too long."""
+        """Take the lock and give the fencing token; raises `LockHeld` where another one has it for too long.
+
+        A run turns what else it raises into a `LockError`.
+        """
 
     def check(self) -> None:
         """Raise `LockLost` where the lock is lost or may be; called before every commit and about once a second."""

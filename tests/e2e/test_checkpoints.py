@@ -329,6 +329,24 @@ def test_states_that_would_mean_something_else_are_refused(tmp_path: Path, befor
     run(before, None)
 
 
+def _keyed(folder: Path, key: Any, fails_at: int | None, workers: int) -> None:
+    graph = ps.Graph("keyed")
+    counted = graph.source(range(200)).map(_Fails(fails_at), name="work").key_by(key, name="key").count(name="state")
+    counted.map(str).sink(ps.lines(folder / "out.txt"))
+    ps.run(graph, workers=workers, checkpoint=folder / "run.db", checkpoint_interval_s=0.0)
+
+
+def test_keys_that_are_made_or_shared_out_otherwise_are_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ps.HandlerError):
+        _keyed(tmp_path, _modulo, 150, 2)
+    with pytest.raises(ps.CheckpointError, match=r'number of workers of each node with a state is \{"state": 2\}, .* 3\}'):
+        _keyed(tmp_path, _modulo, None, 3)
+    with pytest.raises(ps.CheckpointError, match=r"node 'key' changed the code that gives its keys"):
+        _keyed(tmp_path, lambda n: str(n % 10), None, 2)
+    _keyed(tmp_path, _modulo, None, 2)
+    assert (tmp_path / "out.txt").read_text().splitlines()[-1] == "(9, 20)"
+
+
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     out, store = tmp_path / "out.txt", tmp_path / "run.db"
     store.write_bytes(b"nothing that SQLite knows" * 100)

@@ -97,3 +97,39 @@ def test_what_is_no_lock_is_refused() -> None:
     graph.source(range(3)).sink(len)
     with pytest.raises(ps.GraphError, match="file_lock"):
         ps.run(graph, lock="run.lock")  # type: ignore[arg-type]
+
+
+class _Unreachable(_Lock):
+    def __repr__(self) -> str:
+        return "lock of a server"
+
+    def acquire(self) -> int:
+        raise ConnectionError("nobody answers")
+
+
+class _Mute(_Lock):
+    def check(self) -> None:
+        raise TimeoutError("no answer in time")
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["inline", "two"])
+@pytest.mark.parametrize("stored", [False, True], ids=["plain", "checkpoints"])
+def test_a_lock_that_cannot_be_taken_is_an_error_of_the_lock(way: dict[str, Any], stored: bool, tmp_path: Path) -> None:
+    graph = ps.Graph("locked")
+    graph.source([1, 2]).sink(print)
+    words = {"checkpoint": tmp_path / "run.db"} if stored else {}
+    with pytest.raises(ps.LockError, match=r"cannot take the lock lock of a server: ConnectionError: nobody answers") as found:
+        ps.run(graph, lock=_Unreachable(), **words, **way)
+    assert isinstance(found.value.__cause__, ConnectionError)
+    with pytest.raises(ps.LockError, match=r"file_lock.*IsADirectoryError"):
+        ps.run(graph, lock=ps.file_lock(tmp_path), **words, **way)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["inline", "two"])
+def test_a_lock_that_cannot_tell_counts_as_lost(way: dict[str, Any]) -> None:
+    graph, sink = ps.Graph("locked"), _Fenced()
+    graph.source(range(100)).sink(sink)
+    with pytest.raises(ps.LockLost, match=r"its check failed \(TimeoutError: no answer in time\)") as found:
+        ps.run(graph, lock=_Mute(), **way)
+    assert isinstance(found.value.__cause__, TimeoutError)
+    assert (sink.committed, sink.ended) == (-1, "aborted")
