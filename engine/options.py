@@ -125,6 +125,8 @@ def _check_checkpoint(call: str, options: RunOptions) -> None:
     given = options.checkpoint
     if given is None and options.resume == "required":
         raise GraphError(f"{call} cannot use resume='required' without checkpoint=: name what the run is to go on from")
+    if given == ":memory:":
+        raise GraphError(f"{call} cannot use checkpoint=':memory:': what is kept must outlive the run; name a file")
     if given == "" or not (given is None or isinstance(given, (str, os.PathLike)) or hasattr(given, "logged")):
         raise GraphError(
             f"{call} cannot use checkpoint={given!r:.40}: it is the path of a file, a PostgreSQL URL or a store; pass one"

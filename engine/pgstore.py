@@ -197,6 +197,8 @@ def look_into_postgres(url: str, name: str | None) -> str:
         reason = str(error)
     except sa.exc.SQLAlchemyError as error:
         reason = f"{what}: {describe(error)}"
+    except ValueError as error:
+        reason = f"{what}: its tables are damaged or no store ({error})"
     raise CheckpointError(reason)
 
 

@@ -139,6 +139,8 @@ def test_what_names_no_store_is_refused() -> None:
     for given in ("", True, 3, b"run.db"):
         with pytest.raises(ps.GraphError, match="it is the path of a file, a PostgreSQL URL or a store"):
             ps.run(graph, checkpoint=given)  # type: ignore[arg-type]
+    with pytest.raises(ps.GraphError, match="what is kept must outlive the run"):
+        ps.run(graph, checkpoint=":memory:")
 
 
 def test_a_finished_run_leaves_alone_what_others_have_appended_since(tmp_path: Path) -> None:

@@ -188,6 +188,9 @@ def test_looking_inside(url: str, store: TableStore) -> None:
     assert "no checkpoint yet" in look_inside(url, "other")
     with pytest.raises(ps.CheckpointError, match="no checkpoints of the name 'third'"):
         look_inside(url, "third")
+    execute(url, "UPDATE penstock_run SET identity = 'x'")
+    with pytest.raises(ps.CheckpointError, match="its tables are damaged or no store"):
+        look_inside(url, "other")
 
 
 SCRIPT = '''
