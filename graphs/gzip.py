@@ -57,6 +57,24 @@ class Block(NamedTuple):
     before: bytes
 
 
+class Piece(NamedTuple):
+    """Where a block stands in a file that any process can open: what travels in its place, for a block is large."""
+
+    path: str
+    offset: int
+    size: int
+
+    def read(self) -> Block:
+        """Read the block; raises `OSError` where the file has become shorter."""
+        lead = min(self.offset, WINDOW_BYTES)
+        with open(self.path, "rb") as file:
+            file.seek(self.offset - lead)
+            content = file.read(lead + self.size)
+        if len(content) < lead + self.size:
+            raise OSError(f"{self.path} has become shorter while it was read; compress a file that nobody changes")
+        return Block(content[lead:], content[:lead])
+
+
 class Deflated(NamedTuple):
     """A deflated piece, and the CRC-32 and size of what it was made of."""
 
@@ -65,15 +83,16 @@ class Deflated(NamedTuple):
     size: int
 
 
-def deflate(block: Block, *, level: int) -> Deflated:
+def deflate(given: Block | Piece, *, level: int) -> Deflated:
     """Compress one block so that another may follow it."""
+    block = given.read() if isinstance(given, Piece) else given
     squeeze = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS, zdict=block.before)
     data = squeeze.compress(block.data) + squeeze.flush(zlib.Z_SYNC_FLUSH)
     return Deflated(data, zlib.crc32(block.data), len(block.data))
 
 
 class FileBlocks:
-    """A source: the blocks of one file; a position is an offset in bytes."""
+    """A source: the blocks of one file, or where they are if it is a plain one; a position is an offset in bytes."""
 
     def __init__(self, path: str, block_bytes: int) -> None:
         self.path = path
@@ -83,13 +102,41 @@ class FileBlocks:
         """Give the number of blocks, where there is a file to look at."""
         return -(-os.path.getsize(self.path) // self.block_bytes) if os.path.isfile(self.path) else None
 
-    def reader(self, position: object | None, /) -> BlockReader:
+    def reader(self, position: object | None, /) -> BlockReader | PieceReader:
         """Open the file at its beginning or at a position."""
-        return BlockReader(self.path, self.block_bytes, position if isinstance(position, int) else 0)
+        offset = position if isinstance(position, int) else 0
+        if os.path.isfile(self.path):
+            return PieceReader(os.path.abspath(self.path), self.block_bytes, offset)
+        return BlockReader(self.path, self.block_bytes, offset)
+
+
+class PieceReader:
+    """Tells where the blocks of a plain file are, as long as it was when it was opened."""
+
+    def __init__(self, path: str, block_bytes: int, offset: int) -> None:
+        with open(path, "rb") as file:  # one that may not be read is the source's error
+            self._end = os.fstat(file.fileno()).st_size
+        self._path = path
+        self._block_bytes = block_bytes
+        self._offset = offset
+
+    def read(self, limit: int, /) -> Sequence[Piece] | None:
+        """Give the next places, or `None` at the end."""
+        upto = min(self._end, self._offset + limit * self._block_bytes)
+        starts = range(self._offset, upto, self._block_bytes)
+        self._offset = max(self._offset, upto)
+        return [Piece(self._path, at, min(self._block_bytes, self._end - at)) for at in starts] or None
+
+    def position(self) -> int:
+        """Give the offset behind the last block."""
+        return self._offset
+
+    def close(self) -> None:
+        """Do nothing: the file is open only where it is read."""
 
 
 class BlockReader:
-    """Reads blocks, and keeps the end of the last for the next."""
+    """Reads the blocks of what can be read once, such as a pipe, and keeps the end of the last for the next."""
 
     def __init__(self, path: str, block_bytes: int, offset: int) -> None:
         self._file = open(path, "rb")  # noqa: SIM115 - closed by close

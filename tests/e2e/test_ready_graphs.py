@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import random
 import shutil
 import subprocess
 import sys
+import threading
 import zlib
 from functools import partial
 from pathlib import Path
@@ -269,16 +271,37 @@ def test_blocks_go_on_from_a_position(tmp_path: Path) -> None:
     reader = blocks.reader(None)
     whole = []
     positions = []
-    while (batch := reader.read(1, 1 << 20)) is not None:
-        whole += batch
+    while (batch := reader.read(1)) is not None:
+        whole += [piece.read() for piece in batch]
         positions.append(reader.position())
     reader.close()
     assert b"".join(block.data for block in whole) == data
     assert [len(block.before) for block in whole[:4]] == [0, 15_000, 30_000, ready_gzip.WINDOW_BYTES]
     for at in (0, 3, 13):
         again = blocks.reader(positions[at])
-        assert again.read(5, 15_000 * 5) == (whole[at + 1 : at + 6] or None)
+        assert [piece.read() for piece in again.read(5) or ()] == whole[at + 1 : at + 6]
         again.close()
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_a_pipe_is_read_block_by_block(tmp_path: Path, runner: str) -> None:
+    pipe, plain, data = tmp_path / "pipe", tmp_path / "data", text(200_000)
+    os.mkfifo(pipe)
+    plain.write_bytes(data)
+    writer = threading.Thread(target=pipe.write_bytes, args=(data,))
+    writer.start()
+    given = packed(pipe, tmp_path / "pipe.gz", runner, block_bytes=15_000)
+    writer.join()
+    assert given == packed(plain, tmp_path / "data.gz", runner, block_bytes=15_000)
+
+
+def test_a_file_that_becomes_shorter_is_an_error(tmp_path: Path) -> None:
+    source = tmp_path / "data"
+    source.write_bytes(text(100_000))
+    (piece,) = ready_gzip.FileBlocks(str(source), 100_000).reader(None).read(1) or ()
+    os.truncate(source, 99_999)
+    with pytest.raises(OSError, match="has become shorter"):
+        ready_gzip.deflate(piece, level=6)
 
 
 @given(st.binary(), st.binary(max_size=300))
