@@ -48,7 +48,7 @@ class Pacer:
         self.depth = 2 if self.seconds_each * self.size < PREFETCH_BELOW_S else 1
 
     def _sized(self) -> int:
-        by_time = LARGEST if self.seconds_each * LARGEST <= TARGET_S else int(TARGET_S / self.seconds_each)
+        by_time = LARGEST if self.seconds_each * LARGEST <= TARGET_S else round(TARGET_S / self.seconds_each)
         most = self._most_bytes
         by_bytes = LARGEST if self.bytes_each * LARGEST <= most else int(most / self.bytes_each)
         return max(1, min(LARGEST, by_time, by_bytes, GROWTH * self._last))
