@@ -27,6 +27,7 @@ _AHEAD_BYTES = 1 << 20
 #: An iterator that takes no longer for an event than this (in seconds) is read in bulk, so many events at a time.
 _QUICK_S = 2e-6
 _BULK = 2048
+_PATIENCE = 4
 #: So many of them are read one by one to see them at once where the taker waits.
 _FEW = 64
 #: How often to look again after a take in vain while `bulk` is set, in seconds.
@@ -210,11 +211,10 @@ class Feed:
         put, key = self._events.append, self._key
         quick = False
         while True:
-            count = max(1, self._most - len(self._events))
+            count = max(1, min(self._most - len(self._events), _BULK))
             started = monotonic()
             self.bulk = quick  # before the look at the flag, which the taker puts up before it looks at this one
             if self.bulk and not self._attention:
-                count = min(count, _BULK)
                 self._events.extend(islice(iterator, count))
                 self.bulk = False
             else:
@@ -228,7 +228,8 @@ class Feed:
                     put(event)
                     if self._attention and not self._attend():
                         return
-            quick = key is None and monotonic() - started < count * _QUICK_S
+            # One that was quick may have waited for the interpreter in the meantime.
+            quick = key is None and monotonic() - started < count * _QUICK_S * (_PATIENCE if quick else 1)
             if (event := next(iterator, _END)) is _END:
                 return
             if key is not None:
