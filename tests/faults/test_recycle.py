@@ -35,7 +35,9 @@ def test_everyone_has_his_share(tmp_path: Path) -> None:
             file.write("x")
         return n
 
-    seen = observe(lambda seen: small(seen, range(N), note), workers=2, max_events_per_worker=200)
+    # A worker goes between its tasks, so there must be more than its tasks hold: the window keeps those small.
+    words: dict[str, Any] = {"max_events_per_worker": 200, "window_numbers": 100}
+    seen = observe(lambda seen: small(seen, range(N), note), workers=2, **words)
     assert seen.events("out") == list(range(N))
     sizes = [path.stat().st_size for path in tmp_path.iterdir()]
     assert sum(sizes) == N
@@ -80,7 +82,8 @@ def test_by_events_ordered() -> None:
 
 def test_a_recycled_worker_closes_its_handlers(tmp_path: Path) -> None:
     handler: Any = ps.per_worker(Closes, str(tmp_path))
-    observe(lambda seen: small(seen, range(30_000), handler), workers=2, max_events_per_worker=1000)
+    words: dict[str, Any] = {"max_events_per_worker": 1000, "window_numbers": 1000}
+    observe(lambda seen: small(seen, range(30_000), handler), workers=2, **words)
     opened = sorted(path.name.split("-")[1] for path in tmp_path.glob("open-*"))
     assert opened == sorted(path.name.split("-")[1] for path in tmp_path.glob("closed-*"))
     assert len(opened) > 2
@@ -110,7 +113,8 @@ def test_ordered_calls_go_on_in_the_successor(tmp_path: Path) -> None:
             file.write(f"{n} {os.getpid()}\n")
         return n
 
-    observe(lambda seen: small(seen, range(500), note, ordered=True), workers=2, max_events_per_worker=60)
+    words: dict[str, Any] = {"max_events_per_worker": 60, "window_numbers": 50}
+    observe(lambda seen: small(seen, range(500), note, ordered=True), workers=2, **words)
     rows = [line.split() for line in journal.read_text().splitlines()]
     assert [int(n) for n, _ in rows] == list(range(500))
     assert len({pid for _, pid in rows}) > 1
@@ -119,9 +123,8 @@ def test_ordered_calls_go_on_in_the_successor(tmp_path: Path) -> None:
 def test_a_close_that_hangs_holds_nobody_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """`close_s` holds for a worker that is replaced too."""
     handler: Any = ps.per_worker(StuckInClose, str(tmp_path))
-    seen = observe(
-        lambda seen: small(seen, range(5000), handler), workers=1, max_events_per_worker=100, close_s=0.3
-    )
+    words: dict[str, Any] = {"max_events_per_worker": 100, "window_numbers": 500, "close_s": 0.3}
+    seen = observe(lambda seen: small(seen, range(5000), handler), workers=1, **words)
     assert seen.events("out") == list(range(5000))
     assert seen.report.worker_deaths == 0
     assert len(list(tmp_path.glob("open-*"))) >= 2
