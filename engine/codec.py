@@ -8,8 +8,8 @@ where a batch is cut can never be seen in its events. Who sends payloads, and wh
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import ormsgpack
 
 from ..nodes.steps import describe
-from . import pickling
+from . import blocks, pickling
 from .carving import Carver
 from .codec_errors import CodecError, explain, type_name
 from .shape import ATOMS, FLAT, are_distinct, are_flat, shape_of
@@ -26,6 +26,9 @@ MSGPACK = 0
 PICKLE = 1
 RAW = 2  # every event is a large bytes, bytearray or str: one frame each, their types and sizes in the body
 SPAN = 3  # a run of a range: its start, stop and step
+BLOCKS = 4  # as MSGPACK, block by block
+#: Of these a part can be decoded without the rest.
+IN_BLOCKS = (SPAN, BLOCKS)
 
 #: Bytes, or what offers them by the buffer protocol (PEP 688 names it from Python 3.12 on).
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
@@ -74,9 +77,10 @@ class Encoder:
     cannot carry does not pay for a failed attempt with every batch.
     """
 
-    __slots__ = ("_without_msgpack", "_without_pickle")
+    __slots__ = ("_block", "_without_msgpack", "_without_pickle")
 
     def __init__(self) -> None:
+        self._block = blocks.FEWEST  # events
         self._without_msgpack = 0
         self._without_pickle = 0
 
@@ -91,6 +95,8 @@ class Encoder:
             if span is not None:
                 return span
             events = list(events)
+        if len(events) > self._block and (body := self._pack_blocks(events)) is not None:
+            return _within_limit(Payload(BLOCKS, (body,)), events)
         types = set(map(type, events))
         if types and types <= _RAW_TYPES.keys() and min(map(len, events)) >= pickling.OUT_OF_BAND_BYTES:
             with suppress(UnicodeEncodeError):  # a lone surrogate
@@ -102,6 +108,22 @@ class Encoder:
             shape = shape_of(events)
         body, buffers = self._pickle(events, separate=shape.tree and (types <= ATOMS or are_distinct(events)))
         return _within_limit(Payload(PICKLE, (body, *buffers)), events)
+
+    def _pack_blocks(self, events: list[Any]) -> bytes | None:
+        """Pack a long batch block by block; `None` where not every block is for MessagePack."""
+        counts, bodies = [], []
+        at = 0
+        while at < len(events):
+            block = events[at : at + self._block]
+            plain = are_flat(block, set(map(type, block))) or shape_of(block).plain
+            body = self._pack(block) if plain else None
+            if body is None:
+                return None
+            counts.append(len(block))
+            bodies.append(body)
+            at += len(block)
+            self._block = blocks.block_size(len(block), len(body))
+        return blocks.write_body(counts, bodies)
 
     def _pack(self, events: list[Any]) -> bytes | None:
         if self._without_msgpack:
@@ -154,23 +176,30 @@ def decode(payload: Payload, count_hint: int | None = None) -> list[Any]:
     writable. `count_hint` is how many events there must be, where it is known. Raises `CodecError` on bytes that
     `encode` did not write, on classes that are not found here, and where an event's own code raises.
     """
+    with building(f"batch of {payload.nbytes} bytes"):
+        events = _decode(payload, count_hint)
+    if count_hint is not None and len(events) != count_hint:
+        raise CodecError(f"batch holds {len(events)} events where {count_hint} were announced; it is damaged")
+    return events
+
+
+@contextmanager
+def building(what: str) -> Iterator[None]:
+    """Decode inside of this: without the collector, and with `CodecError` for whatever is raised."""
     collecting = gc.isenabled()
     gc.disable()  # all that is built here lives on, so there is nothing to collect
     try:
-        events = _decode(payload, count_hint)
+        yield
     except CodecError:
         raise
     except Exception as error:
         raise CodecError(
-            f"batch of {payload.nbytes} bytes cannot be decoded ({type(error).__name__}); it is damaged, or its "
+            f"{what} cannot be decoded ({type(error).__name__}); it is damaged, or its "
             "classes cannot be built in this process"
         ) from error
     finally:
         if collecting:
             gc.enable()
-    if count_hint is not None and len(events) != count_hint:
-        raise CodecError(f"batch holds {len(events)} events where {count_hint} were announced; it is damaged")
-    return events
 
 
 def decode_part(
@@ -216,6 +245,50 @@ def decode_part(
             errors[a] = CodecError(f"the event cannot be unpacked: {why}", position=a)
             errors[a].__cause__ = error
     return events, errors
+
+
+def blocks_of(payload: Payload, count: int) -> blocks.Blocks | None:
+    """Give the blocks of a payload of `count` events, or `None` for one that can only be decoded as a whole.
+
+    Raises `CodecError` on bytes that `encode` did not write.
+    """
+    try:
+        found: blocks.Blocks
+        if payload.codec == MSGPACK:
+            found = blocks.Single(payload.frames[0], count)
+        elif payload.codec == BLOCKS:
+            found = blocks.Packed(payload.frames[0])
+        elif payload.codec == SPAN:
+            found = _span(ormsgpack.unpackb(payload.frames[0]), count)
+        else:
+            return None
+    except CodecError:
+        raise
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        raise CodecError(f"batch of {payload.nbytes} bytes cannot be decoded; it is damaged") from error
+    if found.ends[-1] != count:
+        raise CodecError(f"batch holds {found.ends[-1]} events where {count} were announced; it is damaged")
+    return found
+
+
+def join_payloads(parts: list[tuple[int, Payload]]) -> Payload | None:
+    """Join payloads of so many events each into one, or give `None` where one of them is not made of blocks."""
+    parts = [part for part in parts if part[0]] or parts[:1]
+    if len(parts) == 1:
+        return parts[0][1]
+    counts: list[int] = []
+    bodies: list[Buffer] = []
+    for count, payload in parts:
+        if payload.codec == BLOCKS:
+            packed = blocks.Packed(payload.frames[0])
+            counts += packed.counts
+            bodies += packed.bodies
+        elif payload.codec == MSGPACK:
+            counts.append(count)
+            bodies.append(payload.frames[0])
+        else:
+            return None
+    return Payload(BLOCKS, (blocks.write_body(counts, bodies),))
 
 
 def is_atomic(events: list[Any]) -> bool:
@@ -269,6 +342,13 @@ def _encode_raw(events: list[Any]) -> Payload:
     return Payload(RAW, (ormsgpack.packb([kinds, list(map(len, frames))]), *frames))
 
 
+def _span(numbers: list[int], count: int | None) -> blocks.Span:
+    span = range(*numbers)
+    if count is not None and len(span) != count:  # before it is written down: three numbers can name any amount
+        raise CodecError(f"batch holds {len(span)} events where {count} were announced; it is damaged")
+    return blocks.Span(span)
+
+
 def _decode_raw(kinds: str, sizes: list[int], frames: Sequence[Buffer]) -> list[Any]:
     if [memoryview(frame).nbytes for frame in frames] != sizes:
         raise CodecError("the buffers of a batch have not the lengths that were announced; it is damaged")
@@ -281,12 +361,13 @@ def _decode(payload: Payload, count: int | None) -> list[Any]:
     body, rest = payload.frames[0], payload.frames[1:]
     if payload.codec == PICKLE:
         return pickling.load(body, map(_writable, rest))
+    if payload.codec == BLOCKS:
+        packed = blocks.Packed(body)
+        return packed.load(0, packed.ends[-1])
     content = ormsgpack.unpackb(body)
     if payload.codec == SPAN:
-        span = range(*content)
-        if count is not None and len(span) != count:  # before it is written down: three numbers can name any amount
-            raise CodecError(f"batch holds {len(span)} events where {count} were announced; it is damaged")
-        return list(span)
+        span = _span(content, count)
+        return span.load(0, span.ends[-1])
     if payload.codec == RAW:
         kinds, sizes = content
         return _decode_raw(kinds, sizes, rest)

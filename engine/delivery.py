@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 from ..nodes.barrier import FailureRecord
@@ -23,10 +23,11 @@ from ..nodes.segments import Segment, Slice
 from ..nodes.sinks import Batch, failed_position
 from . import inbox
 from .checkpointing import Checkpoints
-from .codec import decode, decode_part
+from .codec import IN_BLOCKS, decode, decode_part
 from .codec_errors import CodecError
 from .copying import safe_copies
 from .effects import Deliver, DeliverLoose
+from .pieces import Pieces
 from .plan import Plan
 from .sinkset import End, SinkSet, sink_error
 
@@ -56,6 +57,8 @@ class Delivery:
         self._tail = Executor(plan.tail, [None] * len(plan.tail.steps), safe_copies)
         self._closers: list[Callable[[], Any]] = []
         self._letters = self._letter_steps(plan)
+        #: Whether all that is released goes to the consumer as it is.
+        self._straight = len(self._ends) == 1 and self._ends[0].outlet and not plan.tail.steps and not self._letter_ends
         self._decoded: dict[int, tuple[Segment, Column]] = {}
         self._unreadable: list[_Unreadable] = []
         self._plan = plan
@@ -81,6 +84,11 @@ class Delivery:
         self.sinks.log(effect.log)
         release = effect.release
         for lo, hi in _pieces(effect):
+            if self._straight and (pieces := _in_pieces(effect.streams[0], lo)) is not None:
+                yield from self._by_pieces(pieces, lo, hi)
+                del effect.streams[0][: bisect_right(effect.streams[0], hi, key=_stop_of)]
+                done(hi)
+                continue
             columns = [self._column(at, slices, lo, hi) for at, slices in enumerate(effect.streams)]
             broken = min((found for found in self._unreadable if lo <= found.seq < hi), default=None, key=_place_of)
             if broken is not None:
@@ -95,6 +103,17 @@ class Delivery:
                 done(hi)
             if broken is not None:
                 raise self._unreadable_error(broken)
+
+    def _by_pieces(self, pieces: Pieces, lo: int, hi: int) -> Iterator[list[Any]]:
+        """Give the consumer the numbers `lo .. hi - 1`, each block unpacked when its turn has come."""
+        for a, b in pairwise(pieces.bounds(lo, hi)):
+            try:
+                events = pieces.column(a, b).events
+            except CodecError as error:
+                raise self._unreadable_error(_Unreadable(a, 0, self._plan.wiring.tail[0], error)) from None
+            self.events_out += len(events)
+            yield events
+            self.delivered = b
 
     def loose(self, effect: DeliverLoose) -> Iterator[list[Any]]:
         """Deliver numbers of one stream to its unordered sinks; yields the consumer's events in lists."""
@@ -242,6 +261,17 @@ class Delivery:
             raise sink_error(end.node, seq, index, event, error, f"failed on {where}") from error
         if end.node.inputs[0].kind.value != "dead_letters":
             self.events_out += len(batch)
+
+
+def _in_pieces(slices: list[Slice], lo: int) -> Pieces | None:
+    """Give the segment that number `lo` begins a slice of to be unpacked in pieces, if it has any."""
+    segment = next(part.segment for part in slices if part.lo == lo)
+    if segment.payload.codec not in IN_BLOCKS:
+        return None
+    try:
+        return Pieces(segment.start, segment.stop, segment.payload, segment.counts, segment.indices)
+    except CodecError:  # it comes out when the whole is unpacked
+        return None
 
 
 def _pieces(effect: Deliver) -> Sequence[tuple[int, int]]:

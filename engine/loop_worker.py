@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from ..nodes.async_executor import AsyncExecutor, join_answers
+from ..nodes.async_executor import AsyncExecutor
 from ..nodes.blame import Phase
 from ..nodes.column import Column
 from ..nodes.events import Failure
 from ..nodes.program import Answer, Op
+from ..nodes.steps import join_answers
 from .child import Link, ready
 from .copying import safe_copies
 from .status import StatusPage

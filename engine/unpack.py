@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 
 from ..nodes.column import Column, join
 from ..nodes.events import Failure
 from ..nodes.program import CALLS, Answer, Program, Step
 from ..nodes.steps import close_answer, keep
-from .codec import decode, decode_part
+from .blocks import FEWEST
+from .codec import IN_BLOCKS, decode, decode_part
 from .codec_errors import CodecError
+from .pieces import Pieces
 from .wire import Part, TaskMessage
 
 
@@ -40,6 +43,16 @@ class Unpacker:
             end = min(failed.seq for failed in failures)
             ports = [_emptied(port, end) for port in ports]
         return ports, failures
+
+    def pieces(self, task: TaskMessage) -> TaskPieces | None:
+        """Give a way to unpack a long task piece by piece, or `None` where it is short or to be unpacked as a whole."""
+        if len(task.ports) != 1 or task.stop - task.start <= FEWEST or task.orders.careful or self._laid:
+            return None
+        try:
+            found = TaskPieces(task)
+        except CodecError:  # whose fault it is comes out when the whole is unpacked
+            return None
+        return found if len(found.bounds) > 2 else None
 
     def _column(self, port: int, part: Part, careful: bool, failures: list[Failure]) -> Column:
         # The shape is checked, for nothing else could tell a damaged header.
@@ -72,6 +85,8 @@ class Unpacker:
 
     def _cut(self, port: int, part: Part, column: Column, expected: int) -> Column:
         """Unpack a payload, unless it is that of the task before, and give the part of it that is asked for."""
+        if part.payload.codec in IN_BLOCKS:
+            return Pieces(part.start, part.stop, part.payload, part.counts, part.indices).column(part.lo, part.hi)
         start, left = self._left.pop(port, (-1, None))
         if left is None or (start, left.stop) != (part.start, part.stop) or part.lo < left.start:
             left = column.with_events(decode(part.payload, expected))
@@ -89,6 +104,36 @@ class Unpacker:
                     return step
                 slots.add(step.output)
         return self._program.steps[0]
+
+
+class TaskPieces:
+    """A task of one port whose payloads can be unpacked block by block; raises `CodecError` for another.
+
+    `bounds` are the numbers between which the pieces lie, from the first to one past the last.
+    """
+
+    def __init__(self, task: TaskMessage) -> None:
+        self._parts: list[Pieces] = []
+        bounds = {task.start}
+        for part in task.ports[0]:
+            pieces = Pieces(part.start, part.stop, part.payload, part.counts, part.indices)
+            bounds.update(pieces.bounds(part.lo, part.hi))
+            self._parts.append(pieces)
+        if task.cut:
+            bounds.update(range(task.start, task.stop, task.cut))
+        self.bounds = sorted(bounds)
+
+    def column(self, lo: int, hi: int) -> Column:
+        """Unpack the numbers between two bounds, each time above the last ones; raises `CodecError` for damage."""
+        while self._parts[0].stop <= lo:
+            del self._parts[0]
+        return self._parts[0].column(lo, hi)
+
+
+def above(task: TaskMessage, number: int) -> TaskMessage:
+    """Give what is left of a task from a number on."""
+    ports = [[replace(part, lo=max(number, part.lo)) for part in port if part.hi > number] for port in task.ports]
+    return replace(task, start=number, ports=ports)
 
 
 def _emptied(column: Column, end: int) -> Column:

@@ -14,6 +14,7 @@ import signal
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TextIO
@@ -31,14 +32,15 @@ from ..nodes.segments import ExitData
 from ..nodes.state import States
 from ..nodes.steps import close_answer, describe, keep
 from .child import ChildSettings, Link, ready, set_up, tear_down
-from .codec import Encoder, Payload
+from .codec import IN_BLOCKS, Encoder, Payload
 from .codec_errors import CodecError
 from .copying import safe_copies
 from .pickling import dumps
+from .pile import Pile
 from .rundir import arena_path
 from .shared import ChildArena, keep_freed_blocks
 from .status import StatusPage
-from .unpack import Unpacker, with_failures
+from .unpack import TaskPieces, Unpacker, above, with_failures
 from .wire import AnswerMessage, Kind, Message, TaskMessage, pack, pack_answer, read, read_state, read_task
 
 if TYPE_CHECKING:
@@ -47,6 +49,10 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("penstock")
 _POLL_MS = 500
 _GC_THRESHOLDS = (50_000, 20, 100)
+#: What is done of a task is not held back for longer than about this.
+_HELD_S = 0.03
+#: So many tasks are worked on as a whole where the answers for pieces could not be joined.
+_WHOLE_FOR = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,7 @@ class Worker:
         self.closers: list[Callable[[], Any]] = []
         self._events = 0
         self._leaving = False
+        self._whole = 0
         self._looped = self.spec.program.needs_loop
         if not self._looped:
             self._handlers = self.build()
@@ -170,11 +177,20 @@ class Worker:
                 raise ProtocolError(f"a worker cannot take a {message.kind.name} from the calling process")
 
     def _work(self, task: TaskMessage) -> None:
+        pieces = None if self._lists or self._whole else self.unpacker.pieces(task)
+        self._whole = max(0, self._whole - 1)
+        if pieces is None:
+            self._work_on(task)
+        else:
+            self._work_by_pieces(task, pieces)
+
+    def _work_on(self, task: TaskMessage) -> None:
+        """Unpack all of a task, and answer it."""
         started = perf_counter()
         self._page.codec(task.start)
         ports, broken = self.unpacker.columns(task)
         # A part of a large payload costs the whole of it; were that charged to the few, tasks would shrink without end.
-        parts = [part for port in task.ports for part in port]
+        parts = [part for port in task.ports for part in port if part.payload.codec not in IN_BLOCKS]
         whole, used = sum(part.stop - part.start for part in parts), sum(part.hi - part.lo for part in parts)
         if used < whole:
             started += (perf_counter() - started) * (1 - used / whole)
@@ -188,6 +204,38 @@ class Worker:
             if answer.start + answer.size < hi:
                 return  # the run ends in it
             started = perf_counter()
+
+    def _work_by_pieces(self, task: TaskMessage, pieces: TaskPieces) -> None:
+        """Unpack, handle and pack a task piece by piece; what was done goes out as one answer, unless it takes long."""
+        started = perf_counter()
+        pile = Pile()
+        for lo, hi in pairwise(pieces.bounds):
+            self._page.codec(lo)
+            try:
+                column = pieces.column(lo, hi)
+            except CodecError:  # whose fault it is comes out when the rest is unpacked as a whole
+                self._send_pile(task, pile, started)
+                self._work_on(above(task, lo))
+                return
+            answer = self._executor.run([column], task.orders)
+            self._page.codec(lo)
+            data, answer = self._encode(answer)
+            pile.add(answer, data)
+            if answer.start + answer.size < hi:
+                break  # the run ends in it
+            if perf_counter() - started > _HELD_S or (task.cut and (hi - task.start) % task.cut == 0):
+                self._send_pile(task, pile, started)
+                started = perf_counter()
+        self._send_pile(task, pile, started)
+
+    def _send_pile(self, task: TaskMessage, pile: Pile, started: float) -> None:
+        """Send what is on the pile; where it cannot be joined, the next tasks are worked on as a whole."""
+        given = pile.take()
+        for answer, data in given:
+            self._send(task, answer, data, started)
+            started = perf_counter()
+        if len(given) > 1:
+            self._whole = _WHOLE_FOR
 
     # -- shared by both kinds -----------------------------------------------------------------------------------
 
@@ -215,6 +263,10 @@ class Worker:
         if task.orders.careful:
             self._try_packing(answer)
         data, answer = self._encode(answer)
+        self._send(task, answer, data, started)
+        return answer
+
+    def _send(self, task: TaskMessage, answer: Answer, data: list[ExitData], started: float) -> None:
         self._events += answer.size
         for given in data:
             given.payload = self._arena.place(given.payload, task.grant)
@@ -228,7 +280,6 @@ class Worker:
             [self._record(failed) for failed in answer.failures],
         )
         self._link.send(pack_answer(message))
-        return answer
 
     def _try_packing(self, answer: Answer) -> None:
         """Pack a suspect's outputs number by number, so that a death shows which one it came from."""

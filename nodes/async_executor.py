@@ -13,7 +13,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-from .column import Column, join
+from .column import Column
 from .errors import HandlerTimeout
 from .events import Context, Failure, context_of_call
 from .executor import Monitor, NoMonitor
@@ -27,6 +27,7 @@ from .steps import (
     checked_batch,
     collect,
     failure,
+    join_answers,
     shape,
     verdict_for,
 )
@@ -254,24 +255,3 @@ async def _collect_async(outputs: AsyncIterable[Any]) -> list[Any]:
         if len(events) > MAX_OUTPUTS:
             raise ValueError(f"flat_map gave more than {MAX_OUTPUTS:,} outputs for one event; end the generator")
     return events
-
-
-def join_answers(answers: Sequence[Answer]) -> Answer:
-    """Join the answers of numbers that follow each other; what stands above a `fail` is dropped."""
-    kept: list[Answer] = []
-    for answer in answers:
-        kept.append(answer)
-        if any(f.on_error == "fail" for f in answer.failures):
-            break
-    first, last = kept[0], kept[-1]
-    exits = [join(list(columns)) for columns in zip(*(answer.exits for answer in kept), strict=True)]
-    failures = [f for answer in kept for f in answer.failures]
-    tallies = [_sum(list(row)) for row in zip(*(answer.tallies for answer in kept), strict=True)]
-    return Answer(first.start, last.start + last.size - first.start, exits, failures, tallies)
-
-
-def _sum(tallies: list[Tally]) -> Tally:
-    total = Tally()
-    for tally in tallies:
-        total.add(tally.as_list())
-    return total

@@ -5,11 +5,14 @@ Decides batch sizes and how many batches a worker holds; who gets which numbers 
 
 from __future__ import annotations
 
+from math import ceil
+
 #: A batch is to take so many seconds of a worker: long against what a batch costs (0.5 ms of the calling process and 0.2
 #: of the worker, so this is where 1 ms of work a piece comes to 0.94 of the ideal), short for a person.
 TARGET_S = 0.016
-#: A worker holds a second batch only while that cannot delay anyone for longer than this.
+#: A worker holds more than one batch only while that cannot delay anyone for longer than this; and so many at most.
 PREFETCH_BELOW_S = 0.03
+DEEPEST = 4
 LARGEST = 32768
 GROWTH = 16
 TARGET_BYTES = 4 << 20
@@ -45,7 +48,8 @@ class Pacer:
             self.bytes_each += 0.3 * (nbytes / numbers - self.bytes_each)
         self._last = max(numbers, self._last)
         self.size = self._sized()
-        self.depth = 2 if self.seconds_each * self.size < PREFETCH_BELOW_S else 1
+        batch_s = self.seconds_each * self.size
+        self.depth = DEEPEST if batch_s * DEEPEST < PREFETCH_BELOW_S else ceil(PREFETCH_BELOW_S / batch_s)
 
     def _sized(self) -> int:
         by_time = LARGEST if self.seconds_each * LARGEST <= TARGET_S else round(TARGET_S / self.seconds_each)

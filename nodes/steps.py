@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, compress, islice, pairwise
 from typing import Any
 
-from .column import Column
+from .column import Column, join
 from .events import Failure
 from .program import Answer, CallName, Op, Orders, Step, Tally
 
@@ -211,6 +211,27 @@ def close_answer(
         columns.append(Column(start, below.size + 1, below.events, counts, below.indices))
     kept = [f for f in failures if f.seq < cut or (f.seq == cut and f.on_error == "fail")]
     return Answer(start, cut - start + 1, columns, kept, tallies)
+
+
+def join_answers(answers: Sequence[Answer]) -> Answer:
+    """Join the answers of numbers that follow each other; what stands above a `fail` is dropped."""
+    kept: list[Answer] = []
+    for answer in answers:
+        kept.append(answer)
+        if any(f.on_error == "fail" for f in answer.failures):
+            break
+    first, last = kept[0], kept[-1]
+    exits = [join(list(columns)) for columns in zip(*(answer.exits for answer in kept), strict=True)]
+    failures = [f for answer in kept for f in answer.failures]
+    tallies = [_sum(list(row)) for row in zip(*(answer.tallies for answer in kept), strict=True)]
+    return Answer(first.start, last.start + last.size - first.start, exits, failures, tallies)
+
+
+def _sum(tallies: list[Tally]) -> Tally:
+    total = Tally()
+    for tally in tallies:
+        total.add(tally.as_list())
+    return total
 
 
 #: Gives an independent copy of every event of a list.

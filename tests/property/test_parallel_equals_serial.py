@@ -20,11 +20,12 @@ from penstock.engine import feed, inline
 from penstock.engine.compiler import compile_graph
 from penstock.engine.copying import safe_copies
 from penstock.nodes import pacing
-from penstock.nodes.async_executor import AsyncExecutor, join_answers
+from penstock.nodes.async_executor import AsyncExecutor
 from penstock.nodes.column import Column
 from penstock.nodes.executor import Executor
 from penstock.nodes.handlers import build
 from penstock.nodes.program import Answer, Program
+from penstock.nodes.steps import join_answers
 
 #: How many graphs are run in processes, and how many in this process alone; the second figures are for slow tests.
 RUNS, SLOW_RUNS = 20, 600

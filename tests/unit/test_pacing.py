@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.nodes.pacing import GROWTH, LARGEST, PREFETCH_BELOW_S, TARGET_BYTES, TARGET_S, Pacer
+from penstock.nodes.pacing import DEEPEST, GROWTH, LARGEST, PREFETCH_BELOW_S, TARGET_BYTES, TARGET_S, Pacer
 
 
 def _taught(each_s: float, bytes_each: int = 1, rounds: int = 20) -> Pacer:
@@ -44,6 +44,8 @@ def test_slow_work_is_handed_out_one_by_one_and_not_ahead() -> None:
 def test_a_second_batch_is_held_only_while_it_delays_nobody() -> None:
     assert _taught(PREFETCH_BELOW_S / 2).depth == 2
     assert _taught(PREFETCH_BELOW_S * 2).depth == 1
+    assert _taught(PREFETCH_BELOW_S / 2.5).depth == 3
+    assert _taught(PREFETCH_BELOW_S / 1e6).depth == DEEPEST
 
 
 def test_large_events_make_small_batches() -> None:
@@ -73,4 +75,5 @@ def test_sizes_and_depths_stay_in_their_bounds(answers: list[tuple[int, float, i
     for numbers, seconds, nbytes in answers:
         pacer.learn(numbers, seconds, nbytes)
         assert 1 <= pacer.size <= LARGEST
-        assert pacer.depth in (1, 2)
+        assert 1 <= pacer.depth <= DEEPEST
+        assert (pacer.depth - 1) * pacer.seconds_each * pacer.size < PREFETCH_BELOW_S
