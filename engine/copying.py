@@ -35,8 +35,10 @@ def is_lent(subject: Any) -> bool:
 
 
 def _flat_copies(events: list[Any]) -> list[Any] | None:
-    """Copy events that are dicts or lists of nothing but immutable values; `None` for others."""
+    """Copy events that are dicts or lists of nothing but immutable values, or such values; `None` for others."""
     types = set(map(type, events))
+    if types <= ATOMS:
+        return events
     copier = _COPIERS.get(next(iter(types))) if len(types) == 1 else None
     if copier is None or not set(map(type, gc.get_referents(*events))) <= ATOMS:
         return None

@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain, compress, islice, pairwise
+from itertools import accumulate, chain, compress, islice
+from operator import sub
 from typing import Any
 
 from .column import Column, join
@@ -38,6 +39,8 @@ def collect(outputs: Iterable[Any]) -> list[Any]:
 
     Raises `ValueError` for more than `MAX_OUTPUTS` outputs or about `MAX_OUTPUT_BYTES` (by shallow size).
     """
+    if type(outputs) in (list, tuple) and len(outputs) < _PIECE:  # type: ignore[arg-type]
+        return list(outputs)  # a handler may keep the list it gave and use it again
     iterator = iter(outputs)
     events = list(islice(iterator, _PIECE))
     if len(events) < _PIECE:
@@ -77,9 +80,9 @@ def keep(column: Column, events: Sequence[Any], mask: list[Any]) -> Column:
         if len(kept) == column.size:
             return Column(column.start, column.size, kept)
         return Column(column.start, column.size, kept, [1 if flag else 0 for flag in mask])
-    offsets = column.offsets()
-    flags = [1 if flag else 0 for flag in mask]
-    counts = [sum(flags[a:b]) for a, b in pairwise(offsets)]
+    counts = _sums([1 if flag else 0 for flag in mask], column)
+    if column.indices is None and max(column.counts, default=0) <= 1:
+        return Column(column.start, column.size, kept, counts)  # the only one of its number is the first of it
     indices = list(compress(column.indices_or_counted(), mask))
     return Column(column.start, column.size, kept, counts, indices)
 
@@ -88,9 +91,15 @@ def flatten(column: Column, outputs: list[Sequence[Any]]) -> Column:
     """Give all outputs, indices counted afresh inside each number."""
     sizes = list(map(len, outputs))
     if column.counts is not None:
-        offsets = column.offsets()
-        sizes = [sum(sizes[a:b]) for a, b in pairwise(offsets)]
+        sizes = _sums(sizes, column)
     return Column(column.start, column.size, list(chain.from_iterable(outputs)), sizes)
+
+
+def _sums(values: list[int], column: Column) -> list[int]:
+    """Add up what each number's events have of `values`, one for each event."""
+    upto = list(accumulate(values, initial=0))
+    at = list(map(upto.__getitem__, column.offsets()))
+    return list(map(sub, at[1:], at))
 
 
 def zip_columns(columns: list[Column], tally: Tally) -> Column:

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from penstock.nodes.column import Column, join
+from penstock.nodes.steps import collect, flatten, keep
 
 _Rows = list[list[tuple[int, Any]]]
 
@@ -92,3 +93,37 @@ def test_a_whole_cut_is_the_column_itself() -> None:
     column = Column(3, 2, ["a", "b"])
     assert column.cut(3, 5) is column
     assert join([column]) is column
+
+
+# -- what steps make of columns ------------------------------------------------------------------------------------
+
+
+@given(_columns(), st.data())
+def test_what_is_kept_keeps_its_name(given_: tuple[Column, _Rows], data: st.DataObject) -> None:
+    column, rows = given_
+    size = len(column.events)
+    mask = data.draw(st.lists(st.sampled_from([True, False, 1, 0, "", "x"]), min_size=size, max_size=size))
+    flags = iter(mask)
+    kept = keep(column, column.events, mask)
+    assert _model(kept) == [[place for place in row if next(flags)] for row in rows]
+    assert kept.counts is None or all(type(count) is int for count in kept.counts)
+
+
+@given(_columns(), st.data())
+def test_outputs_are_numbered_afresh(given_: tuple[Column, _Rows], data: st.DataObject) -> None:
+    column, rows = given_
+    outputs = [data.draw(st.lists(st.integers(), max_size=3)) for _ in column.events]
+    given_outputs = iter(outputs)
+    flat = flatten(column, list(outputs))
+    assert _model(flat) == [list(enumerate(event for _ in row for event in next(given_outputs))) for row in rows]
+
+
+def test_a_handler_may_use_the_list_that_it_gave_again() -> None:
+    used: list[int] = []
+    given_ = []
+    for n in range(3):
+        used[:] = [n, n]
+        given_.append(collect(used))
+    assert given_ == [[0, 0], [1, 1], [2, 2]]
+    assert collect((1, 2)) == [1, 2]
+    assert collect({"a": 1}) == ["a"]
