@@ -17,6 +17,7 @@ from typing import Any
 from ..nodes.column import Column
 from ..nodes.executor import Executor
 from ..nodes.handlers import needs_build
+from ..nodes.knife import Knife
 from ..nodes.steps import describe
 from . import inbox
 from .codec import Payload, decode, encode
@@ -92,6 +93,9 @@ class AutoRun:
         self._options = options
         self._here = Here(plan)
         self._feed: Feed | SliceFeed = make_feed(node.subject, key=None, name=node.name)
+        marking = getattr(self._feed, "marking", None)
+        #: Cuts a turn short in which an event takes long; what the places of a source count in is read once.
+        self._knife = None if marking is not None and marking.places else Knife()
         self._lent = isinstance(self._feed, SliceFeed) and type(node.subject) is not range
         self._cores = default_workers()
         self._crew: ProcessRun | None = None
@@ -109,6 +113,7 @@ class AutoRun:
         self._next = 0
         self._handed = False
         self._most = 1
+        self._kept: list[Any] = []
         self._event_bytes = 0.0
         self._costs = _Costs()
         self._handled_s = 0.0
@@ -176,7 +181,7 @@ class AutoRun:
 
     def _turns(self) -> Iterator[list[Any]]:
         """Handle events here until the source ends or processes have taken over."""
-        run = Executor(self._plan.whole, self._plan.whole_handlers, safe_copies).run
+        executor = Executor(self._plan.whole, self._plan.whole_handlers, safe_copies, knife=self._knife)
         while (taken := self._take()) is not None:
             events = list(taken.events)
             if events:
@@ -184,15 +189,19 @@ class AutoRun:
                 looking = self._handled_s >= self._looked_s + self._look_s
                 sample = safe_copies(events[: self._sample]) if looking else []
                 started = perf_counter()
-                answer = run([Column(lo, len(events), safe_copies(events) if self._lent else events)])
+                size = len(events)
+                answer = executor.run([Column(lo, size, safe_copies(events) if self._lent else events)])
                 seconds = perf_counter() - started
                 self._busy_since = None
                 self._handled_s += seconds
-                self._adapt(seconds, len(events))
-                if sample:
-                    self._look(sample, [column.events for column in answer.exits], len(events))
+                self._adapt(seconds, answer.size)
+                if sample and answer.size == size:
+                    self._look(sample, [column.events for column in answer.exits], size)
                 yield from self._here.settle(answer)
                 self._clock.tick(self.report)
+                if answer.size < size:
+                    self._put_back(executor.left)
+                    continue  # the end, if that was one, comes again with what was put back
             if taken.error is not None:
                 name = self._plan.sources[0].node.name
                 position = repr(self._feed.position)
@@ -205,6 +214,9 @@ class AutoRun:
         limit = self._options.limit
         while True:
             with self._lock:
+                if self._kept:
+                    events, self._kept = self._kept, []
+                    return Taken(events, None, False)
                 if self._handed:
                     return None
                 left = self._most if limit is None else min(self._most, limit - self._next)
@@ -221,6 +233,16 @@ class AutoRun:
                     self._busy_since = monotonic()
                     return taken
             self._bell.wait(POLL_S if self._feed.bulk else None)
+
+    def _put_back(self, events: list[Any]) -> None:
+        """Read the last events again: nobody has begun them, for one before them took long."""
+        with self._lock:
+            self._most = 1
+            if self._handed:
+                self._kept = events  # processes have begun with what is behind them
+                return
+            self._next -= len(events)
+            self._feed.put_back(events)
 
     def _adapt(self, seconds: float, count: int) -> None:
         if seconds < _TURN_S / 2 and count == self._most:
@@ -279,7 +301,12 @@ class AutoRun:
         """Wait until processes pay, or one call lasts long; start them and hand over once they are up."""
         while not self._wanted.wait(_LONG_S):
             since = self._busy_since
-            if since is not None and monotonic() - since > _LONG_S and self._left() != 0:
+            if since is None or monotonic() - since <= _LONG_S:
+                continue
+            if self._knife is not None:
+                self._knife.cut()
+                self._put_back(self._knife.claim())
+            if self._left() != 0 and self._cores > 1:
                 self._why = (
                     f"{self._cores} worker processes from number {{}} on: one event took longer than"
                     f" {_LONG_S * 1e3:.0f} ms"

@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,7 @@ import zmq
 
 from ..nodes.events import context_of_call
 from . import pickling
+from .pickling import dumps
 from .wire import MAX_FRAME_BYTES, Kind, Message, pack, unpack
 
 _HUB = "the calling process"
@@ -252,3 +254,22 @@ def tear_down() -> None:
 def ready(link: Link) -> None:
     """Say that this child takes work."""
     link.send(pack(Kind.READY, os.getpid()))
+
+
+def pack_cause(error: BaseException) -> bytes:
+    """Pickle an exception for the caller, or give nothing when it cannot travel; its text travels beside it."""
+    try:
+        packed = dumps(error)
+        cloudpickle.loads(packed)
+    except Exception:  # a __reduce__ or constructor of the user's; the text stands in for it
+        return b""
+    return packed
+
+
+def rss_bytes() -> int:
+    """Give the resident memory of this process in bytes, 0 where that cannot be told."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -211,17 +211,10 @@ class Core:
         for stream, data in zip(pool.wiring.exits, exits, strict=True):
             self._arrive(stream, start, size, new, data, now)
 
-    def parked(self, worker: str, count: int) -> None:
-        """Take in how many numbers a worker holds back for a retry."""
+    def dispatcher_of(self, worker: str) -> Dispatcher | None:
+        """Give whom a worker has its numbers from, to be told what it says of them; `None` for one that is gone."""
         at = self._pool_of.get(worker)
-        if at is not None:
-            self.pools[at].dispatcher.parked(worker, count)
-
-    def leaving(self, worker: str) -> None:
-        """Take in that a worker asks to be replaced: it gets no more work and goes when it has answered."""
-        at = self._pool_of.get(worker)
-        if at is not None:
-            self.pools[at].dispatcher.leaving(worker)
+        return None if at is None else self.pools[at].dispatcher
 
     def died(self, worker: str, seen: LastSeen | None, cause: str, *, ours: bool = False, killed: bool = False) -> None:
         """Take in that a worker is gone; it is replaced, and what it owed is handed out again.

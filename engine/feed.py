@@ -81,6 +81,10 @@ class SliceFeed:
         self.read_s += monotonic() - started
         return Taken(events, None, self.count >= len(self._subject))
 
+    def put_back(self, events: list[Any]) -> None:
+        """Take back the last events that were given; nobody has touched them."""
+        self.count -= len(events)
+
     @property
     def position(self) -> int:
         """How many events were taken."""
@@ -329,6 +333,11 @@ class Feed:
         self.count += count
         ended = done and not self._events
         return Taken(events, keys, ended, self._error if ended else None, marks)
+
+    def put_back(self, events: list[Any]) -> None:
+        """Take back the last events that were given; nobody has touched them, and no place or key counts."""
+        self._events[:0] = events
+        self.count -= len(events)
 
     def _whole_reads(self, most: int) -> tuple[int, list[Mark]]:
         """Give how many events the next whole reads have, about `most`, and their marks: one for all but for the log."""

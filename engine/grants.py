@@ -70,9 +70,13 @@ class Grants:
         held.left -= answer.size
         held.used = max(held.used, end)
         if held.left <= 0:
-            del tasks[answer.task]
-            if held.used > held.slot.start:
-                held.slot.trim(held.used)
+            self.returned(worker, answer.task)
+
+    def returned(self, worker: str, task: int) -> None:
+        """Take in that nothing more comes for a task; what its answers have not used is free."""
+        held = self._held.get(worker, {}).pop(task, None)
+        if held is not None and held.used > held.slot.start:
+            held.slot.trim(held.used)
 
     def gone(self, worker: str) -> None:
         """Take in that a worker has been seen dead: it writes no more."""

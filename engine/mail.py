@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from time import monotonic
 
+from ..nodes.dispatch import Dispatcher
 from ..nodes.errors import ProtocolError
 from . import inbox, wire
 from .core import Core
@@ -79,7 +80,10 @@ class Mail:
         elif kind is wire.Kind.STATED:
             self._core.stated(peer, message.fields[0], wire.read(peer, message, wire.read_state))
         elif kind is wire.Kind.PARKED:
-            self._core.parked(peer, message.fields[0])
+            self._tell(peer, Dispatcher.parked, *message.fields)
+        elif kind is wire.Kind.RETURNED:
+            self._grants.returned(peer, message.fields[0])
+            self._tell(peer, Dispatcher.returned, *message.fields)
         elif kind is wire.Kind.ENDED:
             self._intake.ended(peer, message.fields[1])
         elif kind is wire.Kind.FAILED:
@@ -90,6 +94,11 @@ class Mail:
             self._crew.leaving(peer, message.fields[0])
         else:
             raise ProtocolError(f"cannot take a {kind.name} from {peer}: only the calling process sends it")
+
+    def _tell(self, peer: str, what: Callable[..., None], *fields: int) -> None:
+        """Tell the dispatcher of a worker what it says of itself."""
+        if (dispatcher := self._core.dispatcher_of(peer)) is not None:
+            what(dispatcher, peer, *fields)
 
     def _answer(self, peer: str, message: wire.Message) -> None:
         if not self._crew.is_worker(peer):

@@ -16,13 +16,12 @@ import zmq
 
 from ..nodes.places import Mark
 from ..nodes.steps import describe
-from .child import ChildSettings, Link, ready, set_up, tear_down
+from .child import ChildSettings, Link, pack_cause, ready, set_up, tear_down
 from .codec import Encoder
 from .codec_errors import CodecError
 from .feed import LINGER_S, POLL_S, Feed, Taken
 from .pickling import dumps
 from .wire import Kind, Message, pack, pack_chunk
-from .worker import pack_cause
 
 
 def main(child: str, argument: bytes) -> None:

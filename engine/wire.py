@@ -48,6 +48,7 @@ class Kind(IntEnum):
     PRINT = 18
     LEAVING = 19
     STATED = 20
+    RETURNED = 21
 
 
 _FIELDS: dict[Kind, tuple[Any, ...]] = {
@@ -69,6 +70,7 @@ _FIELDS: dict[Kind, tuple[Any, ...]] = {
     Kind.PRINT: (int, str),
     Kind.LEAVING: (str,),
     Kind.STATED: (int,),
+    Kind.RETURNED: (int, int),
 }
 
 

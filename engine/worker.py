@@ -23,6 +23,7 @@ import cloudpickle
 
 from ..nodes.barrier import FailureRecord
 from ..nodes.blame import Phase
+from ..nodes.column import Column
 from ..nodes.errors import ProtocolError
 from ..nodes.events import Failure
 from ..nodes.executor import Executor
@@ -31,7 +32,7 @@ from ..nodes.program import Answer, Op, Program
 from ..nodes.segments import ExitData
 from ..nodes.state import States
 from ..nodes.steps import close_answer, describe, keep
-from .child import ChildSettings, Link, ready, set_up, tear_down
+from .child import ChildSettings, Link, pack_cause, ready, rss_bytes, set_up, tear_down
 from .codec import IN_BLOCKS, Encoder, Payload
 from .codec_errors import CodecError
 from .copying import safe_copies
@@ -41,6 +42,7 @@ from .rundir import arena_path
 from .shared import ChildArena, keep_freed_blocks
 from .status import StatusPage
 from .unpack import TaskPieces, Unpacker, above, with_failures
+from .watch import LONG_S, Watch
 from .wire import AnswerMessage, Kind, Message, TaskMessage, pack, pack_answer, read, read_state, read_task
 
 if TYPE_CHECKING:
@@ -49,8 +51,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("penstock")
 _POLL_MS = 500
 _GC_THRESHOLDS = (50_000, 20, 100)
-#: What is done of a task is not held back for longer than about this.
-_HELD_S = 0.03
 #: So many tasks are worked on as a whole where the answers for pieces could not be joined.
 _WHOLE_FOR = 64
 
@@ -140,10 +140,14 @@ class Worker:
         self._leaving = False
         self._whole = 0
         self._looped = self.spec.program.needs_loop
+        #: Those that take their numbers in order keep what they have got.
+        self._watch = None if self._looped or self.spec.ordered or self._lists else Watch()
         if not self._looped:
             self._handlers = self.build()
             self._executor = Executor(
-                self.spec.program, self._handlers, safe_copies, worker=self.index, monitor=page
+                self.spec.program, self._handlers, safe_copies,
+                worker=self.index, monitor=page,
+                knife=self._watch.knife if self._watch is not None else None,
             )
 
     def build(self) -> list[Callable[..., Any] | None]:
@@ -198,16 +202,17 @@ class Worker:
         most = task.stop - task.start if self._lists or not task.cut else task.cut
         for lo in range(task.start, task.stop, most):
             hi = min(task.stop, lo + most)
-            answer = self._executor.run([port.cut(lo, hi) for port in ports], task.orders)
+            answer = self._run(task, [port.cut(lo, hi) for port in ports])
             self._page.codec(lo)
             answer = self.send_answer(task, with_failures(answer, broken), started)
             if answer.start + answer.size < hi:
-                return  # the run ends in it
+                self._give_back(task, answer)
+                return
             started = perf_counter()
 
     def _work_by_pieces(self, task: TaskMessage, pieces: TaskPieces) -> None:
         """Unpack, handle and pack a task piece by piece; what was done goes out as one answer, unless it takes long."""
-        started = perf_counter()
+        began = started = perf_counter()
         pile = Pile()
         for lo, hi in pairwise(pieces.bounds):
             self._page.codec(lo)
@@ -217,16 +222,34 @@ class Worker:
                 self._send_pile(task, pile, started)
                 self._work_on(above(task, lo))
                 return
-            answer = self._executor.run([column], task.orders)
+            answer = self._run(task, [column])
             self._page.codec(lo)
             data, answer = self._encode(answer)
             pile.add(answer, data)
-            if answer.start + answer.size < hi:
-                break  # the run ends in it
-            if perf_counter() - started > _HELD_S or (task.cut and (hi - task.start) % task.cut == 0):
+            long = perf_counter() - began > LONG_S
+            if answer.start + answer.size < hi or (long and self._watch is not None):
+                self._send_pile(task, pile, started)
+                self._give_back(task, answer)
+                return
+            if long or (task.cut and (hi - task.start) % task.cut == 0):
                 self._send_pile(task, pile, started)
                 started = perf_counter()
         self._send_pile(task, pile, started)
+
+    def _run(self, task: TaskMessage, ports: list[Column]) -> Answer:
+        if self._watch is None or ports[0].size < 2:
+            return self._executor.run(ports, task.orders)
+        self._watch.begin()
+        try:
+            return self._executor.run(ports, task.orders)
+        finally:
+            self._watch.end()
+
+    def _give_back(self, task: TaskMessage, answer: Answer) -> None:
+        """Give back what is left of a task behind an answer; where the run ends in that, nobody wants it any more."""
+        done = answer.start + answer.size
+        if done < task.stop:
+            self._link.send(pack(Kind.RETURNED, task.id, done))
 
     def _send_pile(self, task: TaskMessage, pile: Pile, started: float) -> None:
         """Send what is on the pile; where it cannot be joined, the next tasks are worked on as a whole."""
@@ -366,22 +389,3 @@ class Worker:
                 close()
             except BaseException:  # also a sys.exit(): the others are closed all the same
                 _LOG.warning("the close() of a handler raised in worker %s", self.name, exc_info=True)
-
-
-def pack_cause(error: BaseException) -> bytes:
-    """Pickle an exception for the caller, or give nothing when it cannot travel; its text travels beside it."""
-    try:
-        packed = dumps(error)
-        cloudpickle.loads(packed)
-    except Exception:  # a __reduce__ or constructor of the user's; the text stands in for it
-        return b""
-    return packed
-
-
-def rss_bytes() -> int:
-    """Give the resident memory of this process in bytes, 0 where that cannot be told."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -242,6 +242,19 @@ class Dispatcher:
         worker.answered += stop - start
         return [part for lo, hi in owed for part in self.accepted.add(lo, hi)]
 
+    def returned(self, name: str, task_id: int, start: int) -> None:
+        """Take in that a worker gives back what it has not begun of a task: its numbers from `start` on."""
+        worker = self.workers.get(name)
+        task = worker.tasks.get(task_id) if worker is not None else None
+        if worker is None or task is None:
+            return
+        parts = task.open.shared(start, task.stop)
+        worker.held -= task.open.remove(start, task.stop)
+        if not task.open:
+            del worker.tasks[task_id]
+            worker.apart = False
+        self._hand_out_again(parts)
+
     def parked(self, name: str, count: int) -> None:
         """Take in how many numbers of a worker wait for a retry: they are no load."""
         worker = self.workers.get(name)
@@ -286,10 +299,13 @@ class Dispatcher:
             # Its state is gone: the next one begins at the last snapshot and handles again what was answered since.
             begun = self.handed(min([lo for lo, _ in parts], default=self.frontier))
             parts += [(self.retained, begun)] if begun > self.retained else []
+        self._hand_out_again(parts)
+        return worker
+
+    def _hand_out_again(self, parts: list[tuple[int, int]]) -> None:
         for lo, hi in parts:
             heapq.heappush(self._apart if self.blame.concerns(lo, hi) else self._ready, (lo, hi))
             self._ready_numbers += hi - lo
-        return worker
 
     def _blamed(
         self, parts: list[tuple[int, int]], worker: Worker, seen: LastSeen, cause: str

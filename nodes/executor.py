@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from .column import Column
 from .events import Context, Failure, context_of_call
 from .keyed import Check, Checked
+from .knife import Knife
 from .program import NO_ORDERS, STATEFUL, Answer, Op, Orders, Program, Step, Tally
 from .state import States, Turns, keep_state
 from .steps import (
@@ -29,6 +30,8 @@ from .steps import (
 )
 from .walk import Walk
 
+#: Steps whose events are taken from a list one by one, so that it can be cut.
+_ONE_BY_ONE = (Op.MAP, Op.FILTER, Op.FLAT_MAP)
 #: A handler at least this slow is watched call by call: the mark costs less than a twentieth of it.
 WATCH_FROM_S = 2e-6
 
@@ -71,6 +74,7 @@ class Executor:
         worker: int = 0,
         monitor: Monitor | None = None,
         watch: bool = False,
+        knife: Knife | None = None,
     ) -> None:
         self._program = program
         self._handlers = handlers
@@ -80,12 +84,20 @@ class Executor:
         self._watched = [watch or step.timeout_s is not None for step in program.steps]
         self._may_watch = monitor is not None
         self._cursor = _Cursor(worker)
+        self._knife = knife
+        #: Of the last run, whether its first step was cut short, and what was cut off and not claimed by who cut.
+        self.short = False
+        self.left: list[Any] = []
         #: What the steps remember that can be saved.
         self.states = States(handlers)
 
     def run(self, ports: Sequence[Column], orders: Orders = NO_ORDERS) -> Answer:
-        """Run every step over `ports` (columns of one and the same run of numbers) and give the answer."""
+        """Run every step over `ports` (columns of one and the same run of numbers) and give the answer.
+
+        It ends early where its first step was cut short.
+        """
         walk = Walk(self._program, ports, self._copies)
+        self.short, self.left = False, []
         for number, step, inputs, tally in walk.calls():
             if step.op in STATEFUL:
                 walk.put(step, *self._keep(number, step, inputs, orders, tally))
@@ -93,8 +105,11 @@ class Executor:
                 codes: Any = self._handlers[number]
                 walk.put(step, codes.column(inputs[0]), [])
             else:
-                call = _Call(self, number, step, inputs[0], orders, tally)
+                cuttable = number == 0 and len(ports) == 1 and step.op in _ONE_BY_ONE and inputs[0].counts is None
+                call = _Call(self, number, step, inputs[0], orders, tally, self._knife if cuttable else None)
                 walk.put(step, call.run(), call.failures)
+                if call.stop < inputs[0].stop:
+                    walk.shorten(call.stop)
         return walk.answer()
 
     def _keep(
@@ -138,10 +153,18 @@ class _Call:
     """One step over one column."""
 
     def __init__(
-        self, executor: Executor, number: int, step: Step, column: Column, orders: Orders, tally: Tally
+        self,
+        executor: Executor,
+        number: int,
+        step: Step,
+        column: Column,
+        orders: Orders,
+        tally: Tally,
+        knife: Knife | None,
     ) -> None:
         self.failures: list[Failure] = []
-        self.cut = column.stop
+        self.cut = self.stop = column.stop
+        self._knife = knife
         self._executor = executor
         self._number = number
         self._step = step
@@ -169,7 +192,12 @@ class _Call:
             results = self._batched() if step.op is Op.MAP_BATCHES else self._each()
         finally:
             context_of_call.reset(token)
-        self._measure(perf_counter() - started)
+        left = self._knife.settle(len(results)) if self._knife is not None else []
+        self._measure(perf_counter() - started, len(results))
+        if len(results) < column.size and self.cut == column.stop and self._knife is not None:
+            self._executor.short, self._executor.left = True, left
+            column = self._column = Column(column.start, len(results), column.events)
+            self.cut = self.stop = column.stop
         if self.cut < column.stop:
             column = column.cut(column.start, self.cut)
             del results[len(column.events) :]
@@ -180,9 +208,8 @@ class _Call:
             del results[len(column.events) :]
         return shape(step, column, results, results.count(FAILED) if self.failures else 0, self._tally)
 
-    def _measure(self, seconds: float) -> None:
+    def _measure(self, seconds: float, events: int) -> None:
         self._tally.seconds += seconds
-        events = len(self._column.events)
         if self._executor._may_watch and events and self._step.timeout_s is None:
             self._executor._watched[self._number] = seconds / events >= WATCH_FROM_S
 
@@ -191,6 +218,8 @@ class _Call:
         events = self._column.events
         rest = iter(events)
         self._place(rest, None)
+        if self._knife is not None:
+            self._knife.lay(events, rest)
         results: list[Any] = []
         watched = self._orders.careful or self._executor._watched[self._number]
         if not watched:

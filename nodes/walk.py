@@ -70,9 +70,15 @@ class Walk:
             self._failures += failures
             self._cut = min([self._cut, *(f.seq for f in failures if f.on_error == "fail")])
 
+    def shorten(self, stop: int) -> None:
+        """Let the run end before `stop`: its first step went no further."""
+        self._stop = stop
+        self._cut = min(self._cut, stop)
+
     def answer(self) -> Answer:
         """Give the answer for all numbers, or for those up to the lowest that failed under `fail`."""
         exits = [self._slots[slot] for slot in self._program.exits]
+        exits = [column.cut(column.start, self._stop) if column.stop > self._stop else column for column in exits]
         return close_answer(
             self._start, self._stop - self._start, exits, self._failures, self._tallies, self._cut
         )

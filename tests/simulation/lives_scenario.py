@@ -202,6 +202,7 @@ def _make_pool(rng: Random, at: int, streams: int) -> tuple[PoolWiring, PoolScri
         recycle_after=rng.choice((None, None, None, 1, 7)),
         parks=loop and rng.random() < 0.5,
         cuts=rng.random() < 0.5,
+        gives_back=rng.random() < 0.5,
         taught=rng.choice((0, 0, 4, 30)),
     )
     return wiring, script

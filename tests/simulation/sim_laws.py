@@ -265,6 +265,12 @@ class Laws:
             del worker.open[n], self.owner[pool][n]
             self._possible -= self._growth(pool, n, len(job.inputs[n]))
 
+    def returned(self, worker: Worker, job: Job, start: int) -> None:
+        """Note that a worker, not known to be dead, gives back its job from a number on."""
+        for n in [n for n, task in worker.open.items() if task == job.task.id and n >= start]:
+            del worker.open[n], self.owner[worker.pool][n]
+            self._possible -= self._growth(worker.pool, n, len(job.inputs[n]))
+
     # -- the end ------------------------------------------------------------------------------------------------
 
     def at_the_end(self) -> None:

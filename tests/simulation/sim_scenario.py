@@ -36,6 +36,7 @@ class PoolScript:
     recycle_after: int | None
     parks: bool
     cuts: bool
+    gives_back: bool  #: whether its workers give back what they have not begun, now and then
     taught: int  #: the batch that the pool is used to; 0 where it begins with single numbers
 
 
@@ -163,6 +164,7 @@ def _make_pool(rng: Random, at: int, streams: int, numbers: int) -> tuple[PoolSc
         recycle_after=rng.choice((None, None, None, 1, 7)),
         parks=loop and rng.random() < 0.5,
         cuts=rng.random() < 0.5,
+        gives_back=rng.random() < 0.5,
         taught=rng.choice((0, 0, 4, 30)),
     )
     return script, wiring

@@ -145,7 +145,8 @@ class Worker:
     def _leaves(self) -> None:
         if not self.told:
             self.known_to_leave = True
-        self.run.core.leaving(self.name)
+        if (dispatcher := self.run.core.dispatcher_of(self.name)) is not None:
+            dispatcher.leaving(self.name)
 
     def _answered_now(self, job: Job, start: int, stop: int, *given: Any) -> None:
         if not self.told:
@@ -242,8 +243,12 @@ class PlainWorker(Worker):
             return
         if ended == "done":
             stop = min(job.stop, cut + 1)
+            if self.script.gives_back and not self.wiring.ordered and stop > job.start + 1 and self.run.rng.random() < 0.3:
+                stop = self.run.rng.randrange(job.start + 1, stop)
             for lo, hi in self.pieces(job.start, stop, job.cut or stop - job.start):
                 self.answer(job, lo, hi, cut)
+            if stop < job.stop:
+                self.send(self._returns, job, stop)
             self._now = None
             self.begin()
         elif ended == "codec":
@@ -252,6 +257,12 @@ class PlainWorker(Worker):
             self.overruns(job.call(self.run, self.pool, at)[0])
         else:
             self.dies(self._seen(job, at), at)
+
+    def _returns(self, job: Job, start: int) -> None:
+        if not self.told:
+            self.run.laws.returned(self, job, start)
+        if (dispatcher := self.run.core.dispatcher_of(self.name)) is not None:
+            dispatcher.returned(self.name, job.task.id, start)
 
     def _unpacking(self, job: Job, number: int) -> LastSeen:
         """Give the last word of a worker that unpacks `number`: with care, it says which few numbers it is at."""
@@ -319,7 +330,8 @@ class LoopWorker(Worker):
 
     def _parks(self, count: int) -> None:
         self.told_parked = count
-        self.run.core.parked(self.name, count)
+        if (dispatcher := self.run.core.dispatcher_of(self.name)) is not None:
+            dispatcher.parked(self.name, count)
 
     def _done(self, job: Job, start: int, stop: int, waited: float) -> None:
         if self.gone:

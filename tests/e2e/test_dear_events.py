@@ -1,0 +1,125 @@
+"""Events that turn dear in the middle: thousands were cheap, so the batches are large, and then each takes long."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import penstock as ps
+import pytest
+
+CHEAP, DEAR = 150_000, 60
+EACH_S = 0.02
+#: How many of the dear ones may wait for the first of them to be seen.
+AHEAD = 40
+
+
+def watched(folder: Path) -> Any:
+    """Give a handler of numbers of which the late ones wait until the consumer has seen the first dear one."""
+    seen = str(folder / "seen")
+
+    def handle(n: int) -> tuple[int, int, int]:
+        if n >= CHEAP:
+            time.sleep(EACH_S)
+        deadline = time.monotonic() + 60
+        while n >= CHEAP + AHEAD and not os.path.exists(seen):
+            assert time.monotonic() < deadline, "the results that are there were kept back"
+            time.sleep(0.001)
+        return n, os.getpid(), ps.current().seq
+
+    return handle
+
+
+def taken(results: Any, folder: Path) -> list[tuple[int, int, int]]:
+    rows = []
+    for row in results:
+        if row[0] == CHEAP:
+            (folder / "seen").touch()
+        rows.append(row)
+    return rows
+
+
+@pytest.mark.parametrize("workers", [2, None])
+@pytest.mark.parametrize("make", [iter, list, lambda numbers: numbers], ids=["iterator", "list", "range"])
+def test_they_are_shared_and_come_one_by_one(workers: int | None, make: Any, tmp_path: Path) -> None:
+    words: dict[str, Any] = {} if workers is None else {"workers": workers}
+    results = ps.imap(watched(tmp_path), make(range(CHEAP + DEAR)), **words)
+    rows = taken(results, tmp_path)
+    assert [row[0] for row in rows] == list(range(CHEAP + DEAR))
+    assert all(row[2] == row[0] for row in rows)
+    hands = Counter(pid for n, pid, _ in rows if n >= CHEAP)
+    assert len(hands) >= 2
+    assert max(hands.values()) < DEAR - 5
+    report = results.report
+    assert (report.events_in, report.events_out, report.worker_deaths) == (CHEAP + DEAR, CHEAP + DEAR, 0)
+    assert sum(node.events_in for node in report.nodes.values()) == CHEAP + DEAR
+
+
+@pytest.mark.parametrize("workers", [2, None])
+def test_every_event_is_handled_once(workers: int | None, tmp_path: Path) -> None:
+    """What is given back was not begun, also where cheap and dear events take turns."""
+    words: dict[str, Any] = {} if workers is None else {"workers": workers}
+    folder = str(tmp_path)
+
+    def handle(event: dict[str, int]) -> dict[str, int]:
+        n = event["n"]
+        if n % 30_000 > 29_990:
+            time.sleep(0.03)
+            with open(f"{folder}/{os.getpid()}", "a") as file:
+                file.write(f"{n}\n")
+        event["n"] = -n
+        return event
+
+    given = list(ps.imap(handle, ({"n": n} for n in range(120_000)), **words))
+    assert given == [{"n": -n} for n in range(120_000)]
+    calls = Counter(int(line) for path in tmp_path.iterdir() for line in path.read_text().split())
+    assert calls == Counter(n for n in range(120_000) if n % 30_000 > 29_990)
+
+
+@pytest.mark.parametrize("workers", [2, None])
+def test_filters_flat_maps_branches_and_failures(workers: int | None) -> None:
+    """All that a first step may be, and what hangs on the same input."""
+    words: dict[str, Any] = {} if workers is None else {"workers": workers}
+
+    def slow(n: int) -> int:
+        if n > 60_000:
+            time.sleep(0.01)
+        if n == 60_030:
+            raise ValueError("one of the dear ones")
+        return n
+
+    def run(**words: Any) -> tuple[list[Any], Any]:
+        graph = ps.Graph("branches")
+        numbers = graph.source(iter(range(60_060)), name="numbers")
+        kept = numbers.filter(lambda n: slow(n) % 3, name="kept", on_error="skip")
+        many = numbers.flat_map(lambda n: [n] * (n % 3), name="many")
+        out: list[Any] = []
+        report = ps.run(_collecting(graph, ps.merge(kept, many), out), **words)
+        return out, report
+
+    reference, expected = run(runner="inline")
+    out, report = run(**words)
+    assert out == reference
+    assert (report.skipped, report.filtered) == (expected.skipped, expected.filtered)
+
+
+def _collecting(graph: ps.Graph, stream: Any, out: list[Any]) -> ps.Graph:
+    stream.sink(out.append, name="out")
+    return graph
+
+
+def test_a_pool_that_works_in_order_keeps_what_it_got() -> None:
+    calls: list[int] = []
+
+    def slow(n: int) -> int:
+        assert not calls or calls[-1] == n - 1, "not in order"
+        calls.append(n)
+        if n > 60_000:
+            time.sleep(0.01)
+        return n
+
+    stream = ps.Graph("order").source(iter(range(60_040)), name="numbers").map(slow, name="slow", ordered=True)
+    assert list(ps.iterate(stream, workers=2)) == list(range(60_040))

@@ -1,0 +1,156 @@
+"""Lists cut while they are handled: every event is either handled or given back, once, whenever the cut is made."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from queue import SimpleQueue
+from random import Random
+from typing import Any
+
+import pytest
+from penstock.nodes.column import Column
+from penstock.nodes.executor import Executor
+from penstock.nodes.knife import Knife
+from penstock.nodes.program import Op, Step, make_program
+
+
+def test_what_is_not_begun_is_taken_but_for_one() -> None:
+    knife, events = Knife(), list(range(10))
+    rest = iter(events)
+    knife.lay(events, rest)
+    results = [next(rest), next(rest)]
+    knife.cut()
+    knife.cut()  # once is enough
+    results += rest
+    assert results == [0, 1, 2]
+    assert knife.settle(len(results)) == list(range(3, 10))
+    assert events == [0, 1, 2]
+
+
+def test_what_is_claimed_is_not_given_twice() -> None:
+    knife, events = Knife(), list(range(10))
+    rest = iter(events)
+    knife.lay(events, rest)
+    next(rest)
+    knife.cut()
+    assert knife.claim() == list(range(2, 10))
+    assert knife.claim() == []
+    assert knife.settle(1 + len(list(rest))) == []
+
+
+def test_nothing_is_claimed_when_it_may_be_begun() -> None:
+    """An iterator that has come to the end of its list may have passed the cut before it was made."""
+    knife, events = Knife(), list(range(4))
+    rest = iter(events)
+    knife.lay(events, rest)
+    next(rest)
+    knife.cut()
+    assert list(rest) == [1]
+    assert knife.claim() == []
+    assert knife.settle(2) == [2, 3]
+
+
+def test_what_was_begun_before_the_cut_is_put_back() -> None:
+    knife, events = Knife(), list(range(6))
+    rest = iter(events)
+    knife.lay(events, rest)
+    next(rest)
+    knife.cut()  # as one would that read the place of the iterator too early
+    assert knife.settle(4) == [4, 5]
+    assert events == [0, 1, 2, 3]
+
+
+def test_nothing_is_cut_outside_of_a_run() -> None:
+    knife, events = Knife(), list(range(4))
+    knife.cut()
+    knife.lay(events, iter(events))
+    assert knife.settle(4) == []
+    knife.cut()
+    assert events == [0, 1, 2, 3]
+    assert knife.claim() == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_event_once_whenever_the_cut_is_made(seed: int) -> None:
+    rng, knife, over = Random(seed), Knife(), threading.Event()
+    claimed: SimpleQueue[list[int]] = SimpleQueue()
+
+    def cutting() -> None:
+        while not over.wait(rng.random() * 2e-4):
+            knife.cut()
+            if rng.random() < 0.5 and (taken := knife.claim()):
+                claimed.put(taken)
+
+    thread = threading.Thread(target=cutting)
+    thread.start()
+    cuts = 0
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # the threads take turns after next to every call
+    try:
+        for _ in range(600):
+            events = list(range(rng.randint(1, 3000)))
+            whole = list(events)
+            rest = iter(events)
+            knife.lay(events, rest)
+            results: list[int] = []
+            results.extend(map(lambda n: n, rest))  # noqa: C417 - calls of Python let others in
+            left = knife.settle(len(results))
+            if len(results) + len(left) < len(whole):
+                left += claimed.get(timeout=30)
+            assert results + left == whole
+            assert events == results
+            cuts += len(results) < len(whole)
+    finally:
+        sys.setswitchinterval(interval)
+        over.set()
+        thread.join()
+    assert cuts > 0
+
+
+@pytest.mark.parametrize("op", [Op.MAP, Op.FILTER, Op.FLAT_MAP])
+def test_a_run_that_is_cut_is_answered_as_far_as_it_went(op: Op) -> None:
+    """Two branches and the input itself: all end where the first step was cut."""
+    knife = Knife()
+    calls: list[int] = []
+
+    def first(n: int) -> Any:
+        calls.append(n)
+        if n == 103:
+            knife.cut()
+        return {Op.MAP: n, Op.FILTER: n % 2, Op.FLAT_MAP: [n, n]}[op]
+
+    def step(op: Op, node: str, place: int, output: int) -> Step:
+        return Step(op=op, node=node, node_id=place, inputs=(0,), output=output)
+
+    program = make_program(1, 3, [step(op, "first", 0, 1), step(Op.MAP, "second", 1, 2)], [0, 1, 2])
+    executor = Executor(program, [first, lambda n: -n], list, knife=knife)
+    answer = executor.run([Column(100, 10, list(range(100, 110)))])
+    assert (answer.start, answer.size, executor.short) == (100, 5, True)
+    assert executor.left == [105, 106, 107, 108, 109]
+    assert calls == [100, 101, 102, 103, 104]
+    given, one, two = answer.exits
+    assert {column.stop for column in answer.exits} == {105}
+    assert given.events == [100, 101, 102, 103, 104]
+    assert two.events == [-100, -101, -102, -103, -104]
+    whole = {Op.MAP: [100, 101, 102, 103, 104], Op.FILTER: [101, 103], Op.FLAT_MAP: [n for n in calls for _ in "xx"]}
+    assert one.events == whole[op]
+    assert [tally.events_in for tally in answer.tallies] == [5, 5]
+    again = executor.run([Column(105, 5, list(range(105, 110)))])
+    assert (again.size, executor.short, executor.left) == (5, False, [])
+
+
+def test_a_failure_in_a_run_that_is_cut_ends_it_there() -> None:
+    knife = Knife()
+
+    def first(n: int) -> int:
+        if n == 3:
+            knife.cut()
+            raise ValueError
+        return n
+
+    failing = Step(op=Op.MAP, node="first", node_id=0, inputs=(0,), output=1)
+    executor = Executor(make_program(1, 2, [failing], [1]), [first], list, knife=knife)
+    answer = executor.run([Column(0, 10, list(range(10)))])
+    assert (answer.size, executor.short, [failed.seq for failed in answer.failures]) == (4, False, [3])
+    assert answer.exits[0].events == [0, 1, 2]
