@@ -218,11 +218,12 @@ class Worker:
                 self._work_on(above(task, lo))
                 return
             answer = self._executor.run([column], task.orders)
+            self._end_if_forked()
             self._page.codec(lo)
             data, answer = self._encode(answer)
             pile.add(answer, data)
-            if answer.start + answer.size < hi:
-                break  # the run ends in it
+            if any(failed.on_error == "fail" for failed in answer.failures):
+                break  # the run ends in it, even if it is at the last number of this piece
             if perf_counter() - started > _HELD_S or (task.cut and (hi - task.start) % task.cut == 0):
                 self._send_pile(task, pile, started)
                 started = perf_counter()
@@ -258,8 +259,7 @@ class Worker:
 
     def send_answer(self, task: TaskMessage, answer: Answer, started: float) -> Answer:
         """Encode and send an answer; gives it as sent, without what could not be encoded."""
-        if os.getpid() != self._pid:
-            os._exit(0)  # a fork that a handler made and let go on: its numbers are its parent's to answer
+        self._end_if_forked()
         if task.orders.careful:
             self._try_packing(answer)
         data, answer = self._encode(answer)
@@ -280,6 +280,11 @@ class Worker:
             [self._record(failed) for failed in answer.failures],
         )
         self._link.send(pack_answer(message))
+
+    def _end_if_forked(self) -> None:
+        """End a fork that a handler made and let go on: its numbers are its parent's to answer."""
+        if os.getpid() != self._pid:
+            os._exit(0)
 
     def _try_packing(self, answer: Answer) -> None:
         """Pack a suspect's outputs number by number, so that a death shows which one it came from."""
