@@ -52,29 +52,52 @@ class Packed:
         if table < 0:
             raise ValueError("a body of blocks without its table")
         counts, sizes = ormsgpack.unpackb(whole[table:at])
-        self.ends = list(accumulate(counts))
         stops = list(accumulate(sizes))
         if len(counts) != len(sizes) or min(*counts, *sizes) < 0 or stops[-1] != table:
             raise ValueError("a table that is not that of its blocks")
+        self._lay_out(counts, [whole[stop - size : stop] for size, stop in zip(sizes, stops, strict=True)])
+
+    def _lay_out(self, counts: list[int], bodies: list[Any]) -> None:
         #: The blocks as they are packed, and how many events each has.
-        self.counts: list[int] = counts
-        self.bodies = [whole[stop - size : stop] for size, stop in zip(sizes, stops, strict=True)]
+        self.counts = counts
+        self.bodies = bodies
+        self.ends = list(accumulate(counts))
+        #: A block of which only a part was given: which one, the first event that nobody has, its events.
+        self._left: tuple[int, int, list[Any]] | None = None
 
     def load(self, lo: int, hi: int) -> list[Any]:
-        """Give the events `lo .. hi - 1`."""
+        """Give the events `lo .. hi - 1`. What is left of their last block is kept: mostly it is asked for next."""
         events: list[Any] = []
         at = bisect_right(self.ends, lo)
         while lo < hi:
-            block = ormsgpack.unpackb(self.bodies[at])
-            if not isinstance(block, list) or len(block) != self.counts[at]:
-                raise ValueError("a block of another length than the table says")
-            start = self.ends[at] - len(block)
-            if lo == start and hi == self.ends[at] and not events:
+            block = self._block(at, lo)
+            stop = self.ends[at]
+            start = stop - len(block)
+            if hi < stop:
+                self._left = at, hi, block
+            if lo == start and hi == stop and not events:
                 return block
             events += block[lo - start : hi - start]
-            lo = self.ends[at]
+            lo = stop
             at += 1
         return events
+
+    def _block(self, at: int, lo: int) -> list[Any]:
+        """Unpack a block, unless it is at hand and nobody has its events from `lo` on, who may have changed them."""
+        left, self._left = self._left, None
+        if left is not None and left[0] == at and left[1] <= lo:
+            return left[2]
+        block: list[Any] = ormsgpack.unpackb(self.bodies[at])
+        if not isinstance(block, list) or len(block) != self.counts[at]:
+            raise ValueError("a block of another length than was announced")
+        return block
+
+
+class Single(Packed):
+    """A batch that is one block, unpacked when it is needed."""
+
+    def __init__(self, body: bytes | bytearray | memoryview, count: int) -> None:
+        self._lay_out([count], [body])
 
 
 class Span:
@@ -87,18 +110,3 @@ class Span:
     def load(self, lo: int, hi: int) -> list[int]:
         """Give the numbers `lo .. hi - 1` of it."""
         return list(self._span[lo:hi])
-
-
-class Single:
-    """A batch that is one block, unpacked when it is needed."""
-
-    def __init__(self, body: bytes | bytearray | memoryview, count: int) -> None:
-        self._body = body
-        self.ends = [count]
-
-    def load(self, lo: int, hi: int) -> list[Any]:
-        """Give the events `lo .. hi - 1` of it."""
-        block = ormsgpack.unpackb(self._body)
-        if not isinstance(block, list) or len(block) != self.ends[0]:
-            raise ValueError("a block of another length than was announced")
-        return block if hi - lo == len(block) else block[lo:hi]

@@ -23,7 +23,7 @@ class Pieces:
         if blocks is None:
             raise CodecError("a batch that can only be unpacked as a whole")
         self._blocks = blocks
-        self.stop = stop
+        self.start, self.stop = start, stop
 
     def bounds(self, lo: int, hi: int) -> list[int]:
         """Give the numbers from `lo` to `hi` between which each piece is about a block."""

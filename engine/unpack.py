@@ -32,6 +32,8 @@ class Unpacker:
         self._laid = any(step.width > 1 for step in program.steps)
         #: By port, what of the last payload was left over: its next part comes with the next task.
         self._left: dict[int, tuple[int, Column]] = {}
+        #: By port, the last payload in blocks of which only a part was asked for.
+        self._open: dict[int, Pieces] = {}
 
     def columns(self, task: TaskMessage) -> tuple[list[Column], list[Failure]]:
         """Give one column per port without the events that cannot be unpacked, and the failures of those."""
@@ -86,7 +88,7 @@ class Unpacker:
     def _cut(self, port: int, part: Part, column: Column, expected: int) -> Column:
         """Unpack a payload, unless it is that of the task before, and give the part of it that is asked for."""
         if part.payload.codec in IN_BLOCKS:
-            return Pieces(part.start, part.stop, part.payload, part.counts, part.indices).column(part.lo, part.hi)
+            return self._pieces(port, part).column(part.lo, part.hi)
         start, left = self._left.pop(port, (-1, None))
         if left is None or (start, left.stop) != (part.start, part.stop) or part.lo < left.start:
             left = column.with_events(decode(part.payload, expected))
@@ -94,6 +96,15 @@ class Unpacker:
             # What is given away belongs to the handlers, who may change it; what is left over is still as it came.
             self._left[port] = part.start, left.cut(part.hi, part.stop)
         return left.cut(part.lo, part.hi)
+
+    def _pieces(self, port: int, part: Part) -> Pieces:
+        """Open a payload in blocks, unless it is that of the task before: it lies where it did until all is answered."""
+        pieces = self._open.pop(port, None)
+        if pieces is None or (pieces.start, pieces.stop) != (part.start, part.stop):
+            pieces = Pieces(part.start, part.stop, part.payload, part.counts, part.indices)
+        if part.hi < part.stop:
+            self._open[port] = pieces
+        return pieces
 
     def _first_handler(self, port: int) -> Step:
         """Give the first step behind a port that calls user code, past any joins."""

@@ -223,9 +223,12 @@ class Worker:
                 self._work_on(above(task, lo))
                 return
             answer = self._run(task, [column])
+            self._end_if_forked()
             self._page.codec(lo)
             data, answer = self._encode(answer)
             pile.add(answer, data)
+            if any(failed.on_error == "fail" for failed in answer.failures):
+                break  # the run ends in it, even if it is at the last number of this piece
             long = perf_counter() - began > LONG_S
             if answer.start + answer.size < hi or (long and self._watch is not None):
                 self._send_pile(task, pile, started)
@@ -246,7 +249,7 @@ class Worker:
             self._watch.end()
 
     def _give_back(self, task: TaskMessage, answer: Answer) -> None:
-        """Give back what is left of a task behind an answer; where the run ends in that, nobody wants it any more."""
+        """Give back what is left of a task behind an answer; where the run ends in that, nobody takes it any more."""
         done = answer.start + answer.size
         if done < task.stop:
             self._link.send(pack(Kind.RETURNED, task.id, done))
@@ -281,8 +284,7 @@ class Worker:
 
     def send_answer(self, task: TaskMessage, answer: Answer, started: float) -> Answer:
         """Encode and send an answer; gives it as sent, without what could not be encoded."""
-        if os.getpid() != self._pid:
-            os._exit(0)  # a fork that a handler made and let go on: its numbers are its parent's to answer
+        self._end_if_forked()
         if task.orders.careful:
             self._try_packing(answer)
         data, answer = self._encode(answer)
@@ -303,6 +305,11 @@ class Worker:
             [self._record(failed) for failed in answer.failures],
         )
         self._link.send(pack_answer(message))
+
+    def _end_if_forked(self) -> None:
+        """End a fork that a handler made and let go on: its numbers are its parent's to answer."""
+        if os.getpid() != self._pid:
+            os._exit(0)
 
     def _try_packing(self, answer: Answer) -> None:
         """Pack a suspect's outputs number by number, so that a death shows which one it came from."""

@@ -220,7 +220,7 @@ class AsyncExecutor:
     ) -> list[Any]:
         """Call with a list; one that fails is run again event by event. Gives `(result,)` or a failure for each."""
         if not orders.careful and not orders.verdicts and len(part) > 1:
-            again = self._copies(part)
+            again = list(self._copies(part))  # the handler may change the list it is given
             try:
                 return [(result,) for result in await self._attempt(number, step, names[0], part, 1, tally)]
             except USER_ERRORS:

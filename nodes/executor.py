@@ -330,7 +330,7 @@ class _Call:
         careful = self._orders.careful or bool(self._orders.verdicts)
         if not careful and len(part) > 1:
             self._place(iter(()), lo)
-            again = self._executor._copies(part)
+            again = list(self._executor._copies(part))  # the handler may change the list it is given
             try:
                 return checked_batch(self._step, self._handler(part), len(part))
             except USER_ERRORS:  # whose fault it was comes out event by event below

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from itertools import count
 from pathlib import Path
@@ -51,6 +52,37 @@ def test_a_failure_in_the_middle(policy: str) -> None:
     seen = observe(lambda seen: graph(seen, raising, **words), workers=2)
     assert_same(reference, seen)
     assert (policy == "fail") is (seen.error is not None)
+
+
+def test_a_failure_at_the_last_number_of_a_piece() -> None:
+    def raising(n: int) -> int:
+        frame = sys._getframe()
+        while n > ODD and frame.f_code.co_name != "_work_by_pieces" and frame.f_back is not None:
+            frame = frame.f_back
+        if frame.f_locals.get("hi") == n + 1 < frame.f_locals["task"].stop:
+            raise ValueError("odd")
+        return n
+
+    given: list[int] = []
+    with pytest.raises(ps.HandlerError) as caught:
+        given.extend(ps.imap(raising, range(10 * N), workers=2))
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert given == list(range(caught.value.seq))
+
+
+def test_a_fork_in_the_middle_that_goes_on(tmp_path: Path) -> None:
+    """It ends at once, without a word in the name of its parent and without writing where that may write."""
+
+    def forking(n: int) -> int:
+        if n in (ODD, 2 * ODD):
+            pid = os.fork()
+            if pid == 0:
+                return -1
+            (tmp_path / str(pid)).write_text(str(os.waitpid(pid, 0)[1]))
+        return n
+
+    assert list(ps.imap(forking, range(3 * ODD), workers=2)) == list(range(3 * ODD))
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["0", "0"]
 
 
 def test_a_death_in_the_middle(tmp_path: Path) -> None:

@@ -407,6 +407,28 @@ def test_a_list_that_fails_is_run_again_event_by_event(is_async: bool, both: Cal
     ]
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_list_that_its_handler_has_changed_is_run_again_as_it_came(both: Callable[..., Any], is_async: bool) -> None:
+    def refuse(numbers: list[int]) -> list[int]:
+        numbers.reverse()
+        if 5 in numbers:
+            raise ValueError("five")
+        return numbers[::-1]
+
+    async def refuse_late(numbers: list[int]) -> list[int]:
+        return refuse(numbers)
+
+    def graph(seen: Any) -> ps.Graph:
+        graph = ps.Graph()
+        handler = refuse_late if is_async else refuse
+        lists = graph.source(list(range(20))).map_batches(handler, batch_size=10, on_error="skip")
+        lists.sink(seen.sink("out"))
+        return graph
+
+    _, seen = both(graph, workers=1)
+    assert seen.events("out") == [n for n in range(20) if n != 5]
+
+
 def test_a_list_of_one_is_handled_once(both: Callable[..., Any], tmp_path: Path) -> None:
     def refuse(events: list[Any]) -> list[Any]:
         for event in events:

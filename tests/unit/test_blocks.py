@@ -188,6 +188,23 @@ def test_no_block_is_unpacked_twice_along_the_bounds(monkeypatch: pytest.MonkeyP
     assert len(unpacked) == len(bounds) - 1
 
 
+@pytest.mark.parametrize("events", [FLAT, FLAT[:900]], ids=["blocks", "one"])
+def test_a_block_that_is_asked_for_in_parts_is_unpacked_once(events: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = Pieces(0, len(events), encode(events), None, None)
+    unpacked = []
+    real = blocks.ormsgpack.unpackb
+    monkeypatch.setattr(blocks.ormsgpack, "unpackb", lambda body: unpacked.append(len(body)) or real(body))
+    bounds = sorted({*range(0, len(events), 100), *pieces.bounds(0, len(events))})
+    given = []
+    for lo, hi in pairwise(bounds):
+        for event in pieces.column(lo, hi).events:
+            given.append(dict(event))
+            event.clear()  # who has got it may change it
+    assert given == events
+    assert len(unpacked) == len(pieces.bounds(0, len(events))) - 1
+    assert pieces.column(50, 60).events == events[50:60]  # again, as it came
+
+
 def test_pieces_of_what_has_none_are_refused() -> None:
     with pytest.raises(CodecError):
         Pieces(0, 2, encode([(1,), (2,)]), None, None)

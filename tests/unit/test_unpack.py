@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from penstock.engine import unpack
+from penstock.engine import blocks, unpack
 from penstock.engine.codec import encode
 from penstock.engine.unpack import Unpacker
 from penstock.engine.wire import Part, TaskMessage
@@ -72,3 +72,16 @@ def test_numbers_with_several_events(decoded: list[int]) -> None:
     assert take(unpacker, events, 7, 8, 10, counts) == ["c"]
     assert take(unpacker, events, 7, 10, 11, counts) == ["d"]
     assert decoded == [4]
+
+
+def test_the_parts_of_a_block_are_unpacked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked: list[int] = []
+    real = blocks.ormsgpack.unpackb
+    monkeypatch.setattr(blocks.ormsgpack, "unpackb", lambda body: unpacked.append(len(body)) or real(body))
+    unpacker = Unpacker(PROGRAM, lambda number, size: None)
+    events = [{"n": n} for n in range(blocks.FEWEST + 50)]
+    take(unpacker, events, 7, 7, 100)[1]["n"] = "changed"
+    assert take(unpacker, events, 7, 100, 200) == events[93:193]
+    assert take(unpacker, events, 7, 900, 7 + len(events)) == events[893:]  # another worker has what is between
+    assert len(unpacked) == 3  # the table and two blocks
+    assert take(unpacker, events, 7, 7, 100) == events[:93]  # handed out again
