@@ -22,7 +22,7 @@ MODULES = [path for path in PACKAGE if path.name != "__init__.py"]
 
 MOST_LINES = 400
 #: Those that join everything else are longer. They may shrink; what is added to them belongs elsewhere.
-LONGER = {"engine/core.py": 576}
+LONGER = {"engine/core.py": 569}
 
 #: What would let a decision depend on more than what it is given (law 8).
 IMPURE = {
