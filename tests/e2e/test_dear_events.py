@@ -123,3 +123,11 @@ def test_a_pool_that_works_in_order_keeps_what_it_got() -> None:
 
     stream = ps.Graph("order").source(iter(range(60_040)), name="numbers").map(slow, name="slow", ordered=True)
     assert list(ps.iterate(stream, workers=2)) == list(range(60_040))
+
+
+def test_behind_a_barrier_a_later_handler_is_cut_short_too(tmp_path: Path) -> None:
+    numbers = ps.Graph("late").source(iter(range(CHEAP + DEAR)), name="numbers")
+    stream = numbers.map(lambda n: n, name="cheap").barrier().map(watched(tmp_path), name="dear")
+    rows = taken(ps.iterate(stream, workers=2), tmp_path)
+    assert [row[0] for row in rows] == list(range(CHEAP + DEAR))
+    assert len({pid for n, pid, _ in rows if n >= CHEAP}) == 2
