@@ -200,7 +200,8 @@ class AutoRun:
                 yield from self._here.settle(answer)
                 self._clock.tick(self.report)
                 if answer.size < size:
-                    self._put_back(executor.left)
+                    with self._lock:
+                        self._put_back(executor.left)
                     continue  # the end, if that was one, comes again with what was put back
             if taken.error is not None:
                 name = self._plan.sources[0].node.name
@@ -235,14 +236,13 @@ class AutoRun:
             self._bell.wait(POLL_S if self._feed.bulk else None)
 
     def _put_back(self, events: list[Any]) -> None:
-        """Read the last events again: nobody has begun them, for one before them took long."""
-        with self._lock:
-            self._most = 1
-            if self._handed:
-                self._kept = events  # processes have begun with what is behind them
-                return
-            self._next -= len(events)
-            self._feed.put_back(events)
+        """Read the last events again: nobody has begun them, for one before them took long; under the lock."""
+        self._most = 1
+        if self._handed:
+            self._kept = events  # processes have begun with what is behind them
+            return
+        self._next -= len(events)
+        self._feed.put_back(events)
 
     def _adapt(self, seconds: float, count: int) -> None:
         if seconds < _TURN_S / 2 and count == self._most:
@@ -304,8 +304,9 @@ class AutoRun:
             if since is None or monotonic() - since <= _LONG_S:
                 continue
             if self._knife is not None:
-                self._knife.cut()
-                self._put_back(self._knife.claim())
+                with self._lock:  # of the caller too, who may be done meanwhile and must not read on before
+                    self._knife.cut()
+                    self._put_back(self._knife.claim())
             if self._left() != 0 and self._cores > 1:
                 self._why = (
                     f"{self._cores} worker processes from number {{}} on: one event took longer than"
