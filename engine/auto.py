@@ -300,14 +300,7 @@ class AutoRun:
     def _scout(self) -> None:
         """Wait until processes pay, or one call lasts long; start them and hand over once they are up."""
         while not self._wanted.wait(_LONG_S):
-            since = self._busy_since
-            if since is None or monotonic() - since <= _LONG_S:
-                continue
-            if self._knife is not None:
-                with self._lock:  # of the caller too, who may be done meanwhile and must not read on before
-                    self._knife.cut()
-                    self._put_back(self._knife.claim())
-            if self._left() != 0 and self._cores > 1:
+            if self._takes_long() and self._left() != 0 and self._cores > 1:
                 self._why = (
                     f"{self._cores} worker processes from number {{}} on: one event took longer than"
                     f" {_LONG_S * 1e3:.0f} ms"
@@ -321,13 +314,33 @@ class AutoRun:
                 return
             self._crew = crew
             crew.start()
-        crew.wait_until_up()
+        while not crew.wait_until_up(_LONG_S):
+            self._takes_long()
         with self._lock:
             if not self._over.is_set():
+                self._cut()  # what is not begun is theirs
                 self._handed = True
                 self._why = self._why.format(f"{self._next:,}")
                 crew.begin(self._next, self._feed)
         self._bell.set()
+
+    def _takes_long(self) -> bool:
+        """Whether the turn that is under way does; it is cut short then."""
+        since = self._busy_since
+        if since is None or monotonic() - since <= _LONG_S:
+            return False
+        with self._lock:
+            self._cut()
+        return True
+
+    def _cut(self) -> None:
+        """Cut short the turn that is under way, if one is.
+
+        Under the lock from the cut on, for the caller may be done meanwhile, and must not read on before.
+        """
+        if self._knife is not None:
+            self._knife.cut()
+            self._put_back(self._knife.claim())
 
 
 def _cost(events: list[Any]) -> tuple[float, float]:

@@ -112,6 +112,23 @@ def _collecting(graph: ps.Graph, stream: Any, out: list[Any]) -> ps.Graph:
     return graph
 
 
+def test_turns_are_cut_short_also_while_processes_come_up() -> None:
+    """A slow first event has brought them in already; behind cheap ones come dear ones before they are there."""
+    cheap, dear = 10_000, 300
+
+    def handle(n: int) -> tuple[int, int]:
+        if n == 0:
+            time.sleep(0.05)
+        elif n >= cheap:
+            time.sleep(0.01)
+        return n, os.getpid()
+
+    rows = list(ps.imap(handle, iter(range(cheap + dear))))
+    assert [n for n, _ in rows] == list(range(cheap + dear))
+    hands = Counter(pid for n, pid in rows if n >= cheap)
+    assert hands[os.getpid()] < dear / 2
+
+
 @pytest.mark.parametrize("limit", [None, 3000])
 @pytest.mark.parametrize("make", [iter, list], ids=["iterator", "list"])
 def test_nobody_reads_on_before_what_was_cut_off_is_put_back(
