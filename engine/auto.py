@@ -200,7 +200,8 @@ class AutoRun:
                 yield from self._here.settle(answer)
                 self._clock.tick(self.report)
                 if answer.size < size:
-                    self._put_back(executor.left)
+                    with self._lock:
+                        self._put_back(executor.left)
                     continue  # the end, if that was one, comes again with what was put back
             if taken.error is not None:
                 name = self._plan.sources[0].node.name
@@ -235,14 +236,13 @@ class AutoRun:
             self._bell.wait(POLL_S if self._feed.bulk else None)
 
     def _put_back(self, events: list[Any]) -> None:
-        """Read the last events again: nobody has begun them, for one before them took long."""
-        with self._lock:
-            self._most = 1
-            if self._handed:
-                self._kept = events  # processes have begun with what is behind them
-                return
-            self._next -= len(events)
-            self._feed.put_back(events)
+        """Read the last events again: nobody has begun them, for one before them took long; under the lock."""
+        self._most = 1
+        if self._handed:
+            self._kept = events  # processes have begun with what is behind them
+            return
+        self._next -= len(events)
+        self._feed.put_back(events)
 
     def _adapt(self, seconds: float, count: int) -> None:
         if seconds < _TURN_S / 2 and count == self._most:
@@ -300,13 +300,7 @@ class AutoRun:
     def _scout(self) -> None:
         """Wait until processes pay, or one call lasts long; start them and hand over once they are up."""
         while not self._wanted.wait(_LONG_S):
-            since = self._busy_since
-            if since is None or monotonic() - since <= _LONG_S:
-                continue
-            if self._knife is not None:
-                self._knife.cut()
-                self._put_back(self._knife.claim())
-            if self._left() != 0 and self._cores > 1:
+            if self._takes_long() and self._left() != 0 and self._cores > 1:
                 self._why = (
                     f"{self._cores} worker processes from number {{}} on: one event took longer than"
                     f" {_LONG_S * 1e3:.0f} ms"
@@ -320,13 +314,33 @@ class AutoRun:
                 return
             self._crew = crew
             crew.start()
-        crew.wait_until_up()
+        while not crew.wait_until_up(_LONG_S):
+            self._takes_long()
         with self._lock:
             if not self._over.is_set():
+                self._cut()  # what is not begun is theirs
                 self._handed = True
                 self._why = self._why.format(f"{self._next:,}")
                 crew.begin(self._next, self._feed)
         self._bell.set()
+
+    def _takes_long(self) -> bool:
+        """Whether the turn that is under way does; it is cut short then."""
+        since = self._busy_since
+        if since is None or monotonic() - since <= _LONG_S:
+            return False
+        with self._lock:
+            self._cut()
+        return True
+
+    def _cut(self) -> None:
+        """Cut short the turn that is under way, if one is.
+
+        Under the lock from the cut on, for the caller may be done meanwhile, and must not read on before.
+        """
+        if self._knife is not None:
+            self._knife.cut()
+            self._put_back(self._knife.claim())
 
 
 def _cost(events: list[Any]) -> tuple[float, float]:

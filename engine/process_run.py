@@ -111,9 +111,9 @@ class ProcessRun:
         """Start the workers of a held run."""
         self._hub.start()
 
-    def wait_until_up(self) -> None:
-        """Wait until the first worker takes work, or the run is over."""
-        self._hub.up.wait()
+    def wait_until_up(self, seconds: float) -> bool:
+        """Wait until the first worker takes work, or the run is over; gives whether that came in time."""
+        return self._hub.up.wait(seconds)
 
     def begin(self, number: int, feed: Feed | SliceFeed) -> None:
         """Let a held run go on from `number`, reading from `feed`."""

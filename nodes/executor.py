@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from operator import length_hint, truth
+from operator import truth
 from time import perf_counter
 from typing import Any, Protocol
 
 from .column import Column
 from .events import Context, Failure, context_of_call
 from .keyed import Check, Checked
-from .knife import Knife
+from .knife import Knife, begun
 from .program import NO_ORDERS, STATEFUL, Answer, Op, Orders, Program, Step, Tally
 from .state import States, Turns, keep_state
 from .steps import (
@@ -142,7 +142,7 @@ class _Cursor:
     def position(self) -> int:
         if self.fixed is not None:
             return self.fixed
-        return len(self.column.events) - length_hint(self.rest) - 1
+        return begun(self.column.events, self.rest) - 1
 
     def context(self) -> Context:
         seq, index = self.column.number_of(self.position())
@@ -239,6 +239,8 @@ class _Call:
             if raised is None and len(results) < len(events) and self.cut == self._column.stop:
                 raised = RuntimeError("the handler raised StopIteration")
             if raised is not None:
+                if self._knife is not None:
+                    self._knife.keep(len(results) + 1)
                 results.append(self._settle(len(results), raised))
             if self.cut < self._column.stop:
                 break
@@ -255,7 +257,7 @@ class _Call:
 
     def _marked(self, rest: Iterator[Any]) -> Iterator[Any]:
         mark, column, number = self._monitor.event, self._column, self._number
-        position = len(column.events) - length_hint(rest)
+        position = begun(column.events, rest)
         if column.counts is None:
             for seq, event in enumerate(rest, column.start + position):
                 mark(number, seq, 0)

@@ -13,6 +13,12 @@ from operator import length_hint
 from typing import Any
 
 
+def begun(events: list[Any], rest: Iterator[Any]) -> int:
+    """Give how many events of a list its iterator has given, in one step, so that a cut meanwhile changes nothing."""
+    state: Any = rest.__reduce__()
+    return int(state[2]) if len(state) > 2 else len(events)  # one that has ended has let go of its list
+
+
 class Knife:
     """Cuts one list at a time, between `lay` and `settle` of the thread that handles its events."""
 
@@ -37,7 +43,7 @@ class Knife:
             if self._events is None or self._taken:
                 return
             # One more than is begun: while the iterator has that one before it, it has certainly not passed the cut.
-            at = len(self._events) - length_hint(self._rest) + 1
+            at = begun(self._events, self._rest) + 1
             self._taken = self._events[at:]
             del self._events[at:]
 
@@ -49,16 +55,18 @@ class Knife:
             taken, self._taken = self._taken, []
             return taken
 
-    def settle(self, begun: int) -> list[Any]:
-        """Take the list away again; give what was cut off it, is not begun and not claimed.
-
-        `begun` is how many events were handled; those of them that were cut off are put back.
-        """
+    def keep(self, count: int) -> None:
+        """Put back those of the first `count` events that were cut off, for they are begun."""
         with self._lock:
-            events, taken = self._events, self._taken
+            if self._events is not None and count > len(self._events):
+                back = count - len(self._events)
+                self._events += self._taken[:back]
+                del self._taken[:back]
+
+    def settle(self, count: int) -> list[Any]:
+        """Take the list away again, of which `count` events were handled; give what was cut off it and not claimed."""
+        self.keep(count)
+        with self._lock:
+            taken = self._taken
             self._events, self._taken = None, []
-            if events is not None and begun > len(events):
-                back = begun - len(events)
-                events += taken[:back]
-                del taken[:back]
             return taken

@@ -10,6 +10,7 @@ from typing import Any
 
 import penstock as ps
 import pytest
+from penstock.nodes.knife import Knife
 
 CHEAP, DEAR = 150_000, 60
 EACH_S = 0.02
@@ -109,6 +110,48 @@ def test_filters_flat_maps_branches_and_failures(workers: int | None) -> None:
 def _collecting(graph: ps.Graph, stream: Any, out: list[Any]) -> ps.Graph:
     stream.sink(out.append, name="out")
     return graph
+
+
+def test_turns_are_cut_short_also_while_processes_come_up() -> None:
+    """A slow first event has brought them in already; behind cheap ones come dear ones before they are there."""
+    cheap, dear = 10_000, 300
+
+    def handle(n: int) -> tuple[int, int]:
+        if n == 0:
+            time.sleep(0.05)
+        elif n >= cheap:
+            time.sleep(0.01)
+        return n, os.getpid()
+
+    rows = list(ps.imap(handle, iter(range(cheap + dear))))
+    assert [n for n, _ in rows] == list(range(cheap + dear))
+    hands = Counter(pid for n, pid in rows if n >= cheap)
+    assert hands[os.getpid()] < dear / 2
+
+
+@pytest.mark.parametrize("limit", [None, 3000])
+@pytest.mark.parametrize("make", [iter, list], ids=["iterator", "list"])
+def test_nobody_reads_on_before_what_was_cut_off_is_put_back(
+    make: Any, limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that cuts is held up with what it has claimed; meanwhile the calling one comes to the end of its turn."""
+    claim, held_up = Knife.claim, []
+
+    def slowly(knife: Knife) -> list[Any]:
+        taken = claim(knife)
+        if taken:
+            held_up.append(len(taken))
+            time.sleep(0.1)
+        return taken
+
+    def handle(n: int) -> tuple[int, int]:
+        if n == 2000:
+            time.sleep(0.06)
+        return n, ps.current().seq
+
+    monkeypatch.setattr(Knife, "claim", slowly)
+    assert list(ps.imap(handle, make(range(3000)), limit=limit)) == [(n, n) for n in range(3000)]
+    assert held_up
 
 
 def test_a_pool_that_works_in_order_keeps_what_it_got() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from penstock.nodes.column import Column
+from penstock.nodes.events import current
 from penstock.nodes.executor import Executor
 from penstock.nodes.knife import Knife
 from penstock.nodes.program import Op, Step, make_program
@@ -154,3 +155,25 @@ def test_a_failure_in_a_run_that_is_cut_ends_it_there() -> None:
     answer = executor.run([Column(0, 10, list(range(10)))])
     assert (answer.size, executor.short, [failed.seq for failed in answer.failures]) == (4, False, [3])
     assert answer.exits[0].events == [0, 1, 2]
+
+
+def test_a_cut_that_comes_too_late_changes_no_number_and_loses_no_event() -> None:
+    """The place of the iterator was read, it went on, and only then the list was cut."""
+    knife = Knife()
+    seqs: list[int] = []
+
+    def first(n: int) -> int:
+        if n == 5:
+            knife._taken = knife._events[3:]
+            del knife._events[3:]
+            seqs.append(current().seq)
+            raise ValueError
+        return n
+
+    failing = Step(op=Op.MAP, node="first", node_id=0, inputs=(0,), output=1, on_error="dead_letter")
+    executor = Executor(make_program(1, 2, [failing], [1]), [first], list, knife=knife)
+    answer = executor.run([Column(0, 10, list(range(10)))])
+    assert seqs == [5]
+    assert [(failed.seq, failed.event) for failed in answer.failures] == [(5, 5)]
+    assert (answer.size, executor.left) == (6, [6, 7, 8, 9])
+    assert answer.exits[0].events == [0, 1, 2, 3, 4]
