@@ -48,8 +48,12 @@ class Pacer:
             self.bytes_each += 0.3 * (nbytes / numbers - self.bytes_each)
         self._last = max(numbers, self._last)
         self.size = self._sized()
-        batch_s = self.seconds_each * self.size
-        self.depth = DEEPEST if batch_s * DEEPEST < PREFETCH_BELOW_S else ceil(PREFETCH_BELOW_S / batch_s)
+        batch_s, batch_bytes = self.seconds_each * self.size, self.bytes_each * self.size
+        by_time = DEEPEST if batch_s * DEEPEST < PREFETCH_BELOW_S else ceil(PREFETCH_BELOW_S / batch_s)
+        # The answers of all that a worker holds may take twice what one batch may.
+        most = 2 * self._most_bytes
+        by_bytes = DEEPEST if batch_bytes * DEEPEST <= most else max(2, int(most / batch_bytes))
+        self.depth = min(by_time, by_bytes)
 
     def _sized(self) -> int:
         by_time = LARGEST if self.seconds_each * LARGEST <= TARGET_S else round(TARGET_S / self.seconds_each)

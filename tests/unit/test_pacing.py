@@ -76,4 +76,5 @@ def test_sizes_and_depths_stay_in_their_bounds(answers: list[tuple[int, float, i
         pacer.learn(numbers, seconds, nbytes)
         assert 1 <= pacer.size <= LARGEST
         assert 1 <= pacer.depth <= DEEPEST
+        assert pacer.depth <= 2 or pacer.depth * pacer.bytes_each * pacer.size <= 2 * TARGET_BYTES
         assert (pacer.depth - 1) * pacer.seconds_each * pacer.size < PREFETCH_BELOW_S
