@@ -1,7 +1,7 @@
 """Blocks: a long batch as several MessagePack arrays in one body, each of which can be unpacked alone.
 
 Decides how a body of blocks is laid out, and how long a block is: what it holds should fit into the cache of a core
-while it is unpacked, handled and packed again, which costs a third less than with thousands of events in one piece.
+while it is unpacked, handled and packed again, which costs a quarter less than with thousands of events in one piece.
 """
 
 from __future__ import annotations

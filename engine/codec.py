@@ -20,7 +20,7 @@ from ..nodes.steps import describe
 from . import blocks, pickling
 from .carving import Carver
 from .codec_errors import CodecError, explain, type_name
-from .shape import ATOMS, FLAT, are_distinct, are_flat, shape_of
+from .shape import ATOMS, FLAT, Shape, are_distinct, are_flat, shape_of
 
 MSGPACK = 0
 PICKLE = 1
@@ -101,7 +101,7 @@ class Encoder:
         if types and types <= _RAW_TYPES.keys() and min(map(len, events)) >= pickling.OUT_OF_BAND_BYTES:
             with suppress(UnicodeEncodeError):  # a lone surrogate
                 return _within_limit(_encode_raw(events), events)
-        shape = FLAT if are_flat(events, types) else shape_of(events)
+        shape = _shape(events, types)
         if shape.plain and (body := self._pack(events)) is not None:
             return _within_limit(Payload(MSGPACK, (body,)), events)
         if shape is FLAT and not types <= ATOMS:
@@ -115,8 +115,7 @@ class Encoder:
         at = 0
         while at < len(events):
             block = events[at : at + self._block]
-            plain = are_flat(block, set(map(type, block))) or shape_of(block).plain
-            body = self._pack(block) if plain else None
+            body = self._pack(block) if _shape(block, set(map(type, block))).plain else None
             if body is None:
                 return None
             counts.append(len(block))
@@ -145,6 +144,10 @@ class Encoder:
             result = _pickle_by_value(events, separate)
             self._without_pickle = _RETRY_AFTER
             return result
+
+
+def _shape(events: list[Any], types: set[type]) -> Shape:
+    return FLAT if are_flat(events, types) else shape_of(events)
 
 
 def _within_limit(payload: Payload, events: list[Any]) -> Payload:

@@ -153,8 +153,6 @@ class Crew:
         """Take in that a worker asks to be replaced."""
         _LOG.debug("worker %s is replaced: %s", worker, why)
         self._leaving.add(worker)
-        if (dispatcher := self._core.dispatcher_of(worker)) is not None:
-            dispatcher.leaving(worker)
 
     def dismiss(self, worker: str) -> None:
         """Tell a worker that is to be replaced to close its handlers and go."""

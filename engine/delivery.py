@@ -60,6 +60,7 @@ class Delivery:
         #: Whether all that is released goes to the consumer as it is.
         self._straight = len(self._ends) == 1 and self._ends[0].outlet and not plan.tail.steps and not self._letter_ends
         self._decoded: dict[int, tuple[Segment, Column]] = {}
+        self._opened: tuple[Segment, Pieces] | None = None
         self._unreadable: list[_Unreadable] = []
         self._plan = plan
         ends = [*self._ends, *(end for _, end in self._loose), *self._letter_ends]
@@ -72,7 +73,8 @@ class Delivery:
         return Executor(plan.letters, build_all(plan.letter_handlers, self._closers), safe_copies)
 
     def _close(self) -> None:
-        self._decoded.clear()  # a run that ends inside a segment has not taken all of it
+        self._decoded.clear()
+        self._opened = None  # a run that ends inside a segment has not taken all of it
         for close in self._closers:
             close()
         self._closers.clear()
@@ -84,7 +86,7 @@ class Delivery:
         self.sinks.log(effect.log)
         release = effect.release
         for lo, hi in _pieces(effect):
-            if self._straight and (pieces := _in_pieces(effect.streams[0], lo)) is not None:
+            if self._straight and (pieces := self._in_pieces(effect.streams[0], lo)) is not None:
                 yield from self._by_pieces(pieces, lo, hi)
                 del effect.streams[0][: bisect_right(effect.streams[0], hi, key=_stop_of)]
                 done(hi)
@@ -103,6 +105,22 @@ class Delivery:
                 done(hi)
             if broken is not None:
                 raise self._unreadable_error(broken)
+
+    def _in_pieces(self, slices: list[Slice], lo: int) -> Pieces | None:
+        """Open the segment that number `lo` begins a slice of, unless it is open, to be unpacked in pieces if it has any."""
+        part = next(part for part in slices if part.lo == lo)
+        segment, opened = part.segment, self._opened
+        self._opened = None
+        if segment.payload.codec not in IN_BLOCKS:
+            return None
+        try:
+            if opened is None or opened[0] is not segment:
+                opened = segment, Pieces(segment.start, segment.stop, segment.payload, segment.counts, segment.indices)
+        except CodecError:  # it comes out when the whole is unpacked
+            return None
+        if part.hi < segment.stop:
+            self._opened = opened
+        return opened[1]
 
     def _by_pieces(self, pieces: Pieces, lo: int, hi: int) -> Iterator[list[Any]]:
         """Give the consumer the numbers `lo .. hi - 1`, each block unpacked when its turn has come."""
@@ -261,17 +279,6 @@ class Delivery:
             raise sink_error(end.node, seq, index, event, error, f"failed on {where}") from error
         if end.node.inputs[0].kind.value != "dead_letters":
             self.events_out += len(batch)
-
-
-def _in_pieces(slices: list[Slice], lo: int) -> Pieces | None:
-    """Give the segment that number `lo` begins a slice of to be unpacked in pieces, if it has any."""
-    segment = next(part.segment for part in slices if part.lo == lo)
-    if segment.payload.codec not in IN_BLOCKS:
-        return None
-    try:
-        return Pieces(segment.start, segment.stop, segment.payload, segment.counts, segment.indices)
-    except CodecError:  # it comes out when the whole is unpacked
-        return None
 
 
 def _pieces(effect: Deliver) -> Sequence[tuple[int, int]]:

@@ -92,6 +92,7 @@ class Mail:
             self._define(peer, message.fields[0])
         elif kind is wire.Kind.LEAVING:
             self._crew.leaving(peer, message.fields[0])
+            self._tell(peer, Dispatcher.leaving)
         else:
             raise ProtocolError(f"cannot take a {kind.name} from {peer}: only the calling process sends it")
 

@@ -36,13 +36,6 @@ class Pieces:
 
     def column(self, lo: int, hi: int) -> Column:
         """Unpack the numbers `lo .. hi - 1`; raises `CodecError` for damage."""
-        column = self._column
-        first, last = lo - column.start, hi - column.start
-        if column.counts is None:
-            with building("a block"):
-                return Column(lo, hi - lo, self._blocks.load(first, last))
-        a, b = column.offsets()[first], column.offsets()[last]
         with building("a block"):
-            events = self._blocks.load(a, b)
-        indices = None if column.indices is None else column.indices[a:b]
-        return Column(lo, hi - lo, events, column.counts[first:last], indices)
+            events = self._blocks.load(*self._column.places(lo, hi))
+        return self._column.cut(lo, hi).with_events(events)

@@ -51,7 +51,7 @@ class Unpacker:
         if len(task.ports) != 1 or task.stop - task.start <= FEWEST or task.orders.careful or self._laid:
             return None
         try:
-            found = TaskPieces(task)
+            found = TaskPieces(task, [self._pieces(0, part) for part in task.ports[0]])
         except CodecError:  # whose fault it is comes out when the whole is unpacked
             return None
         return found if len(found.bounds) > 2 else None
@@ -59,15 +59,13 @@ class Unpacker:
     def _column(self, port: int, part: Part, careful: bool, failures: list[Failure]) -> Column:
         # The shape is checked, for nothing else could tell a damaged header.
         expected = part.stop - part.start if part.counts is None else sum(part.counts)
-        column = Column(part.start, part.stop - part.start, [None] * expected, part.counts, part.indices)
+        column = Column(part.start, part.stop - part.start, [], part.counts, part.indices)
         if not careful:
             try:
                 return self._cut(port, part, column, expected)
             except CodecError:  # whose fault it is comes out below
                 pass
-        lo, hi = part.lo - part.start, part.hi - part.start
-        if part.counts is not None:
-            lo, hi = column.offsets()[lo], column.offsets()[hi]
+        lo, hi = column.places(part.lo, part.hi)
         step, mark = None, None
         if careful:
             # Events of one payload cost its whole length each time; the root keeps both rounds of a search short.
@@ -78,6 +76,7 @@ class Unpacker:
                 self._mark(first, last + 1 - first)
 
         events, errors = decode_part(part.payload, lo, hi, expected, step=step, mark=mark)
+        column.events = [None] * expected
         column.events[lo:hi] = events
         if not errors:
             return column.cut(part.lo, part.hi)
@@ -98,7 +97,10 @@ class Unpacker:
         return left.cut(part.lo, part.hi)
 
     def _pieces(self, port: int, part: Part) -> Pieces:
-        """Open a payload in blocks, unless it is that of the task before: it lies where it did until all is answered."""
+        """Open a payload, unless it is that of the task before: it lies where it did until all is answered.
+
+        Raises `CodecError` for one that has no blocks.
+        """
         pieces = self._open.pop(port, None)
         if pieces is None or (pieces.start, pieces.stop) != (part.start, part.stop):
             pieces = Pieces(part.start, part.stop, part.payload, part.counts, part.indices)
@@ -118,18 +120,16 @@ class Unpacker:
 
 
 class TaskPieces:
-    """A task of one port whose payloads can be unpacked block by block; raises `CodecError` for another.
+    """A task of one port, unpacked piece by piece.
 
     `bounds` are the numbers between which the pieces lie, from the first to one past the last.
     """
 
-    def __init__(self, task: TaskMessage) -> None:
-        self._parts: list[Pieces] = []
+    def __init__(self, task: TaskMessage, parts: list[Pieces]) -> None:
+        self._parts = parts
         bounds = {task.start}
-        for part in task.ports[0]:
-            pieces = Pieces(part.start, part.stop, part.payload, part.counts, part.indices)
+        for part, pieces in zip(task.ports[0], parts, strict=True):
             bounds.update(pieces.bounds(part.lo, part.hi))
-            self._parts.append(pieces)
         if task.cut:
             bounds.update(range(task.start, task.stop, task.cut))
         self.bounds = sorted(bounds)

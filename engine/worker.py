@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import cloudpickle
 
@@ -44,9 +44,6 @@ from .status import StatusPage
 from .unpack import TaskPieces, Unpacker, above, with_failures
 from .watch import LONG_S, Watch
 from .wire import AnswerMessage, Kind, Message, TaskMessage, pack, pack_answer, read, read_state, read_task
-
-if TYPE_CHECKING:
-    pass
 
 _LOG = logging.getLogger("penstock")
 _POLL_MS = 500

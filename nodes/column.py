@@ -60,17 +60,23 @@ class Column:
             return rows
         return [(seq, index) for (seq, _), index in zip(rows, self.indices, strict=True)]
 
+    def places(self, lo: int, hi: int) -> tuple[int, int]:
+        """Give where the events of the numbers `lo .. hi - 1` begin and end."""
+        first, last = lo - self.start, hi - self.start
+        if self.counts is None:
+            return first, last
+        offsets = self.offsets()
+        return offsets[first], offsets[last]
+
     def cut(self, lo: int, hi: int) -> Column:
         """Give the column of the numbers `lo .. hi - 1` (absolute numbers inside this column)."""
         if lo == self.start and hi == self.stop:
             return self
-        first, last = lo - self.start, hi - self.start
+        a, b = self.places(lo, hi)
         if self.counts is None:
-            return Column(lo, hi - lo, self.events[first:last])
-        offsets = self.offsets()
-        a, b = offsets[first], offsets[last]
+            return Column(lo, hi - lo, self.events[a:b])
         indices = self.indices[a:b] if self.indices is not None else None
-        return Column(lo, hi - lo, self.events[a:b], self.counts[first:last], indices)
+        return Column(lo, hi - lo, self.events[a:b], self.counts[lo - self.start : hi - self.start], indices)
 
     def with_events(self, events: list[Any]) -> Column:
         """Give a column of the same shape with other events."""

@@ -85,8 +85,7 @@ class Executor:
         self._may_watch = monitor is not None
         self._cursor = _Cursor(worker)
         self._knife = knife
-        #: Of the last run, whether its first step was cut short, and what was cut off and not claimed by who cut.
-        self.short = False
+        #: Of the last run, what was cut off its first step and not claimed by who cut.
         self.left: list[Any] = []
         #: What the steps remember that can be saved.
         self.states = States(handlers)
@@ -97,7 +96,7 @@ class Executor:
         It ends early where its first step was cut short.
         """
         walk = Walk(self._program, ports, self._copies)
-        self.short, self.left = False, []
+        self.left = []
         for number, step, inputs, tally in walk.calls():
             if step.op in STATEFUL:
                 walk.put(step, *self._keep(number, step, inputs, orders, tally))
@@ -195,7 +194,7 @@ class _Call:
         left = self._knife.settle(len(results)) if self._knife is not None else []
         self._measure(perf_counter() - started, len(results))
         if len(results) < column.size and self.cut == column.stop and self._knife is not None:
-            self._executor.short, self._executor.left = True, left
+            self._executor.left = left
             column = self._column = Column(column.start, len(results), column.events)
             self.cut = self.stop = column.stop
         if self.cut < column.stop:

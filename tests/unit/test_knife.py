@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterator
 from queue import SimpleQueue
 from random import Random
 from typing import Any
@@ -16,10 +17,16 @@ from penstock.nodes.knife import Knife
 from penstock.nodes.program import Op, Step, make_program
 
 
-def test_what_is_not_begun_is_taken_but_for_one() -> None:
-    knife, events = Knife(), list(range(10))
+def laid(count: int) -> tuple[Knife, list[int], Iterator[int]]:
+    """Give a knife, and the events and the iterator that it is laid at."""
+    knife, events = Knife(), list(range(count))
     rest = iter(events)
     knife.lay(events, rest)
+    return knife, events, rest
+
+
+def test_what_is_not_begun_is_taken_but_for_one() -> None:
+    knife, events, rest = laid(10)
     results = [next(rest), next(rest)]
     knife.cut()
     knife.cut()  # once is enough
@@ -30,9 +37,7 @@ def test_what_is_not_begun_is_taken_but_for_one() -> None:
 
 
 def test_what_is_claimed_is_not_given_twice() -> None:
-    knife, events = Knife(), list(range(10))
-    rest = iter(events)
-    knife.lay(events, rest)
+    knife, _, rest = laid(10)
     next(rest)
     knife.cut()
     assert knife.claim() == list(range(2, 10))
@@ -42,9 +47,7 @@ def test_what_is_claimed_is_not_given_twice() -> None:
 
 def test_nothing_is_claimed_when_it_may_be_begun() -> None:
     """An iterator that has come to the end of its list may have passed the cut before it was made."""
-    knife, events = Knife(), list(range(4))
-    rest = iter(events)
-    knife.lay(events, rest)
+    knife, _, rest = laid(4)
     next(rest)
     knife.cut()
     assert list(rest) == [1]
@@ -53,9 +56,7 @@ def test_nothing_is_claimed_when_it_may_be_begun() -> None:
 
 
 def test_what_was_begun_before_the_cut_is_put_back() -> None:
-    knife, events = Knife(), list(range(6))
-    rest = iter(events)
-    knife.lay(events, rest)
+    knife, events, rest = laid(6)
     next(rest)
     knife.cut()  # as one would that read the place of the iterator too early
     assert knife.settle(4) == [4, 5]
@@ -127,7 +128,7 @@ def test_a_run_that_is_cut_is_answered_as_far_as_it_went(op: Op) -> None:
     program = make_program(1, 3, [step(op, "first", 0, 1), step(Op.MAP, "second", 1, 2)], [0, 1, 2])
     executor = Executor(program, [first, lambda n: -n], list, knife=knife)
     answer = executor.run([Column(100, 10, list(range(100, 110)))])
-    assert (answer.start, answer.size, executor.short) == (100, 5, True)
+    assert (answer.start, answer.size) == (100, 5)
     assert executor.left == [105, 106, 107, 108, 109]
     assert calls == [100, 101, 102, 103, 104]
     given, one, two = answer.exits
@@ -138,7 +139,7 @@ def test_a_run_that_is_cut_is_answered_as_far_as_it_went(op: Op) -> None:
     assert one.events == whole[op]
     assert [tally.events_in for tally in answer.tallies] == [5, 5]
     again = executor.run([Column(105, 5, list(range(105, 110)))])
-    assert (again.size, executor.short, executor.left) == (5, False, [])
+    assert (again.size, executor.left) == (5, [])
 
 
 def test_a_failure_in_a_run_that_is_cut_ends_it_there() -> None:
@@ -153,7 +154,7 @@ def test_a_failure_in_a_run_that_is_cut_ends_it_there() -> None:
     failing = Step(op=Op.MAP, node="first", node_id=0, inputs=(0,), output=1)
     executor = Executor(make_program(1, 2, [failing], [1]), [first], list, knife=knife)
     answer = executor.run([Column(0, 10, list(range(10)))])
-    assert (answer.size, executor.short, [failed.seq for failed in answer.failures]) == (4, False, [3])
+    assert (answer.size, executor.left, [failed.seq for failed in answer.failures]) == (4, [], [3])
     assert answer.exits[0].events == [0, 1, 2]
 
 
