@@ -12,7 +12,6 @@ import importlib
 import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
@@ -164,31 +163,16 @@ def fresh(packed: bytes) -> NoReturn:
     message = unpack(packed)
 
     def prepare() -> None:
-        if message["watch_stdin"]:
-            _end_with(os.dup(0))
         silence_stdin()
         settle(message["parent"])
 
     live(message["entry"], message["child"], message["argument"], prepare)
 
 
-def fresh_child(
-    entry: str, child: str, argument: bytes, *, watch_stdin: bool, executable: str
-) -> tuple[list[str], bytes]:
-    """Give command and standard input of a child in a clean interpreter, started by the calling process.
-
-    With `watch_stdin` the child ends when its standard input does: the starter has to keep it open.
-    """
-    message = {"parent": os.getpid(), "entry": entry, "child": child, "argument": argument, "watch_stdin": watch_stdin}
+def fresh_child(entry: str, child: str, argument: bytes, *, executable: str) -> tuple[list[str], bytes]:
+    """Give command and standard input of a child in a clean interpreter, started by the calling process."""
+    message = {"parent": os.getpid(), "entry": entry, "child": child, "argument": argument}
     return clean_interpreter(f"{__name__}:fresh", message, executable)
-
-
-def _end_with(descriptor: int) -> None:
-    def watch() -> None:
-        os.read(descriptor, 1)  # nothing is ever written: it returns at the end of the starter
-        os._exit(1)
-
-    threading.Thread(target=watch, name="penstock-parent-watch", daemon=True).start()
 
 
 def _exit_code(stop: SystemExit) -> int:

@@ -1,7 +1,7 @@
 """The nursery: starts, watches and ends every child process of one run, for the run's hub thread.
 
-It asks a zygote for them, or starts them itself where processes cannot be forked, and tells what happened as
-events. It does not know what a child does, nor whether a dead one is to be replaced.
+It asks a zygote for them and tells what happened as events. It does not know what a child does, nor whether a dead
+one is to be replaced.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from types import MappingProxyType
 from typing import Self
 
 from ..nodes.errors import PenstockError
-from .roll import ChildExited, ChildStarted, Event, Roll, SpawnFailed, Starter, ZygoteDied
-from .starters import DirectStarter, ZygoteStarter
+from .roll import ChildExited, ChildStarted, Event, Roll, SpawnFailed, ZygoteDied
+from .starters import ZygoteStarter
 
 __all__ = ["ChildExited", "ChildStarted", "Event", "Nursery", "SpawnFailed", "ZygoteDied"]
 
@@ -29,8 +29,7 @@ class Nursery:
     """Owns the child processes of one run. All calls from one thread; none blocks but `shutdown` and `close`.
 
     `entry` ("module:function") is called as `entry(child, argument)` in each child; `preload` names modules that are
-    imported once, before the first child. With `direct` there is no zygote and each child imports for itself; it is
-    the rule where there is no `fork`. `start_limit_s` is how long the zygote's imports may take. The thread that
+    imported once, before the first child. `start_limit_s` is how long the zygote's imports may take. The thread that
     calls `start` must live as long as the children.
     """
 
@@ -39,18 +38,16 @@ class Nursery:
         *,
         entry: str,
         preload: Sequence[str] = (),
-        direct: bool = not hasattr(os, "fork"),
         executable: str | None = None,
         start_limit_s: float = 30.0,
     ) -> None:
         self._entry = entry
         self._preload = tuple(preload)
-        self._direct = direct
         self._executable = executable if executable is not None else sys.executable
         self._start_limit_s = start_limit_s
         self._owner = 0
         self._roll = Roll()
-        self._starter: Starter | None = None
+        self._starter: ZygoteStarter | None = None
 
     @property
     def alive(self) -> Mapping[str, int]:
@@ -72,7 +69,9 @@ class Nursery:
             raise RuntimeError("cannot start the nursery: it runs already; shut it down first")
         self._owner = os.getpid()
         try:
-            self._starter = self._new_starter()
+            self._starter = ZygoteStarter(
+                self._roll, self._entry, self._preload, self._executable, self._start_limit_s
+            )
         except OSError as error:
             raise PenstockError(
                 f"cannot start child processes with the interpreter {self._executable!r}: {error}; "
@@ -140,12 +139,7 @@ class Nursery:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _new_starter(self) -> Starter:
-        if self._direct:
-            return DirectStarter(self._roll, self._entry, self._executable)
-        return ZygoteStarter(self._roll, self._entry, self._preload, self._executable, self._start_limit_s)
-
-    def _started(self) -> Starter:
+    def _started(self) -> ZygoteStarter:
         if self._starter is None:
             raise RuntimeError("the nursery is not started, or its zygote has died; call start() first")
         return self._starter

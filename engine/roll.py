@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +75,3 @@ class Roll:
             case ZygoteDied():
                 self.asked.clear()
                 self.alive.clear()
-
-
-class Starter(Protocol):
-    """Starts, signals and reaps the children on a roll, which it keeps up to date."""
-
-    def fileno(self) -> int:
-        """Give the descriptor that is readable when there are events."""
-
-    def spawn(self, child: str, argument: bytes) -> None:
-        """Ask for a child."""
-
-    def kill(self, child: str, number: int) -> None:
-        """Send a signal to a child's process group, unless it has ended."""
-
-    def events(self) -> list[Event]:
-        """Give what happened since the last call; after `ZygoteDied` the starter is closed."""
-
-    def end(self, limit_s: float) -> None:
-        """Kill what is left and let go of everything; takes at most about `limit_s` seconds."""

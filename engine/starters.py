@@ -1,21 +1,14 @@
-"""The two ways to start a child process: over the zygote, or by the calling process itself where nothing can fork.
-
-Both are a `Starter` (`engine.roll`): they tell what happened as events and keep the roll of children. `engine.children`
-chooses one.
-"""
+"""Starts child processes over the zygote: requests out, events in, and what is told when the zygote itself dies."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import selectors
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -153,101 +146,6 @@ class ZygoteStarter:
     def _said(self) -> str:
         self._caught.seek(0)
         return self._caught.read().decode(errors="replace")[-_TEXT_LIMIT:].strip() or "(nothing)"
-
-
-class DirectStarter:
-    """Starts each child as a clean interpreter, with a thread that waits for its end.
-
-    A child watches its standard input, which ends with the caller.
-    """
-
-    def __init__(self, roll: Roll, entry: str, executable: str) -> None:
-        self._roll = roll
-        self._entry = entry
-        self._executable = executable
-        self._running: dict[str, tuple[subprocess.Popen[bytes], threading.Thread]] = {}
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._wake_in, self._wake_out = socket.socketpair()
-        self._wake_in.setblocking(False)
-        self._wake_out.setblocking(False)
-
-    def fileno(self) -> int:
-        return self._wake_in.fileno()
-
-    def spawn(self, child: str, argument: bytes) -> None:
-        command, stdin = birth.fresh_child(
-            self._entry, child, argument, watch_stdin=True, executable=self._executable
-        )
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                env=birth.environment(),
-                start_new_session=True,
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-            )
-        except OSError as error:
-            self._tell(SpawnFailed(child, str(error)))
-            return
-        self._tell(ChildStarted(child, process.pid))
-        thread = threading.Thread(
-            target=self._wait, args=(child, process, stdin), name=f"penstock-wait-{child}", daemon=True
-        )
-        self._running[child] = process, thread
-        thread.start()
-
-    def kill(self, child: str, number: int) -> None:
-        process, _ = self._running.get(child, (None, None))
-        if process is not None and process.returncode is None:
-            _signal(process, number)
-
-    def events(self) -> list[Event]:
-        with contextlib.suppress(BlockingIOError):
-            while self._wake_in.recv(4096):
-                pass
-        found = []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                found.append(self._events.get_nowait())
-                self._roll.note(found[-1])
-                if isinstance(found[-1], ChildExited):
-                    del self._running[found[-1].child]
-        return found
-
-    def end(self, limit_s: float) -> None:
-        deadline = time.monotonic() + limit_s
-        for child in self._running:
-            self.kill(child, _KILL)
-        for _, thread in self._running.values():
-            thread.join(max(0.0, deadline - time.monotonic()))
-        self._wake_in.close()
-        self._wake_out.close()
-
-    def _wait(self, child: str, process: subprocess.Popen[bytes], stdin: bytes) -> None:
-        assert process.stdin is not None
-        with contextlib.suppress(OSError):  # a child that is dead already is told by its exit
-            process.stdin.write(stdin)
-            process.stdin.flush()
-        code = process.wait()
-        with contextlib.suppress(OSError):  # what it did not read
-            process.stdin.close()
-        _signal(process, _KILL)  # what it started and left behind
-        self._tell(ChildExited(child, process.pid, code))
-
-    def _tell(self, event: Event) -> None:
-        self._events.put(event)
-        with contextlib.suppress(OSError):  # full: it is awake; closed: nobody asks any more
-            self._wake_out.send(b"\0")
-
-
-_KILL: int = getattr(signal, "SIGKILL", signal.SIGTERM)
-
-
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    if sys.platform == "win32":
-        process.terminate()
-    else:
-        kill_group(process.pid, number)
 
 
 def _event(message: list[Any]) -> Event:

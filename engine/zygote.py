@@ -156,9 +156,7 @@ class Zygote:
         """Start a child as a clean interpreter: a fork would copy locks that other threads hold."""
         import tempfile  # here, because it is needed so rarely
 
-        command, stdin = birth.fresh_child(
-            self._entry, child, argument, watch_stdin=False, executable=sys.executable
-        )
+        command, stdin = birth.fresh_child(self._entry, child, argument, executable=sys.executable)
         with tempfile.TemporaryFile() as file:
             file.write(stdin)
             file.seek(0)

@@ -125,7 +125,7 @@ import selectors
 
 out, kinds = sys.argv[1], sys.argv[2].split(",")
 preload = [sys.argv[3]] if sys.argv[3] else []
-nursery = Nursery(entry="child_entries:act", preload=preload, direct=sys.argv[4] == "direct")
+nursery = Nursery(entry="child_entries:act", preload=preload)
 nursery.start()
 for number, kind in enumerate(kinds):
     nursery.spawn(kind, f"{out}.{number}".encode())
@@ -134,7 +134,7 @@ while len(nursery.alive) < len(kinds):
         selector.register(nursery.fileno(), selectors.EVENT_READ)
         selector.select(5)
     nursery.events()
-if sys.argv[5] == "fork" and os.fork() == 0:  # holds a copy of every descriptor of the caller
+if sys.argv[4] == "fork" and os.fork() == 0:  # holds a copy of every descriptor of the caller
     os.write(1, f"fork {os.getpid()}\\n".encode())
     signal.pause()
 threading.Thread(target=signal.pause, daemon=True).start()
@@ -153,7 +153,7 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture(params=["zygote", "fresh", "direct"])
+@pytest.fixture(params=["zygote", "fresh"])
 def way(request: pytest.FixtureRequest, modules: Path) -> str:
     (modules / "with_thread.py").write_text(WITH_THREAD)
     return str(request.param)
@@ -174,8 +174,8 @@ def make(modules: Path) -> Iterator[Callable[..., Nursery]]:
 
 
 def by_way(make: Callable[..., Nursery], way: str) -> Nursery:
-    """A nursery whose children are forked, are clean interpreters of a zygote with a thread, or the caller's own."""
-    return make(direct=way == "direct", preload=["with_thread"] if way == "fresh" else ())
+    """A nursery whose children are forked, or are clean interpreters of a zygote with a thread."""
+    return make(preload=["with_thread"] if way == "fresh" else ())
 
 
 def until(nursery: Nursery, done: Callable[[list[Event]], bool]) -> list[Event]:
@@ -319,7 +319,7 @@ def test_what_a_dead_child_left_behind_is_killed(make: Callable[..., Nursery], w
     assert exits(nursery, 1) == {"abandon": 3}
     _, orphan = told(tmp_path / "pids")
     deadline = time.monotonic() + 2
-    while Path(f"/proc/{orphan}").exists() and way != "direct":  # reaped too, where a zygote adopts it
+    while Path(f"/proc/{orphan}").exists():  # reaped too, where a zygote adopts it
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
@@ -348,7 +348,7 @@ def test_what_a_child_finds(
     assert one["mask"] == 0
     assert one["sockets"] == []
     assert one["main"] is None
-    assert (one["ppid"] == os.getpid()) == (way == "direct")
+    assert one["ppid"] != os.getpid()
 
 
 def test_forks_differ_in_their_random_numbers(make: Callable[..., Nursery], tmp_path: Path) -> None:
@@ -576,11 +576,11 @@ def test_a_fork_of_the_caller_ends_nothing(make: Callable[..., Nursery]) -> None
 class Caller:
     """A script that uses a nursery and waits."""
 
-    def __init__(self, tmp_path: Path, kinds: str, *, preload: str = "", how: str = "zygote", fork: str = "") -> None:
+    def __init__(self, tmp_path: Path, kinds: str, *, preload: str = "", fork: str = "") -> None:
         script = tmp_path / "caller.py"
         script.write_text(CALLER)
         self.out = tmp_path / "out"
-        command = [sys.executable, str(script), str(self.out), kinds, preload, how, fork]
+        command = [sys.executable, str(script), str(self.out), kinds, preload, fork]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, start_new_session=True)
 
@@ -599,17 +599,15 @@ class Caller:
         return word.decode(), int(number)
 
 
-@pytest.mark.parametrize(
-    ("preload", "how"), [("", "zygote"), ("with_thread", "zygote"), ("no_pidfd", "zygote"), ("", "direct")]
-)
-def test_nobody_survives_a_killed_caller(tmp_path: Path, modules: Path, preload: str, how: str) -> None:
+@pytest.mark.parametrize("preload", ["", "with_thread", "no_pidfd"])
+def test_nobody_survives_a_killed_caller(tmp_path: Path, modules: Path, preload: str) -> None:
     (modules / "with_thread.py").write_text(WITH_THREAD)
     (modules / "no_pidfd.py").write_text("import os\ndel os.pidfd_open\n")
-    kinds = "stuck,deaf" if how == "direct" else "stuck,deaf,parent"
-    with Caller(tmp_path, kinds, preload=preload, how=how) as caller:
+    kinds = "stuck,deaf,parent"
+    with Caller(tmp_path, kinds, preload=preload) as caller:
         _, child = caller.line()
         pids = [pid for number in range(kinds.count(",") + 1) for pid in told(Path(f"{caller.out}.{number}"))]
-        watch = Watch(*pids, *([] if how == "direct" else [parent_of(child)]))
+        watch = Watch(*pids, parent_of(child))
         caller.process.kill()
         assert not watch.left_after(2)
 
