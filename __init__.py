@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .nodes.connectors.http import http_poll, http_sink, webhook
     from .nodes.connectors.kafka import KafkaMessage, kafka, kafka_sink
     from .nodes.connectors.redislock import redis_lock
-    from .nodes.connectors.redisstreams import redis, redis_sink
+    from .nodes.connectors.redisstreams import RedisEntry, redis, redis_sink
     from .nodes.connectors.sql import postgres_lock, sql, sql_sink
     from .nodes.errors import (
         CheckpointError,
@@ -55,7 +55,9 @@ _HOMES = {
     "graphs.graph": ("Graph", "Stream", "merge", "zip"),
     "graphs.keyed": ("KeyedStream",),
     "nodes.connectors.http": ("http_poll", "http_sink", "webhook"),
-    "nodes.connectors.kafka": ("KafkaMessage", "kafka", "kafka_sink"),
+    "nodes.connectors.kafka": ("kafka", "kafka_sink"),
+    "nodes.connectors.kafkamessage": ("KafkaMessage",),
+    "nodes.connectors.redisentry": ("RedisEntry",),
     "nodes.connectors.redislock": ("redis_lock",),
     "nodes.connectors.redisstreams": ("redis", "redis_sink"),
     "nodes.connectors.sql": ("postgres_lock", "sql", "sql_sink"),
@@ -122,6 +124,7 @@ __all__ = [
     "PenstockError",
     "Plan",
     "ProtocolError",
+    "RedisEntry",
     "Results",
     "RunReport",
     "Sink",

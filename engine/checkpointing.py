@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
-
 from ..graphs.spec import KEYED, Kind, Node
 from ..nodes.cuts import Cut
 from ..nodes.errors import CheckpointError, GraphError
@@ -28,6 +26,7 @@ from .options import RunOptions
 from .plan import Plan
 from .rereading import Again
 from .store import Saved, Store
+from .stored import unpacked
 from .stores import store_of
 
 _LOG = logging.getLogger("penstock")
@@ -121,9 +120,9 @@ def checkpointed(plan: Plan, nodes: list[Node], options: RunOptions) -> Checkpoi
         for at, source in enumerate(plan.sources):
             place = _places(saved)[at] if saved is not None else Place()
             mine = [read for read in reads if read.source == at]
-            if source.remote and not inline:
-                place, mine = _unpacked(place, mine)
             subject, name = source.node.subject, source.node.name
+            if source.remote and not inline:
+                place, mine = _unpacked(place, mine, name)
             if at in journals and saved is None and options.resume != "never":
                 check_unused(journals[at])
             if at in journals and (saved is None or not saved.finished):
@@ -144,11 +143,12 @@ def _places(saved: Saved) -> list[Place]:
     ]
 
 
-def _unpacked(place: Place, reads: list[Read]) -> tuple[Place, list[Read]]:
-    """Give what a source process had packed, for only it knows how to read it."""
+def _unpacked(place: Place, reads: list[Read], source: str) -> tuple[Place, list[Read]]:
+    """Return what a source process had packed, for only it knows how to read it; raises `CheckpointError`."""
     if isinstance(place.position, bytes):
-        place = replace(place, position=cloudpickle.loads(place.position))
-    return place, [replace(read, extent=cloudpickle.loads(read.extent)) for read in reads]
+        place = replace(place, position=unpacked(place.position, f"the place of source {source!r}"))
+    what = f"a read of source {source!r} in the order log"
+    return place, [replace(read, extent=unpacked(read.extent, what)) for read in reads]
 
 
 def _identity(plan: Plan, nodes: list[Node], runner: str, states: tuple[str, ...]) -> dict[str, Any]:

@@ -114,8 +114,10 @@ def source_error(
     return error
 
 
-def start_error(pool: str, text: str, why: BaseException) -> HandlerError:
-    """Build the error for handlers that cannot be built in a worker."""
+def start_error(pool: str, text: str, why: BaseException) -> HandlerError | CheckpointError:
+    """Return the error for handlers that cannot be built in a worker, or cannot go on from the state of a checkpoint."""
+    if isinstance(why, CheckpointError):
+        return why
     error = HandlerError(
         f"the handlers of {pool!r} cannot be built in a worker: {text}; no event was handled, mend the constructor"
         " or what the handler captures",

@@ -11,8 +11,6 @@ from itertools import islice
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle
-
 from ..nodes.column import Column
 from ..nodes.cuts import Cut
 from ..nodes.errors import CheckpointError, SourceError
@@ -37,6 +35,7 @@ from .progress import Clock
 from .report import RunReport
 from .rereading import shorter
 from .sinkset import opened
+from .stored import take_on
 from .wiring import closes
 
 if TYPE_CHECKING:
@@ -142,7 +141,7 @@ class InlineRun:
         saved = self._checkpoints.saved
         self._sequencer.resume(saved.n, self._checkpoints.places, saved.turn)
         for packed in self._checkpoints.packed().values():
-            executor.states.restore(cloudpickle.loads(packed))
+            take_on(executor.states, packed, f"a state of graph {self._plan.name!r}")
 
     def _turns(self, run: Callable[[list[Column], Orders], Answer]) -> Iterator[list[Any]]:
         while not self._sequencer.finished:

@@ -28,6 +28,7 @@ from .codec_errors import CodecError
 OUT_OF_BAND_BYTES = 16 * 1024
 
 _END = b"N."  # a pickled None
+_FILENAME = 10  # the place of `co_filename` among the arguments of `CodeType`, in Python 3.11 to 3.13
 _MAKERS = frozenset({"_make_skeleton_class", "_make_skeleton_enum"})
 
 Resolver = Callable[[str], object]
@@ -139,12 +140,9 @@ def _refuse(value: Any) -> Any:
 
 def _reduce_code(code: CodeType) -> Any:
     """Reduce code with the name of its file, which cloudpickle leaves out from 3.1.3 on: tracebacks show lines by it."""
-    _, parts = cloudpickle.Pickler.dispatch_table[CodeType](code)
-    return _make_code, (code.co_filename, parts)
-
-
-def _make_code(filename: str, parts: tuple[Any, ...]) -> CodeType:
-    return CodeType(*parts).replace(co_filename=filename)
+    make, parts = cloudpickle.Pickler.dispatch_table[CodeType](code)
+    # In its place among the arguments: a function of ours that set it would be named in what states are kept as.
+    return make, (*parts[:_FILENAME], code.co_filename, *parts[_FILENAME + 1 :])
 
 
 class _DefiningPickler(cloudpickle.Pickler):  # type: ignore[misc]

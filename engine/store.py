@@ -2,8 +2,8 @@
 
 Decides the tables, which are the same in a file and in PostgreSQL: the run and what it must be on resume, its last
 checkpoint, a short history of when the others were made and of when handlers came with other code, which is allowed, and
-the order log. Bodies are pickled and held against a digest before they are unpacked. How a statement reaches a database,
-and that one run at a time does, is the backing's.
+the order log. Bodies are pickled, as plain values that name no module of this package, and held against a digest before
+they are unpacked. How a statement reaches a database, and that one run at a time does, is the backing's.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ import pickle
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 from ..nodes.errors import CheckpointError
 from ..nodes.orderlog import Read, Run
+from .stored import unpacked, unreadable
 
 #: The form of the tables; a store of another one is refused.
-VERSION = 2
+VERSION = 3
 #: So many of the last checkpoints are remembered by number and time, and so many changes of code.
 HISTORY = 100
 #: What may differ on resume of what a run is.
@@ -49,6 +50,9 @@ class Saved:
     tokens: Mapping[str, Any]
     finished: bool = False
     starts: tuple[int, ...] = ()
+
+
+_FIELDS = tuple(field.name for field in fields(Saved))
 
 
 class Store(Protocol):
@@ -152,7 +156,7 @@ class TableStore:
 
     def write(self, saved: Saved) -> None:
         """Keep a checkpoint in the place of the one before, and trim the order log."""
-        body = pickle.dumps(saved, protocol=5)
+        body = pickle.dumps({name: getattr(saved, name) for name in _FIELDS}, protocol=5)
         own = self._own()
         with self._one_at_a_time, self._backing.transaction() as execute:
             execute("DELETE FROM {t}checkpoint WHERE name = :name", own)
@@ -191,7 +195,7 @@ class TableStore:
             if kind == "run":
                 runs.append(Run(first, source, size))
             else:
-                reads.append(Read(source, first, size, pickle.loads(extent)))
+                reads.append(Read(source, first, size, unpacked(extent, f"the order log in {self._backing.where}")))
         return runs, reads
 
     def close(self) -> None:
@@ -253,9 +257,12 @@ class TableStore:
         body, digest = rows[0]
         if _digest(body) != bytes(digest):
             raise self._backing.damaged("its checkpoint is not what was written")
-        saved = pickle.loads(body)
-        assert isinstance(saved, Saved)
-        return saved
+        what = f"the checkpoint in {self._backing.where}"
+        values = unpacked(body, what)
+        try:
+            return Saved(**values)
+        except TypeError as error:
+            raise unreadable(what, error) from error
 
     def _compare(self, known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         given = json.loads(json.dumps(given))

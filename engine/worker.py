@@ -41,6 +41,7 @@ from .pile import Pile
 from .rundir import arena_path
 from .shared import ChildArena, keep_freed_blocks
 from .status import StatusPage
+from .stored import take_on
 from .unpack import TaskPieces, Unpacker, above, with_failures
 from .watch import LONG_S, Watch
 from .wire import AnswerMessage, Kind, Message, TaskMessage, pack, pack_answer, read, read_state, read_task
@@ -271,7 +272,8 @@ class Worker:
         """Give the state of the handlers, or take one on; what cannot be given or taken ends the run."""
         try:
             if message.kind is Kind.RESTORE:
-                states.restore(cloudpickle.loads(read_state(message)))
+                nodes = dict.fromkeys(step.node for step in self.spec.program.steps)
+                take_on(states, read_state(message), f"a state of {'+'.join(nodes)!r}")
                 return
             packed = dumps(states.snapshot())
         except Exception as error:

@@ -10,9 +10,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from .public import public
+
 OnError = Literal["fail", "skip", "dead_letter"]
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class Context:
     """Where a handler stands: `(seq, index)` names the event, `attempt` counts from 1, `worker` from 0."""
@@ -24,6 +27,7 @@ class Context:
     worker: int
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """An event that its handler gave up on, at its place in the order.

@@ -60,10 +60,21 @@ class _Sessions:
         return self._count
 
     def snapshot(self) -> Any:
-        return self._open, self._count, self._ends, self._mark
+        """Return the open sessions, each with the entry that waits for its end, and the watermark."""
+        entries = {id(session): entry for *entry, session in self._ends if not session.joined}
+        sessions = [
+            (s.key, s.start, s.last, s.held, s.seq, s.index, *entries[id(s)]) for of in self._open.values() for s in of
+        ]
+        return sessions, self._mark
 
     def restore(self, state: Any) -> None:
-        self._open, self._count, self._ends, self._mark = state
+        sessions, self._mark = state
+        self._open, self._count, self._ends = {}, len(sessions), []
+        for key, start, last, held, seq, index, *entry in sessions:
+            session = _Session(key, start, last, held, seq, index)
+            self._open.setdefault(key, []).append(session)
+            self._ends.append((*entry, session))
+        heapq.heapify(self._ends)
 
     def take(self, columns: Sequence[Column], turns: Turns, end: int | None) -> Column:
         column, clock = columns

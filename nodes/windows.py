@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from .errors import GraphError
+from .public import public
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -24,6 +25,7 @@ Span: TypeAlias = int | float | timedelta
 MIXED = "event times with and without a zone, or numbers and datetimes, cannot be compared; let time= give one kind"
 
 
+@public
 class Window(NamedTuple, Generic[K, V]):
     """The result of one key's window: it holds the events with `start <= time < end`."""
 

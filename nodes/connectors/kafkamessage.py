@@ -1,10 +1,13 @@
-"""What one Kafka message is as an event; it is imported by every worker, so it needs nothing."""
+"""What one Kafka message is as an event; it is imported by every worker, so it needs next to nothing."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from ..public import public
 
+
+@public
 class KafkaMessage(NamedTuple):
     """One message as `penstock.kafka` gives it: what was sent, and where it stands.
 

@@ -115,7 +115,7 @@ def test_what_is_damaged_or_of_another_form_is_refused(url: str, store: TableSto
     with pytest.raises(ps.CheckpointError, match="its checkpoint is not what was written"):
         store.open(IDENTITY, "auto")
     execute(url, "UPDATE penstock_run SET form = 1")
-    with pytest.raises(ps.CheckpointError, match="form 1, this one has 2"):
+    with pytest.raises(ps.CheckpointError, match="form 1, this one has 3"):
         store.open(IDENTITY, "auto")
     with pytest.raises(ps.CheckpointError, match="form 1"):
         look_inside(url)

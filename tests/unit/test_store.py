@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import resource
 import sqlite3
 import stat
@@ -13,6 +14,7 @@ from typing import Any
 
 import penstock as ps
 import pytest
+from penstock.engine import store as stores
 from penstock.engine.filestore import file_store, look_into_file
 from penstock.engine.store import Saved, TableStore
 from penstock.nodes.orderlog import Read, Run
@@ -56,6 +58,50 @@ def test_a_changed_body_is_not_unpacked(store: TableStore, path: Path) -> None:
     _change(path, "UPDATE checkpoint SET body = zeroblob(40)")
     with pytest.raises(ps.CheckpointError, match="its checkpoint is not what was written"):
         store.open(IDENTITY, "auto")
+
+
+#: Pickled bytes, and what is said of them: names that cannot be imported here, then what has another form.
+_UNREADABLE = [
+    pytest.param(b"cno_such_module\nThing\n.", "ModuleNotFoundError: .*names a module or class that", id="no module"),
+    pytest.param(b"cpenstock.nodes.places\nMoved\n.", "AttributeError: .*put that back under its old name", id="no class"),
+    pytest.param(b"", "EOFError: .*it is damaged", id="nothing"),
+    pytest.param(b"no pickle", "UnpicklingError: .*it is damaged", id="no pickle"),
+    pytest.param(b"cbuiltins\nint\n(Vx\ntR.", "ValueError: .*it is damaged", id="refused by its class"),
+]
+
+
+def _replace_body(path: Path, body: bytes) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE checkpoint SET body = ?, digest = ?", (body, stores._digest(body)))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        *_UNREADABLE,
+        pytest.param(pickle.dumps({"n": 1}), "TypeError", id="other names"),
+        pytest.param(pickle.dumps((1, 2)), "TypeError", id="another shape"),
+    ],
+)
+def test_a_body_that_cannot_be_unpacked_is_said_to_be_that(store: TableStore, path: Path, body: bytes, said: str) -> None:
+    store.write(saved_at(2))
+    store.close()
+    _replace_body(path, body)
+    with pytest.raises(ps.CheckpointError, match=rf"the checkpoint in .*run\.db cannot be unpacked \({said}"):
+        store.open(IDENTITY, "auto")
+    assert store.open(IDENTITY, "never") is None
+
+
+@pytest.mark.parametrize(("extent", "said"), _UNREADABLE)
+def test_an_extent_that_cannot_be_unpacked_is_said_to_be_that(
+    store: TableStore, path: Path, extent: bytes, said: str
+) -> None:
+    store.log([], [Read(0, 0, 4, None)])
+    with closing(sqlite3.connect(path)) as db, db:
+        row = stores._row("read", 0, 0, 4, extent)
+        db.execute("UPDATE log SET extent = ?, digest = ?", (extent, row["digest"]))
+    with pytest.raises(ps.CheckpointError, match=rf"the order log in .*run\.db cannot be unpacked \({said}"):
+        store.logged()
 
 
 def test_a_store_that_is_open_is_not_opened_again(store: TableStore) -> None:
@@ -111,16 +157,18 @@ def test_a_description_of_the_run_that_cannot_be_read_is_damage(store: TableStor
         look_into_file(path)
 
 
-def test_an_older_form_is_refused_and_replaced_where_that_is_asked_for(path: Path) -> None:
+@pytest.mark.parametrize("form", [1, 2])
+def test_an_older_form_is_refused_and_replaced_where_that_is_asked_for(path: Path, form: int) -> None:
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("CREATE TABLE run (identity TEXT NOT NULL, began TEXT NOT NULL)")
         db.execute("PRAGMA application_id=0x70656E73")
-        db.execute("PRAGMA user_version=1")
+        db.execute(f"PRAGMA user_version={form}")
     path.chmod(0o600)
     store = file_store(path)
-    with pytest.raises(ps.CheckpointError, match="form 1, this one has 2"):
+    said = f"written by another version of penstock \\(form {form}, this one has 3\\)"
+    with pytest.raises(ps.CheckpointError, match=said):
         store.open(IDENTITY, "auto")
-    with pytest.raises(ps.CheckpointError, match="form 1, this one has 2"):
+    with pytest.raises(ps.CheckpointError, match=said):
         look_into_file(path)
     assert store.open(IDENTITY, "never") is None
     store.write(saved_at(1))
