@@ -27,7 +27,7 @@ help:  ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
 
 demo: $(VENV)/.package  ## run a graph over the standard library, in processes and inline, into out/
-	@$(RUN) -m penstock.engine.demo out
+	@$(RUN) -m penstock.engine.cli.demo out
 
 test: $(VENV)/.dev $(VENV)/.package  ## run the tests that are fast
 	$(RUN) -m pytest $(TESTS) -m "not slow" -q -n 2 --dist loadfile $(PYTEST_ARGS)

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .engine.options import StopSignal
-    from .engine.plan import Plan
-    from .engine.report import NodeReport, OrderReport, RunReport
-    from .engine.runner import Results, imap, iterate, run
-    from .engine.runner import compile_ as compile
-    from .engine.stores import postgres_store
-    from .graphs.graph import Graph, Stream, merge, zip
-    from .graphs.keyed import KeyedStream
-    from .nodes.connectors.http import http_poll, http_sink, webhook
-    from .nodes.connectors.kafka import KafkaMessage, kafka, kafka_sink
-    from .nodes.connectors.redislock import redis_lock
-    from .nodes.connectors.redisstreams import RedisEntry, redis, redis_sink
-    from .nodes.connectors.sql import postgres_lock, sql, sql_sink
+    from .engine.plan.plan import Plan
+    from .engine.reporting.report import NodeReport, OrderReport, RunReport
+    from .engine.run import Results, imap, iterate, run
+    from .engine.run import compile_ as compile
+    from .engine.checkpoints.open_store import postgres_store
+    from .graphs.builder.graph import Graph, Stream, merge, zip
+    from .graphs.builder.keyed_streams import KeyedStream
+    from .nodes.connectors.http.api import http_poll, http_sink, webhook
+    from .nodes.connectors.kafka.api import KafkaMessage, kafka, kafka_sink
+    from .nodes.connectors.redis.lock import redis_lock
+    from .nodes.connectors.redis.api import RedisEntry, redis, redis_sink
+    from .nodes.connectors.sql.api import postgres_lock, sql, sql_sink
     from .nodes.errors import (
         CheckpointError,
         GraphError,
@@ -37,30 +37,30 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from .nodes.events import Context, DeadLetter, current
-    from .nodes.filelock import file_lock
-    from .nodes.files import csv, jsonl, lines
+    from .nodes.files.file_lock import file_lock
+    from .nodes.files.api import csv, jsonl, lines
     from .nodes.handlers import Handler, per_worker
     from .nodes.locks import Lock
     from .nodes.sinks import Batch, Sink
     from .nodes.sources import Source, SourceReader
-    from .nodes.ticks import every
-    from .nodes.windows import Window, session, sliding, tumbling
+    from .nodes.timer import every
+    from .nodes.state.windows import Window, session, sliding, tumbling
 
 _HOMES = {
     "engine.options": ("StopSignal",),
-    "engine.plan": ("Plan",),
-    "engine.report": ("NodeReport", "OrderReport", "RunReport"),
-    "engine.runner": ("Results", "compile", "imap", "iterate", "run"),
-    "engine.stores": ("postgres_store",),
-    "graphs.graph": ("Graph", "Stream", "merge", "zip"),
-    "graphs.keyed": ("KeyedStream",),
-    "nodes.connectors.http": ("http_poll", "http_sink", "webhook"),
-    "nodes.connectors.kafka": ("kafka", "kafka_sink"),
-    "nodes.connectors.kafkamessage": ("KafkaMessage",),
-    "nodes.connectors.redisentry": ("RedisEntry",),
-    "nodes.connectors.redislock": ("redis_lock",),
-    "nodes.connectors.redisstreams": ("redis", "redis_sink"),
-    "nodes.connectors.sql": ("postgres_lock", "sql", "sql_sink"),
+    "engine.plan.plan": ("Plan",),
+    "engine.reporting.report": ("NodeReport", "OrderReport", "RunReport"),
+    "engine.run": ("Results", "compile", "imap", "iterate", "run"),
+    "engine.checkpoints.open_store": ("postgres_store",),
+    "graphs.builder.graph": ("Graph", "Stream", "merge", "zip"),
+    "graphs.builder.keyed_streams": ("KeyedStream",),
+    "nodes.connectors.http.api": ("http_poll", "http_sink", "webhook"),
+    "nodes.connectors.kafka.api": ("kafka", "kafka_sink"),
+    "nodes.connectors.kafka.message": ("KafkaMessage",),
+    "nodes.connectors.redis.entry": ("RedisEntry",),
+    "nodes.connectors.redis.lock": ("redis_lock",),
+    "nodes.connectors.redis.api": ("redis", "redis_sink"),
+    "nodes.connectors.sql.api": ("postgres_lock", "sql", "sql_sink"),
     "nodes.errors": (
         "CheckpointError",
         "GraphError",
@@ -77,14 +77,14 @@ _HOMES = {
         "WorkerDied",
     ),
     "nodes.events": ("Context", "DeadLetter", "current"),
-    "nodes.filelock": ("file_lock",),
-    "nodes.files": ("csv", "jsonl", "lines"),
+    "nodes.files.file_lock": ("file_lock",),
+    "nodes.files.api": ("csv", "jsonl", "lines"),
     "nodes.handlers": ("Handler", "per_worker"),
     "nodes.locks": ("Lock",),
     "nodes.sinks": ("Batch", "Sink"),
     "nodes.sources": ("Source", "SourceReader"),
-    "nodes.ticks": ("every",),
-    "nodes.windows": ("Window", "session", "sliding", "tumbling"),
+    "nodes.timer": ("every",),
+    "nodes.state.windows": ("Window", "session", "sliding", "tumbling"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -31,8 +31,11 @@ from time import monotonic, thread_time
 from typing import Any
 
 import penstock as ps
-from penstock.engine import compiler, options, process_run, ship
-from penstock.engine.hub import Hub
+from penstock.engine.plan import compiler
+from penstock.engine import options
+from penstock.engine.runners import processes as process_run
+from penstock.engine.plan import shipping as ship
+from penstock.engine.hub.hub import Hub
 from penstock.graphs import census
 
 from bench import tree

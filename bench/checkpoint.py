@@ -32,8 +32,8 @@ from time import perf_counter
 from typing import Any
 
 import penstock as ps
-from penstock.engine.filestore import file_store
-from penstock.engine.store import Saved
+from penstock.engine.checkpoints.sqlite_store import file_store
+from penstock.engine.checkpoints.store import Saved
 
 from bench import tree
 from bench.measure import OUT, Effort, Table, arguments, interleave, middle, report, seconds_of, show, spread

@@ -27,10 +27,10 @@ from time import perf_counter
 from typing import Any
 
 import zmq
-from penstock.engine import wire
-from penstock.engine.codec import Encoder, Payload, decode
-from penstock.nodes.program import Orders
-from penstock.nodes.segments import Segment, Slice
+from penstock.engine.local.transport import messages as wire
+from penstock.engine.codec.codec import Encoder, Payload, decode
+from penstock.nodes.program.program import Orders
+from penstock.nodes.ordering.segments import Segment, Slice
 
 from bench import tree
 from bench.measure import Effort, Table, arguments, cores, interleave, middle, report, script, seconds_each, show

@@ -21,7 +21,7 @@ import os
 import subprocess
 import tempfile
 
-from penstock.engine.benching import BENCHES
+from penstock.engine.cli.bench import BENCHES
 
 from bench.charts import draw_all
 from bench.measure import OUT, ROOT, Effort, Table, arguments, report, show

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol, TypedDict
 
-from ..graphs.checks import check_words
+from ..graphs.builder.checks import check_words
 from ..nodes.errors import GraphError
 from ..nodes.locks import Lock
-from .report import RunReport
-from .store import Resume, Store
+from .reporting.report import RunReport
+from .checkpoints.store import Resume, Store
 
 
 class StopSignal(Protocol):

@@ -1,1 +1,4 @@
-"""How nodes are wired: Graph and Stream, their checks and drawings, and ready-made graphs to run and copy."""
+"""Ready-made graphs, to run and to copy; `graphs.builder` below is how graphs are written down.
+
+Imports `graphs.builder` and `nodes`, as a user's own file would.
+"""

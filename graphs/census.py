@@ -20,8 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..nodes.files import jsonl
-from .graph import Graph
+from ..nodes.files.api import jsonl
+from .builder.graph import Graph
 
 #: Folders that hold what others installed, not the library itself.
 FOREIGN = frozenset({"site-packages", "dist-packages"})

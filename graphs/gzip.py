@@ -23,7 +23,7 @@ from functools import lru_cache, partial
 from typing import IO, NamedTuple
 
 from ..nodes.errors import GraphError
-from .graph import Graph
+from .builder.graph import Graph
 
 #: How far back deflate can refer.
 WINDOW_BYTES = 32 << 10

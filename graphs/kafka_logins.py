@@ -14,9 +14,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..nodes.connectors.kafka import KafkaMessage, kafka
-from ..nodes.files import jsonl
-from .graph import Graph
+from ..nodes.connectors.kafka.api import KafkaMessage, kafka
+from ..nodes.files.api import jsonl
+from .builder.graph import Graph
 
 
 def logins(

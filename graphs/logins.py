@@ -20,8 +20,8 @@ import random
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
-from ..nodes.files import jsonl, lines
-from .graph import Graph
+from ..nodes.files.api import jsonl, lines
+from .builder.graph import Graph
 
 
 def graph(*, input: str = "events.jsonl", output: str = "logins.jsonl", rejected: str = "rejected.jsonl") -> Graph:

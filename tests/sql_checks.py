@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from penstock.nodes.connectors.sql import sql, sql_sink
+from penstock.nodes.connectors.sql.api import sql, sql_sink
 from penstock.nodes.errors import CheckpointError, LockLost
 from penstock.nodes.sinks import BadEvent, Batch
 

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from penstock.engine import store as stores
-from penstock.engine.store import Saved, TableStore, described
-from penstock.nodes.orderlog import Read, Run
+from penstock.engine.checkpoints import store as stores
+from penstock.engine.checkpoints.store import Saved, TableStore, described
+from penstock.nodes.ordering.order_log import Read, Run
 
 IDENTITY: dict[str, Any] = {"graph": "g", "runner": "inline", "nodes": [["a", "source", []]], "states": []}
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from penstock.engine.core import Core
-from penstock.engine.effects import Deliver, Pull, SendTask
-from penstock.engine.wiring import PoolWiring, Wiring
-from penstock.nodes.column import Column
-from penstock.nodes.executor import Executor
-from penstock.nodes.program import Op, Step, make_program
-from penstock.nodes.segments import ExitData
-from penstock.nodes.sequencer import Chunk
-from penstock.nodes.window import Window
+from penstock.engine.core.core import Core
+from penstock.engine.core.effects import Deliver, Pull, SendTask
+from penstock.engine.core.topology import PoolWiring, Wiring
+from penstock.nodes.program.column import Column
+from penstock.nodes.execution.executor import Executor
+from penstock.nodes.program.program import Op, Step, make_program
+from penstock.nodes.ordering.segments import ExitData
+from penstock.nodes.ordering.sequencer import Chunk
+from penstock.nodes.ordering.budget import Window
 
 from bench.micro.cases import by_size, ints, timed
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from penstock.nodes.barrier import Barrier
-from penstock.nodes.dispatch import Dispatcher
-from penstock.nodes.intervals import Intervals
-from penstock.nodes.program import Op, Step, make_program
-from penstock.nodes.sequencer import Chunk, Sequencer
-from penstock.nodes.window import Pace
+from penstock.nodes.ordering.barrier import Barrier
+from penstock.nodes.ordering.dispatcher import Dispatcher
+from penstock.nodes.ordering.intervals import Intervals
+from penstock.nodes.program.program import Op, Step, make_program
+from penstock.nodes.ordering.sequencer import Chunk, Sequencer
+from penstock.nodes.ordering.budget import Pace
 
 from bench.micro.cases import by_size, timed
 

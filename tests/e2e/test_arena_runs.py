@@ -15,7 +15,7 @@ from typing import Any
 import penstock as ps
 import pytest
 from large_blocks import MIB, block_of, flip
-from penstock.engine.arena import Arena
+from penstock.engine.local.transport.arena import Arena
 
 np = pytest.importorskip("numpy")
 
@@ -52,7 +52,7 @@ def arenas(monkeypatch: pytest.MonkeyPatch) -> Iterator[Arenas]:
             made.granted += 1
             return super().region(slot)
 
-    monkeypatch.setattr("penstock.engine.hub.Arena", Watched)
+    monkeypatch.setattr("penstock.engine.hub.hub.Arena", Watched)
     yield made
     assert made
     assert made.all_is_free()

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from marks import slow
-from penstock.engine import benching, cli
+from penstock.engine.cli import bench as benching
+from penstock.engine.cli import main as cli
 
 BENCH = Path(__file__).parents[2] / "bench"
 

@@ -38,7 +38,7 @@ def test_changed_code_is_told_and_remembered(tmp_path: Path, runner: str) -> Non
     script, store = tmp_path / "script.py", tmp_path / "run.db"
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "penstock.engine.cli", *words]
+        line = [sys.executable, "-m", "penstock.engine.cli.main", *words]
         return subprocess.run(line, check=False, capture_output=True, text=True, timeout=60)
 
     def run(fails_at: int) -> subprocess.CompletedProcess[str]:

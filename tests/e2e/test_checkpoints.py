@@ -405,7 +405,7 @@ def test_what_could_not_go_on_exactly_is_refused(tmp_path: Path) -> None:
 def test_the_command_line_makes_and_shows_checkpoints(tmp_path: Path) -> None:
     script = _prepare(tmp_path, 300)
     store = tmp_path / "run.db"
-    command = [sys.executable, "-m", "penstock.engine.cli"]
+    command = [sys.executable, "-m", "penstock.engine.cli.main"]
     run = [*command, "run", f"{script}:build", "--set", f"folder={tmp_path}", "--checkpoint", str(store)]
     done = subprocess.run(run, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

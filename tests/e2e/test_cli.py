@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from penstock.engine.cli import main
+from penstock.engine.cli.main import main
 from penstock.graphs import gzip as ready_gzip
 
 FLOW = '''
@@ -77,7 +77,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def penstock(*words: str, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run the command line as a process of its own."""
-    command = [sys.executable, "-m", "penstock.engine.cli", *words]
+    command = [sys.executable, "-m", "penstock.engine.cli.main", *words]
     return subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -259,7 +259,7 @@ def test_errors_and_usage_as_a_shell_sees_them(folder: Path) -> None:
 
 @pytest.mark.parametrize("runner", ["inline", "processes"])
 def test_an_interrupt_is_one_line_and_exit_130(folder: Path, runner: str) -> None:
-    command = [sys.executable, "-m", "penstock.engine.cli", "run", "flow:endless", "--runner", runner]
+    command = [sys.executable, "-m", "penstock.engine.cli.main", "run", "flow:endless", "--runner", runner]
     words = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": folder}
     with subprocess.Popen([*command, "--report", "r.json"], **words) as process:  # type: ignore[call-overload]
         assert process.stdout.readline() == "0\n"
@@ -277,7 +277,7 @@ def test_an_interrupt_is_one_line_and_exit_130(folder: Path, runner: str) -> Non
 
 @pytest.mark.parametrize("runner", ["inline", "processes"])
 def test_a_reader_that_leaves_ends_the_run(folder: Path, runner: str) -> None:
-    command = [sys.executable, "-m", "penstock.engine.cli", "run", "flow:endless", "--runner", runner]
+    command = [sys.executable, "-m", "penstock.engine.cli.main", "run", "flow:endless", "--runner", runner]
     words = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": folder}
     with subprocess.Popen(command, **words) as process:  # type: ignore[call-overload]
         assert [process.stdout.readline() for _ in range(3)] == ["0\n", "2\n", "4\n"]
@@ -302,7 +302,7 @@ def test_a_copied_file_may_have_any_name(tmp_path: Path, name: str) -> None:
     (tmp_path / "data").write_bytes(bytes(range(256)) * 40)
     # The script, not `-m`, which would put the folder before Python's own library.
     script = shutil.which("penstock", path=str(Path(sys.executable).parent))
-    start = [script] if script else [sys.executable, "-c", "import sys, penstock.engine.cli as c; sys.exit(c.main())"]
+    start = [script] if script else [sys.executable, "-c", "import sys, penstock.engine.cli.main as c; sys.exit(c.main())"]
     words = ["run", f"{name}:graph", "--set", "input=data", "--set", "block_bytes=1000"]
     done = subprocess.run([*start, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

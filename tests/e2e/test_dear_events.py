@@ -10,7 +10,7 @@ from typing import Any
 
 import penstock as ps
 import pytest
-from penstock.nodes.knife import Knife
+from penstock.nodes.execution.batch_split import Knife
 
 CHEAP, DEAR = 150_000, 60
 EACH_S = 0.02

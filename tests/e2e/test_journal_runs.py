@@ -19,7 +19,7 @@ from typing import Any
 import penstock as ps
 import pytest
 from marks import slow
-from penstock.engine.journalfile import JournalFile
+from penstock.engine.sources.journal_file import JournalFile
 
 PATIENCE_S = 100.0
 

@@ -13,7 +13,7 @@ from typing import Any
 import penstock as ps
 import pytest
 from conftest import assert_same, observe
-from penstock.engine import blocks
+from penstock.engine.codec import blocks
 
 N = 60_000
 ODD = 41_003  # deep inside a batch: the first ones are small

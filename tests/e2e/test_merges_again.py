@@ -8,8 +8,8 @@ from typing import Any
 
 import penstock as ps
 import pytest
-from penstock.nodes.orderlog import OrderLog, Run
-from penstock.nodes.sequencer import Chunk, Sequencer
+from penstock.nodes.ordering.order_log import OrderLog, Run
+from penstock.nodes.ordering.sequencer import Chunk, Sequencer
 
 ORDERS: dict[str, dict[str, Any]] = {"round_robin": {"order": "round_robin"}, "key": {"key": lambda event: event[1]}}
 

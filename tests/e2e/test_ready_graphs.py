@@ -19,8 +19,9 @@ import penstock as ps
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.engine import demo
-from penstock.graphs import census, logins
+from penstock.engine.cli import demo
+from penstock.graphs import census
+from penstock.graphs import logins
 from penstock.graphs import gzip as ready_gzip
 
 RUNNERS = ("inline", "processes")

@@ -21,7 +21,7 @@ import ormsgpack
 import penstock as ps
 import pytest
 from marks import slow
-from penstock.engine.store import Saved
+from penstock.engine.checkpoints.store import Saved
 
 PACKAGE = ps.__name__
 INTERNAL = tuple(f"{PACKAGE}.{layer}" for layer in ("nodes", "graphs", "engine"))

@@ -267,7 +267,7 @@ class Inside:
 
 def look_inside(monkeypatch: Any) -> Inside:
     """Note the hubs of the runs that begin from now on."""
-    from penstock.engine.hub import Hub
+    from penstock.engine.hub.hub import Hub
 
     inside = Inside()
     init = Hub.__init__

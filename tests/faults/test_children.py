@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from penstock.engine.children import ChildExited, ChildStarted, Event, Nursery, SpawnFailed, ZygoteDied
+from penstock.engine.local.processes.nursery import ChildExited, ChildStarted, Event, Nursery, SpawnFailed, ZygoteDied
 from penstock.nodes.errors import PenstockError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -120,7 +120,7 @@ WITH_THREAD = "import threading\nthreading.Thread(target=threading.Event().wait)
 
 CALLER = '''
 import os, signal, sys, threading
-from penstock.engine.children import ChildStarted, Nursery
+from penstock.engine.local.processes.nursery import ChildStarted, Nursery
 import selectors
 
 out, kinds = sys.argv[1], sys.argv[2].split(",")

@@ -24,13 +24,13 @@ import zmq
 from fault_graphs import Inside, look_inside, until
 from fault_handlers import Saboteur, link_of_this_worker
 from marks import slow
-from penstock.engine import wire
-from penstock.engine.child import ChildSettings, Link
-from penstock.engine.codec import Payload, encode
-from penstock.engine.wire import TALLY_FIELDS, VERSION, Kind, pack
+from penstock.engine.local.transport import messages as wire
+from penstock.engine.local.children.setup import ChildSettings, Link
+from penstock.engine.codec.codec import Payload, encode
+from penstock.engine.local.transport.messages import TALLY_FIELDS, VERSION, Kind, pack
 from penstock.nodes.errors import ProtocolError
-from penstock.nodes.program import Orders
-from penstock.nodes.segments import Segment, Slice
+from penstock.nodes.program.program import Orders
+from penstock.nodes.ordering.segments import Segment, Slice
 
 
 class Bomb:

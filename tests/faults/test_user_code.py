@@ -146,7 +146,7 @@ def test_results_larger_than_a_message_may_be() -> None:
     """The limit is made small in the worker, for the real one takes gigabytes."""
 
     def work(n: int) -> Any:
-        from penstock.engine import codec
+        from penstock.engine.codec import codec
 
         codec.LARGEST_FRAME_BYTES = 100_000
         return bytes(200_000) if n == 150 else n

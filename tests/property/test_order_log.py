@@ -6,9 +6,9 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
-from penstock.nodes.orderlog import OrderLog, Read, Run
-from penstock.nodes.places import Mark, Place
-from penstock.nodes.sequencer import Chunk, Sequencer
+from penstock.nodes.ordering.order_log import OrderLog, Read, Run
+from penstock.nodes.ordering.source_positions import Mark, Place
+from penstock.nodes.ordering.sequencer import Chunk, Sequencer
 
 Event = tuple[int, int]
 

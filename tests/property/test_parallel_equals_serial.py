@@ -16,16 +16,17 @@ from zlib import crc32
 
 import penstock as ps
 import pytest
-from penstock.engine import feed, inline
-from penstock.engine.compiler import compile_graph
-from penstock.engine.copying import safe_copies
-from penstock.nodes import pacing
-from penstock.nodes.async_executor import AsyncExecutor
-from penstock.nodes.column import Column
-from penstock.nodes.executor import Executor
+from penstock.engine.sources import feed
+from penstock.engine.runners import inline
+from penstock.engine.plan.compiler import compile_graph
+from penstock.engine.codec.copying import safe_copies
+from penstock.nodes.ordering import batch_sizing as pacing
+from penstock.nodes.execution.async_executor import AsyncExecutor
+from penstock.nodes.program.column import Column
+from penstock.nodes.execution.executor import Executor
 from penstock.nodes.handlers import build
-from penstock.nodes.program import Answer, Program
-from penstock.nodes.steps import join_answers
+from penstock.nodes.program.program import Answer, Program
+from penstock.nodes.program.steps import join_answers
 
 #: How many graphs are run in processes, and how many in this process alone; the second figures are for slow tests.
 RUNS, SLOW_RUNS = 20, 600

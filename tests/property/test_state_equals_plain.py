@@ -15,12 +15,12 @@ import penstock as ps
 import pytest
 from drawing import drawn
 from hypothesis import strategies as st
-from penstock.engine.compiler import compile_graph
-from penstock.engine.copying import safe_copies
-from penstock.nodes.column import Column, join
-from penstock.nodes.executor import Executor
+from penstock.engine.plan.compiler import compile_graph
+from penstock.engine.codec.copying import safe_copies
+from penstock.nodes.program.column import Column, join
+from penstock.nodes.execution.executor import Executor
 from penstock.nodes.handlers import build_all
-from penstock.nodes.program import Orders, Tally
+from penstock.nodes.program.program import Orders, Tally
 from plain_state import KEYS, KINDS, Found, Numbers, graph_of, graph_over, plain_of
 
 

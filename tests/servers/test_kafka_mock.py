@@ -19,10 +19,10 @@ from marks import slow
 from mock_kafka import QUICK, MockKafka, mock_kafka, values
 from pages import check_examples
 from penstock.graphs import kafka_logins
-from penstock.nodes.connectors.kafka import kafka, kafka_sink
+from penstock.nodes.connectors.kafka.api import kafka, kafka_sink
 from resuming import MiniRun
 
-PENSTOCK = [sys.executable, "-m", "penstock.engine.cli"]
+PENSTOCK = [sys.executable, "-m", "penstock.engine.cli.main"]
 RUNNERS = ("inline", "processes")
 
 
@@ -89,7 +89,7 @@ def test_a_run_from_topic_to_topic_delivers_all_once_and_in_order(cluster: MockK
 def test_a_failing_topic_ends_the_run_with_its_name(
     cluster: MockKafka, runner: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penstock.nodes.connectors.kafkasource._TOPIC_S", 0.2)  # not for a source in its own process
+    monkeypatch.setattr("penstock.nodes.connectors.kafka.source._TOPIC_S", 0.2)  # not for a source in its own process
     graph = ps.Graph()
     graph.source(kafka("nowhere", group="g", bootstrap_servers=cluster.servers)).sink(print)
     with pytest.raises(ps.SourceError, match="no topic 'nowhere'"):

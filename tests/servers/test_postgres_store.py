@@ -10,9 +10,9 @@ from typing import Any
 
 import penstock as ps
 import pytest
-from penstock.engine.store import TableStore
-from penstock.engine.stores import look_inside
-from penstock.nodes.orderlog import Read, Run
+from penstock.engine.checkpoints.store import TableStore
+from penstock.engine.checkpoints.open_store import look_inside
+from penstock.nodes.ordering.order_log import Read, Run
 from postgres_server import PASSWORD, PostgresServer, postgres
 from sql_checks import execute, rows_of
 from store_checks import CHECKS, IDENTITY, saved_at
@@ -212,7 +212,7 @@ def test_the_command_line_goes_on_from_a_database(tmp_path: Path, url: str) -> N
     script = tmp_path / "script.py"
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "penstock.engine.cli", *words]
+        line = [sys.executable, "-m", "penstock.engine.cli.main", *words]
         return subprocess.run(line, check=False, capture_output=True, text=True, timeout=60)
 
     def run() -> subprocess.CompletedProcess[str]:

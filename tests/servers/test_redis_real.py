@@ -11,8 +11,8 @@ import pytest
 import redis as package
 from marks import slow
 from pages import check_examples
-from penstock.nodes.connectors import redissink
-from penstock.nodes.connectors.redisstreams import redis, redis_lock, redis_sink
+from penstock.nodes.connectors.redis import sink as redissink
+from penstock.nodes.connectors.redis.api import redis, redis_lock, redis_sink
 from penstock.nodes.errors import LockHeld, LockLost
 from redis_server import PASSWORD, RedisServer
 from resuming import MiniRun

@@ -19,7 +19,7 @@ import penstock as ps
 import pytest
 import sql_checks as checks
 from marks import slow
-from penstock.nodes.connectors.sql import postgres_lock, sql, sql_sink
+from penstock.nodes.connectors.sql.api import postgres_lock, sql, sql_sink
 from penstock.nodes.errors import GraphError, LockHeld, LockLost
 from penstock.nodes.sinks import BadEvent
 from postgres_server import PASSWORD, PostgresServer, postgres
@@ -380,7 +380,7 @@ def test_a_refused_row_fails_the_run_at_its_number(url: str) -> None:
 
 _WRITER = """
 import json, sys
-from penstock.nodes.connectors.sql import sql_sink
+from penstock.nodes.connectors.sql.api import sql_sink
 from penstock.nodes.sinks import Batch
 
 url, token, total = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])

@@ -17,9 +17,9 @@ from lives_laws import LifeLaws, check_all
 from lives_scenario import make_scenario
 from lives_sources import Intake
 from lives_workers import StateWorker, Truth
-from penstock.engine.checkpointing import Checkpoints
-from penstock.engine.core import Core
-from penstock.engine.effects import (
+from penstock.engine.checkpoints.checkpoints import Checkpoints
+from penstock.engine.core.core import Core
+from penstock.engine.core.effects import (
     Acknowledge,
     AskState,
     Commit,
@@ -35,10 +35,10 @@ from penstock.engine.effects import (
     StopWorker,
     Warn,
 )
-from penstock.nodes.orderlog import OrderLog
-from penstock.nodes.pacing import TARGET_S
-from penstock.nodes.places import Place
-from penstock.nodes.window import Window
+from penstock.nodes.ordering.order_log import OrderLog
+from penstock.nodes.ordering.batch_sizing import TARGET_S
+from penstock.nodes.ordering.source_positions import Place
+from penstock.nodes.ordering.budget import Window
 from sim_laws import LawBroken
 from sim_workers import LoopWorker, PlainWorker, Worker
 from simulator import Packing

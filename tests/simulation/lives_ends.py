@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 
 from lives_scenario import Scenario
 from lives_sources import Source
-from penstock.engine.store import Resume, Saved
-from penstock.nodes.orderlog import Read, Run
+from penstock.engine.checkpoints.store import Resume, Saved
+from penstock.nodes.ordering.order_log import Read, Run
 from sim_laws import LawBroken
 
 #: What a sink gets for one number: the stream, the number, its events.

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NoReturn
 from lives_ends import Outbox, Row, World
 from lives_scenario import OF_SOURCE, Scenario
 from lives_workers import Truth
-from penstock.engine.effects import Acknowledge, AskState, Deliver, DeliverLoose, Effect, Finish, SendTask
-from penstock.nodes.cuts import Cut
-from penstock.nodes.retention import NUMBERS, SHARE
+from penstock.engine.core.effects import Acknowledge, AskState, Deliver, DeliverLoose, Effect, Finish, SendTask
+from penstock.nodes.ordering.cuts import Cut
+from penstock.nodes.ordering.retention import NUMBERS, SHARE
 from sim_laws import Before, Laws
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from lives_scenario import OF_PARTITION, OF_SOURCE, SourceScript
-from penstock.engine.feed import Marking, check_key
-from penstock.engine.rereading import Again
-from penstock.nodes.places import Mark, Place
-from penstock.nodes.sequencer import Chunk
+from penstock.engine.sources.feed import Marking, check_key
+from penstock.engine.sources.resumed import Again
+from penstock.nodes.ordering.source_positions import Mark, Place
+from penstock.nodes.ordering.sequencer import Chunk
 from penstock.nodes.sources import open_reader
 
 if TYPE_CHECKING:

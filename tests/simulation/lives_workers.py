@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lives_scenario import Scenario
-from penstock.nodes.segments import ExitData
+from penstock.nodes.ordering.segments import ExitData
 from sim_scenario import Reference
 from sim_workers import Job, PlainWorker
 

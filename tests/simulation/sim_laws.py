@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from penstock.engine.effects import Deliver, DeliverLoose, Effect, Finish, SendTask
-from penstock.nodes.barrier import FailureRecord, Release
-from penstock.nodes.blame import LastSeen
-from penstock.nodes.column import Column, join
-from penstock.nodes.segments import SEGMENT_OVERHEAD, Slice
+from penstock.engine.core.effects import Deliver, DeliverLoose, Effect, Finish, SendTask
+from penstock.nodes.ordering.barrier import FailureRecord, Release
+from penstock.nodes.ordering.blame import LastSeen
+from penstock.nodes.program.column import Column, join
+from penstock.nodes.ordering.segments import SEGMENT_OVERHEAD, Slice
 from sim_scenario import MAX_DEATHS, Failed
 
 if TYPE_CHECKING:

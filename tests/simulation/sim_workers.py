@@ -7,12 +7,12 @@ from collections.abc import Callable
 from math import isqrt
 from typing import TYPE_CHECKING, Any
 
-from penstock.engine.effects import SendTask
-from penstock.nodes.barrier import FailureRecord
-from penstock.nodes.blame import LastSeen, Phase
-from penstock.nodes.column import Column, join
-from penstock.nodes.program import CALLS
-from penstock.nodes.segments import ExitData
+from penstock.engine.core.effects import SendTask
+from penstock.nodes.ordering.barrier import FailureRecord
+from penstock.nodes.ordering.blame import LastSeen, Phase
+from penstock.nodes.program.column import Column, join
+from penstock.nodes.program.program import CALLS
+from penstock.nodes.ordering.segments import ExitData
 from sim_scenario import failing_index, failure_of, handle
 
 if TYPE_CHECKING:

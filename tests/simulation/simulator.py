@@ -12,8 +12,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from penstock.engine.core import Core
-from penstock.engine.effects import (
+from penstock.engine.core.core import Core
+from penstock.engine.core.effects import (
     Deliver,
     DeliverLoose,
     Effect,
@@ -25,9 +25,9 @@ from penstock.engine.effects import (
     StopWorker,
     Warn,
 )
-from penstock.nodes.pacing import TARGET_S
-from penstock.nodes.sequencer import Chunk
-from penstock.nodes.window import Window
+from penstock.nodes.ordering.batch_sizing import TARGET_S
+from penstock.nodes.ordering.sequencer import Chunk
+from penstock.nodes.ordering.budget import Window
 from sim_laws import LawBroken, Laws
 from sim_scenario import MAX_DEATHS, Reference, Scenario, make_scenario
 from sim_workers import LoopWorker, PlainWorker, Worker

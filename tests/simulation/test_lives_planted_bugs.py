@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 from lives import live
 from lives_ends import MemoryStore
-from penstock.engine.checkpointing import Checkpoints
-from penstock.engine.core import Core
-from penstock.engine.effects import Acknowledge
-from penstock.engine.pools import Pool
-from penstock.engine.rereading import Again
-from penstock.engine.sinkset import SinkSet
-from penstock.engine.store import Saved
-from penstock.nodes.cuts import Cut, Cuts
-from penstock.nodes.dispatch import Dispatcher
-from penstock.nodes.orderlog import OrderLog, Run
-from penstock.nodes.places import Place, Track
-from penstock.nodes.retention import Retention
-from penstock.nodes.sequencer import Sequencer
+from penstock.engine.checkpoints.checkpoints import Checkpoints
+from penstock.engine.core.core import Core
+from penstock.engine.core.effects import Acknowledge
+from penstock.engine.core.pool import Pool
+from penstock.engine.sources.resumed import Again
+from penstock.engine.delivery.sinks import SinkSet
+from penstock.engine.checkpoints.store import Saved
+from penstock.nodes.ordering.cuts import Cut, Cuts
+from penstock.nodes.ordering.dispatcher import Dispatcher
+from penstock.nodes.ordering.order_log import OrderLog, Run
+from penstock.nodes.ordering.source_positions import Place, Track
+from penstock.nodes.ordering.retention import Retention
+from penstock.nodes.ordering.sequencer import Sequencer
 from sim_laws import LawBroken
 from test_lives import SCHEDULES
 

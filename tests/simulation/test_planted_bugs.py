@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from penstock.nodes.barrier import Barrier, Release
-from penstock.nodes.blame import Blame
-from penstock.nodes.dispatch import Dispatcher
-from penstock.nodes.segments import SegmentStore
-from penstock.nodes.sequencer import Sequencer
-from penstock.nodes.window import Pace, Window
+from penstock.nodes.ordering.barrier import Barrier, Release
+from penstock.nodes.ordering.blame import Blame
+from penstock.nodes.ordering.dispatcher import Dispatcher
+from penstock.nodes.ordering.segments import SegmentStore
+from penstock.nodes.ordering.sequencer import Sequencer
+from penstock.nodes.ordering.budget import Pace, Window
 from sim_laws import LawBroken
 from simulator import simulate
 from test_simulation import SCHEDULES

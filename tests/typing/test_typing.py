@@ -15,11 +15,11 @@ pytest.importorskip("mypy")
 SAMPLES = Path(__file__).parent / "samples"
 #: What `ps` is in the samples: they are written against the package's public names.
 PUBLIC = """
-from penstock.graphs.graph import Graph as Graph, Stream as Stream, merge as merge, zip as zip
-from penstock.graphs.keyed import KeyedStream as KeyedStream
+from penstock.graphs.builder.graph import Graph as Graph, Stream as Stream, merge as merge, zip as zip
+from penstock.graphs.builder.keyed_streams import KeyedStream as KeyedStream
 from penstock.nodes.events import DeadLetter as DeadLetter
 from penstock.nodes.handlers import per_worker as per_worker
-from penstock.nodes.windows import Window as Window, session as session, sliding as sliding, tumbling as tumbling
+from penstock.nodes.state.windows import Window as Window, session as session, sliding as sliding, tumbling as tumbling
 """
 #: Which of these codes mypy gives for a wrong argument depends on its version.
 ARGUMENTS = ("arg-type", "call-arg", "call-overload")

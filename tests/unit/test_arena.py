@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.engine import wire
-from penstock.engine.arena import Arena
-from penstock.engine.codec import Payload, decode, encode
-from penstock.engine.extents import PAGE, Extents
-from penstock.engine.grants import Grants
-from penstock.engine.rundir import create_locked, remove_stale_arenas
-from penstock.engine.shared import FRAME_BYTES, ChildArena, Grant, Region
+from penstock.engine.local.transport import messages as wire
+from penstock.engine.local.transport.arena import Arena
+from penstock.engine.codec.codec import Payload, decode, encode
+from penstock.engine.local.transport.extents import PAGE, Extents
+from penstock.engine.local.grants import Grants
+from penstock.engine.local.transport.run_dir import create_locked, remove_stale_arenas
+from penstock.engine.local.transport.shared_frames import FRAME_BYTES, ChildArena, Grant, Region
 from penstock.nodes.errors import ProtocolError
-from penstock.nodes.program import Orders
-from penstock.nodes.segments import ExitData, Segment, Slice
+from penstock.nodes.program.program import Orders
+from penstock.nodes.ordering.segments import ExitData, Segment, Slice
 
 LARGE = b"large " * FRAME_BYTES
 MIB = 1 << 20

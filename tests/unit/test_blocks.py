@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.engine import blocks
-from penstock.engine.codec import (
+from penstock.engine.codec import blocks
+from penstock.engine.codec.codec import (
     BLOCKS,
     MSGPACK,
     PICKLE,
@@ -23,7 +23,7 @@ from penstock.engine.codec import (
     encode,
     join_payloads,
 )
-from penstock.engine.pieces import Pieces
+from penstock.engine.codec.block_reader import Pieces
 
 FLAT = [{"id": n, "user": "ada", "score": n / 2} for n in range(3 * blocks.FEWEST)]
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock.graphs import graph as ps
-from penstock.graphs.checks import check_graph, check_words, claim_iterators, foreign_words
-from penstock.graphs.graph import Graph, Stream
+from penstock.graphs.builder import graph as ps
+from penstock.graphs.builder.checks import check_graph, check_words, claim_iterators, foreign_words
+from penstock.graphs.builder.graph import Graph, Stream
 from penstock.nodes.errors import GraphError
 from penstock.nodes.handlers import per_worker
 

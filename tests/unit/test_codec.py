@@ -20,8 +20,9 @@ import cloudpickle
 import numpy as np
 import ormsgpack
 import pytest
-from penstock.engine import codec, pickling
-from penstock.engine.codec import MSGPACK, PICKLE, RAW, CodecError, Encoder, Payload, copies, decode, encode, is_atomic
+from penstock.engine.codec import codec
+from penstock.engine.codec import pickling
+from penstock.engine.codec.codec import MSGPACK, PICKLE, RAW, CodecError, Encoder, Payload, copies, decode, encode, is_atomic
 
 BIG = 20_000
 
@@ -419,7 +420,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import cloudpickle
-from penstock.engine.codec import Payload, decode, encode
+from penstock.engine.codec.codec import Payload, decode, encode
 
 
 @dataclass
@@ -495,8 +496,8 @@ import cloudpickle
 from types import ModuleType
 
 sys.modules["__main__"] = ModuleType("__main__")
-from penstock.engine import pickling
-from penstock.engine.codec import Payload, decode, encode
+from penstock.engine.codec import pickling
+from penstock.engine.codec.codec import Payload, decode, encode
 
 question = json.loads(sys.stdin.read())
 asked = []

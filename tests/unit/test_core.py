@@ -6,15 +6,15 @@ import sys
 from typing import Any
 
 import pytest
-from penstock.engine.core import Core
-from penstock.engine.effects import Deliver, Finish, Pull, SendTask, Spawn
-from penstock.engine.wiring import PoolWiring, Wiring
-from penstock.nodes.barrier import FailureRecord
-from penstock.nodes.blame import LastSeen, Phase
-from penstock.nodes.program import Op, Step, make_program
-from penstock.nodes.segments import ExitData
-from penstock.nodes.sequencer import Chunk, Order
-from penstock.nodes.window import Window
+from penstock.engine.core.core import Core
+from penstock.engine.core.effects import Deliver, Finish, Pull, SendTask, Spawn
+from penstock.engine.core.topology import PoolWiring, Wiring
+from penstock.nodes.ordering.barrier import FailureRecord
+from penstock.nodes.ordering.blame import LastSeen, Phase
+from penstock.nodes.program.program import Op, Step, make_program
+from penstock.nodes.ordering.segments import ExitData
+from penstock.nodes.ordering.sequencer import Chunk, Order
+from penstock.nodes.ordering.budget import Window
 
 
 class _Packing:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock.nodes import members
+from penstock.nodes.files import compression as members
 from penstock.nodes.errors import CheckpointError
-from penstock.nodes.files import csv, jsonl, lines
+from penstock.nodes.files.api import csv, jsonl, lines
 from penstock.nodes.sinks import Batch
 
 SUFFIXES = ["", ".gz", ".bz2", ".xz"]

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 from penstock.nodes.errors import GraphError, LockHeld, LockLost
-from penstock.nodes.filelock import file_lock
+from penstock.nodes.files.file_lock import file_lock
 from penstock.nodes.locks import Lock
 
 HOLDER = """
 import sys
-from penstock.nodes.filelock import file_lock
+from penstock.nodes.files.file_lock import file_lock
 print(file_lock(sys.argv[1]).acquire(), flush=True)
 sys.stdin.read()
 """

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from penstock.nodes.errors import CheckpointError
-from penstock.nodes.files import csv, jsonl, lines
+from penstock.nodes.files.api import csv, jsonl, lines
 from penstock.nodes.sources import open_reader
-from penstock.nodes.ticks import every
+from penstock.nodes.timer import every
 
 MANY = 1 << 20
 BLOCK = 1 << 18

@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from penstock.nodes import lineblocks
+from penstock.nodes.files import line_blocks as lineblocks
 from penstock.nodes.errors import GraphError
 from penstock.nodes.events import DeadLetter
-from penstock.nodes.files import csv, jsonl, lines
+from penstock.nodes.files.api import csv, jsonl, lines
 from penstock.nodes.sinks import BadEvent, Batch
 from penstock.nodes.sources import open_reader
 

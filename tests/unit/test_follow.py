@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock.nodes import follow
+from penstock.nodes.files import follow
 from penstock.nodes.errors import CheckpointError, GraphError
-from penstock.nodes.files import csv, jsonl, lines
+from penstock.nodes.files.api import csv, jsonl, lines
 
 MANY = 1 << 20
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock.graphs import graph as ps
-from penstock.graphs.graph import Graph, Stream
-from penstock.graphs.spec import Kind, Options
+from penstock.graphs.builder import graph as ps
+from penstock.graphs.builder.graph import Graph, Stream
+from penstock.graphs.builder.spec import Kind, Options
 from penstock.nodes.errors import GraphError
-from penstock.nodes.files import lines
+from penstock.nodes.files.api import lines
 from penstock.nodes.handlers import per_worker
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from http_server import Reply, Request, serving
-from penstock.nodes.connectors import httpclient
-from penstock.nodes.connectors.http import http_sink
-from penstock.nodes.connectors.httpclient import NoAnswer
-from penstock.nodes.connectors.httpsink import ranges
+from penstock.nodes.connectors.http import client as httpclient
+from penstock.nodes.connectors.http.api import http_sink
+from penstock.nodes.connectors.http.client import NoAnswer
+from penstock.nodes.connectors.http.sink import ranges
 from penstock.nodes.errors import CheckpointError, GraphError
 from penstock.nodes.events import DeadLetter
 from penstock.nodes.sinks import BadEvent, Batch, as_sink

@@ -18,10 +18,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from penstock.nodes.connectors import webhook as webhook_module
-from penstock.nodes.connectors import webhookpeer
-from penstock.nodes.connectors.http import http_poll, http_sink, webhook
-from penstock.nodes.connectors.webhookqueue import Entry, WebhookQueue
+from penstock.nodes.connectors.http import webhook as webhook_module
+from penstock.nodes.connectors.http import webhook_connection as webhookpeer
+from penstock.nodes.connectors.http.api import http_poll, http_sink, webhook
+from penstock.nodes.connectors.http.webhook_queue import Entry, WebhookQueue
 from penstock.nodes.errors import GraphError
 
 MANY = 1 << 20

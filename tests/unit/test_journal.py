@@ -20,10 +20,11 @@ from typing import Any
 import cloudpickle
 import penstock as ps
 import pytest
-from penstock.engine import journal, journalfile
-from penstock.engine.journal import Journaled
-from penstock.engine.journalfile import JournalFile, begin, drop, journal_path
-from penstock.engine.pump import FIRST
+from penstock.engine.sources import journaled as journal
+from penstock.engine.sources import journal_file as journalfile
+from penstock.engine.sources.journaled import Journaled
+from penstock.engine.sources.journal_file import JournalFile, begin, drop, journal_path
+from penstock.engine.sources.read_ahead import FIRST
 
 MANY = 1 << 20
 #: Long enough for any machine; nothing waits for it unless it is broken.
@@ -188,7 +189,7 @@ def test_what_the_source_says_of_itself_is_passed_on(path: Path) -> None:
 CRASHING = """
 import sys
 from pathlib import Path
-from penstock.engine.journal import Journaled
+from penstock.engine.sources.journaled import Journaled
 
 def numbers():
     yield from range(10**9)

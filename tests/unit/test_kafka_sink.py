@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from marks import slow
 from mock_kafka import PRODUCE, MockKafka, mock_kafka
-from penstock.nodes.connectors.kafka import KafkaSink, kafka_sink
-from penstock.nodes.connectors.kafkasink import NotDelivered
-from penstock.nodes.connectors.kafkatail import number_in
+from penstock.nodes.connectors.kafka.api import KafkaSink, kafka_sink
+from penstock.nodes.connectors.kafka.sink import NotDelivered
+from penstock.nodes.connectors.kafka.topic_tail import number_in
 from penstock.nodes.errors import CheckpointError, GraphError
 from penstock.nodes.sinks import BadEvent, Batch
 
@@ -255,7 +255,7 @@ def test_a_broker_that_is_away_for_a_while_holds_the_commit_back() -> None:
 
 
 def test_a_topic_that_is_not_there_is_named(cluster: MockKafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock.nodes.connectors.kafkasink._MAKING_S", 0.2)
+    monkeypatch.setattr("penstock.nodes.connectors.kafka.sink._MAKING_S", 0.2)
     cluster.forget("nowhere")
     sink = make(cluster, "nowhere")
     with pytest.raises(LookupError, match="no topic 'nowhere'"):

@@ -7,8 +7,8 @@ import threading
 from typing import Any
 
 import pytest
-from penstock.nodes.connectors import redissink
-from penstock.nodes.connectors.redisstreams import RedisEntry, RedisSink, redis_sink
+from penstock.nodes.connectors.redis import sink as redissink
+from penstock.nodes.connectors.redis.api import RedisEntry, RedisSink, redis_sink
 from penstock.nodes.errors import CheckpointError, GraphError, LockLost
 from penstock.nodes.sinks import BadEvent, Batch
 from redis_server import PASSWORD, RedisServer, redis_server

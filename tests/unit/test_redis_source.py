@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from penstock.nodes.connectors.redisstreams import RedisEntry, redis
+from penstock.nodes.connectors.redis.api import RedisEntry, redis
 from penstock.nodes.errors import GraphError
 from redis_server import PASSWORD, RedisServer, redis_server
 

@@ -9,18 +9,18 @@ from typing import Any
 
 import penstock as ps
 import pytest
-from penstock.engine.compiler import compile_graph
-from penstock.engine.core import Core
-from penstock.engine.effects import Spawn
-from penstock.engine.pools import RESTART_MOST_S
-from penstock.engine.preload import modules_of
-from penstock.engine.restarts import Restart, Restarts
-from penstock.engine.wiring import PoolWiring, Wiring
+from penstock.engine.plan.compiler import compile_graph
+from penstock.engine.core.core import Core
+from penstock.engine.core.effects import Spawn
+from penstock.engine.core.pool import RESTART_MOST_S
+from penstock.engine.local.preload import modules_of
+from penstock.engine.local.restarts import Restart, Restarts
+from penstock.engine.core.topology import PoolWiring, Wiring
 from penstock.graphs import census
-from penstock.nodes.blame import LastSeen, Phase
-from penstock.nodes.program import Op, Step, make_program
-from penstock.nodes.sequencer import Chunk
-from penstock.nodes.window import Window
+from penstock.nodes.ordering.blame import LastSeen, Phase
+from penstock.nodes.program.program import Op, Step, make_program
+from penstock.nodes.ordering.sequencer import Chunk
+from penstock.nodes.ordering.budget import Window
 
 
 def test_a_place_is_empty_until_a_successor_takes_work() -> None:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from penstock.nodes.column import Column
+from penstock.nodes.program.column import Column
 from penstock.nodes.errors import GraphError
-from penstock.nodes.files import lines
+from penstock.nodes.files.api import lines
 from penstock.nodes.sinks import BadEvent, Batch, CallableSink, as_sink, failed_position
 
 

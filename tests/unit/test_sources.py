@@ -14,7 +14,7 @@ from penstock.nodes.async_reader import AsyncGeneratorReader
 from penstock.nodes.errors import GraphError
 from penstock.nodes.readers import GeneratorReader, IterableReader
 from penstock.nodes.sources import is_source, open_reader, read_with, size_hint
-from penstock.nodes.ticks import TickReader, every
+from penstock.nodes.timer import TickReader, every
 
 
 class Clock:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import sql_checks as checks
-from penstock.nodes.connectors.sql import sql_sink
-from penstock.nodes.connectors.sqlspool import RefusedRow
+from penstock.nodes.connectors.sql.api import sql_sink
+from penstock.nodes.connectors.sql.sqlite_spool import RefusedRow
 from penstock.nodes.errors import GraphError
 from penstock.nodes.events import DeadLetter
 from penstock.nodes.sinks import BadEvent

@@ -13,8 +13,8 @@ import pytest
 import sql_checks as checks
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from penstock.nodes.connectors.sql import sql
-from penstock.nodes.connectors.sqlsource import SqlReader, _Sights
+from penstock.nodes.connectors.sql.api import sql
+from penstock.nodes.connectors.sql.source import SqlReader, _Sights
 from penstock.nodes.errors import GraphError
 from sql_checks import MANY, read_all, read_until
 

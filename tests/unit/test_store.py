@@ -14,10 +14,10 @@ from typing import Any
 
 import penstock as ps
 import pytest
-from penstock.engine import store as stores
-from penstock.engine.filestore import file_store, look_into_file
-from penstock.engine.store import Saved, TableStore
-from penstock.nodes.orderlog import Read, Run
+from penstock.engine.checkpoints import store as stores
+from penstock.engine.checkpoints.sqlite_store import file_store, look_into_file
+from penstock.engine.checkpoints.store import Saved, TableStore
+from penstock.nodes.ordering.order_log import Read, Run
 from store_checks import CHECKS, IDENTITY, saved_at
 
 

@@ -1,0 +1,199 @@
+"""Checkpoints of one run: which graphs can have them, what is kept at a cut, and where a run goes on.
+
+Decides what must be the same on resume (names, wiring, states), what is refused because it could not be exact, and
+that a run is finished when its last cut was kept so, before any file is put in place.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...graphs.builder.spec import KEYED, Kind, Node
+from ...nodes.ordering.cuts import Cut
+from ...nodes.errors import CheckpointError, GraphError
+from ...nodes.handlers import needs_build
+from ...nodes.ordering.order_log import OrderLog, Read
+from ...nodes.ordering.source_positions import Place
+from ...nodes.sources import is_source
+from .fingerprints import fingerprints, python_form
+from ..sources.journaled import Journaled
+from ..sources.journal_file import check_unused, drop, journal_path
+from ..options import RunOptions
+from ..plan.plan import Plan
+from ..sources.resumed import Again
+from .store import Saved, Store
+from .stored_values import unpacked
+from .open_store import store_of
+
+_LOG = logging.getLogger("penstock")
+#: How the reading may have ended for the run to be finished; after any other end the next run goes on.
+ENDS = (None, "source", "limit")
+#: Those ends that are not errors: what was written is committed, and not put in place yet.
+PAUSES = ("time_limit", "stop")
+#: The kinds whose nodes keep states of ours, or say where they are kept.
+_STATES = KEYED - {Kind.KEYED_MAP} | {Kind.SCAN, Kind.KEY_BY}
+
+
+@dataclass(slots=True)
+class Checkpoints:
+    """The checkpoints of one run; `saved` is the one it goes on from."""
+
+    store: Store
+    saved: Saved | None
+    order_log: OrderLog
+    states: tuple[str, ...]  #: the names of the pools that have a state, in the order of the pools
+    pools: tuple[int, ...]
+    journals: tuple[Path, ...] = ()
+    _ended: bool = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run had finished before; all that may be left to do is to put its files in place."""
+        return self.saved is not None and self.saved.finished
+
+    @property
+    def places(self) -> list[Place]:
+        """Where the sources stand."""
+        assert self.saved is not None
+        return _places(self.saved)
+
+    def packed(self) -> dict[int, bytes]:
+        """Give the packed states by the index of their pool."""
+        known = self.saved.states if self.saved is not None else {}
+        return {at: known[name] for at, name in zip(self.pools, self.states, strict=True) if name in known}
+
+    def keep(self, cut: Cut, tokens: Mapping[str, Any]) -> None:
+        """Keep a cut whose sinks are committed."""
+        states = {
+            name: packed
+            for at, name in zip(self.pools, self.states, strict=True)
+            if (packed := cut.states.get(at)) is not None
+        }
+        places = tuple((place.position, place.skip, place.key) for place in cut.places)
+        starts = tuple(place.start for place in cut.places)
+        self._ended = cut.final and cut.ended_by in ENDS
+        self.store.write(Saved(cut.n, places, cut.turn, states, dict(tokens), self._ended, starts))
+
+    def close(self, *, whole: bool) -> None:
+        """Let go of the store; `whole` says that the sinks are in place, so that a finished run needs no journal more."""
+        try:
+            for path in self.journals if whole and (self._ended or self.finished) else ():
+                drop(path)
+        except CheckpointError as error:
+            _LOG.warning("%s", error)
+        finally:
+            self.store.close()  # last: until then no other run can have made a journal of that name
+
+    def begin(self, sources: int, tokens: Mapping[str, Any]) -> None:
+        """Keep the beginning, so that what the sinks began with is known."""
+        self.keep(Cut(0, tuple(Place() for _ in range(sources))), tokens)
+
+
+def checkpointed(plan: Plan, nodes: list[Node], options: RunOptions) -> Checkpoints | None:
+    """Open the store of a run and set its sources to their places; gives `None` for a run without checkpoints.
+
+    Raises `GraphError` for a graph that could not go on exactly, `CheckpointError` for what the store says.
+    """
+    if options.checkpoint is None:
+        return None
+    _check(plan)
+    inline = options.runner == "inline"
+    pools = tuple(at for at, pool in enumerate(plan.wiring.pools) if pool.stateful)
+    names = tuple(f"{plan.wiring.pools[at].name} ({at})" for at in pools)
+    if inline:
+        pools, names = (0,), ("all",)
+    store = store_of(options.checkpoint, locked=options.lock is not None)
+    journals = {
+        at: journal_path(options.checkpoint, at) for at, source in enumerate(plan.sources) if source.node.journal
+    }
+    saved = store.open(_identity(plan, nodes, options.runner, names), options.resume)
+    if saved is not None and saved.finished:
+        _LOG.warning(
+            "%r has finished before, at number %d: nothing is read; begin anew with resume='never'", plan.name, saved.n
+        )
+    try:
+        runs, reads = store.logged() if saved is not None else ([], [])
+        for at, source in enumerate(plan.sources):
+            place = _places(saved)[at] if saved is not None else Place()
+            mine = [read for read in reads if read.source == at]
+            subject, name = source.node.subject, source.node.name
+            if source.remote and not inline:
+                place, mine = _unpacked(place, mine, name)
+            if at in journals and saved is None and options.resume != "never":
+                check_unused(journals[at])
+            if at in journals and (saved is None or not saved.finished):
+                subject = Journaled(subject, journals[at], name, afresh=saved is None)
+            again = Again(subject, name, place, mine)
+            plan.sources[at] = replace(source, node=replace(source.node, subject=again))
+    except BaseException:
+        store.close()
+        raise
+    log = OrderLog(saved.n if saved is not None else 0, runs, reads)
+    return Checkpoints(store, saved, log, names, pools, tuple(journals.values()))
+
+
+def _places(saved: Saved) -> list[Place]:
+    return [
+        Place(position, skip, start, key)
+        for (position, skip, key), start in zip(saved.places, saved.starts, strict=True)
+    ]
+
+
+def _unpacked(place: Place, reads: list[Read], source: str) -> tuple[Place, list[Read]]:
+    """Return what a source process had packed, for only it knows how to read it; raises `CheckpointError`."""
+    if isinstance(place.position, bytes):
+        place = replace(place, position=unpacked(place.position, f"the place of source {source!r}"))
+    what = f"a read of source {source!r} in the order log"
+    return place, [replace(read, extent=unpacked(read.extent, what)) for read in reads]
+
+
+def _identity(plan: Plan, nodes: list[Node], runner: str, states: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "graph": plan.name,
+        "runner": runner,
+        "order": plan.order,
+        "nodes": [[node.name, _kind(node), [given.name for given in node.inputs]] for node in nodes],
+        "number of workers of each node with a state": {} if runner == "inline" else _parts(plan),
+        "states": list(states),
+        "code": {
+            "python": python_form(),
+            "nodes": fingerprints(nodes),
+            "keys": [node.name for node in nodes if node.kind is Kind.KEY_BY],
+        },
+    }
+
+
+def _parts(plan: Plan) -> dict[str, int]:
+    """Say how many workers share the keys of each node that keeps a state: one for each part of them."""
+    stateful = [pool for pool, wired in zip(plan.pools, plan.wiring.pools, strict=True) if wired.stateful]
+    return {"+".join(pool.nodes): pool.part[1] if pool.part is not None else 1 for pool in stateful}
+
+
+def _kind(node: Node) -> str:
+    """Say what a node is, as far as it must be the same on resume: also what its states look like."""
+    if node.journal:
+        return f"journaled {node.kind.value}"
+    form = node.subject.form if node.kind in _STATES else ""
+    return f"{node.kind.value} {form}".rstrip()
+
+
+def _check(plan: Plan) -> None:
+    for source in plan.sources:
+        subject, name = source.node.subject, source.node.name
+        again = not is_source(subject) or getattr(subject, "replay", "none") in ("exact", "logged")
+        if not again and not source.node.journal:
+            raise GraphError(
+                f"cannot make checkpoints with source {name!r}: it cannot be read again; store its events in a file or"
+                " table first, or give it journal=True"
+            )
+    for pool, wired in zip(plan.pools, plan.wiring.pools, strict=True):
+        for handler in pool.handlers if pool.ordered and not wired.stateful else ():
+            if handler is not None and needs_build(handler):
+                raise GraphError(
+                    f"cannot make checkpoints with node {pool.name!r}: it is an ordered handler class whose state nobody"
+                    " can save; give it snapshot() and restore(state)"
+                )

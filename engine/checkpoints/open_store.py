@@ -1,0 +1,77 @@
+"""Which store the words of a user name: a file, a PostgreSQL database, or a store of their own.
+
+Decides what is an address of a database, and nothing about what is kept there. SQLAlchemy is only needed for those.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ...nodes.connectors.extras import need
+from ...nodes.errors import GraphError
+from .sqlite_store import file_store, look_into_file
+from .store import Store, TableStore
+
+#: Where a lock says that the run before has ended: how long until its store is free too, in seconds. A server that is
+#: not told of the end, for a machine has lost its power, finds out in less.
+_GONE_S = 20.0
+
+
+def postgres_store(url: str, *, name: str | None = None) -> TableStore:
+    """Make a store of checkpoints in a PostgreSQL database, for `run(..., checkpoint=)`.
+
+    `name` tells the runs of one database apart; by default it is the name of the graph. The tables `penstock_run`,
+    `penstock_checkpoint`, `penstock_history` and `penstock_log` are made at first use. It does not work through a
+    pooler that shares sessions (PgBouncer in transaction mode).
+
+    Raises `GraphError` for a URL of another database and packages that are not installed; the database is reached when
+    a run starts.
+    """
+    checked = _checked(url, "postgres_store()")
+    if name is not None and (not isinstance(name, str) or not 0 < len(name) <= 255):
+        raise GraphError("cannot make postgres_store(): name must be a text of 1 to 255 characters; leave it out, or pass one")
+    from .postgres_store import PostgresTables
+
+    return TableStore(PostgresTables(checked, name))
+
+
+def store_of(given: str | os.PathLike[str] | Store, *, locked: bool) -> Store:
+    """Give the store for what was given as `checkpoint=`; nothing is opened yet.
+
+    `locked` says that the run has a lock: nobody else uses the store then, but one that has died may seem to. Raises
+    `GraphError` for an address that is none of PostgreSQL's.
+    """
+    store: Store
+    if isinstance(given, str) and is_address(given):
+        store = postgres_store(given)
+    else:
+        store = file_store(Path(given)) if isinstance(given, (str, os.PathLike)) else given
+    if locked and isinstance(store, TableStore):
+        store.wait(_GONE_S)
+    return store
+
+
+def look_inside(given: str, name: str | None = None) -> str:
+    """Describe a store for a person, also while a run uses it; raises `CheckpointError` for what is none."""
+    if not is_address(given):
+        return look_into_file(Path(given))
+    checked = _checked(given, "a store of checkpoints")
+    from .postgres_store import look_into_postgres
+
+    return look_into_postgres(checked, name)
+
+
+def is_address(given: str) -> bool:
+    """Say whether a text is the address of a database, and not the name of a file."""
+    return "://" in given
+
+
+def _checked(url: str, maker: str) -> str:
+    need("sqlalchemy", "sql", maker)
+    from ...nodes.connectors.sql.database import backend, checked_url
+
+    checked = checked_url(url, maker)
+    if backend(checked) != "postgresql":
+        raise GraphError(f"cannot make {maker}: it is a file or a PostgreSQL URL, postgresql+psycopg://user@host/name; pass one")
+    return checked

@@ -1,0 +1,231 @@
+"""Checkpoints in PostgreSQL, for runs that may go on on another machine.
+
+Decides that one session does everything for a run: it holds an advisory lock as long as the run lasts, and writes. The
+run's row carries an epoch, which each run raises when it takes the store and looks at in every transaction, so that a
+run whose session was ended, or shared by a pooler, cannot write behind the back of its successor. What is said of a
+database's errors has no password and no value of a statement in it. SQLAlchemy is needed here: import it late.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...nodes.connectors.sql.postgres_session import Advisory, open_session
+from ...nodes.connectors.sql.database import connect, describe, ensure_table, set_where_known, shown
+from ...nodes.errors import CheckpointError
+from .store import VERSION, Execute, described
+
+#: How long the server may take to end the session of a run that has just ended, in seconds.
+_ENDING_S = 2.0
+#: How long statements wait for the lock of another session, in seconds.
+_LOCKED_S = 60
+
+_METADATA = sa.MetaData()
+_RUN = sa.Table(
+    "penstock_run",
+    _METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("identity", sa.Text),
+    sa.Column("began", sa.Text),
+    sa.Column("form", sa.Integer, nullable=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+)
+_CHECKPOINT = sa.Table(
+    "penstock_checkpoint",
+    _METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+)
+_HISTORY = sa.Table(
+    "penstock_history",
+    _METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("n", sa.BigInteger),
+    sa.Column("at", sa.Text),
+    sa.Column("bytes", sa.BigInteger),
+    sa.Column("finished", sa.Boolean),
+    sa.Column("note", sa.Text),
+)
+_LOG = sa.Table(
+    "penstock_log",
+    _METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("source", sa.Integer, nullable=False),
+    sa.Column("first", sa.BigInteger, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("extent", sa.LargeBinary, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+)
+#: Makes this run the last one that has taken the store.
+_TAKE = sa.text(
+    "INSERT INTO penstock_run AS known (name, form, epoch) VALUES (:name, :form, 1)"
+    " ON CONFLICT (name) DO UPDATE SET epoch = known.epoch + 1 RETURNING form, epoch"
+)
+_EPOCH = sa.text("SELECT epoch FROM penstock_run WHERE name = :name FOR UPDATE")
+
+
+class PostgresTables:
+    """The tables of one database; without a `name` a run has that of its graph."""
+
+    noun = "store"
+
+    def __init__(self, url: str, name: str | None) -> None:
+        self.wait_s = _ENDING_S
+        self._url, self._name = url, name
+        self._taken = ""
+        self._epoch = 0
+        self._advisory: Advisory | None = None
+        self._session: sa.Connection | None = None
+
+    @property
+    def where(self) -> str:
+        """The address without its password, and the name."""
+        name = self._taken or self._name
+        return shown(self._url) + (f" (name {name!r})" if name else "")
+
+    def take(self, graph: str, *, fresh: bool) -> str:
+        """Open the session, lock the name in it, make the tables that are missing, and raise the epoch."""
+        self._taken = self._name or graph
+        what = f"cannot use {self.where} for checkpoints"
+        try:
+            session = self._session = open_session(self._url, what, f"checkpoints of {self._taken}", answer_s=0)
+            self._lock(session, what)
+            set_where_known(session, "lock_timeout", f"{_LOCKED_S}s")
+            self._make_durable(session)
+            for table in _METADATA.sorted_tables:
+                ensure_table(session, table, what)
+            session.execution_options(isolation_level="READ COMMITTED")
+            with session.begin():
+                form, self._epoch = session.execute(_TAKE, {"name": self._taken, "form": VERSION}).one()
+                self._check_form(session, form, fresh)
+            return self._taken
+        except (ConnectionError, RuntimeError) as error:
+            reason = str(error)
+        except sa.exc.SQLAlchemyError as error:
+            reason = f"{what}: {describe(error)}; correct the URL, or let its user do this"
+        raise CheckpointError(reason)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Execute]:
+        """Give a transaction of the run that was the last to take the store."""
+        session = self._session
+        assert session is not None, "the store is not open"
+        try:
+            with session.begin():
+                epoch = session.execute(_EPOCH, {"name": self._taken}).scalar_one_or_none()
+                if epoch != self._epoch:
+                    raise CheckpointError(
+                        f"cannot keep checkpoints in {self.where}: another run has taken it over; this one wrote nothing"
+                        " since, let the other one finish"
+                    )
+                yield _executing(session)
+        except sa.exc.SQLAlchemyError as error:
+            raise CheckpointError(
+                f"cannot keep checkpoints in {self.where}: {describe(error)}; mend that and run again: it goes on from the"
+                " last one"
+            ) from None
+
+    def damaged(self, reason: object) -> CheckpointError:
+        """Make the error for contents that cannot be right."""
+        return CheckpointError(
+            f"cannot use {self.where} for checkpoints: what it holds is damaged ({reason}); restore a copy, or use"
+            " another name"
+        )
+
+    def close(self) -> None:
+        """Free the name and end the session."""
+        session, self._session = self._session, None
+        if session is None:
+            return
+        try:
+            if self._advisory is not None:
+                session.rollback()
+                self._advisory.free(session)
+        except sa.exc.SQLAlchemyError:
+            pass  # the session is gone, and the lock with it
+        finally:
+            self._advisory = None
+            session.close()
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _lock(self, session: sa.Connection, what: str) -> None:
+        advisory = Advisory(f"penstock_run {self._taken}")
+        if not advisory.take(session, self.wait_s):
+            raise CheckpointError(
+                f"{what}: another run uses it, {advisory.holders(session)}; wait for its end, or use another name"
+            )
+        self._advisory = advisory
+
+    def _make_durable(self, session: sa.Connection) -> None:
+        """Let a commit wait for the disk where the database was told not to; stricter settings stay."""
+        if session.execute(sa.text("SHOW synchronous_commit")).scalar_one() == "off":
+            set_where_known(session, "synchronous_commit", "on")
+
+    def _check_form(self, session: sa.Connection, form: int, fresh: bool) -> None:
+        if form == VERSION:
+            return
+        if not fresh:
+            raise CheckpointError(
+                f"cannot use {self.where}: it was written by another version of penstock (form {form}, this one has"
+                f" {VERSION}); finish the run with that one, or begin afresh with resume='never'"
+            )
+        session.execute(_RUN.update().where(_RUN.c.name == self._taken).values(form=VERSION))
+
+
+def look_into_postgres(url: str, name: str | None) -> str:
+    """Describe the store of a run for a person, also while it is used; without a name all of the database's stores.
+
+    Raises `CheckpointError` where there is none.
+    """
+    what = f"cannot look into {shown(url)}"
+    try:
+        with contextlib.closing(connect(url, what)) as session, session.begin():
+            if not sa.inspect(session).has_table(_RUN.name):
+                raise CheckpointError(f"{what}: it holds no checkpoints; name the database given as checkpoint=")
+            return _looked(session, what, url, name)
+    except ConnectionError as error:
+        reason = str(error)
+    except sa.exc.SQLAlchemyError as error:
+        reason = f"{what}: {describe(error)}"
+    except ValueError as error:
+        reason = f"{what}: its tables are damaged or no store ({error})"
+    raise CheckpointError(reason)
+
+
+def _looked(session: sa.Connection, what: str, url: str, name: str | None) -> str:
+    rows = session.execute(sa.select(_RUN.c.name, _RUN.c.form, _RUN.c.began).order_by(_RUN.c.name)).all()
+    if name is None and len(rows) > 1:
+        lines = [f"{known!r}, begun {began}" for known, _, began in rows]
+        return "\n".join([f"{shown(url)}: {len(rows)} runs; name one", *lines])
+    found = next((row for row in rows if name in (None, row.name)), None)
+    if found is None:
+        of = "" if name is None else f" of the name {name!r}"
+        raise CheckpointError(f"{what}: it holds no checkpoints{of}; names are those of graphs or given to postgres_store")
+    if found.form != VERSION:
+        raise CheckpointError(f"{what}: it was written by another version of penstock (form {found.form}); use that one")
+    return described(f"{shown(url)} (name {found.name!r})", found.name, _executing(session))
+
+
+@lru_cache(64)
+def _text(statement: str) -> sa.TextClause:
+    return sa.text(statement.format(t="penstock_"))
+
+
+def _executing(session: sa.Connection) -> Execute:
+    def execute(
+        statement: str, values: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (), /
+    ) -> list[tuple[Any, ...]]:
+        result = session.execute(_text(statement), values or None)
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+    return execute

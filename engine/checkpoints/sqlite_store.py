@@ -1,0 +1,231 @@
+"""Checkpoints in one SQLite file.
+
+Decides which files are refused, and that one run at a time uses one. A file holds pickled states and positions, so it
+is 0600 and only ever opened for the user that owns it; so are `-wal`, `-shm` and `-journal`, which SQLite keeps beside
+it and would read in its place. While a run uses the file, or has died with it, the last transactions are in `-wal`.
+
+SQLite writes ahead (WAL), each commit synced to the disk. Adding one small row to the order log took 2.3 ms on a disk
+that syncs in 1.6 ms, 11.5 to 13.2 ms with any rollback journal (medians of 600, the modes in turn): a journal is synced
+in three steps, the log in one, and numbers wait for it. The prices: one more file beside a run's, and no network disks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...nodes.errors import CheckpointError
+from .store import VERSION, Execute, TableStore, described
+
+#: `PRAGMA application_id` of a store: "pens" in ASCII.
+APPLICATION = 0x70656E73
+#: The name of the one run in the tables of a file.
+_NAME = ""
+_BESIDE = ("-wal", "-shm", "-journal")
+_TABLES = ("run", "checkpoint", "history", "log")
+#: How long the wait for another run's end pauses between two looks, in seconds.
+_PAUSE_S = 0.05
+
+
+def file_store(path: Path) -> TableStore:
+    """Give the store in a file, which is made when it is opened."""
+    return TableStore(_SqliteFile(path))
+
+
+@dataclass(slots=True)
+class _SqliteFile:
+    """The tables of a store in one file; `_held` has the lock on it."""
+
+    path: Path
+    noun: str = field(default="file", init=False)
+    wait_s: float = field(default=0.0, init=False)
+    _db: sqlite3.Connection | None = field(default=None, init=False, repr=False)
+    _held: int | None = field(default=None, init=False, repr=False)
+
+    @property
+    def where(self) -> str:
+        return str(self.path)
+
+    def take(self, graph: str, *, fresh: bool) -> str:
+        """Lock the file and open it as a database; any graph's name is the same to it."""
+        self._lock()
+        self._check_beside()
+        try:
+            self._connect(fresh)
+        except sqlite3.DatabaseError as error:
+            raise self._refusal(error) from error
+        return _NAME
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Execute]:
+        """Give a transaction that is synced to the disk when it ends."""
+        db = self._db
+        assert db is not None, "the store is not open"
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            with db:  # commits, or rolls back
+                yield _executing(db)
+        except sqlite3.DatabaseError as error:
+            raise self._refusal(error) from error
+
+    def damaged(self, reason: object) -> CheckpointError:
+        """Make the error for a file that cannot be right."""
+        return CheckpointError(
+            f"cannot use {self.path} for checkpoints: the file is damaged or no store ({reason}); restore a copy, or"
+            " name another file"
+        )
+
+    def close(self) -> None:
+        """Let go of the file; SQLite takes what it keeps beside it into it."""
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+        held, self._held = self._held, None
+        if held is not None:
+            os.close(held)
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _refusal(self, error: sqlite3.DatabaseError) -> CheckpointError:
+        """Make the error for what SQLite says: damage (pages, text, tables that are missing), or a disk that is full."""
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # none where text is no UTF-8
+        if not isinstance(error, sqlite3.OperationalError) or code == sqlite3.SQLITE_ERROR:
+            return self.damaged(error)
+        return CheckpointError(
+            f"cannot keep checkpoints in {self.path}: {error}; mend that and run again: it goes on from the last one"
+        )
+
+    def _lock(self) -> None:
+        """Lock the file, and make it 0600 where it is not there; SQLite's own locks are of another kind."""
+        try:
+            held = self._held = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise CheckpointError(f"cannot use {self.path} for checkpoints: {error.strerror}; name a file") from error
+        status = os.fstat(held)
+        if not stat.S_ISREG(status.st_mode):
+            raise CheckpointError(f"cannot use {self.path} for checkpoints: it is no plain file; name one")
+        self._check_owner(self.path, status)
+        deadline = time.monotonic() + self.wait_s
+        while not _locked(held):
+            if time.monotonic() >= deadline:
+                raise CheckpointError(
+                    f"cannot use {self.path} for checkpoints: another run uses it; wait for its end, or name another file"
+                )
+            time.sleep(_PAUSE_S)
+
+    def _check_beside(self) -> None:
+        for suffix in _BESIDE:
+            beside = self.path.with_name(self.path.name + suffix)
+            with contextlib.suppress(FileNotFoundError):
+                self._check_owner(beside, os.lstat(beside))
+
+    def _check_owner(self, path: Path, status: os.stat_result) -> None:
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022 or stat.S_ISLNK(status.st_mode):
+            raise CheckpointError(
+                f"cannot use {path} for checkpoints: others may have written it, and it holds pickled states; use"
+                " a file that belongs to you and that only you can write (chmod 600)"
+            )
+
+    def _connect(self, fresh: bool) -> None:
+        db = self._db = sqlite3.connect(self.path, timeout=30.0, check_same_thread=False, isolation_level=None)
+        (application,) = db.execute("PRAGMA application_id").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and application != APPLICATION:
+            raise CheckpointError(
+                f"cannot use {self.path} for checkpoints: it is a database of something else; name another file"
+            )
+        if tables and version != VERSION and not fresh:
+            raise CheckpointError(
+                f"cannot use {self.path}: it was written by another version of penstock (form {version}, this one"
+                f" has {VERSION}); finish the run with that one, or begin afresh with resume='never'"
+            )
+        if tables and db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+            raise sqlite3.DatabaseError("its pages do not fit together")
+        (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
+        close_to_others(self.path, _BESIDE)
+        if mode != "wal":
+            raise CheckpointError(
+                f"cannot use {self.path} for checkpoints: SQLite cannot write ahead there; name a file on a local disk"
+            )
+        db.execute("PRAGMA synchronous=FULL")
+        if not tables or version != VERSION:
+            self._make(db, tables)
+
+    def _make(self, db: sqlite3.Connection, old: set[str]) -> None:
+        db.execute(f"PRAGMA application_id={APPLICATION}")
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            for table in old.intersection(_TABLES):
+                db.execute(f"DROP TABLE {table}")
+            db.execute("CREATE TABLE run (name TEXT PRIMARY KEY, identity TEXT, began TEXT)")
+            db.execute("INSERT INTO run (name) VALUES (?)", (_NAME,))
+            db.execute("CREATE TABLE checkpoint (name TEXT PRIMARY KEY, body BLOB NOT NULL, digest BLOB NOT NULL)")
+            db.execute(
+                "CREATE TABLE history (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL,"
+                " n INTEGER, at TEXT, bytes INTEGER, finished INTEGER, note TEXT)"
+            )
+            db.execute(
+                "CREATE TABLE log (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, kind TEXT NOT NULL,"
+                " source INTEGER NOT NULL, first INTEGER NOT NULL, size INTEGER NOT NULL, extent BLOB NOT NULL,"
+                " digest BLOB NOT NULL)"
+            )
+            db.execute(f"PRAGMA user_version={VERSION}")
+
+
+def look_into_file(path: Path) -> str:
+    """Describe the store in a file for a person, also while a run uses it; raises `CheckpointError` for no store."""
+    if not path.is_file():
+        raise CheckpointError(f"cannot look into {path}: there is no such file; name the file given as checkpoint=")
+    # Without a log beside it the file is whole and nobody writes it: nothing needs to be made to read it.
+    whole = not path.with_name(path.name + "-wal").exists()
+    address = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if whole else ''}"
+    try:
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=30.0, isolation_level=None)) as db:
+            (application,) = db.execute("PRAGMA application_id").fetchone()
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if application != APPLICATION:
+                raise CheckpointError(f"cannot look into {path}: it is no store of checkpoints; name one")
+            if version != VERSION:
+                raise CheckpointError(
+                    f"cannot look into {path}: it was written by another version of penstock (form {version}, this one"
+                    f" has {VERSION}); look with that one"
+                )
+            return described(str(path), _NAME, _executing(db))
+    except (sqlite3.DatabaseError, ValueError) as error:
+        raise CheckpointError(f"cannot look into {path}: the file is damaged or no store ({error})") from error
+
+
+def close_to_others(path: Path, beside: Sequence[str]) -> None:
+    """Make a file and what is beside it 0600: a copy, or one that was made before, may be for others to read."""
+    for suffix in ("", *beside):
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(path.with_name(path.name + suffix), 0o600)
+
+
+def _locked(held: int) -> bool:
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _executing(db: sqlite3.Connection) -> Execute:
+    def execute(
+        statement: str, values: Mapping[str, Any] | Sequence[Mapping[str, Any]] = (), /
+    ) -> list[tuple[Any, ...]]:
+        statement = statement.format(t="")
+        if isinstance(values, Mapping):
+            return db.execute(statement, values).fetchall()
+        return db.executemany(statement, values).fetchall() if values else db.execute(statement).fetchall()
+
+    return execute

@@ -1,0 +1,373 @@
+"""Where checkpoints are kept: what a store holds, and how that is compared, damaged, trimmed and remembered.
+
+Decides the tables, which are the same in a file and in PostgreSQL: the run and what it must be on resume, its last
+checkpoint, a short history of when the others were made and of when handlers came with other code, which is allowed, and
+the order log. Bodies are pickled, as plain values that name no module of this package, and held against a digest before
+they are unpacked. How a statement reaches a database, and that one run at a time does, is the backing's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import pickle
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol
+
+from ...nodes.errors import CheckpointError
+from ...nodes.ordering.order_log import Read, Run
+from .stored_values import unpacked, unreadable
+
+#: The form of the tables; a store of another one is refused.
+VERSION = 3
+#: So many of the last checkpoints are remembered by number and time, and so many changes of code.
+HISTORY = 100
+#: What may differ on resume of what a run is.
+_CODE = "code"
+_LOG = logging.getLogger("penstock")
+
+Resume = Literal["auto", "never", "required"]
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint: everything below `n` is committed.
+
+    `places` are (position, skip, last key) of each source, `states` the packed states of the pools that have one,
+    `tokens` what each sink's `commit` gave, by name. `starts` is for each source how many of its events came before its
+    position.
+    """
+
+    n: int
+    places: tuple[tuple[Any, ...], ...]
+    turn: int
+    states: Mapping[str, bytes]
+    tokens: Mapping[str, Any]
+    finished: bool = False
+    starts: tuple[int, ...] = ()
+
+
+_FIELDS = tuple(field.name for field in fields(Saved))
+
+
+class Store(Protocol):
+    """Keeps the last checkpoint of one run of one graph, and what its order log says behind it."""
+
+    def open(self, identity: Mapping[str, Any], resume: Resume) -> Saved | None:
+        """Take the store for this run and give the checkpoint to go on from, if there is one.
+
+        All of `identity` must be as it was but its `"code"`: another one is logged and remembered. Raises
+        `CheckpointError` for a store in use, damaged, foreign, or of another graph, and for `"required"`
+        without a checkpoint.
+        """
+
+    def write(self, saved: Saved) -> None:
+        """Keep a checkpoint durably in the place of the one before, and let go of what of the order log is behind it.
+
+        That is every `Run` wholly below `saved.n`, and every `Read` wholly before its source's entry in `starts`.
+        """
+
+    def log(self, runs: Sequence[Run], reads: Sequence[Read]) -> None:
+        """Add to the order log; it is durable when this returns."""
+
+    def logged(self) -> tuple[list[Run], list[Read]]:
+        """Give what the order log keeps, in the order in which it was written."""
+
+    def close(self) -> None:
+        """Let another run use the store."""
+
+
+class Execute(Protocol):
+    """Carries out one statement, for a sequence of values once for each of them, and gives its rows.
+
+    `{t}` in a statement opens the names of tables, `:name` stands for a value.
+    """
+
+    def __call__(
+        self, statement: str, values: Mapping[str, Any] | Sequence[Mapping[str, Any]] = ..., /
+    ) -> list[tuple[Any, ...]]: ...
+
+
+class Backing(Protocol):
+    """The database of a store: the tables `run`, `checkpoint`, `history` and `log`, in which a run has a name."""
+
+    noun: str  #: what a person would name in its place: "name another file"
+    wait_s: float  #: how long `take` waits for the end of a run that is ending
+
+    @property
+    def where(self) -> str:
+        """What errors call it."""
+
+    def take(self, graph: str, *, fresh: bool) -> str:
+        """Take it for one run and give the run's name in the tables, where `run` then has a row for it.
+
+        `fresh` forgives tables of another version.
+
+        Raises `CheckpointError` where another run has it, and for what is no store.
+        """
+
+    def transaction(self) -> AbstractContextManager[Execute]:
+        """Give a transaction: durable when it has ended, undone by an exception. Errors come as `CheckpointError`."""
+
+    def damaged(self, reason: object) -> CheckpointError:
+        """Make the error for contents that cannot be right."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class TableStore:
+    """A store in the tables of a backing."""
+
+    def __init__(self, backing: Backing) -> None:
+        self._backing = backing
+        self._name: str | None = None  #: of the run in the tables, while the store is open
+        self._one_at_a_time = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"store({self._backing.where})"
+
+    def wait(self, seconds: float) -> None:
+        """Let `open` wait so long for the end of a run that is ending."""
+        self._backing.wait_s = seconds
+
+    def open(self, identity: Mapping[str, Any], resume: Resume) -> Saved | None:
+        """Take the store, make it where there is none, and give its checkpoint."""
+        if self._name is not None:
+            raise CheckpointError(
+                f"cannot use {self._backing.where} for checkpoints: another run uses it; wait for its end, or make a"
+                " store for each"
+            )
+        try:
+            self._name = self._backing.take(str(identity["graph"]), fresh=resume == "never")
+            with self._backing.transaction() as execute:
+                saved, changes = self._begin_or_go_on(execute, identity, resume)
+            if changes and saved is not None:
+                _LOG.warning("%r goes on at number %d: %s", identity["graph"], saved.n, "; ".join(changes))
+            return saved
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, saved: Saved) -> None:
+        """Keep a checkpoint in the place of the one before, and trim the order log."""
+        body = pickle.dumps({name: getattr(saved, name) for name in _FIELDS}, protocol=5)
+        own = self._own()
+        with self._one_at_a_time, self._backing.transaction() as execute:
+            execute("DELETE FROM {t}checkpoint WHERE name = :name", own)
+            execute(
+                "INSERT INTO {t}checkpoint (name, body, digest) VALUES (:name, :body, :digest)",
+                {**own, "body": body, "digest": _digest(body)},
+            )
+            self._remember(execute, saved.n, size=len(body), finished=saved.finished)
+            self._trim(execute, saved)
+
+    def log(self, runs: Sequence[Run], reads: Sequence[Read]) -> None:
+        """Add to the order log, durably."""
+        rows = [_row("run", run.source, run.number, run.count, b"") for run in runs]
+        for read in reads:
+            rows.append(_row("read", read.source, read.start, read.count, pickle.dumps(read.extent, protocol=5)))
+        if not rows:
+            return
+        own = self._own()
+        with self._one_at_a_time, self._backing.transaction() as execute:
+            execute(
+                "INSERT INTO {t}log (name, kind, source, first, size, extent, digest)"
+                " VALUES (:name, :kind, :source, :first, :size, :extent, :digest)",
+                [{**own, **row} for row in rows],
+            )
+
+    def logged(self) -> tuple[list[Run], list[Read]]:
+        """Give what the order log keeps, in the order in which it was written."""
+        runs, reads = [], []
+        with self._one_at_a_time, self._backing.transaction() as execute:
+            rows = execute(
+                "SELECT kind, source, first, size, extent, digest FROM {t}log WHERE name = :name ORDER BY id", self._own()
+            )
+        for kind, source, first, size, extent, digest in rows:
+            if _row(kind, source, first, size, bytes(extent))["digest"] != bytes(digest):
+                raise self._backing.damaged("its order log is not what was written")
+            if kind == "run":
+                runs.append(Run(first, source, size))
+            else:
+                reads.append(Read(source, first, size, unpacked(extent, f"the order log in {self._backing.where}")))
+        return runs, reads
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._name = None
+        self._backing.close()
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _own(self) -> dict[str, Any]:
+        assert self._name is not None, "the store is not open"
+        return {"name": self._name}
+
+    def _begin_or_go_on(
+        self, execute: Execute, identity: Mapping[str, Any], resume: Resume
+    ) -> tuple[Saved | None, list[str]]:
+        known = self._identity(execute) if resume != "never" else None
+        saved = self._last(execute) if known is not None else None
+        if saved is None:
+            if resume == "required":
+                raise CheckpointError(
+                    f"cannot resume from {self._backing.where}: it holds no checkpoint; name the {self._backing.noun} of"
+                    " the run that is to go on, or begin with resume='auto'"
+                )
+            self._begin(execute, identity)
+            return None, []
+        assert known is not None
+        self._compare(known, identity)
+        changes = [] if saved.finished else self._changes(known.get(_CODE), identity.get(_CODE))
+        if changes:
+            execute(
+                "UPDATE {t}run SET identity = :identity WHERE name = :name",
+                {**self._own(), "identity": json.dumps(identity)},
+            )
+            for change in changes:
+                self._remember(execute, saved.n, note=change)
+        return saved, changes
+
+    def _begin(self, execute: Execute, identity: Mapping[str, Any]) -> None:
+        own = self._own()
+        for table in ("checkpoint", "history", "log"):
+            execute(f"DELETE FROM {{t}}{table} WHERE name = :name", own)
+        execute(
+            "UPDATE {t}run SET identity = :identity, began = :began WHERE name = :name",
+            {**own, "identity": json.dumps(identity), "began": _now("seconds")},
+        )
+
+    def _identity(self, execute: Execute) -> dict[str, Any] | None:
+        rows = execute("SELECT identity FROM {t}run WHERE name = :name AND identity IS NOT NULL", self._own())
+        try:
+            return _read_identity(rows[0][0]) if rows else None
+        except ValueError as error:
+            raise self._backing.damaged(error) from error
+
+    def _last(self, execute: Execute) -> Saved | None:
+        rows = execute("SELECT body, digest FROM {t}checkpoint WHERE name = :name", self._own())
+        if not rows:
+            return None
+        body, digest = rows[0]
+        if _digest(body) != bytes(digest):
+            raise self._backing.damaged("its checkpoint is not what was written")
+        what = f"the checkpoint in {self._backing.where}"
+        values = unpacked(body, what)
+        try:
+            return Saved(**values)
+        except TypeError as error:
+            raise unreadable(what, error) from error
+
+    def _compare(self, known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        given = json.loads(json.dumps(given))
+        for key in (*known, *given):
+            if key != _CODE and known.get(key) != given.get(key):
+                before, now = _differing(known.get(key), given.get(key))
+                raise CheckpointError(
+                    f"cannot resume from {self._backing.where}: its {key} is {_short(before)}, this run's is"
+                    f" {_short(now)}; run the graph as it was, or begin afresh with resume='never'"
+                )
+
+    def _changes(self, known: Mapping[str, Any] | None, given: Mapping[str, Any] | None) -> list[str]:
+        """Say what is other code than before, as far as that can be told; raises `CheckpointError` where it gives keys."""
+        if known is None or given is None:
+            return []
+        if known["python"] != given["python"]:
+            return [f"Python changed from {known['python']} to {given['python']}, so that code cannot be compared,"]
+        nodes, before = given["nodes"], known["nodes"]
+        changed = [name for name in {**nodes, **before} if nodes.get(name) != before.get(name)]
+        for name in changed:
+            if name in given.get("keys", ()):
+                raise CheckpointError(
+                    f"cannot resume from {self._backing.where}: node {name!r} changed the code that gives its keys, so the"
+                    " states of the old keys may be those of no key now; run it as it was, or begin afresh with"
+                    " resume='never'"
+                )
+        return [f"node {name!r} changed its code" for name in changed]
+
+    def _remember(
+        self, execute: Execute, n: int, *, size: int | None = None, finished: bool = False, note: str | None = None
+    ) -> None:
+        """Add a checkpoint, or with a note something else, to the history, and let go of the eldest of its kind."""
+        row = {"n": n, "at": _now("milliseconds"), "bytes": size, "finished": finished, "note": note}
+        execute(
+            "INSERT INTO {t}history (name, n, at, bytes, finished, note)"
+            " VALUES (:name, :n, :at, :bytes, :finished, :note)",
+            {**self._own(), **row},
+        )
+        kind = "note IS NULL" if note is None else "note IS NOT NULL"
+        execute(
+            f"DELETE FROM {{t}}history WHERE name = :name AND {kind} AND id < (SELECT min(id) FROM"
+            f" (SELECT id FROM {{t}}history WHERE name = :name AND {kind} ORDER BY id DESC LIMIT :most) AS last)",
+            {**self._own(), "most": HISTORY},
+        )
+
+    def _trim(self, execute: Execute, saved: Saved) -> None:
+        own = self._own()
+        execute("DELETE FROM {t}log WHERE name = :name AND kind = 'run' AND first + size <= :n", {**own, "n": saved.n})
+        if saved.starts:
+            execute(
+                "DELETE FROM {t}log WHERE name = :name AND kind = 'read' AND source = :source AND first + size <= :start",
+                [{**own, "source": source, "start": start} for source, start in enumerate(saved.starts)],
+            )
+
+
+def _read_identity(text: str) -> dict[str, Any]:
+    """Give what a run is; raises `ValueError` for what nobody has written."""
+    identity = json.loads(text)
+    if not isinstance(identity, dict) or not identity.keys() >= {"graph", "nodes"}:
+        raise ValueError("what it says of the run cannot be read")
+    return identity
+
+
+def described(where: str, name: str, execute: Execute) -> str:
+    """Describe one run's part of a store for a person."""
+    own = {"name": name}
+    run = execute("SELECT identity, began FROM {t}run WHERE name = :name AND identity IS NOT NULL", own)
+    if not run:
+        return f"{where}: no run has used it"
+    identity = _read_identity(run[0][0])
+    select = "SELECT n, at, bytes, finished, note FROM {t}history WHERE name = :name AND note IS "
+    rows = execute(select + "NULL ORDER BY id DESC LIMIT 10", own)
+    changes = execute(select + "NOT NULL ORDER BY id DESC LIMIT 10", own)
+    lines = [f"{where}: graph {identity['graph']!r}, begun {run[0][1]}"]
+    if not rows:
+        lines.append("no checkpoint yet")
+    elif rows[0][3]:
+        lines.append("finished")
+    lines += [f"{at}  everything below number {n}, {size} bytes" for n, at, size, _, _ in rows]
+    lines += [f"{change} at number {n}, {at}" for n, at, _, _, change in changes]
+    lines.append("nodes: " + ", ".join(f"{node} ({kind})" for node, kind, _ in identity["nodes"]))
+    return "\n".join(lines)
+
+
+def _differing(known: Any, given: Any) -> tuple[Any, Any]:
+    """Give of two lists what only one has, unless their order is all that differs; of anything else the whole."""
+    if not isinstance(known, list) or not isinstance(given, list):
+        return known, given
+    before, now = [one for one in known if one not in given], [one for one in given if one not in known]
+    return (before, now) if before or now else (known, given)
+
+
+def _row(kind: str, source: int, first: int, size: int, extent: bytes) -> dict[str, Any]:
+    digest = _digest(f"{kind} {source} {first} {size} ".encode() + extent)
+    return {"kind": kind, "source": source, "first": first, "size": size, "extent": extent, "digest": digest}
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=16).digest()
+
+
+def _now(precision: str) -> str:
+    return datetime.now(UTC).isoformat(timespec=precision)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 300 else text[:297] + "..."

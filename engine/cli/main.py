@@ -1,0 +1,295 @@
+"""The command line: `penstock run MODULE:GRAPH` and `penstock plan MODULE:GRAPH`.
+
+Decides words, exit codes and what people read. Standard output belongs to the graph (a sink may be "-") and to the
+plan; progress, report and errors go to standard error. Exit codes: 0 done, 1 the run failed, 2 wrong usage and graphs
+that cannot run, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import os
+import select
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from ...nodes.errors import CheckpointError, GraphError, PenstockError, SinkError
+from .bench import add_bench_command
+from ..plan.compiler import default_workers
+from ..reporting.progress import Bar
+from ..reporting.report import RunReport
+from ..run import compile_, run
+from .arguments import UsageError
+from ..checkpoints.open_store import look_inside
+from .target import load_graph
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+#: Frames of these folders are penstock's and Python's own and say nothing about the user's code.
+_HERE = Path(__file__).parent.parent
+_OWN = (f"{_HERE}{os.sep}", f"{_HERE.parent / 'nodes'}{os.sep}", importlib.__path__[0], "<frozen importlib")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out one command line (`None`: that of the process) and give the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        code: int = args.command(args)
+        sys.stdout.flush()
+    except (UsageError, GraphError) as error:
+        _tell_traceback(error.__cause__)
+        return _tell(error, USAGE)
+    except KeyboardInterrupt:
+        return _tell("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        _leave_stdout()
+        return FAILED
+    return code
+
+
+def _checkpoints(args: argparse.Namespace) -> int:
+    """Show what a store of checkpoints holds."""
+    try:
+        print(look_inside(args.store, args.name))
+    except CheckpointError as error:
+        return _tell(error, FAILED)
+    return DONE
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Run a graph and report."""
+    graph = load_graph(args.graph, args.set)
+    report_file: Path | None = args.report
+    if report_file is not None and not report_file.absolute().parent.is_dir():
+        raise UsageError(f"cannot write --report {report_file}: its folder does not exist; make it first")
+    logging.basicConfig(format="%(levelname)s: %(name)s: %(message)s")
+    shows = args.progress if args.progress is not None else sys.stderr.isatty()
+    watch = _Watch(Bar() if shows else None)
+    failure: BaseException | None = None
+    try:
+        watch.last = run(
+            graph,
+            # A number given means processes of their own for every handler.
+            workers=args.workers or default_workers(),
+            runner=args.runner,
+            limit=args.limit,
+            time_limit_s=args.time_limit,
+            progress=watch,
+            checkpoint=args.checkpoint,
+            checkpoint_interval_s=args.checkpoint_interval,
+            resume=args.resume,
+        )
+    except GraphError:
+        raise
+    except PenstockError as error:
+        failure, watch.last = error, error.report or watch.last
+    except KeyboardInterrupt as error:
+        failure = error
+    finally:
+        watch.close()
+    if failure is not None and not _reader_left(failure):
+        _tell_traceback(failure.__cause__)
+    if watch.last is not None:
+        print(watch.last, file=sys.stderr)
+        if report_file is not None:
+            report_file.write_text(json.dumps(watch.last.as_dict(), indent=2) + "\n", encoding="utf-8")
+    return _ending(failure, watch.last)
+
+
+def _ending(failure: BaseException | None, report: RunReport | None) -> int:
+    """Say in one line how a run ended, unless all is well, and give the exit code."""
+    if failure is None:
+        return DONE
+    if isinstance(failure, KeyboardInterrupt):
+        told = f": {report.events_in:,} events were read, {report.released:,} released" if report is not None else ""
+        return _tell(f"interrupted{told}", INTERRUPTED)
+    if _reader_left(failure):
+        _leave_stdout()
+        return _tell("standard output was closed by its reader, and the run ended there", FAILED)
+    return _tell(failure, FAILED)
+
+
+def _plan(args: argparse.Namespace) -> int:
+    """Print the plan of a graph."""
+    plan = compile_(load_graph(args.graph, args.set), workers=args.workers or default_workers())
+    if args.mermaid:
+        sys.stdout.write(plan.mermaid())
+    else:
+        print(plan)
+    return DONE
+
+
+class _Watch:
+    """Keeps the last report of a run, also of one that is interrupted, and shows it where that is wanted."""
+
+    def __init__(self, bar: Bar | None) -> None:
+        self.last: RunReport | None = None
+        self._bar = bar
+
+    def __call__(self, report: RunReport) -> None:
+        self.last = report
+        if self._bar is not None:
+            self._bar(report)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+# What people read on standard error
+
+
+def _tell(what: object, code: int) -> int:
+    text = str(what).strip() or type(what).__name__
+    print(f"penstock: {text.splitlines()[0]}", file=sys.stderr)
+    return code
+
+
+def _tell_traceback(error: BaseException | None) -> None:
+    """Show where in the user's code an error was raised: the worker's own traceback, or that of this process."""
+    if error is None:
+        return
+    remote = [note for note in getattr(error, "__notes__", ()) if note.startswith("remote traceback:\n")]
+    if remote:
+        print(remote[-1].partition("\n")[2], file=sys.stderr)
+        return
+    where = _users_part(error.__traceback__)
+    # A SyntaxError shows its place without any frame.
+    if where is not None or isinstance(error, SyntaxError):
+        print("".join(traceback.format_exception(type(error), error, where)).rstrip(), file=sys.stderr)
+
+
+def _users_part(frames: TracebackType | None) -> TracebackType | None:
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN):
+        frames = frames.tb_next
+    return frames
+
+
+# Standard output whose reader has gone (`penstock run ... | head`)
+
+
+def _reader_left(failure: BaseException) -> bool:
+    """Say whether a run failed because nobody reads standard output any more."""
+    if not isinstance(failure, SinkError) or not isinstance(failure.__cause__, BrokenPipeError):
+        return False
+    state = select.poll()
+    state.register(sys.stdout.fileno(), 0)  # errors are told without being asked for
+    return bool(state.poll(0))
+
+
+def _leave_stdout() -> None:
+    """Put the null device in the place of standard output, so that what is left over does not fail at the exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+# The words
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="penstock",
+        description="Run event pipelines on all cores of one machine, with their order kept.",
+        epilog="Exit codes: 0 done, 1 the run failed, 2 wrong usage or a graph that cannot run, 130 interrupted.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    running = commands.add_parser(
+        "run",
+        help="run a graph",
+        description="Run a graph. Its handlers always run in processes of their own, unless --runner inline.",
+        epilog="Progress and the report go to standard error; standard output is the graph's.",
+    )
+    _add_graph(running)
+    running.add_argument(
+        "--runner",
+        choices=("processes", "inline"),
+        default="processes",
+        help="inline: everything in this process, one event after the other",
+    )
+    running.add_argument("--limit", type=_count, metavar="N", help="end the reading after N events")
+    running.add_argument("--time-limit", type=_seconds, metavar="S", help="end the reading after S seconds")
+    running.add_argument(
+        "--checkpoint",
+        metavar="STORE",
+        help="keep how far the run is, and go on there after a crash: a file, or a URL postgresql+psycopg://user@host/db",
+    )
+    running.add_argument(
+        "--checkpoint-interval", type=_seconds, default=1.0, metavar="S", help="seconds between two checkpoints"
+    )
+    running.add_argument(
+        "--resume",
+        choices=("auto", "never", "required"),
+        default="auto",
+        help="whether to go on from the checkpoint (default: where there is one)",
+    )
+    running.add_argument(
+        "--report", type=Path, metavar="FILE.json", help="write the report as JSON, also when the run fails"
+    )
+    running.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        help="show progress (default: where standard error is a terminal)",
+    )
+    running.set_defaults(command=_run)
+    planning = commands.add_parser(
+        "plan", help="show which nodes run in which process", description="Show where a graph's nodes run, and why."
+    )
+    _add_graph(planning)
+    planning.add_argument("--mermaid", action="store_true", help="as a Mermaid flow chart")
+    planning.set_defaults(command=_plan)
+    looking = commands.add_parser(
+        "checkpoints", help="look into a store of checkpoints", description="Show how far the run of a store is."
+    )
+    looking.add_argument("store", metavar="STORE", help="the file or URL given as --checkpoint")
+    looking.add_argument("--name", help="which run of a database (default: the only one)")
+    looking.set_defaults(command=_checkpoints)
+    add_bench_command(commands)
+    return parser
+
+
+def _add_graph(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "graph", metavar="MODULE:GRAPH", help="a Graph or a function that returns one; also path/file.py:graph"
+    )
+    parser.add_argument(
+        "--workers", type=_positive, metavar="N", help="processes of each pool (default: the number of cores)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="key=value",
+        help="a value for the function, by its annotations; repeat it for more, and for lists",
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 0 or more")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of 1 or more")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds of 0 or more")
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())

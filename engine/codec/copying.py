@@ -1,0 +1,55 @@
+"""Copies of events that may hold anything: by the codec, else by `copy.deepcopy`, else shared.
+
+Decides what happens to an event inside a fused chain that no codec can carry: it never leaves its process, so a
+handler behind it is better served with the object itself than not at all.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+from collections.abc import Callable
+from typing import Any
+
+from .codec import copies
+from .errors import CodecError
+from .shape import ATOMS
+
+
+def safe_copies(events: list[Any]) -> list[Any]:
+    """Give a copy of every event that can be copied, and the others as they are."""
+    flat = _flat_copies(events)
+    if flat is not None:
+        return flat
+    try:
+        return copies(events)
+    except CodecError:
+        return [_copy(event) for event in events]
+
+
+def is_lent(subject: Any) -> bool:
+    """Whether the events of a source stay in a container of the caller's, who does not expect them to be changed."""
+    if callable(subject) or hasattr(subject, "reader") or type(subject) is range:
+        return False
+    return iter(subject) is not subject
+
+
+def _flat_copies(events: list[Any]) -> list[Any] | None:
+    """Copy events that are dicts or lists of nothing but immutable values, or such values; `None` for others."""
+    types = set(map(type, events))
+    if types <= ATOMS:
+        return events
+    copier = _COPIERS.get(next(iter(types))) if len(types) == 1 else None
+    if copier is None or not set(map(type, gc.get_referents(*events))) <= ATOMS:
+        return None
+    return list(map(copier, events))
+
+
+_COPIERS: dict[type, Callable[[Any], Any]] = {dict: dict.copy, list: list.copy}
+
+
+def _copy(event: Any) -> Any:
+    try:
+        return copy.deepcopy(event)
+    except Exception:  # a generator, a lock, an open file: it cannot be copied by anyone
+        return event

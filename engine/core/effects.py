@@ -1,0 +1,140 @@
+"""What the core asks to be done: plain values that the hub carries out with sockets and processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...nodes.ordering.barrier import FailureRecord, Release
+from ...nodes.ordering.cuts import Cut
+from ...nodes.ordering.dispatcher import Task
+from ...nodes.ordering.order_log import Entries
+from ...nodes.ordering.segments import Slice
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start a worker, after a pause in seconds."""
+
+    worker: str
+    pool: int
+    index: int
+    pause_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SendTask:
+    """Hand a run of numbers to a worker; `inputs` are the slices of each port, `cut` how finely to cut the answer."""
+
+    worker: str
+    task: Task
+    inputs: list[list[Slice]]
+    cut: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopWorker:
+    """Let a worker go that asked to be replaced and has answered all it had."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Ask a source for up to `count` events or `nbytes` bytes, whatever is there."""
+
+    source: int
+    count: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopSource:
+    """Tell a source to give what it has read and end."""
+
+    source: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Give a released run to the ordered sinks; `streams` are the slices of each stream of the tail."""
+
+    release: Release
+    streams: list[list[Slice]]
+    log: Entries | None = None  #: to be durable before
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Commit a cut: everything below it is delivered before this effect, nothing above."""
+
+    cut: Cut
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Tell a source that everything before a position is committed."""
+
+    source: int
+    position: object
+
+
+@dataclass(frozen=True, slots=True)
+class AskState:
+    """Ask a worker for its state behind the numbers below `n`, all of which it was handed before."""
+
+    worker: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Give a worker the state to begin with, before its first task."""
+
+    worker: str
+    packed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverLoose:
+    """Give numbers of a stream to its unordered sinks."""
+
+    stream: int
+    lo: int
+    hi: int
+    slices: list[Slice]
+    log: Entries | None = None  #: to be durable before
+
+
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """Log a skipped event; the core asks for the first few only."""
+
+    failure: FailureRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The run is over: everything below the end is released."""
+
+    ended_by: str
+    failure: FailureRecord | None = None
+    source_error: Any = None
+    start_up: tuple[str, str, str] | None = None
+
+
+Effect = (
+    Spawn
+    | SendTask
+    | StopWorker
+    | Pull
+    | StopSource
+    | Deliver
+    | DeliverLoose
+    | Commit
+    | Acknowledge
+    | AskState
+    | Restore
+    | Warn
+    | Finish
+)

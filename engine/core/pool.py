@@ -1,0 +1,137 @@
+"""One pool in a run, as the core has it, and what a run counts.
+
+Decides how long the place of a dead worker stays empty, when its deaths end the run, and when a state is asked for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ...nodes.ordering.dispatcher import Dispatcher
+from ...nodes.ordering.queue_stats import Gauge
+from ...nodes.ordering.intervals import Intervals
+from ...nodes.program.program import Tally
+from ...nodes.ordering.retention import Retention
+from .topology import PoolWiring
+
+#: Deaths of one worker at its start that end the run: in a row, with nobody ready in its place and nothing answered by
+#: its pool in between; before any worker of the pool was ever ready, and after.
+MAX_START_DEATHS = 5
+MAX_LATE_START_DEATHS = 8
+#: The same for those who were killed. Somebody else may have done it, which says nothing about whether they can start;
+#: but so may the memory killer, who does it again and again.
+MAX_START_KILLS = 10
+MAX_LATE_START_KILLS = 40
+RESTART_STEP_S = 0.05
+#: With the start itself, a dead worker is replaced within a second, however many died before it.
+RESTART_MOST_S = 0.8
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the report counts."""
+
+    filtered: int = 0
+    skipped: int = 0
+    unmatched: int = 0
+    dead_letters: int = 0
+    retries: int = 0
+    worker_deaths: int = 0
+    replayed: int = 0  #: numbers that a worker took with it, so that they are handed out again
+
+
+@dataclass(slots=True)
+class Pool:
+    """A pool in a run: its dispatcher, what it keeps, and how its workers fare."""
+
+    wiring: PoolWiring
+    dispatcher: Dispatcher
+    covered: list[Intervals]
+    retention: Retention | None = None  #: in a pool that keeps a state
+    gauge: Gauge = field(default_factory=Gauge)
+    tallies: list[Tally] = field(default_factory=list)
+    incarnations: int = 0
+    fruitless: Counter[int] = field(default_factory=Counter)  #: each worker's deaths since the last answer
+    #: Those of them at the start since one was ready, for each worker and whether it was killed.
+    start_deaths: Counter[tuple[int, bool]] = field(default_factory=Counter)
+    proven: bool = False  #: whether any worker was ever ready
+    waits_s: float = 0.0
+    in_order_upto: int = 0
+
+    @property
+    def arrived(self) -> int:
+        """The number up to which its inputs have come."""
+        return min([covered.frontier() for covered in self.covered])
+
+    def prove(self) -> None:
+        """Take in an answer: whatever died before, its workers can work."""
+        self.fruitless.clear()
+        self.start_deaths.clear()
+
+    def joined(self, worker: str) -> None:
+        """Take in that a worker is ready: one can start in its place, whether or not there is work for it."""
+        index = int(worker.split(".")[1])
+        for killed in (False, True):
+            del self.start_deaths[index, killed]
+        self.proven = True
+        self.dispatcher.joined(worker)
+
+    def count_death(self, index: int, *, at_start: bool, killed: bool) -> None:
+        """Take in that the worker in this place has died."""
+        self.fruitless[index] += 1
+        self.start_deaths[index, killed] += at_start
+
+    def is_hopeless(self, index: int) -> bool:
+        """Whether so many workers in this place died at their start that another one is of no use."""
+        most = MAX_LATE_START_DEATHS if self.proven else MAX_START_DEATHS
+        most_kills = MAX_LATE_START_KILLS if self.proven else MAX_START_KILLS
+        return self.start_deaths[index, False] >= most or self.start_deaths[index, True] >= most_kills
+
+    def pause_s(self, index: int) -> float:
+        """Give for how long the next worker in this place is to wait, in seconds."""
+        fruitless = self.fruitless[index]
+        return 0.0 if fruitless <= 1 else min(RESTART_MOST_S, RESTART_STEP_S * 2 ** min(fruitless - 2, 10))
+
+    def lose_state(self, cut: int | None) -> None:
+        """Take in that a worker is gone: the next one begins with the last snapshot; `cut` is one that lacks its state."""
+        if self.retention is not None:
+            self.retention.lost(self.dispatcher.handed(self.arrived))
+            self.dispatcher.retained = self.retention.upto
+            self.dispatcher.hold_at = cut
+
+    def stands_at(self, n: int) -> bool:
+        """Take in that a cut at `n` lacks its state; gives whether the last snapshot is that state."""
+        if self.retention is None or self.retention.upto == n:
+            return True
+        if self.retention.asked != n:  # else it is on its way
+            self.dispatcher.hold_at = n
+        return False
+
+    def state_to_ask(self, cut: int | None, *, full: bool) -> tuple[str, int] | None:
+        """Give the worker to be asked for its state, and the number below which it was handed everything, if it is time.
+
+        `cut` is the number of an open cut that lacks it; `full` says that nothing more is read before inputs are let go
+        of.
+        """
+        worker = next(iter(self.dispatcher.workers.values()), None)
+        if self.retention is None or worker is None or self.retention.asked is not None:
+            return None
+        handed = self.dispatcher.handed(self.arrived)
+        needed = (worker.leaving or full) and handed > self.retention.upto
+        if handed == cut:
+            self.dispatcher.hold_at = None
+        elif not needed and not self.retention.wants(handed):
+            return None
+        self.retention.ask(handed)
+        return worker.name, handed
+
+    def free_to_go(self) -> list[str]:
+        """Give the workers that are to be replaced and may go now.
+
+        One with a state leaves it behind: the next one would else do all since the last snapshot again, and that alone
+        may be as much as it may do.
+        """
+        if self.retention is not None and self.retention.upto < self.dispatcher.handed(self.arrived):
+            return []
+        return self.dispatcher.idle_leavers()

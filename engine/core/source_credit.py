@@ -1,0 +1,76 @@
+"""What the sources of a run are asked for, and when they are told to stop.
+
+Decides how much each is asked for: together no more than the budget has room for and the pools want, the share of
+each such that one that is silent does not hold up the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ...nodes.ordering.sequencer import Sequencer
+from .effects import Pull, StopSource
+
+#: A pull asks for at most so many events or bytes.
+PULL_NUMBERS = 32768
+PULL_BYTES = 4 << 20
+
+
+class Reading:
+    """The pulls that sources have not answered. Feed it what they said; it gives effects."""
+
+    def __init__(self, sequencer: Sequencer, remote: Sequence[bool], most_bytes: int) -> None:
+        self.stopped = False
+        self._sequencer = sequencer
+        self._pulls: list[list[int]] = [[] for _ in remote]
+        #: A source of another process is asked twice in advance: its answers take their time.
+        self._most = [2 if far else 1 for far in remote]
+        self._most_bytes = min(PULL_BYTES, most_bytes)
+
+    def answered(self, source: int) -> None:
+        """Take in that a source has given events."""
+        if self._pulls[source]:
+            self._pulls[source].pop(0)
+
+    def ended(self, source: int) -> None:
+        """Take in that a source has nothing more to give."""
+        self._pulls[source].clear()
+
+    def stop(self) -> list[StopSource]:
+        """Ask for nothing more."""
+        if self.stopped:
+            return []
+        self.stopped = True
+        return [StopSource(source) for source in range(len(self._pulls)) if not self._sequencer.ended(source)]
+
+    def free(self) -> list[int]:
+        """Give the sources that may be asked."""
+        if self.stopped:
+            return []
+        return [
+            source
+            for source, pulls in enumerate(self._pulls)
+            if len(pulls) < self._most[source] and not self._sequencer.ended(source)
+        ]
+
+    def ask(self, free: Iterable[int], room: int, wanted: int) -> list[Pull]:
+        """Ask the sources that may be asked for what is wanted, as far as there is room for it (both in numbers)."""
+        sequencer = self._sequencer
+        asked = [sum(pulls) for pulls in self._pulls]
+        buffered = [sequencer.buffered(source) for source in range(len(self._pulls))]
+        room -= sum(asked) + sum(buffered)
+        merging = sequencer.merges
+        live = sum(not sequencer.ended(source) for source in range(len(self._pulls)))
+        # A merge takes as much of each; else each has a share, so that one that is silent does not hold up the others.
+        share = wanted if merging else -(-(wanted - sum(buffered)) // live)
+        pulls = []
+        for source in free:
+            there = asked[source] + (buffered[source] if merging else 0)
+            # A source of which nothing waits is asked at least for one event, for others may never go on without it.
+            most = room if asked[source] or buffered[source] else max(room, 1)
+            count = min(share - there, most, PULL_NUMBERS, sequencer.left or PULL_NUMBERS)
+            if count > 0:
+                room -= count
+                self._pulls[source].append(count)
+                pulls.append(Pull(source, count, self._most_bytes))
+        return pulls

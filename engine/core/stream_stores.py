@@ -1,0 +1,70 @@
+"""What is retained of the streams of a run, charged to its budget until every reader has taken it.
+
+Decides whose bytes are suspect: those that a worker died unpacking or packing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...nodes.ordering.intervals import Intervals
+from ...nodes.ordering.segments import Segment, SegmentStore, Slice
+from ...nodes.ordering.budget import Window
+from .topology import Wiring
+
+
+class Retained:
+    """The stores of all streams, by their numbers; each stream has as many readers as ports, tails and loose ends read it."""
+
+    def __init__(self, wiring: Wiring, window: Window) -> None:
+        readers = [0] * (1 + sum(len(pool.exits) for pool in wiring.pools))
+        for pool in wiring.pools:
+            for stream in pool.ports:
+                readers[stream] += 1
+        for stream in (*wiring.tail, *wiring.loose):
+            readers[stream] += 1
+        self.stores = [SegmentStore(count) for count in readers]
+        self._window = window
+        self._wary = False  #: whether any segment was ever suspect
+
+    def put(self, stream: int, segment: Segment, new: Sequence[tuple[int, int]]) -> None:
+        """Retain what a stream now has; `new` are the parts that count, the others are done with at once."""
+        store = self.stores[stream]
+        self._window.charge(store.put(segment))
+        if len(new) == 1 and new[0] == (segment.start, segment.stop):
+            return
+        counts = Intervals()
+        for lo, hi in new:
+            counts.add(lo, hi)
+        for lo, hi in counts.gaps(segment.start, segment.stop):
+            for _ in range(store.readers):
+                self.take((stream,), lo, hi)
+
+    def take(self, streams: Sequence[int], lo: int, hi: int) -> None:
+        """Note that one reader of these streams is done with `lo .. hi - 1`."""
+        for stream in streams:
+            self._window.free(self.stores[stream].take(lo, hi))
+
+    def slices(self, streams: Sequence[int], lo: int, hi: int) -> list[list[Slice]]:
+        """Give, for each of the streams, the slices that together are the numbers `lo .. hi - 1`."""
+        return [self.stores[stream].slices(lo, hi) for stream in streams]
+
+    def cost(self, streams: Sequence[int], lo: int, hi: int) -> int:
+        """Give what these numbers of these streams take of the budget, in bytes."""
+        return sum([part.cost for slices in self.slices(streams, lo, hi) for part in slices])
+
+    def suspect(self, streams: Sequence[int], lo: int, hi: int) -> None:
+        """Note that the bytes of these numbers may kill who unpacks them."""
+        self._wary = True
+        for slices in self.slices(streams, lo, hi):
+            for part in slices:
+                part.segment.suspect = True
+
+    def has_suspect(self, inputs: Sequence[Sequence[Slice]]) -> bool:
+        """Whether any of these slices is of a suspect segment."""
+        return self._wary and any(part.segment.suspect for slices in inputs for part in slices)
+
+    def drop(self) -> None:
+        """Let go of everything."""
+        for store in self.stores:
+            store.drop()

@@ -1,0 +1,65 @@
+"""The wiring of a run: which pools read and write which streams, as plain data for the core.
+
+It decides nothing; the compiler writes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ...nodes.program.program import Program
+from ...nodes.ordering.sequencer import Order
+
+#: The stream that the sequencer writes.
+SOURCE_STREAM = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolWiring:
+    """One pool: what it runs, how many workers, which streams it reads and writes."""
+
+    name: str
+    program: Program
+    workers: int
+    ordered: bool
+    ports: tuple[int, ...]
+    exits: tuple[int, ...]
+    in_order: bool = False  #: whether a number is ready only once all below it are
+    stateful: bool = False  #: whether its handlers keep a state that is saved and made again
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """The whole run: `remote[i]` says whether source i is in another process; streams are numbered from 0.
+
+    `tail` are the streams that are released in order, `loose` those that unordered sinks read at once.
+    """
+
+    pools: tuple[PoolWiring, ...]
+    tail: tuple[int, ...]
+    loose: tuple[int, ...]
+    remote: tuple[bool, ...]
+    order: Order = "arrival"
+    needs_end: bool = False  #: whether something is given at the end of the input, under a number of its own
+
+
+class Packing(Protocol):
+    """How events become payloads; the core only needs it for merged sources and for a limit inside a chunk."""
+
+    def pack(self, items: list[Any]) -> tuple[Any, int]:
+        """Give the payload of these events and its size in bytes."""
+
+    def head(self, payload: Any, count: int) -> tuple[Any, int]:
+        """Give the payload of the first `count` events of a payload, and its size in bytes."""
+
+
+def closes(ended_by: str | None, *, resumes: bool = False) -> bool:
+    """Tell whether the end of the reading is the end of the input, at which final results and windows are given.
+
+    `ended_by` is what ended the reading, `None` for the sources themselves. A run that was interrupted closes
+    nothing. With `resumes` another run goes on from here, so only the sources' end and a limit are ends.
+    """
+    if ended_by in (None, "source", "limit"):
+        return True
+    return ended_by in ("time_limit", "stop") and not resumes

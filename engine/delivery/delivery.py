@@ -1,0 +1,319 @@
+"""Delivery: hands released numbers to the sinks, on the caller's thread, in the order of the numbers.
+
+Decides which sink gets what when: number by number, and for one number in the order in which sinks were added; what
+one sink gets in a row is one batch. A sink that fails ends the run before any ordered sink sees a higher number.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from typing import Any
+
+from ...nodes.ordering.barrier import FailureRecord
+from ...nodes.program.column import Column, join
+from ...nodes.errors import HandlerError, LockLost
+from ...nodes.events import DeadLetter, Failure
+from ...nodes.execution.executor import Executor
+from ...nodes.handlers import build_all
+from ...nodes.locks import Lock
+from ...nodes.ordering.segments import Segment, Slice
+from ...nodes.sinks import Batch, failed_position
+from ..reporting import failures as inbox
+from ..checkpoints.checkpoints import Checkpoints
+from ..codec.codec import IN_BLOCKS, decode, decode_part
+from ..codec.errors import CodecError
+from ..codec.copying import safe_copies
+from ..core.effects import Deliver, DeliverLoose
+from ..codec.block_reader import Pieces
+from ..plan.plan import Plan
+from .sinks import End, SinkSet, sink_error
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """A result that cannot be unpacked in this process."""
+
+    seq: int
+    index: int
+    stream: int
+    error: CodecError
+
+
+class Delivery:
+    """The sinks of one run and the steps that run beside them: joins of the tail, handlers of dead letters."""
+
+    def __init__(
+        self, plan: Plan, *, inline: bool = False, lock: Lock | None = None, checkpoints: Checkpoints | None = None
+    ) -> None:
+        self.events_out = 0
+        self.unmatched = 0
+        ordered = plan.whole_sinks if inline else plan.tail_sinks
+        self._ends = [End.of(sink) for sink in ordered]
+        self._letter_ends = [End.of(sink) for sink in plan.letter_sinks]
+        self._loose = [(sink.loose_stream, End.of(sink)) for sink in ([] if inline else plan.loose_sinks)]
+        self._tail = Executor(plan.tail, [None] * len(plan.tail.steps), safe_copies)
+        self._closers: list[Callable[[], Any]] = []
+        self._letters = self._letter_steps(plan)
+        #: Whether all that is released goes to the consumer as it is.
+        self._straight = len(self._ends) == 1 and self._ends[0].outlet and not plan.tail.steps and not self._letter_ends
+        self._decoded: dict[int, tuple[Segment, Column]] = {}
+        self._opened: tuple[Segment, Pieces] | None = None
+        self._unreadable: list[_Unreadable] = []
+        self._plan = plan
+        ends = [*self._ends, *(end for _, end in self._loose), *self._letter_ends]
+        self.sinks = SinkSet(ends, len(plan.sources), lock, checkpoints, self._close)
+        self.delivered = self.sinks.first  #: the number up to which every ordered sink has everything
+
+    def _letter_steps(self, plan: Plan) -> Executor | None:
+        if plan.letters is None:
+            return None
+        return Executor(plan.letters, build_all(plan.letter_handlers, self._closers), safe_copies)
+
+    def _close(self) -> None:
+        self._decoded.clear()
+        self._opened = None  # a run that ends inside a segment has not taken all of it
+        for close in self._closers:
+            close()
+        self._closers.clear()
+
+    # -- what arrives from processes ----------------------------------------------------------------------------
+
+    def deliver(self, effect: Deliver, done: Callable[[int], None]) -> Iterator[list[Any]]:
+        """Deliver a released run piece by piece and say up to which number it is done; yields the consumer's events in lists."""
+        self.sinks.log(effect.log)
+        release = effect.release
+        for lo, hi in _pieces(effect):
+            if self._straight and (pieces := self._in_pieces(effect.streams[0], lo)) is not None:
+                yield from self._by_pieces(pieces, lo, hi)
+                del effect.streams[0][: bisect_right(effect.streams[0], hi, key=_stop_of)]
+                done(hi)
+                continue
+            columns = [self._column(at, slices, lo, hi) for at, slices in enumerate(effect.streams)]
+            broken = min((found for found in self._unreadable if lo <= found.seq < hi), default=None, key=_place_of)
+            if broken is not None:
+                hi = broken.seq
+                columns = [column.cut(lo, hi) for column in columns]
+            for slices in effect.streams:  # what is unpacked is let go of before the consumer takes its time
+                del slices[: bisect_right(slices, hi, key=_stop_of)]
+            letters = [letter for letter in release.letters if lo <= letter.seq < hi]
+            ends = self._through_tail(columns)
+            if hi > lo:
+                yield from self.columns(lo, hi, ends, [_letter(record) for record in letters])
+                done(hi)
+            if broken is not None:
+                raise self._unreadable_error(broken)
+
+    def _in_pieces(self, slices: list[Slice], lo: int) -> Pieces | None:
+        """Open the segment that number `lo` begins a slice of, unless it is open, to be unpacked in pieces if it has any."""
+        part = next(part for part in slices if part.lo == lo)
+        segment, opened = part.segment, self._opened
+        self._opened = None
+        if segment.payload.codec not in IN_BLOCKS:
+            return None
+        try:
+            if opened is None or opened[0] is not segment:
+                opened = segment, Pieces(segment.start, segment.stop, segment.payload, segment.counts, segment.indices)
+        except CodecError:  # it comes out when the whole is unpacked
+            return None
+        if part.hi < segment.stop:
+            self._opened = opened
+        return opened[1]
+
+    def _by_pieces(self, pieces: Pieces, lo: int, hi: int) -> Iterator[list[Any]]:
+        """Give the consumer the numbers `lo .. hi - 1`, each block unpacked when its turn has come."""
+        for a, b in pairwise(pieces.bounds(lo, hi)):
+            try:
+                events = pieces.column(a, b).events
+            except CodecError as error:
+                raise self._unreadable_error(_Unreadable(a, 0, self._plan.wiring.tail[0], error)) from None
+            self.events_out += len(events)
+            yield events
+            self.delivered = b
+
+    def loose(self, effect: DeliverLoose) -> Iterator[list[Any]]:
+        """Deliver numbers of one stream to its unordered sinks; yields the consumer's events in lists."""
+        self.sinks.log(effect.log)
+        ends = [end for stream, end in self._loose if stream == effect.stream]
+        column = join([self._unpack(effect.stream, part.segment).cut(part.lo, part.hi) for part in effect.slices])
+        if self._unreadable:
+            raise self._unreadable_error(min(self._unreadable, key=_place_of))
+        for at, end in enumerate(ends):
+            given = column if at == len(ends) - 1 else column.with_events(safe_copies(column.events))
+            if end.outlet:
+                self.events_out += len(given.events)
+                yield given.events
+            elif given.events:
+                self._write(end, given)
+
+    def _column(self, stream: int, slices: list[Slice], lo: int, hi: int) -> Column:
+        parts = []
+        for part in slices:
+            a, b = max(lo, part.lo), min(hi, part.hi)
+            if a >= b:
+                continue
+            known = self._decoded.get(stream)
+            if known is None or known[0] is not part.segment:
+                whole = self._unpack(self._plan.wiring.tail[stream], part.segment)
+                known = self._decoded[stream] = part.segment, whole
+            parts.append(known[1].cut(a, b))
+            if b == part.segment.stop:
+                del self._decoded[stream]
+        return join(parts)
+
+    def _unpack(self, stream: int, segment: Segment) -> Column:
+        """Unpack a segment; events that cannot be built here leave `None` in their places and are noted."""
+        size = segment.stop - segment.start
+        expected = size if segment.counts is None else sum(segment.counts)
+        column = Column(segment.start, size, [], segment.counts, segment.indices)
+        try:
+            return column.with_events(decode(segment.payload, expected))
+        except CodecError:
+            events, errors = decode_part(segment.payload, 0, expected, expected)
+        column = column.with_events(events)
+        self._unreadable += [_Unreadable(*column.number_of(at), stream, error) for at, error in errors.items()]
+        return column
+
+    def _unreadable_error(self, broken: _Unreadable) -> HandlerError:
+        node = _producer(self._plan, broken.stream)
+        error = HandlerError(
+            f"the result of node {node!r} for number {broken.seq} (index {broken.index}) cannot be used in the calling"
+            f" process: {broken.error}; everything below {broken.seq} is released, return what can be built here",
+            seq=broken.seq,
+            index=broken.index,
+            node=node,
+        )
+        error.__cause__ = broken.error.__cause__ or broken.error
+        return error
+
+    def _through_tail(self, columns: list[Column]) -> list[Column]:
+        if not columns:
+            return []
+        answer = self._tail.run(columns)
+        self.unmatched += sum(tally.unmatched for tally in answer.tallies)
+        return answer.exits
+
+    # -- what every runner does ---------------------------------------------------------------------------------
+
+    def columns(self, lo: int, hi: int, columns: Sequence[Column], letters: list[DeadLetter]) -> Iterator[list[Any]]:
+        """Deliver the numbers `lo .. hi - 1`: one column per ordered sink, and the dead letters in order.
+
+        Yields the consumer's events in lists. Raises `SinkError`, and `HandlerError` for a handler of dead letters.
+        """
+        rows: list[tuple[End, Column]] = []
+        seen: set[int] = set()
+        for end, column in zip(self._ends, columns, strict=True):
+            if id(column) in seen:
+                column = column.with_events(safe_copies(column.events))
+            seen.add(id(column))
+            if column.events:
+                rows.append((end, column))
+        failure: BaseException | None = None
+        if letters and self._letters is not None:
+            more, failure = self._letter_columns(lo, hi, letters)
+            rows += more
+        if len(rows) == 1:
+            end, column = rows[0]
+            if end.outlet:
+                self.events_out += len(column.events)
+                yield column.events
+            else:
+                self._write(end, column)
+        elif rows:
+            yield from self._interleaved(rows)
+        if failure is not None:
+            raise failure
+        self.delivered = hi
+
+    def _letter_columns(
+        self, lo: int, hi: int, letters: list[DeadLetter]
+    ) -> tuple[list[tuple[End, Column]], BaseException | None]:
+        assert self._letters is not None
+        counts = [0] * (hi - lo)
+        for letter in letters:
+            counts[letter.seq - lo] += 1
+        answer = self._letters.run([Column(lo, hi - lo, list(letters), counts)])
+        ends = [(end, column) for end, column in zip(self._letter_ends, answer.exits, strict=True) if column.events]
+        fatal = [failure for failure in answer.failures if failure.on_error == "fail"]
+        return ends, _letter_error(fatal[0]) if fatal else None
+
+    def _interleaved(self, rows: list[tuple[End, Column]]) -> Iterator[list[Any]]:
+        """Write several sinks number by number; what one gets in a row is one batch."""
+        places = []
+        for at, (end, column) in enumerate(rows):
+            position = 0
+            counts = column.counts if column.counts is not None else [1] * column.size
+            for seq, count in enumerate(counts, column.start):
+                if count:
+                    places.append((seq, end.node.id, at, position, position + count))
+                position += count
+        places.sort()
+        for at, run in groupby(places, key=lambda place: place[2]):
+            end, column = rows[at]
+            taken = list(run)
+            part = column.cut(taken[0][0], taken[-1][0] + 1)
+            if end.outlet:
+                self.events_out += len(part.events)
+                yield part.events
+            else:
+                self._write(end, part)
+
+    def _write(self, end: End, column: Column) -> None:
+        if end.held >= column.start:  # it has them from the run before
+            column = column.cut(min(end.held + 1, column.stop), column.stop)
+            if not column.events:
+                return
+        batch = Batch(column.events, column.numbers)
+        try:
+            end.sink.write(batch)
+        except LockLost:
+            raise
+        except Exception as error:
+            position = failed_position(end.sink, error, len(batch))
+            seq, index = batch.numbers[position or 0]
+            last = batch.numbers[-1][0]
+            event = batch[position or 0]
+            where = f"number {seq}" if position is not None or last == seq else f"numbers {seq} to {last}"
+            raise sink_error(end.node, seq, index, event, error, f"failed on {where}") from error
+        if end.node.inputs[0].kind.value != "dead_letters":
+            self.events_out += len(batch)
+
+
+def _pieces(effect: Deliver) -> Sequence[tuple[int, int]]:
+    """Cut a release where the segments of its first stream end, so that no more than one is unpacked at a time."""
+    release = effect.release
+    if not effect.streams:
+        return [(release.lo, release.hi)]
+    return [(part.lo, part.hi) for part in effect.streams[0]]
+
+
+def _stop_of(part: Slice) -> int:
+    return part.hi
+
+
+def _place_of(broken: _Unreadable) -> tuple[int, int]:
+    return broken.seq, broken.index
+
+
+def _producer(plan: Plan, stream: int) -> str:
+    """Name the node that gives a stream."""
+    for pool in plan.wiring.pools:
+        if stream in pool.exits:
+            slot = pool.program.exits[pool.exits.index(stream)]
+            return next((step.node for step in pool.program.steps if step.output == slot), pool.name)
+    return plan.sources[0].node.name
+
+
+def _letter(record: FailureRecord) -> DeadLetter:
+    event = inbox.event_of(record.payload[0]) if record.payload else None
+    return DeadLetter(
+        record.seq, record.index, record.node, event, record.error, record.traceback, record.attempts
+    )
+
+
+def _letter_error(failed: Failure) -> BaseException:
+    return inbox.failure_error(failed, failed.event, failed.cause)
+
+

@@ -1,0 +1,48 @@
+"""How a run in processes ended, as the hub tells it, and which error that is for the caller."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ...nodes.errors import HandlerError, LostEvents
+from ..reporting import failures as inbox
+from ..core.effects import Finish
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a run ended: why, with which error of the engine or the user, and how its children went."""
+
+    ended_by: str
+    finish: Finish | None = None
+    error: BaseException | None = None
+    children: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def orderly(self) -> bool:
+        """Whether the children are idle, so that it is worth to wait for their handlers to close."""
+        return self.finish is not None and self.error is None and self.finish.failure is None
+
+
+def error_of(outcome: Outcome, delivered: int, read: int) -> BaseException | None:
+    """Give the error that an ended run raises, if any; `delivered` of `read` numbers have reached the sinks."""
+    finish = outcome.finish
+    if outcome.error is not None or finish is None:
+        return outcome.error
+    if finish.failure is not None:
+        return inbox.handler_error(finish.failure)
+    if finish.source_error is not None:
+        error: BaseException = finish.source_error
+        return error
+    if finish.start_up is not None:
+        pool, worker, cause = finish.start_up
+        return HandlerError(
+            f"the workers of {pool!r} die at their start, before any event: worker {worker} {cause}; look at what"
+            " the handlers import or build",
+            node=pool,
+        )
+    if delivered < read:
+        return LostEvents(
+            f"numbers {delivered} to {read - 1} were read and never released; this is a fault of penstock, report it"
+        )
+    return None

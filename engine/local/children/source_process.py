@@ -1,0 +1,155 @@
+"""A source process: reads one source on its main thread, and gives the hub what is there when it asks.
+
+Decides nothing: how much is wanted comes with each pull. A source that is stuck in user code still ends at a stop,
+because the thread that talks to the hub is another one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import traceback
+from pathlib import Path
+
+import cloudpickle
+import zmq
+
+from ....nodes.ordering.source_positions import Mark
+from ....nodes.program.steps import describe
+from .setup import ChildSettings, Link, pack_cause, ready, set_up, tear_down
+from ...codec.codec import Encoder
+from ...codec.errors import CodecError
+from ...sources.feed import LINGER_S, POLL_S, Feed, Taken
+from ...codec.pickling import dumps
+from ..transport.messages import Kind, Message, pack, pack_chunk
+
+
+def main(child: str, argument: bytes) -> None:
+    """Read a source until its end or a stop: the entry point of its process."""
+    settings = ChildSettings.load(argument)
+    server = _Server(settings)
+    talking = threading.Thread(target=server.serve, name="penstock-talk", daemon=True)
+    talking.start()
+    server.up.wait()
+    if server.feed is not None:
+        server.feed.run()
+    talking.join()
+    tear_down()
+
+
+class _Server:
+    """The thread that owns the socket: answers pulls from the feed."""
+
+    def __init__(self, settings: ChildSettings) -> None:
+        self._settings = settings
+        self._encoder = Encoder()
+        self._pulls: list[tuple[int, int]] = []
+        self._event_bytes = 0.0
+        self._ended = False
+        self.feed: Feed | None = None
+        self.up = threading.Event()
+
+    def serve(self) -> None:
+        link = self._link = Link(self._settings)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        inbox, self._bell = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+        inbox.bind("inproc://feed")
+        self._bell.connect("inproc://feed")
+        set_up(self._settings, link)
+        try:
+            name, subject, key = cloudpickle.loads(Path(self._settings.spec_path).read_bytes())
+            self.feed = Feed(subject, key=key, name=name)
+            self.feed.attach(lambda: self._bell.send(b""))
+        except Exception as error:
+            self._fail(error)
+        self.up.set()
+        ready(link)
+        poller = zmq.Poller()
+        poller.register(link.socket, zmq.POLLIN)
+        poller.register(inbox, zmq.POLLIN)
+        while not self._ended:
+            polls = self._pulls and self.feed is not None and self.feed.bulk
+            for socket, _ in poller.poll(int(POLL_S * 1000) if polls else 500):
+                if socket is inbox:
+                    inbox.recv()
+            stopping = self._take_messages()
+            self._answer(stopping)
+            link.flush()
+        # The hub says stop when it needs nothing more; user code that is still running does not hold the end up.
+        while (message := link.receive(500)) is None or message.kind is not Kind.STOP:
+            if message is not None and message.kind is Kind.COMMITTED:
+                self._committed(message)
+        if self.feed is not None and self.feed.marking.listens:
+            # What is committed is told before the end, by the thread that has read.
+            self.feed.close()
+            self.feed.closed.wait(LINGER_S)
+        tear_down()
+        link.close()
+        os._exit(0)
+
+    def _take_messages(self) -> bool:
+        stopping = False
+        while (message := self._link.receive(0)) is not None:
+            if message.kind is Kind.PULL:
+                count, nbytes = message.fields
+                self._pulls.append((count, nbytes))
+            elif message.kind is Kind.COMMITTED:
+                self._committed(message)
+            elif message.kind is Kind.STOP:
+                stopping = True
+        return stopping
+
+    def _committed(self, message: Message) -> None:
+        if self.feed is not None:
+            self.feed.acknowledge(cloudpickle.loads(message.frames[0]))
+
+    def _answer(self, stopping: bool) -> None:
+        feed = self.feed
+        if feed is None or self._ended:
+            return
+        if stopping:
+            self._give(feed, feed.stop())
+            return
+        while self._pulls and not self._ended:
+            count, nbytes = self._pulls[0]
+            if self._event_bytes:
+                count = max(1, min(count, int(nbytes / self._event_bytes)))
+            taken = feed.take(count, self._event_bytes)
+            if taken is None:
+                return
+            self._pulls.pop(0)
+            self._give(feed, taken)
+
+    def _give(self, feed: Feed, taken: Taken) -> None:
+        events, error = taken.events, taken.error
+        while events:
+            try:
+                payload = self._encoder.encode(events)
+                keys = Encoder().encode(taken.keys[: len(events)]) if taken.keys is not None else None
+            except CodecError as refused:
+                error, events = refused, events[: refused.position or 0]
+                continue
+            self._event_bytes = payload.nbytes / len(events)
+            marks = [_packed(mark) for mark in taken.marks_of(len(events))]
+            self._link.send(pack_chunk(len(events), payload, keys, feed.fraction, marks))
+            break
+        if error is not None:
+            self._fail(error)
+        elif taken.ended:
+            self._ended = True
+            self._link.send(pack(Kind.ENDED, feed.count, float(feed.read_s)))
+
+    def _fail(self, error: BaseException) -> None:
+        self._ended = True
+        text = "".join(traceback.format_exception(error))
+        count = self.feed.count if self.feed is not None else 0
+        read_s = self.feed.read_s if self.feed is not None else 0.0
+        position = repr(self.feed.position) if self.feed is not None else ""
+        self._link.send(
+            pack(Kind.FAILED, describe(error), text, position, count, float(read_s), frames=[pack_cause(error)])
+        )
+
+
+def _packed(mark: Mark) -> tuple[int, bytes, bytes | None]:
+    """Give a mark whose position and extent only this process knows how to read."""
+    return mark.size, dumps(mark.position), None if mark.extent is None else dumps(mark.extent)

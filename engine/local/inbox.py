@@ -1,0 +1,162 @@
+"""The mail of a run: what its children say, turned into the inputs of core, crew and intake.
+
+Decides which message may come from whom: what does not fit is a `ProtocolError` that names the peer, and the late words
+of a process that is gone are dropped, but for its logs and prints.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+
+from ...nodes.ordering.dispatcher import Dispatcher
+from ...nodes.errors import ProtocolError
+from ..reporting import failures as inbox
+from .transport import messages as wire
+from ..core.core import Core
+from .supervisor import Crew
+from .grants import Grants
+from ..hub.feeds import Intake
+from ..hub.outcome import Outcome
+from ..plan.plan import Plan
+from .transport.router import Letter, Port
+
+_LOG = logging.getLogger("penstock")
+#: Messages taken in before the core is asked what follows from them.
+MOST_MESSAGES = 256
+
+
+class Mail:
+    """Takes in the messages of one run; used by the hub's thread.
+
+    `up` is called when a process takes work, `end` with what ends the run.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        core: Core,
+        port: Port,
+        crew: Crew,
+        intake: Intake,
+        grants: Grants,
+        *,
+        up: Callable[[], None],
+        end: Callable[[Outcome], None],
+    ) -> None:
+        self._plan, self._core, self._port = plan, core, port
+        self._crew, self._intake, self._grants = crew, intake, grants
+        self._up, self._end = up, end
+
+    def take_some(self) -> bool:
+        """Take in messages, a bounded number; gives whether there may be more."""
+        for _ in range(MOST_MESSAGES):
+            letter = self._port.receive()
+            if letter is None:
+                return False
+            self._message(letter)
+        return True
+
+    def take_all(self) -> None:
+        """Take in all that is there: what the dead sent before their end still counts."""
+        while self.take_some():
+            continue
+
+    def _message(self, letter: Letter) -> None:
+        peer, message = letter.peer, letter.open()
+        kind = message.kind
+        if kind is wire.Kind.LOG:
+            inbox.log(peer, message)
+        elif kind is wire.Kind.PRINT:
+            inbox.show(*message.fields)
+        elif not letter.living:
+            return  # late words of a process that is gone: its numbers are in other hands
+        elif kind is wire.Kind.ANSWER:
+            self._answer(peer, message)
+        elif kind is wire.Kind.CHUNK:
+            self._intake.chunk(peer, message)
+        elif kind is wire.Kind.READY:
+            self._ready(peer)
+        elif kind is wire.Kind.STATED:
+            self._core.stated(peer, message.fields[0], wire.read(peer, message, wire.read_state))
+        elif kind is wire.Kind.PARKED:
+            self._tell(peer, Dispatcher.parked, *message.fields)
+        elif kind is wire.Kind.RETURNED:
+            self._grants.returned(peer, message.fields[0])
+            self._tell(peer, Dispatcher.returned, *message.fields)
+        elif kind is wire.Kind.ENDED:
+            self._intake.ended(peer, message.fields[1])
+        elif kind is wire.Kind.FAILED:
+            self._failed(peer, message)
+        elif kind is wire.Kind.NEED:
+            self._define(peer, message.fields[0])
+        elif kind is wire.Kind.LEAVING:
+            self._crew.leaving(peer, message.fields[0])
+            self._tell(peer, Dispatcher.leaving)
+        else:
+            raise ProtocolError(f"cannot take a {kind.name} from {peer}: only the calling process sends it")
+
+    def _tell(self, peer: str, what: Callable[..., None], *fields: int) -> None:
+        """Tell the dispatcher of a worker what it says of itself."""
+        if (dispatcher := self._core.dispatcher_of(peer)) is not None:
+            what(dispatcher, peer, *fields)
+
+    def _answer(self, peer: str, message: wire.Message) -> None:
+        if not self._crew.is_worker(peer):
+            raise ProtocolError(f"cannot take an ANSWER from {peer}: it is no worker")
+        shared, slot = self._grants.of(peer, message.fields[0])
+        answer: wire.AnswerMessage = wire.read(peer, message, lambda it: wire.read_answer(it, shared, slot))
+        wired = self._core.wiring.pools[int(peer.split(".", 1)[0])]
+        if (len(answer.exits), len(answer.tallies)) != (len(wired.exits), len(wired.program.steps)):
+            raise ProtocolError(f"cannot take an ANSWER from {peer}: it is not that of a worker of pool {wired.name!r}")
+        if answer.start + answer.size > self._core.sequencer.next:
+            raise ProtocolError(f"cannot take an ANSWER from {peer}: it is for numbers that were never handed out")
+        self._grants.answered(peer, answer)
+        self._core.answered(
+            peer,
+            answer.task,
+            answer.start,
+            answer.size,
+            answer.exits,
+            answer.failures,
+            answer.tallies,
+            answer.seconds,
+            monotonic(),
+        )
+
+    def _ready(self, peer: str) -> None:
+        self._port.arrived(peer)
+        self._core.joined(peer)
+        self._crew.ready(peer)
+        self._up()
+
+    def _failed(self, peer: str, message: wire.Message) -> None:
+        if self._intake.is_source(peer):
+            self._intake.failed(peer, message)
+            return
+        text, remote, *_ = message.fields
+        pool = self._plan.pools[int(peer.split(".")[0])]
+        why = inbox.cause(message.frames, text, remote)
+        self._end(Outcome("error", error=inbox.start_error(pool.name, text, why)))
+
+    def _define(self, peer: str, name: str) -> None:
+        packed = inbox.definition(name)
+        self._port.send(peer, wire.pack(wire.Kind.DEFINE, name, packed is not None, frames=[packed or b""]))
+
+    def listen(self) -> None:
+        """Take in what children still say while they close: logs and prints; late answers are of no use."""
+        for _ in range(MOST_MESSAGES):
+            try:
+                letter = self._port.receive()
+                if letter is None:
+                    return
+                message = letter.open()
+                if message.kind is wire.Kind.LOG:
+                    inbox.log(letter.peer, message)
+                elif message.kind is wire.Kind.PRINT:
+                    inbox.show(*message.fields)
+                elif message.kind is wire.Kind.READY:
+                    self._port.arrived(letter.peer)
+            except ProtocolError as error:
+                _LOG.warning("%s", error)

@@ -1,0 +1,158 @@
+"""The nursery: starts, watches and ends every child process of one run, for the run's hub thread.
+
+It asks a zygote for them and tells what happened as events. It does not know what a child does, nor whether a dead
+one is to be replaced.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Self
+
+from ....nodes.errors import PenstockError
+from .child_events import ChildExited, ChildStarted, Event, Roll, SpawnFailed, ZygoteDied
+from .starters import ZygoteStarter
+
+__all__ = ["ChildExited", "ChildStarted", "Event", "Nursery", "SpawnFailed", "ZygoteDied"]
+
+_KILL: int = getattr(signal, "SIGKILL", signal.SIGTERM)
+_KILL_LIMIT_S = 2.0
+
+
+class Nursery:
+    """Owns the child processes of one run. All calls from one thread; none blocks but `shutdown` and `close`.
+
+    `entry` ("module:function") is called as `entry(child, argument)` in each child; `preload` names modules that are
+    imported once, before the first child. `start_limit_s` is how long the zygote's imports may take. The thread that
+    calls `start` must live as long as the children.
+    """
+
+    def __init__(
+        self,
+        *,
+        entry: str,
+        preload: Sequence[str] = (),
+        executable: str | None = None,
+        start_limit_s: float = 30.0,
+    ) -> None:
+        self._entry = entry
+        self._preload = tuple(preload)
+        self._executable = executable if executable is not None else sys.executable
+        self._start_limit_s = start_limit_s
+        self._owner = 0
+        self._roll = Roll()
+        self._starter: ZygoteStarter | None = None
+
+    @property
+    def alive(self) -> Mapping[str, int]:
+        """The pids of the children that have started and not ended, by name, as of the last `events`."""
+        return MappingProxyType(self._roll.alive)
+
+    @property
+    def asked(self) -> frozenset[str]:
+        """The names of the children that are asked for and have not started, as of the last `events`."""
+        return frozenset(self._roll.asked)
+
+    def start(self) -> None:
+        """Start the zygote; children may be asked for at once. A failure of its imports comes as `ZygoteDied`.
+
+        May be called again after `ZygoteDied` or `shutdown`. Raises `PenstockError` when the interpreter cannot be
+        started, `RuntimeError` when the nursery runs already.
+        """
+        if self._starter is not None:
+            raise RuntimeError("cannot start the nursery: it runs already; shut it down first")
+        self._owner = os.getpid()
+        try:
+            self._starter = ZygoteStarter(
+                self._roll, self._entry, self._preload, self._executable, self._start_limit_s
+            )
+        except OSError as error:
+            raise PenstockError(
+                f"cannot start child processes with the interpreter {self._executable!r}: {error}; "
+                f"sys.executable must name this Python"
+            ) from error
+
+    def fileno(self) -> int:
+        """Give the descriptor that is readable when there are events; a new one after each `start`."""
+        return self._started().fileno()
+
+    def spawn(self, child: str, argument: bytes) -> None:
+        """Ask for a child; `ChildStarted` or `SpawnFailed` answers. A name is free again when its exit was told.
+
+        Raises `ValueError` when a child of this name is asked for or alive.
+        """
+        if child in self._roll.names:
+            raise ValueError(f"cannot start child {child!r}: it is there already; wait for its exit first")
+        starter = self._started()
+        self._roll.asked[child] = None
+        starter.spawn(child, argument)
+
+    def kill(self, child: str, number: int = _KILL) -> None:
+        """Send a signal to the child and all of its process group; one that has ended is left in peace."""
+        self._started().kill(child, number)
+
+    def events(self) -> list[Event]:
+        """Give what happened since the last call, in order; nothing when the nursery is not started.
+
+        Call it about once a second even if nothing is readable until a child has started: it keeps `start_limit_s`.
+        """
+        if self._starter is None:
+            return []
+        events = self._starter.events()
+        if any(isinstance(event, ZygoteDied) for event in events):
+            self._starter = None
+        return events
+
+    def shutdown(self, grace_s: float = 1.0) -> dict[str, str]:
+        """End every child and the zygote: SIGTERM, after `grace_s` seconds SIGKILL. Blocks at most `grace_s` + 4 s.
+
+        Gives what it took for each child that was there: "ended" (it went by itself), "terminated" or "killed".
+        """
+        took = dict.fromkeys(self._roll.names, "killed")
+        if self._starter is None or os.getpid() != self._owner:  # the children are not those of a fork of the caller
+            return {}
+        try:
+            if grace_s > 0:
+                self._end_all(signal.SIGTERM, grace_s, took)
+            self._end_all(_KILL, _KILL_LIMIT_S, took)
+        finally:
+            starter, self._starter = self._starter, None
+            if starter is not None:
+                starter.end(_KILL_LIMIT_S)
+            self._roll = Roll()
+        return took
+
+    def close(self) -> None:
+        """Kill every child and end the zygote; does nothing where that has been done."""
+        self.shutdown(0.0)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _started(self) -> ZygoteStarter:
+        if self._starter is None:
+            raise RuntimeError("the nursery is not started, or its zygote has died; call start() first")
+        return self._starter
+
+    def _end_all(self, number: int, limit_s: float, took: dict[str, str]) -> None:
+        """Signal every child and wait until all are gone or the time is over; notes how each one ended."""
+        for child in self._roll.names:
+            self.kill(child, number)
+        deadline = time.monotonic() + limit_s
+        while self._roll.names and (left := deadline - time.monotonic()) > 0:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self.fileno(), selectors.EVENT_READ)
+                selector.select(left)
+            for event in self.events():
+                if isinstance(event, ChildExited):
+                    took[event.child] = {-signal.SIGTERM: "terminated", -_KILL: "killed"}.get(event.code, "ended")

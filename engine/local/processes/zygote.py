@@ -1,0 +1,229 @@
+"""The zygote: a small clean process that forks children, reaps them, and ends all of them when the caller is gone.
+
+It has one thread and never a ZeroMQ context, so a fork of it is safe and takes a few milliseconds. It decides
+nothing about the run: it does what `engine.children` asks over one socket and reports every exit at once. It watches
+the caller's process itself; the end of the socket alone would not do, for a fork of the caller may hold a copy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import NoReturn
+
+from . import bootstrap as birth
+from .pipe import Line
+
+_CHECK_INTERVAL_S = 0.5
+_END_LIMIT_S = 1.0
+
+
+def main(packed: bytes) -> NoReturn:
+    """Be a zygote until the caller says so or is gone: `packed` is the message that `engine.children` wrote."""
+    start = birth.unpack(packed)
+
+    def begin() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        for descriptor in (start["line"], start["stderr"]):
+            os.set_inheritable(descriptor, False)  # for what the imports or the children execute
+        birth.silence_stdin()
+        birth.die_with_parent(start["caller"])  # until `serve` watches: an import may hang
+        birth.import_all([*start["preload"], start["entry"].split(":")[0]])
+        _show_errors_on(start["stderr"])
+        Zygote(Line(socket.socket(fileno=start["line"])), start["caller"], start["entry"]).serve()
+
+    birth.call_and_exit(begin)
+
+
+class Zygote:
+    """Forks, signals and reaps the children of one nursery."""
+
+    def __init__(self, line: Line, caller: int, entry: str) -> None:
+        self._line = line
+        self._caller = caller
+        self._entry = entry
+        self._pids: dict[str, int] = {}
+        self._children: dict[int, str] = {}
+        self._asked_to_end = False
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(line, selectors.EVENT_READ)
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        self._selector.register(self._wake_in, selectors.EVENT_READ)
+        self._caller_fd = self._watch_caller()
+
+    def serve(self) -> None:
+        """Do what the caller asks until it asks for the end or is gone; then kill every child and return."""
+        self._take_signals()
+        birth.prctl(birth.PR_SET_CHILD_SUBREAPER, 1)  # the orphans of dead children are reaped here
+        birth.prctl(birth.PR_SET_PDEATHSIG, 0)  # from here on it is the zygote that ends the children, then itself
+        gc.collect()
+        gc.freeze()
+        birth.flush_streams()  # or every fork would write it again
+        self._line.send("ready")
+        try:
+            while not self._over():
+                self._selector.select(_CHECK_INTERVAL_S)
+                self._reap()
+                for message in self._line.receive():
+                    self._obey(message)
+                self._line.flush()
+                self._selector.modify(self._line, self._line.wanted)
+        finally:
+            self._end()
+
+    def _over(self) -> bool:
+        return self._asked_to_end or self._line.ended or os.getppid() != self._caller
+
+    def _watch_caller(self) -> int | None:
+        """Wake at the end of the caller's process; where that cannot be had, the check twice a second is left."""
+        try:
+            descriptor = os.pidfd_open(self._caller)
+        except (AttributeError, OSError):
+            return None
+        self._selector.register(descriptor, selectors.EVENT_READ)
+        return descriptor
+
+    def _take_signals(self) -> None:
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # the byte in the wake-up socket is what matters
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._on_end_signal)
+        signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
+
+    def _on_end_signal(self, *_: object) -> None:
+        self._asked_to_end = True
+
+    def _obey(self, message: list[object]) -> None:
+        match message:
+            case ["spawn", str(child), bytes(argument)]:
+                self._spawn(child, argument)
+            case ["kill", str(child), int(number)]:
+                if child in self._pids:
+                    self._signal(self._pids[child], number)
+            case ["end"]:
+                self._asked_to_end = True
+            case _:
+                raise ValueError(f"the zygote was sent an unknown message of kind {message[:1]!r}")
+
+    def _spawn(self, child: str, argument: bytes) -> None:
+        try:
+            pid = self._start_fresh(child, argument) if has_threads() else self._fork(child, argument)
+        except OSError as error:
+            self._line.send("failed", child, str(error))
+            return
+        self._pids[child] = pid
+        self._children[pid] = child
+        self._line.send("started", child, pid)
+
+    def _fork(self, child: str, argument: bytes) -> int:
+        zygote = os.getpid()
+
+        def prepare() -> None:
+            birth.settle(zygote)
+            self._let_go()
+
+        # a signal between the fork and `settle` would be answered by the zygote's handlers
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = os.fork()
+            if pid == 0:
+                birth.live(self._entry, child, argument, prepare)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        with contextlib.suppress(OSError):  # the child may have done it, or be gone
+            os.setpgid(pid, pid)  # here too, for a kill that comes before the child runs
+        return pid
+
+    def _let_go(self) -> None:
+        """Close in a child what belongs to the zygote."""
+        self._selector.close()
+        self._line.close()
+        self._wake_in.close()
+        self._wake_out.close()
+        if self._caller_fd is not None:
+            os.close(self._caller_fd)
+
+    def _start_fresh(self, child: str, argument: bytes) -> int:
+        """Start a child as a clean interpreter: a fork would copy locks that other threads hold."""
+        import tempfile  # here, because it is needed so rarely
+
+        command, stdin = birth.fresh_child(self._entry, child, argument, executable=sys.executable)
+        with tempfile.TemporaryFile() as file:
+            file.write(stdin)
+            file.seek(0)
+            actions = [(os.POSIX_SPAWN_DUP2, file.fileno(), 0)]
+            return os.posix_spawn(command[0], command, os.environ, file_actions=actions, setpgroup=0, setsigmask=())
+
+    def _signal(self, pid: int, number: int) -> None:
+        """Signal a child that is not reaped, so that the number is still its own, and all of its group."""
+        if not kill_group(pid, number):
+            os.kill(pid, number)  # it has left its group
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._wake_in.recv(4096):
+                pass
+        with contextlib.suppress(ChildProcessError):  # there is no child
+            while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                self._report(*found)
+
+    def _report(self, pid: int, status: int) -> None:
+        child = self._children.pop(pid, None)
+        if child is None:
+            return  # an orphan of a child that is gone
+        del self._pids[child]
+        kill_group(pid, signal.SIGKILL)  # what it started and left behind
+        self._line.send("exited", child, pid, os.waitstatus_to_exitcode(status))
+
+    def _end(self) -> None:
+        groups = list(self._children)
+        for pid in groups:
+            self._signal(pid, signal.SIGKILL)
+        self._selector.unregister(self._line)
+        if self._caller_fd is not None:
+            self._selector.unregister(self._caller_fd)
+        deadline = time.monotonic() + _END_LIMIT_S
+        # a group is there until its last zombie is reaped
+        while any(kill_group(pid, 0) for pid in groups) and (left := deadline - time.monotonic()) > 0:
+            self._selector.select(left)
+            self._reap()
+
+
+def has_threads() -> bool:
+    """Tell whether the calling process has more than one thread, those of native libraries included."""
+    if threading.active_count() > 1:
+        return True
+    try:
+        return len(os.listdir("/proc/self/task")) > 1
+    except FileNotFoundError:
+        return False
+
+
+def kill_group(pid: int, number: int) -> bool:
+    """Send a signal to the process group that `pid` leads; tells whether there was one."""
+    try:
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):  # macOS refuses for a group of zombies
+        return False
+    return True
+
+
+def _show_errors_on(stderr: int) -> None:
+    """Leave the file that caught the errors of the start and write to the caller's standard error from here on."""
+    sys.stderr.flush()
+    with open(os.dup(2), "rb") as caught:
+        caught.seek(0)
+        said = caught.read()
+    os.dup2(stderr, 2)
+    os.close(stderr)
+    sys.stderr.buffer.write(said)
+    sys.stderr.flush()

@@ -1,0 +1,124 @@
+"""The arena: one file of shared memory per run, through which large frames pass so that sockets carry where they lie.
+
+Decides where a large frame goes and when its place is free again. Places are given out by the calling process alone
+and belong to Python objects there, so a process that dies can neither leak nor free one. Where there is no shared
+memory, or not enough of it, frames travel through the sockets as before.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections import deque
+from pathlib import Path
+
+from ...codec.codec import Payload
+from .extents import PAGE, Extents, Slot, round_up
+from .run_dir import create_locked
+from .shared_frames import Region, keep_freed_blocks, room_for, touch, write
+
+#: The file gets its memory in steps of so many bytes.
+_STEP = 1 << 20
+#: What the arena may hold beyond the window: the room that is granted for answers.
+_BEYOND_WINDOW = 32 << 20
+
+
+class Arena:
+    """The arena as the calling process has it: gives places out. All calls from one thread.
+
+    The file is made when the first place is asked for; it may grow to `window_bytes` and some, but never to more than
+    half of what is free in shared memory at that time. `path` is `None` where there is none.
+    """
+
+    def __init__(self, path: Path | None, window_bytes: int) -> None:
+        self.path = path
+        self._limit = window_bytes + _BEYOND_WINDOW
+        self._file: int | None = None
+        self._memory: memoryview | None = None
+        self._backed = 0  #: the file has memory up to here
+        self._back: deque[tuple[int, int]] = deque()
+        self._free = Extents(0)
+        self._off = path is None
+
+    def take(self, nbytes: int) -> Slot | None:
+        """Give a slot of at least `nbytes`, or `None` where there is no room for it."""
+        if self._file is None and not self._open():
+            return None
+        while self._back:
+            self._free.give(*self._back.popleft())
+        nbytes = round_up(max(nbytes, 1), PAGE)
+        start = self._free.take(nbytes)
+        if start is None:
+            return None
+        if not self._grow(start + nbytes):
+            self._free.give(start, start + nbytes)
+            return None
+        return Slot(start, start + nbytes, self._back)
+
+    def place(self, payload: Payload) -> Payload:
+        """Copy the large frames of a payload into a slot and give the payload that lives there, if there is room."""
+        slot = self.take(nbytes) if (nbytes := room_for(payload)) else None
+        if slot is None:
+            return payload
+        assert self._memory is not None
+        return write(self._memory, payload, slot, slot.start, slot.stop)[0]
+
+    def region(self, slot: Slot) -> Region:
+        """Give what a peer may refer to that was granted `slot`."""
+        assert self._memory is not None
+        return Region(self._memory, slot.start, slot.stop)
+
+    @property
+    def free(self) -> list[tuple[int, int]]:
+        """The free pieces, in order; none as long as nothing was ever taken."""
+        while self._back:
+            self._free.give(*self._back.popleft())
+        return self._free.pieces()
+
+    def close(self) -> None:
+        """Remove the file; frames that are in use stay readable in this process."""
+        self._off = True
+        if self._file is not None:
+            assert self.path is not None
+            self.path.unlink(missing_ok=True)
+            os.close(self._file)
+            self._file = self._memory = None
+
+    def _open(self) -> bool:
+        if self._off:
+            return False
+        self._off = True  # one attempt
+        assert self.path is not None
+        file = None
+        try:
+            space = os.statvfs(self.path.parent)
+            size = min(self._limit, space.f_bavail * space.f_frsize // 2) // PAGE * PAGE
+            if size < _STEP:
+                return False
+            file = create_locked(self.path)
+            os.ftruncate(file, size)
+            self._memory = memoryview(mmap.mmap(file, size))
+        except OSError:  # no shared memory here, or no room: the sockets carry everything
+            if file is not None:
+                os.close(file)
+                self.path.unlink(missing_ok=True)
+            return False
+        self._file = file
+        self._free = Extents(size)
+        keep_freed_blocks()
+        return True
+
+    def _grow(self, upto: int) -> bool:
+        """Have memory behind the file up to here: writing where there is none would end the process by SIGBUS."""
+        if upto <= self._backed:
+            return True
+        assert self._file is not None
+        assert self._memory is not None
+        stop = min(round_up(upto, _STEP), len(self._memory))
+        try:
+            os.posix_fallocate(self._file, self._backed, stop - self._backed)
+        except OSError:  # shared memory is full: what there is must do
+            return False
+        touch(self._memory, self._backed, stop)
+        self._backed = stop
+        return True

@@ -1,0 +1,398 @@
+"""The wire: what crosses a socket between the hub and its children, as multipart messages.
+
+A message is one header frame of MessagePack `[version, kind, fields...]` and payload frames that nobody on the way
+looks into. Decides the format and refuses what does not fit it; who sends what, and when, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Protocol
+
+import ormsgpack
+
+from ....nodes.ordering.barrier import FailureRecord
+from ....nodes.errors import ProtocolError
+from ....nodes.program.program import Orders, Tally, Verdict
+from ....nodes.ordering.segments import ExitData, Slice
+from ...codec.codec import LARGEST_FRAME_BYTES, Buffer, Payload
+from .shared_frames import Grant
+
+VERSION = 1
+#: The figures of one step in an answer.
+TALLY_FIELDS = len(Tally().as_list())
+#: No frame may be larger; a socket that sends one is cut off.
+MAX_FRAME_BYTES = LARGEST_FRAME_BYTES
+
+
+class Kind(IntEnum):
+    """What a message says; the first group goes to workers and sources, the second comes from them."""
+
+    TASK = 1
+    PULL = 2
+    STOP = 3
+    DEFINE = 4
+    STATE = 5
+    RESTORE = 6
+    COMMITTED = 7
+    READY = 10
+    ANSWER = 11
+    PARKED = 12
+    CHUNK = 13
+    ENDED = 14
+    FAILED = 15
+    NEED = 16
+    LOG = 17
+    PRINT = 18
+    LEAVING = 19
+    STATED = 20
+    RETURNED = 21
+
+
+_FIELDS: dict[Kind, tuple[Any, ...]] = {
+    Kind.TASK: (int, int, int, int, bool, list, list, (int, type(None)), list, list),
+    Kind.PULL: (int, int),
+    Kind.STOP: (),
+    Kind.DEFINE: (str, bool),
+    Kind.STATE: (int,),
+    Kind.RESTORE: (),
+    Kind.COMMITTED: (),
+    Kind.READY: (int,),
+    Kind.ANSWER: (int, int, int, float, list, list, list),
+    Kind.PARKED: (int,),
+    Kind.CHUNK: (int, int, int, bool, (float, type(None)), list),
+    Kind.ENDED: (int, float),
+    Kind.FAILED: (str, str, str, int, float),
+    Kind.NEED: (str,),
+    Kind.LOG: (),
+    Kind.PRINT: (int, str),
+    Kind.LEAVING: (str,),
+    Kind.STATED: (int,),
+    Kind.RETURNED: (int, int),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message whose header has the right form; `frames` are untouched."""
+
+    kind: Kind
+    fields: list[Any]
+    frames: Sequence[Buffer]
+
+
+def pack(kind: Kind, *fields: Any, frames: Sequence[Buffer] = ()) -> list[Buffer]:
+    """Write a message."""
+    return [ormsgpack.packb([VERSION, int(kind), *fields]), *frames]
+
+
+def unpack(parts: Sequence[Buffer], peer: str) -> Message:
+    """Read a message from `peer`; raises `ProtocolError` that names the peer and what is wrong."""
+    try:
+        header = ormsgpack.unpackb(parts[0])
+    except (ValueError, TypeError, IndexError):
+        raise _refused(peer, "its header is no MessagePack") from None
+    if not isinstance(header, list) or len(header) < 2:
+        raise _refused(peer, "its header is no list of version, kind and fields")
+    if header[0] != VERSION:
+        raise _refused(peer, f"it speaks version {header[0]!r:.20} of the wire, this is version {VERSION}")
+    try:
+        kind = Kind(header[1])
+    except ValueError:
+        raise _refused(peer, "it is of a kind that does not exist") from None
+    fields = header[2:]
+    expected = _FIELDS[kind]
+    if len(fields) != len(expected) or not all(
+        isinstance(field, type_) for field, type_ in zip(fields, expected, strict=True)
+    ):
+        raise _refused(peer, f"the fields of its {kind.name} are not those of the format")
+    if any(isinstance(field, int) and field < 0 for field in fields):
+        raise _refused(peer, f"a field of its {kind.name} is negative")
+    return Message(kind, fields, parts[1:])
+
+
+def _refused(peer: str, why: str) -> ProtocolError:
+    return ProtocolError(
+        f"cannot take a message from {peer}: {why}; only processes of this run may write to its sockets, check what"
+        " else opens the run's folder"
+    )
+
+
+def read(peer: str, message: Message, reader: Callable[[Message], Any]) -> Any:
+    """Call `reader` on a message; nested fields that do not fit are a `ProtocolError` too."""
+    try:
+        return reader(message)
+    except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError):
+        raise _refused(peer, f"the inner fields of its {message.kind.name} are not those of the format") from None
+
+
+class Shared(Protocol):
+    """The shared memory that a message may refer to."""
+
+    def frame(self, offset: int, nbytes: int) -> memoryview:
+        """Give a frame to read; raises `ValueError` where the message may not refer to it."""
+
+
+def _listed(payload: Payload, frames: list[Buffer]) -> int | list[list[int]]:
+    """Add the frames that the socket carries to `frames`, and tell of all: their number, or where each one lies."""
+    if not payload.places:
+        frames += payload.frames
+        return len(payload.frames)
+    listed: list[list[int]] = []
+    for frame, place in zip(payload.frames, payload.places, strict=True):
+        if place < 0:
+            frames.append(frame)
+            listed.append([])
+        else:
+            listed.append([place, memoryview(frame).nbytes])
+    return listed
+
+
+class _Frames:
+    """Deals frames out in order and checks that none is missing; `slot` keeps those that lie in shared memory."""
+
+    def __init__(self, frames: Sequence[Buffer], shared: Shared | None = None, slot: object = None) -> None:
+        self._frames = frames
+        self._at = 0
+        self._shared = shared
+        self._slot = slot
+
+    def payload(self, codec: int, listed: int | list[list[int]]) -> Payload:
+        if isinstance(listed, int):
+            return Payload(codec, tuple(self.take(listed)))
+        frames = [self._placed(*place) if place else self.take(1)[0] for place in listed]
+        return Payload(codec, tuple(frames), self._slot, tuple([place[0] if place else -1 for place in listed]))
+
+    def _placed(self, offset: int, nbytes: int) -> Buffer:
+        if self._shared is None:
+            raise ValueError("a frame in shared memory that was not granted")
+        return self._shared.frame(offset, nbytes)
+
+    def take(self, count: int) -> Sequence[Buffer]:
+        if count < 0 or self._at + count > len(self._frames):
+            raise ValueError("frames are missing")
+        self._at += count
+        return self._frames[self._at - count : self._at]
+
+    def end(self) -> None:
+        if self._at != len(self._frames):
+            raise ValueError("there are frames too many")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A slice of one segment as a worker gets it: of the payload's `start .. stop - 1`, only `lo .. hi - 1`."""
+
+    lo: int
+    hi: int
+    start: int
+    stop: int
+    payload: Payload
+    counts: list[int] | None
+    indices: list[int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskMessage:
+    """A run of numbers to work on."""
+
+    id: int
+    start: int
+    stop: int
+    cut: int
+    orders: Orders
+    ports: list[list[Part]]
+    grant: Grant | None = None
+
+
+def pack_task(
+    id_: int,
+    start: int,
+    stop: int,
+    cut: int,
+    orders: Orders,
+    inputs: list[list[Slice]],
+    room: tuple[int, int] | None = None,
+) -> list[Buffer]:
+    """Write a task; payload frames are passed on as they are. `room` is where in shared memory its answer may lie."""
+    frames: list[Buffer] = []
+    ports = []
+    for slices in inputs:
+        parts = []
+        for part in slices:
+            segment = part.segment
+            payload: Payload = segment.payload
+            parts.append(
+                [
+                    part.lo,
+                    part.hi,
+                    segment.start,
+                    segment.stop,
+                    payload.codec,
+                    _listed(payload, frames),
+                    segment.counts,
+                    segment.indices,
+                ]
+            )
+        ports.append(parts)
+    verdicts = [[*call, v.kind, v.error, v.attempts] for call, v in orders.verdicts.items()]
+    used = [[*call, n] for call, n in orders.used.items()]
+    return pack(
+        Kind.TASK, id_, start, stop, cut, orders.careful, verdicts, used, orders.end, ports, room or (), frames=frames
+    )
+
+
+def read_task(message: Message, shared: Shared | None = None) -> TaskMessage:
+    """Read a task."""
+    id_, start, stop, cut, careful, verdicts, used, end, ports, room = message.fields
+    frames = _Frames(message.frames, shared)
+    parts = [
+        [
+            Part(lo, hi, first, last, frames.payload(codec, count), counts, indices)
+            for lo, hi, first, last, codec, count, counts, indices in port
+        ]
+        for port in ports
+    ]
+    frames.end()
+    orders = Orders(
+        careful,
+        {(node, seq, index): Verdict(kind, error, attempts) for node, seq, index, kind, error, attempts in verdicts},
+        {(node, seq, index): count for node, seq, index, count in used},
+        end,
+    )
+    return TaskMessage(id_, start, stop, cut, orders, parts, Grant(*room) if room else None)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerMessage:
+    """A worker's answer for `size` numbers from `start` on."""
+
+    task: int
+    start: int
+    size: int
+    seconds: float
+    tallies: list[list[float]]
+    exits: list[ExitData]
+    failures: list[FailureRecord]
+
+
+def pack_answer(answer: AnswerMessage) -> list[Buffer]:
+    """Write an answer."""
+    frames: list[Buffer] = []
+    exits = []
+    for data in answer.exits:
+        exits.append([data.payload.codec, _listed(data.payload, frames), data.counts, data.indices])
+    failures = []
+    for failure in answer.failures:
+        event, cause = failure.payload
+        failures.append(
+            [
+                failure.seq,
+                failure.index,
+                failure.node,
+                failure.node_id,
+                failure.on_error,
+                failure.error,
+                failure.traceback,
+                failure.attempts,
+                failure.kind,
+                None if event is None else event.codec,
+                0 if event is None else len(event.frames),
+            ]
+        )
+        frames += () if event is None else event.frames
+        frames.append(cause)
+    return pack(
+        Kind.ANSWER,
+        answer.task,
+        answer.start,
+        answer.size,
+        float(answer.seconds),
+        answer.tallies,
+        exits,
+        failures,
+        frames=frames,
+    )
+
+
+def read_answer(message: Message, shared: Shared | None = None, slot: object = None) -> AnswerMessage:
+    """Read an answer; failures carry `(event payload or None, pickled cause or b"")`.
+
+    `shared` is the shared memory granted to its task, `slot` what keeps it.
+    """
+    task, start, size, seconds, tallies, exits, failures = message.fields
+    frames = _Frames(message.frames, shared, slot)
+    data = []
+    for codec, count, counts, indices in exits:
+        if (counts is not None and (len(counts) != size or min(counts, default=0) < 0)) or size < 1:
+            raise ValueError("counts do not fit")
+        payload = frames.payload(codec, count)
+        nbytes = payload.nbytes
+        if counts is not None and sum(counts) > nbytes:
+            raise ValueError("there are not so many events in it")
+        data.append(ExitData(payload, nbytes, counts, indices))
+    for tally in tallies:
+        if len(tally) != TALLY_FIELDS or not all([type(value) in (int, float) for value in tally]):  # noqa: C419
+            raise ValueError("tallies do not fit")
+    records = []
+    for seq, index, node, node_id, policy, text, trace, attempts, kind, codec, count in failures:
+        event = None if codec is None else frames.payload(codec, count)
+        cause = bytes(frames.take(1)[0])
+        nbytes = len(cause) + (0 if event is None else event.nbytes)
+        record = FailureRecord(
+            seq, index, node, node_id, policy, text, trace, attempts, kind, (event, cause), nbytes
+        )
+        if not start <= record.seq < start + size:
+            raise ValueError("a failure of another run")
+        records.append(record)
+    frames.end()
+    return AnswerMessage(task, start, size, seconds, tallies, data, records)
+
+
+def pack_chunk(
+    size: int,
+    payload: Payload,
+    keys: Payload | None,
+    fraction: float | None,
+    marks: Sequence[tuple[int, bytes, bytes | None]] = (),
+) -> list[Buffer]:
+    """Write events that a source has read.
+
+    `fraction` is how much of it that was, where it can tell; `marks` are (size, packed position, packed extent).
+    """
+    frames = list(payload.frames)
+    if keys is not None:
+        frames += [bytes([keys.codec]), *keys.frames]
+    return pack(Kind.CHUNK, size, payload.codec, len(payload.frames), keys is not None, fraction, list(marks), frames=frames)
+
+
+def read_chunk(
+    message: Message,
+) -> tuple[int, Payload, Payload | None, float | None, list[tuple[int, bytes, bytes | None]]]:
+    """Read a chunk: its size, its payload, its keys, the fraction read and its marks."""
+    size, codec, count, keyed, fraction, given = message.fields
+    marks = []
+    for length, position, extent in given:
+        if type(length) is not int or type(position) is not bytes or type(extent) not in (bytes, type(None)):
+            raise ValueError("a mark does not fit")
+        marks.append((length, position, extent))
+    if marks and sum(length for length, _, _ in marks) != size:
+        raise ValueError("the marks are those of other events")
+    frames = _Frames(message.frames)
+    payload = frames.payload(codec, count)
+    keys = None
+    if keyed:
+        key_codec = bytes(frames.take(1)[0])[0]
+        keys = frames.payload(key_codec, len(message.frames) - count - 1)
+    frames.end()
+    return size, payload, keys, fraction, marks
+
+
+def read_state(message: Message) -> bytes:
+    """Read a worker's packed state."""
+    frames = _Frames(message.frames)
+    packed = bytes(frames.take(1)[0])
+    frames.end()
+    return packed

@@ -1,0 +1,91 @@
+"""The status page of a worker: a few numbers in a shared file that tell what it is on, also when it is stuck or dead.
+
+Decides the layout. The worker writes, the hub reads; nobody waits for anybody. Words are 8 bytes and written one by
+one, the phase last, so what is read of a worker that has not moved for a while is consistent.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic_ns
+
+from ....nodes.ordering.blame import LastSeen, Phase
+
+_WORDS = 8
+_PHASE, _STEP, _SEQ, _INDEX, _SINCE = range(5)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a status page showed: the last word, and since when (seconds of the monotonic clock of this machine)."""
+
+    seen: LastSeen
+    since_s: float
+
+
+class StatusPage:
+    """One worker's page, open for writing (in the worker, as its executor's monitor) or reading (in the hub)."""
+
+    def __init__(self, path: Path, *, create: bool) -> None:
+        flags = os.O_RDWR | (os.O_CREAT | os.O_EXCL if create else 0)
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            if create:
+                os.truncate(descriptor, _WORDS * 8)
+            self._map = mmap.mmap(descriptor, _WORDS * 8)
+        finally:
+            os.close(descriptor)
+        self._words = memoryview(self._map).cast("q")
+
+    def phase(self, phase: Phase) -> None:
+        """Write what the worker does now."""
+        self._words[_SINCE] = monotonic_ns()
+        self._words[_PHASE] = phase
+
+    def codec(self, start: int, size: int = 0) -> None:
+        """Write that events are unpacked, or results packed: `size` numbers from `start` on; 0 says only where they begin."""
+        words = self._words
+        words[_SEQ] = start
+        words[_INDEX] = size
+        words[_SINCE] = monotonic_ns()
+        words[_PHASE] = Phase.CODEC
+
+    def batch(self, step: int, start: int, size: int) -> None:
+        """Write that a column is worked on without marks per event."""
+        words = self._words
+        words[_STEP] = step
+        words[_SEQ] = start
+        words[_SINCE] = monotonic_ns()
+        words[_PHASE] = Phase.BATCH
+
+    def event(self, step: int, seq: int, index: int) -> None:
+        """Write which event is handled now."""
+        words = self._words
+        words[_STEP] = step
+        words[_SEQ] = seq
+        words[_INDEX] = index
+        words[_SINCE] = monotonic_ns()
+        words[_PHASE] = Phase.EVENT
+
+    def many(self, step: int, seq: int, index: int) -> None:
+        """Write that several events are under way, and which began last."""
+        words = self._words
+        words[_PHASE] = Phase.MANY
+        words[_STEP] = step
+        words[_SEQ] = seq
+        words[_INDEX] = index
+        words[_SINCE] = monotonic_ns()
+
+    def read(self) -> Sight:
+        """Give what the page shows."""
+        words = self._words
+        seen = LastSeen(Phase(words[_PHASE]), words[_STEP], words[_SEQ], words[_INDEX])
+        return Sight(seen, words[_SINCE] / 1e9)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._words.release()
+        self._map.close()

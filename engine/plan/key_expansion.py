@@ -1,0 +1,145 @@
+"""What the compiler makes of the nodes behind a `key_by`: parts of the keys, each with a state of its own.
+
+Decides the shape: where the keys are, every event's key (and time) is read once and the events are laid out for each
+part; each part is a worker of its own that sees the numbers in order; what the parts give is joined by number, index
+and rank. A clock reads the times in order and tells every part the watermark. With one part nothing is split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...graphs.builder.keyed_streams import Windowing
+from ...graphs.builder.spec import KEYED, Kind, Node, Options
+from ...nodes.handlers import PerWorker, Recipe
+from ...nodes.state.folds import FoldRecipe, KeyRecipe, SplitRecipe, TimeRecipe
+from ...nodes.state.keys import MOST_PARTS
+from ...nodes.state.partitions import Part, Record
+from ...nodes.state.window_state import ClockRecipe
+from ...nodes.state.windows import length_of
+
+#: Made where the keys are.
+BESIDE = frozenset({Kind.TIME, Kind.CODES, Kind.PART})
+#: What has a handler, beside those of the user's own kinds.
+KEEPERS = frozenset({Kind.SCAN, Kind.KEY_BY, Kind.TIME, Kind.CODES, Kind.CLOCK, Kind.STATE})
+
+
+@dataclass(eq=False, slots=True)
+class Expansion:
+    """What one keyed node became: `key` gives its keys, `states` are its parts."""
+
+    key: Node
+    parts: int
+    states: list[Node]
+    needs_end: bool
+
+    def part_of(self, node: Node) -> tuple[int, int]:
+        """Give which of how many parts a state is."""
+        return self.states.index(node), self.parts
+
+
+class Keyed:
+    """The nodes of a graph, with those behind a `key_by` in `workers` parts, or in one (`None`) whatever they ask for.
+
+    The graph's own nodes stay as they are.
+    """
+
+    def __init__(self, nodes: Sequence[Node], workers: int | None) -> None:
+        self.nodes: list[Node] = []
+        #: Under every node that was made: what it belongs to.
+        self.expansions: dict[Node, Expansion] = {}
+        self._workers = workers
+        self._now: dict[Node, Node] = {}
+        for node in nodes:
+            if node.kind in KEYED:
+                self._now[node] = self._expand(node)
+                continue
+            inputs = tuple(map(self.now, node.inputs))
+            if inputs != node.inputs:
+                self._now[node] = node = replace(node, inputs=inputs)
+            self.nodes.append(node)
+
+    def now(self, node: Node) -> Node:
+        """Give what stands for a node of the graph."""
+        return self._now.get(node, node)
+
+    def _add(self, like: Node, kind: Kind, inputs: Sequence[Node], subject: Any = None, **more: Any) -> Node:
+        node = Node(like.id, kind, like.name, tuple(inputs), subject, named=True, **more)
+        self.nodes.append(node)
+        return node
+
+    def _expand(self, node: Node) -> Node:
+        key = self.now(node.inputs[0])
+        events = key.inputs[0]
+        made = _Making(node, key)
+        parts = 1 if self._workers is None else min(MOST_PARTS, node.options.workers or self._workers)
+        expansion = Expansion(key, parts, [], made.needs_end)
+        columns, before = [], len(self.nodes)
+        if made.with_key:
+            columns.append(key)
+        clock: list[Node] = []
+        if made.time is not None:
+            time = self._add(node, Kind.TIME, [events], made.time)
+            columns.append(time)
+            clock.append(self._add(node, Kind.CLOCK, [time], made.clock, options=Options(ordered=True)))
+        if made.with_event:
+            columns.append(events)
+        codes = [self._add(node, Kind.CODES, [key], SplitRecipe(parts))] if parts > 1 else []
+        for at in range(parts):
+            part = self._add(node, Kind.PART, [*codes, *columns], spec=Part(at, parts))
+            state = self._add(
+                node, made.kind, [part, *clock], made.subject, options=made.options, spec=made.widths(len(columns))
+            )
+            expansion.states.append(state)
+        gather = self._add(node, Kind.GATHER, expansion.states, spec=made.record)
+        for each in self.nodes[before:]:
+            self.expansions[each] = expansion
+        return gather
+
+
+class _Making:
+    """What the parts of one node are made from."""
+
+    def __init__(self, node: Node, key: Node) -> None:
+        subject = node.subject
+        ttl, time = key.subject.ttl, key.subject.time
+        self.kind, self.options = Kind.STATE, Options(ordered=True)
+        self.subject: Any = subject
+        self.record = Record.PLAIN
+        self.with_key = self.with_event = True
+        self.needs_end = False
+        self.time: TimeRecipe | None = None
+        self.clock: ClockRecipe | None = None
+        if isinstance(subject, Windowing):
+            self.subject, self.record, self.needs_end = subject.recipe, Record.WINDOW, True
+            self.with_event = subject.aggregate.kind != "count"
+            self.time, self.clock = TimeRecipe(subject.time, length_of(subject.window)), subject.clock
+        elif isinstance(subject, FoldRecipe):
+            self.subject, self.record = subject.with_ttl(ttl), subject.record
+            self.with_event = subject.kind != "count"
+            self.needs_end = subject.final or ttl is not None
+            if ttl is not None:
+                self.time, self.clock = TimeRecipe(time, ttl), ClockRecipe(None)
+        else:
+            self.kind, self.options = Kind.MAP, replace(node.options, ordered=True, workers=None)
+            self.with_key = False
+
+    def widths(self, width: int) -> tuple[int, int] | None:
+        """Give how many places an event takes in the input and in the output of the state."""
+        return (width, self.record.value) if self.kind is Kind.STATE else None
+
+
+def widths(node: Node) -> tuple[int, int]:
+    """Give how many places an event takes in the first input, and in the output, of what is no plain handler."""
+    return node.spec if node.kind is Kind.STATE else (1, 1)
+
+
+def stateful(handler: Any) -> bool:
+    """Tell whether what is built from a handler can give its state and take it back, as far as its class shows."""
+    if isinstance(handler, PerWorker):
+        handler = handler.cls
+    if isinstance(handler, Recipe):
+        return not isinstance(handler, KeyRecipe | TimeRecipe | SplitRecipe)
+    return callable(getattr(handler, "snapshot", None)) and callable(getattr(handler, "restore", None))

@@ -1,0 +1,178 @@
+"""The plan of a run: which nodes sit in which process, which streams join them, and why.
+
+Plain data that the compiler writes; printing it is a table, `mermaid` a picture. It decides nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...graphs.builder.spec import Node
+from ...nodes.program.program import Program
+from ...nodes.ordering.sequencer import Order
+from ...nodes.sinks import checks_lock, delivery_of
+from ..core.topology import Wiring
+
+
+class Outlet:
+    """Stands as the sink for the consumer of `iterate`: what it gets is yielded instead of written."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """One pool of workers: the fused nodes, their handlers (one per step, `None` for joins) and the reason."""
+
+    name: str
+    nodes: tuple[str, ...]
+    handlers: tuple[Any, ...]
+    workers: int
+    ordered: bool
+    barrier: bool
+    reads: tuple[str, ...]
+    why: str
+    explicit: bool = False  #: whether a node of it asks for a number of workers
+    part: tuple[int, int] | None = None  #: which of how many parts of the keys it has
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    """One source; `remote` says whether it has a process of its own."""
+
+    node: Node
+    remote: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class SinkPlan:
+    """One sink: `slot` is its exit of the tail (or its loose stream), `letters` says that it reads dead letters."""
+
+    node: Node
+    letters: bool
+    loose_stream: int | None
+    why: str
+
+
+@dataclass(slots=True)
+class Plan:
+    """Everything a runner needs to carry a graph out; `print(plan)` explains it."""
+
+    name: str
+    sources: list[SourcePlan]
+    order: Order
+    key: Any
+    pools: list[PoolPlan]
+    wiring: Wiring
+    tail: Program
+    tail_sinks: list[SinkPlan]
+    loose_sinks: list[SinkPlan]
+    letters: Program | None
+    letter_handlers: list[Any]
+    letter_sinks: list[SinkPlan]
+    whole: Program
+    whole_handlers: list[Any]
+    whole_sinks: list[SinkPlan] = field(default_factory=list)
+    shipped: dict[str, bytes] = field(default_factory=dict)
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """Give (process, nodes, reads, why) for every place of the plan."""
+        rows = []
+        for source in self.sources:
+            place = f"source {source.node.name}" if source.remote else "caller"
+            rows.append((place, source.node.name, "-", source.why))
+        reads = ", ".join(source.node.name for source in self.sources)
+        rows.append(("caller", "sequencer", reads, f"one global order, by {self.order}; hands out runs on demand"))
+        for pool in self.pools:
+            place = f"pool {pool.name} x {pool.workers}"
+            if pool.part is not None:
+                at, parts = pool.part
+                if at:
+                    continue  # the parts differ by their keys only
+                place = f"pools {'+'.join(pool.nodes)} x {parts}"
+            rows.append((place, ", ".join(pool.nodes), ", ".join(pool.reads), pool.why))
+        rows.append(("caller", "barrier", "every pool", "releases in order, once every branch has answered"))
+        for sink in (*self.tail_sinks, *self.loose_sinks, *self.letter_sinks):
+            rows.append(("caller", sink.node.name, sink.node.inputs[0].name, sink.why))
+        return rows
+
+    @property
+    def commits(self) -> bool:
+        """Whether sinks are told to commit while the run goes on: a sink or a source asks for it."""
+        sinks = (*self.tail_sinks, *self.loose_sinks, *self.letter_sinks)
+        asking = [getattr(sink.node.subject, "commits", False) for sink in sinks]
+        asking += [getattr(source.node.subject, "acknowledges", False) for source in self.sources]
+        return any(asking)
+
+    @property
+    def processes(self) -> int:
+        """How many processes run beside the caller: sources and workers, without the one that starts them."""
+        return sum(source.remote for source in self.sources) + sum(pool.workers for pool in self.pools)
+
+    def __str__(self) -> str:
+        head = ("process", "nodes", "reads", "why")
+        rows = [head, *self.rows()]
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        lines = [f"plan of {self.name!r}: {self.processes} processes beside the caller"]
+        for row in rows:
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+            lines.append("  ".join([*cells, row[3]]).rstrip())
+        lines.append("")
+        lines.append("sockets: one ROUTER in the caller, a DEALER in every worker and source process (ipc, private folder)")
+        lines += self._promises()
+        return "\n".join(lines)
+
+    def _promises(self) -> list[str]:
+        """Say what each sink can rely on in runs with checkpoints or a lock."""
+        promises: dict[str, list[str]] = {}
+        sure = []
+        for sink in (*self.tail_sinks, *self.loose_sinks, *self.letter_sinks):
+            if isinstance(sink.node.subject, Outlet):
+                continue
+            delivery = delivery_of(sink.node.subject, ordered=sink.loose_stream is None)
+            promises.setdefault(delivery, []).append(sink.node.name)
+            if checks_lock(sink.node.subject):
+                sure.append(sink.node.name)
+        if not promises:
+            return []
+        texts = [f"{delivery} to {', '.join(names)}" for delivery, names in sorted(promises.items(), reverse=True)]
+        inside = f"inside the transactions of {', '.join(sure)}; " if sure else ""
+        rest = "best effort for the others" if sure else "best effort"
+        return [f"with checkpoint=: {'; '.join(texts)}", f"with lock=: checked before every commit, {inside}{rest}"]
+
+    def mermaid(self) -> str:
+        """Give the plan as a Mermaid flow chart."""
+        lines = ["flowchart LR"]
+        lines.append('  subgraph caller["calling process"]')
+        lines.append("    sequencer([sequencer])")
+        lines.append("    barrier([barrier])")
+        for source in self.sources:
+            if not source.remote:
+                lines.append(f'    n{source.node.id}["{_text(source.node.name)}"]')
+        for sink in (*self.tail_sinks, *self.loose_sinks, *self.letter_sinks):
+            lines.append(f'    n{sink.node.id}[("{_text(sink.node.name)}")]')
+        lines.append("  end")
+        for source in self.sources:
+            if source.remote:
+                lines.append(f'  n{source.node.id}["{_text(source.node.name)}"]')
+            lines.append(f"  n{source.node.id} --> sequencer")
+        produced = {0: "sequencer"}
+        for at, (pool, wired) in enumerate(zip(self.pools, self.wiring.pools, strict=True)):
+            first, workers = at, pool.workers
+            if pool.part is not None:
+                first, workers = at - pool.part[0], pool.part[1]  # one box for all parts
+            if first == at:
+                lines.append(f'  p{at}["{_text(" + ".join(pool.nodes))} x {workers}"]')
+                lines.extend(dict.fromkeys(f"  {produced[stream]} --> p{at}" for stream in wired.ports))
+            produced.update(dict.fromkeys(wired.exits, f"p{first}"))
+        ends = dict.fromkeys(produced[stream] for stream in self.wiring.tail)
+        lines.extend(f"  {end} --> barrier" for end in ends)
+        lines.extend(f"  barrier --> n{sink.node.id}" for sink in (*self.tail_sinks, *self.letter_sinks))
+        for sink in self.loose_sinks:
+            assert sink.loose_stream is not None
+            lines.append(f"  {produced[sink.loose_stream]} -.-> n{sink.node.id}")
+        return "\n".join(lines) + "\n"
+
+
+def _text(name: str) -> str:
+    return name.replace('"', "'")

@@ -1,0 +1,102 @@
+"""Shipping: handlers and sources packed for the processes that run them, once per run.
+
+Decides that what cannot be packed is refused before anything starts, and names what is in the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ...nodes.errors import GraphError
+from ...nodes.handlers import PerWorker
+from ..codec.pickling import dumps
+from .plan import Plan
+
+
+def ship(plan: Plan) -> dict[str, bytes]:
+    """Pack every pool's handlers (`"pool0"`...) and every remote source (`"source0"`...).
+
+    Raises `GraphError` for one that cannot be packed, naming the node and what it captures.
+    """
+    packed = {}
+    for at, pool in enumerate(plan.pools):
+        names = [step.node for step in plan.wiring.pools[at].program.steps]
+        packed[f"pool{at}"] = _dump(pool.handlers, list(zip(names, pool.handlers, strict=True)), "handler", "workers")
+    for at, source in enumerate(plan.sources):
+        if source.remote:
+            subject = (source.node.name, source.node.subject, plan.key if len(plan.sources) > 1 else None)
+            packed[f"source{at}"] = _dump(subject, [(source.node.name, source.node.subject)], "source", "its process")
+    return packed
+
+
+def _dump(subject: Any, named: list[tuple[str, Any]], what: str, where: str) -> bytes:
+    try:
+        return dumps(subject)
+    except Exception as error:  # whatever a __reduce__ of the user's raises
+        for node, part in named:
+            reason = _why_not(part)
+            if reason is not None:
+                raise GraphError(
+                    f"{what} {node!r} cannot be sent to {where}: {reason}; build it inside the function, or use a"
+                    " handler class that builds it once in each worker"
+                ) from error
+        raise GraphError(f"a {what} cannot be sent to {where}: {error}") from error
+
+
+def _why_not(subject: Any) -> str | None:
+    """Say what keeps a subject from being packed, as near to it as can be seen; `None` when nothing does."""
+    error = _refusal(subject)
+    if error is None:
+        return None
+    for name, part in _captured(subject):
+        inner = _refusal(part)
+        if inner is not None:
+            deeper = next((f" (its {n})" for n, p in _captured(part) if _refusal(p) is not None), "")
+            return f"it captures {name}, a {type(part).__name__}{deeper}, which cannot be pickled"
+    return f"a {type(subject).__name__} cannot be pickled ({type(error).__name__}: {error})"
+
+
+def _refusal(value: Any) -> Exception | None:
+    try:
+        dumps(value)
+    except Exception as error:  # the user's own code may raise anything here
+        return error
+    return None
+
+
+def _captured(subject: Any) -> Iterator[tuple[str, Any]]:
+    """Give what a function, partial, method or object holds, with the names a user knows it by."""
+    if isinstance(subject, PerWorker):
+        yield "the class", subject.cls
+        for at, value in enumerate(subject.args):
+            yield f"argument {at}", value
+        for key, value in subject.kwargs.items():
+            yield f"argument {key!r}", value
+        return
+    owner = getattr(subject, "__self__", None)
+    if owner is not None and not isinstance(owner, type):
+        yield "its object", owner
+    function = getattr(subject, "__func__", subject)
+    code = getattr(function, "__code__", None)
+    if code is not None:
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                yield repr(name), cell.cell_contents
+            except ValueError:
+                continue  # not bound yet
+        for name in code.co_names:
+            if name in function.__globals__:
+                yield repr(name), function.__globals__[name]
+        for at, value in enumerate(function.__defaults__ or ()):
+            yield f"default {at}", value
+        return
+    if hasattr(subject, "func") and hasattr(subject, "keywords"):
+        yield "its function", subject.func
+        for at, value in enumerate(subject.args):
+            yield f"argument {at}", value
+        for key, value in subject.keywords.items():
+            yield f"argument {key!r}", value
+        return
+    for name, value in getattr(subject, "__dict__", {}).items():
+        yield f"attribute {name!r}", value

@@ -1,0 +1,225 @@
+"""Running: `run`, `iterate`, `imap` and `compile`, on the caller's thread.
+
+Decides how a run is driven, ended and reported to its caller: what is raised, when sinks are closed or aborted, what
+leaving early means. Placement is the compiler's, everything between processes the hub's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from dataclasses import replace
+from itertools import chain
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack, overload
+
+from ..graphs.builder.checks import check_words, claim_iterators
+from ..graphs.builder.graph import HANDLER_WORDS, Graph, HandlerOptions, Stream
+from ..nodes.errors import GraphError, PenstockError
+from ..nodes.handlers import Handler
+from .runners.auto import AutoRun, may_start_here
+from .checkpoints.checkpoints import checkpointed
+from .plan.compiler import compile_graph
+from .delivery.run_lock import Taken
+from .runners.inline import InlineRun
+from .options import RUN_WORDS, RunOptions, RunWords, check_run_options
+from .plan.plan import Plan
+from .runners.processes import ProcessRun
+from .reporting.report import RunReport
+from .plan.shipping import ship
+from .runners.signals import Interrupts
+
+T = TypeVar("T")
+U = TypeVar("U")
+T_co = TypeVar("T_co", covariant=True)
+
+Run = ProcessRun | InlineRun | AutoRun
+
+
+class Results(chain[T_co]):  # type: ignore[type-var]  # chain only gives events: it is covariant in effect
+    """The events of a stream, in order, while the graph runs: an iterator, an async iterator and a context manager.
+
+    `report` is the run's report, complete once the run has ended. Leaving early stops the run. It is a `chain` over
+    the lists that the run delivers, so that an event costs its consumer no Python call.
+    """
+
+    _run: Run
+    _batches: Generator[list[T_co], None, None]
+
+    @staticmethod
+    def of(run: Run) -> Results[Any]:
+        """Give the results of a run that has not begun."""
+        batches = _reported(run)
+        results = Results.from_iterable(batches)
+        assert isinstance(results, Results)
+        results._run, results._batches = run, batches
+        return results
+
+    @property
+    def report(self) -> RunReport:
+        """The report as of now."""
+        return self._run.report()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T_co:
+        import asyncio  # it takes a third of the time to import penstock, and who is here has it
+
+        event = await asyncio.to_thread(next, self, _END)
+        if event is _END:
+            raise StopAsyncIteration
+        return event
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the run, unless it has ended, and wait until its processes are gone."""
+        self._batches.close()
+
+    def __del__(self) -> None:
+        batches = getattr(self, "_batches", None)
+        if batches is not None:
+            batches.close()
+
+
+def _reported(run: Run) -> Generator[list[Any], None, None]:
+    """Pass a run's lists on, and give its errors their report."""
+    batches, batch = run.batches(), []
+    try:
+        for batch in batches:
+            yield batch
+    except GeneratorExit:
+        batch.clear()  # a chain goes on with the list it has, but who has left gets no more
+        raise
+    except PenstockError as error:
+        error.report = run.report()
+        raise
+    finally:
+        batches.close()
+
+
+_END: Any = object()
+
+
+class ImapWords(RunWords, HandlerOptions, total=False):
+    """The keyword arguments of `imap`: those of `run` and those of `Stream.map`."""
+
+
+def compile_(graph: Graph, /, *, workers: int | None = None) -> Plan:
+    """Check a graph and place its nodes into processes without starting anything.
+
+    `workers` is the number of processes of each pool that sets none itself. Raises `GraphError` for a graph that
+    cannot run, also for a handler that cannot be sent to a worker.
+    """
+    options = check_run_options({"workers": workers}, "ps.compile")
+    plan = compile_graph(_checked_graph(graph, "ps.compile"), workers=options.workers)
+    ship(plan)
+    return plan
+
+
+def run(graph: Graph, /, **words: Unpack[RunWords]) -> RunReport:
+    """Run a graph to its end and give the report.
+
+    Sinks run in the calling thread. Raises `GraphError` before anything starts, `HandlerError`, `SourceError`,
+    `SinkError` for user code that failed, `KeyboardInterrupt` after a Ctrl-C; each `PenstockError` carries `report`.
+    """
+    options = check_run_options(words, "ps.run")
+    running = _make_run(_checked_graph(graph, "ps.run"), options)
+    interrupts = Interrupts(running)
+    with interrupts:
+        try:
+            for _ in running.batches():
+                continue
+        except PenstockError as error:
+            error.report = running.report()
+            raise
+    interrupts.settle()
+    return running.report()
+
+
+def iterate(stream: Stream[T], /, *, ordered: bool = True, **words: Unpack[RunWords]) -> Results[T]:
+    """Run a stream's graph and give its events, in order, in the calling process.
+
+    With `ordered=False` they come as they are ready. Nothing is started before the first event is asked for.
+    """
+    options = check_run_options(words, "ps.iterate")
+    if not isinstance(stream, Stream):
+        raise GraphError(
+            f"ps.iterate takes a stream, got a {type(stream).__name__}; pass what graph.source(...) or a method of it"
+            " returned"
+        )
+    return Results.of(_make_run(stream.graph, options, outlet=stream.node, outlet_ordered=ordered))
+
+
+@overload
+def imap(fn: type[Handler[T, U]], iterable: Iterable[T], /, **words: Unpack[ImapWords]) -> Results[U]: ...
+@overload
+def imap(
+    fn: Callable[[T], Coroutine[Any, Any, U]], iterable: Iterable[T], /, **words: Unpack[ImapWords]
+) -> Results[U]: ...
+@overload
+def imap(fn: Callable[[T], U], iterable: Iterable[T], /, **words: Unpack[ImapWords]) -> Results[U]: ...
+def imap(fn: Any, iterable: Iterable[Any], /, **words: Any) -> Results[Any]:
+    """Give `fn(event)` for every event of `iterable`, in order, worked out by several processes.
+
+    Takes the options of `run` and of `Stream.map`; `ordered=False` gives results as they are ready. Endless
+    iterables work. Under `on_error="dead_letter"` the `DeadLetter` stands in its result's place.
+    """
+    check_words(words, RUN_WORDS.union(HANDLER_WORDS), call="ps.imap")
+    ordered = words.pop("ordered", True)
+    options = check_run_options({k: v for k, v in words.items() if k in RUN_WORDS}, "ps.imap")
+    graph = Graph("imap")
+    handler_words = {k: v for k, v in words.items() if k in HANDLER_WORDS and k != "workers"}
+    stream = graph.source(iterable).map(fn, **handler_words)
+    letters = graph.dead_letters() if handler_words.get("on_error") == "dead_letter" else None
+    return Results.of(
+        _make_run(
+            graph,
+            options,
+            outlet=stream.node,
+            outlet_ordered=bool(ordered),
+            letters_outlet=None if letters is None else letters.node,
+        )
+    )
+
+
+def _checked_graph(graph: Graph, call: str) -> Graph:
+    if not isinstance(graph, Graph):
+        raise GraphError(f"{call} takes a Graph, got a {type(graph).__name__}; for a stream use ps.iterate")
+    return graph
+
+
+def _make_run(graph: Graph, options: RunOptions, **outlets: Any) -> Run:
+    """Place a graph and make the run for it; `outlets` go to the compiler."""
+    plan = compile_graph(graph, workers=options.workers, **outlets)
+    sources = [source.node for source in plan.sources]
+    here = options.runner == "inline"
+    starts_here = not here and may_start_here(plan, options)
+    taken = None
+    if options.lock is not None and options.checkpoint is not None:
+        # A standby waits here: what the run before it has kept is looked at when that has ended.
+        taken = Taken(options.lock)
+        options = replace(options, lock=taken)
+    checkpoints = None
+    try:
+        checkpoints = checkpointed(plan, graph.nodes, options)
+        if taken is not None and checkpoints is not None:
+            taken.under(checkpoints.store.close)
+        if not here:
+            plan.shipped = ship(plan)
+        claim_iterators(graph, sources)
+    except BaseException:
+        if checkpoints is not None:
+            checkpoints.store.close()
+        if taken is not None:
+            taken.release()
+        raise
+    if here:
+        return InlineRun(plan, options, checkpoints)
+    return AutoRun(plan, options) if starts_here else ProcessRun(plan, options, checkpoints=checkpoints)

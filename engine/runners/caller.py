@@ -1,0 +1,109 @@
+"""What is handled in the calling thread: the whole graph as one program, its figures, and delivery number by number.
+
+Shared by the inline runner and by runs that begin here. Decides nothing about reading or numbering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ...nodes.events import DeadLetter, Failure
+from ...nodes.locks import Lock
+from ...nodes.program.program import HIDDEN, Answer, Tally
+from ..reporting import failures as inbox
+from ..checkpoints.checkpoints import Checkpoints
+from ..delivery.delivery import Delivery
+from ..plan.plan import Plan
+from ..reporting.report import NodeReport, RunReport
+
+
+class Here:
+    """Takes the answers of the whole program and delivers them; keeps what the report counts."""
+
+    def __init__(self, plan: Plan, lock: Lock | None = None, checkpoints: Checkpoints | None = None) -> None:
+        self.delivery = Delivery(plan, inline=True, lock=lock, checkpoints=checkpoints)
+        self._plan = plan
+        self._tallies = [Tally() for _ in plan.whole.steps]
+        self._ids = {step.node: step.node_id for step in plan.whole.steps}
+        self._skipped = 0
+        self._dead = 0
+
+    def settle(self, answer: Answer) -> Iterator[list[Any]]:
+        """Deliver an answer; raises `HandlerError` at the lowest number that failed under `fail`."""
+        for total, tally in zip(self._tallies, answer.tallies, strict=True):
+            total.add(tally.as_list())
+        if not answer.failures:
+            yield from self.delivery.columns(answer.start, answer.start + answer.size, answer.exits, [])
+            return
+        failures = sorted(answer.failures, key=lambda f: (f.seq, self._ids[f.node], f.index))
+        fatal = next((f for f in failures if f.on_error == "fail"), None)
+        hi = fatal.seq if fatal is not None else answer.start + answer.size
+        letters = []
+        for failed in failures:
+            if failed.on_error == "skip":
+                self._skipped += 1
+                if self._skipped <= 3:
+                    inbox.warn_skipped(failed)
+            elif failed.on_error == "dead_letter":
+                letters.append(_letter(failed))
+        self._dead += len(letters)
+        if hi > answer.start:
+            columns = [column.cut(answer.start, hi) for column in answer.exits]
+            yield from self.delivery.columns(answer.start, hi, columns, letters)
+        if fatal is not None:
+            raise inbox.failure_error(fatal, fatal.event, fatal.cause)
+
+    def report(self, *, read: int, wall_s: float, ended_by: str, runner: str) -> RunReport:
+        """Give the report of what was handled here."""
+        nodes = {}
+        for step, tally in zip(self._plan.whole.steps, self._tallies, strict=True):
+            if step.op.value in ("zip", "merge") or step.op in HIDDEN:
+                continue
+            events_in, events_out, seconds = tally.events_in, tally.events_out, tally.seconds
+            service = events_in / seconds if seconds else 0.0
+            rate = events_in / wall_s if wall_s else 0.0
+            busy = rate / service if service else 0.0
+            each = 1 / service if service else 0.0
+            nodes[step.node] = NodeReport(
+                pool="calling process",
+                workers=1,
+                events_in=events_in,
+                events_out=events_out,
+                arrival_rate=rate,
+                service_rate=service,
+                utilisation=busy,
+                throughput=rate,
+                predicted_throughput=min(rate, service) if service else rate,
+                mean_inside=busy,
+                predicted_inside=busy,
+                time_inside_s=each,
+                p50_s=each,
+                p99_s=each,
+            )
+        delivery, tallies = self.delivery, self._tallies
+        return RunReport(
+            graph=self._plan.name,
+            runner=runner,
+            events_in=read,
+            events_out=delivery.events_out,
+            retries=sum(tally.retries for tally in tallies),
+            filtered=sum(tally.filtered for tally in tallies),
+            unmatched=sum(tally.unmatched for tally in tallies) + delivery.unmatched,
+            late=sum(tally.late for tally in tallies),
+            forgotten=sum(tally.forgotten for tally in tallies),
+            keys=sum(tally.keys for tally in tallies),
+            skipped=self._skipped,
+            dead_letters=self._dead,
+            released=delivery.delivered - delivery.sinks.first,
+            here=read,
+            wall_s=wall_s,
+            ended_by=ended_by,
+            nodes=nodes,
+        )
+
+
+def _letter(failed: Failure) -> DeadLetter:
+    return DeadLetter(
+        failed.seq, failed.index, failed.node, failed.event, failed.error, failed.traceback, failed.attempts
+    )

@@ -1,0 +1,176 @@
+"""One run in processes, as its caller's thread sees it: start the hub, deliver what it releases, settle how it ended.
+
+Decides which error a run raises and that nobody leaves before the hub and its children are gone.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Generator, Iterator
+from time import monotonic
+from typing import Any
+
+from ...nodes.sources import size_hint
+from ..checkpoints.checkpoints import PAUSES, Checkpoints
+from ..delivery.delivery import Delivery
+from ..core.effects import Commit, Deliver, DeliverLoose
+from ..sources.feed import Feed, SliceFeed
+from ..hub.hub import Hub
+from ..options import RunOptions
+from ..hub.outcome import Outcome, error_of
+from ..plan.plan import Plan
+from ..reporting.progress import Clock
+from ..reporting.report import RunReport, report_of
+from ..delivery.sinks import opened
+
+#: How long the caller's thread waits at a time, in seconds, so that progress is shown also when nothing comes.
+_WAIT_S = 0.5
+
+
+class ProcessRun:
+    """One run of a plan in processes; iterate `batches` to drive it.
+
+    With `held` the workers start and nothing is read until `begin`; `work` then delivers from that number on.
+    """
+
+    def __init__(
+        self, plan: Plan, options: RunOptions, *, held: bool = False, checkpoints: Checkpoints | None = None
+    ) -> None:
+        self._plan = plan
+        self._delivery = Delivery(plan, lock=options.lock, checkpoints=checkpoints)
+        self._hub = Hub(plan, options, held=held, checkpoints=checkpoints)
+        self._checkpoints = checkpoints
+        self._drain_s = options.drain_s
+        self._clock = Clock(options.progress)
+        self._outcome: Outcome | None = None
+        self._ended_s: float | None = None
+        self._gone = False
+        self.error: BaseException | None = None
+        self._first = self._delivery.sinks.first
+        self._expected = expected_events(plan, options.limit, self._first)
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the run ended before its end without an error, so that what was written is not the whole."""
+        ended_by = "" if self._outcome is None else self._outcome.ended_by
+        return ended_by in ("interrupt", "closed") or (self._checkpoints is not None and ended_by in PAUSES)
+
+    def interrupt(self) -> None:
+        """End the reading and release what is in flight, within the deadline."""
+        self._hub.interrupt(monotonic() + self._drain_s)
+
+    def report(self) -> RunReport:
+        """Give the report as of now."""
+        hub, delivery = self._hub, self._delivery
+        wall = (self._ended_s or monotonic()) - hub.began
+        ended = "" if self._outcome is None else self._outcome.ended_by
+        report = report_of(
+            hub.core,
+            graph=self._plan.name,
+            events_out=delivery.events_out,
+            wall_s=wall,
+            read_s=hub.read_s or wall,
+            ended_by="error" if self.error is not None else ended,
+            expected=self._expected,
+        )
+        if report.expected is None and hub.fraction:
+            report.expected = round((self._first + report.events_in) / hub.fraction) - self._first
+        report.unmatched += delivery.unmatched
+        report.restart_p50_s, report.restart_p99_s = hub.restarts.quantile_s(0.5), hub.restarts.quantile_s(0.99)
+        if self._outcome is not None:
+            report.children = self._outcome.children
+        return report
+
+    def batches(self) -> Generator[list[Any], None, None]:
+        """Run to the end; yields the consumer's events in lists. Raises what ended the run."""
+        with opened(self._delivery.sinks, self):
+            if self._checkpoints is not None and self._checkpoints.finished:
+                self._outcome, self._gone = Outcome("source"), True
+                return
+            self._hub.start()
+            yield from self.work()
+
+    def work(self) -> Iterator[list[Any]]:
+        """Deliver what the started hub releases until it is over, and raise what ended it."""
+        try:
+            yield from self._deliver_all()
+        except BaseException as error:
+            self._hub.abort("closed" if isinstance(error, GeneratorExit) else "error")
+            raise
+        finally:
+            self._finish()
+            self._clock.show(self.report)
+        assert self._outcome is not None
+        ended = error_of(self._outcome, self._delivery.delivered, self._hub.core.sequencer.next)
+        if ended is not None:
+            raise ended
+
+    # -- for a run that begins elsewhere ------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the workers of a held run."""
+        self._hub.start()
+
+    def wait_until_up(self, seconds: float) -> bool:
+        """Wait until the first worker takes work, or the run is over; gives whether that came in time."""
+        return self._hub.up.wait(seconds)
+
+    def begin(self, number: int, feed: Feed | SliceFeed) -> None:
+        """Let a held run go on from `number`, reading from `feed`."""
+        self._delivery.delivered = number
+        self._hub.begin(number, feed)
+
+    def dismiss(self) -> None:
+        """End a run that is not worked on, or no more."""
+        if not self._gone:
+            self._hub.abort("closed")
+            self._finish()
+
+    # -- parts of `work` ----------------------------------------------------------------------------------------
+
+    def _deliver_all(self) -> Iterator[list[Any]]:
+        deliveries, delivery, hub = self._hub.deliveries, self._delivery, self._hub
+        while True:
+            self._clock.tick(self.report)
+            delivery.sinks.lock.look(monotonic())
+            try:
+                effect = deliveries.get(timeout=_WAIT_S)
+            except queue.Empty:
+                continue
+            if isinstance(effect, Deliver):
+                yield from delivery.deliver(effect, hub.consume)
+            elif isinstance(effect, Commit):
+                delivery.sinks.commit_cut(effect.cut)
+                hub.committed(effect.cut.n)
+            elif isinstance(effect, DeliverLoose):
+                yield from delivery.loose(effect)
+                hub.consume_loose(effect.stream, effect.lo, effect.hi)
+            else:
+                self._outcome = effect
+                return
+
+    def _finish(self) -> None:
+        """Wait until hub and children are gone; a Ctrl-C in the meantime makes it quick, and is raised after."""
+        interrupted: KeyboardInterrupt | None = None
+        while not self._gone:
+            try:
+                self._gone = self._hub.join(_WAIT_S)
+            except KeyboardInterrupt as error:
+                interrupted = error
+                self._hub.hurry()
+        self._ended_s = self._ended_s or monotonic()
+        while self._outcome is None:
+            effect = self._hub.deliveries.get()
+            if isinstance(effect, Outcome):
+                self._outcome = effect
+        if interrupted is not None:
+            raise interrupted
+
+
+def expected_events(plan: Plan, limit: int | None, first: int = 0) -> int | None:
+    """Give how many events are to be expected from number `first` on, where the sources can tell."""
+    hints = [size_hint(source.node.subject) for source in plan.sources]
+    known = [hint for hint in hints if hint is not None]
+    total = sum(known) if len(known) == len(hints) else None
+    known_ends = [end for end in (total, limit) if end is not None]
+    return max(0, min(known_ends) - first) if known_ends else None

@@ -1,0 +1,172 @@
+"""Sources of a run with checkpoints: read from the place of the last one, giving their places as they go.
+
+Decides how anything that can be read again is: a `Source` that gives the same events from a position opens there and
+leaves out the few behind it that have numbers; one that may cut or order them otherwise repeats the logged reads
+first; plain iterables and generator functions are read from their beginning, left out up to the place, and held
+against a digest of what was left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import ormsgpack
+
+from ...nodes.errors import CheckpointError
+from ...nodes.ordering.order_log import Read
+from ...nodes.ordering.source_positions import Place
+from ...nodes.sources import is_source, open_reader, size_hint
+from ..codec.copying import is_lent, safe_copies
+
+#: Events that are left out are read in such portions.
+_PORTION = 4096
+
+
+class Again:
+    """A source that begins at a place of an earlier run, and gives the reads again that are in the order log."""
+
+    marked = True
+
+    def __init__(self, subject: Any, name: str, place: Place | None = None, reads: Sequence[Read] = ()) -> None:
+        self._subject, self._name = subject, name
+        self._place = place or Place()
+        self._reads = tuple(reads)
+        self.last_key = self._place.key
+        self.logged = getattr(subject, "replay", "none") == "logged"
+        self.acknowledges = bool(getattr(subject, "acknowledges", False))
+        self.in_caller = bool(getattr(subject, "in_caller", False))
+
+    def size_hint(self) -> int | None:
+        """Give how many events to expect in all."""
+        return size_hint(self._subject)
+
+    def reader(self, position: object | None, /) -> _SourceAgain | _Plain:
+        """Open the source at its place."""
+        place = self._place
+        if is_source(self._subject):
+            reader = open_reader(self._subject, place.position)
+            return _SourceAgain(reader, place.skip, self._reads, self._name)
+        return _Plain(self._subject, place.position, place.skip, self._name)
+
+
+class _SourceAgain:
+    """A reader that first repeats what is logged, and leaves out its first events."""
+
+    def __init__(self, reader: Any, skip: int, reads: Sequence[Read], name: str) -> None:
+        self._reader, self._skip, self._name = reader, skip, name
+        self._reads = deque(reads)
+        self._extent: object = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    def read(self, limit: int, max_bytes: int, /) -> Sequence[Any] | None:
+        """Read on."""
+        events = self._repeat() if self._reads else self._read_on(limit, max_bytes)
+        if not self._skip:
+            return events
+        if events is None:
+            raise shorter(self._name)
+        left = min(self._skip, len(events))
+        self._skip -= left
+        return events[left:]
+
+    def _repeat(self) -> Sequence[Any]:
+        logged = self._reads.popleft()
+        events: Sequence[Any] = self._reader.replay(logged.extent)
+        if len(events) != logged.count:
+            raise CheckpointError(
+                f"cannot resume: source {self._name!r} gives {len(events)} events where the run before had read"
+                f" {logged.count}; keep what it reads as it was, or begin afresh with resume='never'"
+            )
+        self._extent = logged.extent
+        return events
+
+    def _read_on(self, limit: int, max_bytes: int) -> Sequence[Any] | None:
+        self._extent = None
+        events: Sequence[Any] | None = self._reader.read(max(limit, self._skip), max_bytes)
+        return events
+
+    def extent(self) -> object:
+        """Give the extent of the last read."""
+        return self._reader.extent() if self._extent is None else self._extent
+
+
+class _Plain:
+    """A reader over an iterable or what a function gives; its position is a count and a digest of so many events."""
+
+    def __init__(self, subject: Any, position: Any, skip: int, name: str) -> None:
+        self._reader = open_reader(subject)
+        self._iterator = self._reader.iterator  # type: ignore[attr-defined]
+        self._lent = is_lent(subject)
+        self._sized = isinstance(subject, (list, tuple, range))
+        self._count = 0
+        self._digest = hashlib.blake2b(digest_size=16)
+        if position is not None:
+            self._leave_out(position[0], name)
+            if self._digest.hexdigest() != position[1]:
+                self._reader.close()
+                raise CheckpointError(
+                    f"cannot resume: source {name!r} gives other events than in the run before, among the first"
+                    f" {position[0]}; give the same input, store what cannot be read again in a file first, or begin"
+                    " afresh with resume='never'"
+                )
+        self._leave_out(skip, name)
+
+    def _leave_out(self, count: int, name: str) -> None:
+        while count:
+            events = list(islice(self._iterator, min(count, _PORTION)))
+            if not events:
+                raise shorter(name)
+            self._take_in(events)
+            count -= len(events)
+
+    def _take_in(self, events: list[Any]) -> None:
+        self._count += len(events)
+        self._digest.update(_packed(events))
+
+    def read(self, limit: int, max_bytes: int, /) -> Sequence[Any] | None:
+        """Give what is there for certain: of a list or range many, of all else the next event."""
+        events = list(islice(self._iterator, min(limit, 1024) if self._sized else 1))
+        if not events:
+            return None
+        self._take_in(events)
+        return safe_copies(events) if self._lent else events
+
+    def position(self) -> tuple[int, str]:
+        """Give the number of events that were read, and their digest."""
+        return self._count, self._digest.hexdigest()
+
+    def close(self) -> None:
+        """End the reading."""
+        self._reader.close()
+
+
+def _packed(events: list[Any]) -> bytes:
+    """Give bytes that tell events apart, the same for any portions they come in.
+
+    Of what MessagePack does not carry only the type counts: a pickle may differ from process to process.
+    """
+    try:
+        return b"".join([ormsgpack.packb(event) for event in events])
+    except (TypeError, ValueError):
+        return b"".join([_one(event) for event in events])
+
+
+def _one(event: Any) -> bytes:
+    try:
+        return ormsgpack.packb(event)
+    except (TypeError, ValueError):
+        return type(event).__qualname__.encode()
+
+
+def shorter(name: str) -> CheckpointError:
+    """Give the error of a source that has fewer events than before."""
+    return CheckpointError(
+        f"cannot resume: source {name!r} has fewer events than were numbered before; give the same input, or begin"
+        " afresh with resume='never'"
+    )

@@ -1,0 +1,46 @@
+"""The pile: what a worker has answered for the pieces of a task, until it goes out.
+
+Decides that it goes out as one answer wherever the payloads can be joined as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...nodes.program.program import Answer
+from ...nodes.ordering.segments import ExitData
+from ...nodes.program.steps import join_answers
+from ..codec.codec import join_payloads
+
+
+class Pile:
+    """The answers of pieces that follow each other, with their packed exits."""
+
+    def __init__(self) -> None:
+        self._answers: list[Answer] = []
+        self._counts: list[list[int]] = []
+        self._data: list[list[ExitData]] = []
+
+    def add(self, answer: Answer, data: list[ExitData]) -> None:
+        """Put the answer of the next piece on it; of its events only the packed ones are kept."""
+        self._counts.append([len(column.events) for column in answer.exits])
+        self._answers.append(replace(answer, exits=[column.with_events([]) for column in answer.exits]))
+        self._data.append(data)
+
+    def take(self) -> list[tuple[Answer, list[ExitData]]]:
+        """Empty it: one answer of all that is on it, or each of them where some cannot be joined."""
+        answers, data, counts = self._answers, self._data, self._counts
+        self._answers, self._data, self._counts = [], [], []
+        if len(answers) < 2:
+            return list(zip(answers, data, strict=True))
+        payloads = [
+            join_payloads([(count, given.payload) for count, given in zip(column, exit_, strict=True)])
+            for column, exit_ in zip(zip(*counts, strict=True), zip(*data, strict=True), strict=True)
+        ]
+        if None in payloads:
+            return list(zip(answers, data, strict=True))
+        whole = join_answers(answers)
+        return [(whole, [
+            ExitData(payload, payload.nbytes, column.counts, column.indices)
+            for payload, column in zip(payloads, whole.exits, strict=True) if payload is not None
+        ])]

@@ -1,0 +1,170 @@
+"""Unpacking: a task's events for the steps of a pool, and what becomes of events that cannot be unpacked.
+
+Decides that such an event fails alone, at the first handler behind its port and under that node's policy, and that a
+suspect's task runs no code of any event outside it.
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+
+from ...nodes.program.column import Column, join
+from ...nodes.events import Failure
+from ...nodes.program.program import CALLS, Answer, Program, Step
+from ...nodes.program.steps import close_answer, keep
+from ..codec.blocks import FEWEST
+from ..codec.codec import IN_BLOCKS, decode, decode_part
+from ..codec.errors import CodecError
+from ..codec.block_reader import Pieces
+from ..local.transport.messages import Part, TaskMessage
+
+
+class Unpacker:
+    """Unpacks the tasks of one pool; `mark(number, size)` is told which numbers come next where care is taken."""
+
+    def __init__(self, program: Program, mark: Callable[[int, int], None]) -> None:
+        self._program = program
+        self._mark = mark
+        #: Whether events come laid out with their keys, so that none may be taken out alone.
+        self._laid = any(step.width > 1 for step in program.steps)
+        #: By port, what of the last payload was left over: its next part comes with the next task.
+        self._left: dict[int, tuple[int, Column]] = {}
+        #: By port, the last payload in blocks of which only a part was asked for.
+        self._open: dict[int, Pieces] = {}
+
+    def columns(self, task: TaskMessage) -> tuple[list[Column], list[Failure]]:
+        """Give one column per port without the events that cannot be unpacked, and the failures of those."""
+        failures: list[Failure] = []
+        ports = []
+        for port, parts in enumerate(task.ports):
+            ports.append(join([self._column(port, part, task.orders.careful, failures) for part in parts]))
+        if failures and self._laid:
+            end = min(failed.seq for failed in failures)
+            ports = [_emptied(port, end) for port in ports]
+        return ports, failures
+
+    def pieces(self, task: TaskMessage) -> TaskPieces | None:
+        """Give a way to unpack a long task piece by piece, or `None` where it is short or to be unpacked as a whole."""
+        if len(task.ports) != 1 or task.stop - task.start <= FEWEST or task.orders.careful or self._laid:
+            return None
+        try:
+            found = TaskPieces(task, [self._pieces(0, part) for part in task.ports[0]])
+        except CodecError:  # whose fault it is comes out when the whole is unpacked
+            return None
+        return found if len(found.bounds) > 2 else None
+
+    def _column(self, port: int, part: Part, careful: bool, failures: list[Failure]) -> Column:
+        # The shape is checked, for nothing else could tell a damaged header.
+        expected = part.stop - part.start if part.counts is None else sum(part.counts)
+        column = Column(part.start, part.stop - part.start, [], part.counts, part.indices)
+        if not careful:
+            try:
+                return self._cut(port, part, column, expected)
+            except CodecError:  # whose fault it is comes out below
+                pass
+        lo, hi = column.places(part.lo, part.hi)
+        step, mark = None, None
+        if careful:
+            # Events of one payload cost its whole length each time; the root keeps both rounds of a search short.
+            step = max(1, math.isqrt(hi - lo))
+
+            def mark(a: int, b: int) -> None:
+                first, last = column.number_of(a)[0], column.number_of(b - 1)[0]
+                self._mark(first, last + 1 - first)
+
+        events, errors = decode_part(part.payload, lo, hi, expected, step=step, mark=mark)
+        column.events = [None] * expected
+        column.events[lo:hi] = events
+        if not errors:
+            return column.cut(part.lo, part.hi)
+        blamed = self._first_handler(port)
+        failures += [_failed(blamed, column.number_of(at), error) for at, error in sorted(errors.items())]
+        return keep(column, column.events, [at not in errors for at in range(expected)]).cut(part.lo, part.hi)
+
+    def _cut(self, port: int, part: Part, column: Column, expected: int) -> Column:
+        """Unpack a payload, unless it is that of the task before, and give the part of it that is asked for."""
+        if part.payload.codec in IN_BLOCKS:
+            return self._pieces(port, part).column(part.lo, part.hi)
+        start, left = self._left.pop(port, (-1, None))
+        if left is None or (start, left.stop) != (part.start, part.stop) or part.lo < left.start:
+            left = column.with_events(decode(part.payload, expected))
+        if part.hi < part.stop:
+            # What is given away belongs to the handlers, who may change it; what is left over is still as it came.
+            self._left[port] = part.start, left.cut(part.hi, part.stop)
+        return left.cut(part.lo, part.hi)
+
+    def _pieces(self, port: int, part: Part) -> Pieces:
+        """Open a payload, unless it is that of the task before: it lies where it did until all is answered.
+
+        Raises `CodecError` for one that has no blocks.
+        """
+        pieces = self._open.pop(port, None)
+        if pieces is None or (pieces.start, pieces.stop) != (part.start, part.stop):
+            pieces = Pieces(part.start, part.stop, part.payload, part.counts, part.indices)
+        if part.hi < part.stop:
+            self._open[port] = pieces
+        return pieces
+
+    def _first_handler(self, port: int) -> Step:
+        """Give the first step behind a port that calls user code, past any joins."""
+        slots = {port}
+        for step in self._program.steps:
+            if slots.intersection(step.inputs):
+                if step.op in CALLS:
+                    return step
+                slots.add(step.output)
+        return self._program.steps[0]
+
+
+class TaskPieces:
+    """A task of one port, unpacked piece by piece.
+
+    `bounds` are the numbers between which the pieces lie, from the first to one past the last.
+    """
+
+    def __init__(self, task: TaskMessage, parts: list[Pieces]) -> None:
+        self._parts = parts
+        bounds = {task.start}
+        for part, pieces in zip(task.ports[0], parts, strict=True):
+            bounds.update(pieces.bounds(part.lo, part.hi))
+        if task.cut:
+            bounds.update(range(task.start, task.stop, task.cut))
+        self.bounds = sorted(bounds)
+
+    def column(self, lo: int, hi: int) -> Column:
+        """Unpack the numbers between two bounds, each time above the last ones; raises `CodecError` for damage."""
+        while self._parts[0].stop <= lo:
+            del self._parts[0]
+        return self._parts[0].column(lo, hi)
+
+
+def above(task: TaskMessage, number: int) -> TaskMessage:
+    """Give what is left of a task from a number on."""
+    ports = [[replace(part, lo=max(number, part.lo)) for part in port if part.hi > number] for port in task.ports]
+    return replace(task, start=number, ports=ports)
+
+
+def _emptied(column: Column, end: int) -> Column:
+    """Give a column without the events of `end` and of all numbers above it: the run ends there."""
+    rest = column.stop - end
+    return join([column.cut(column.start, end), Column(end, rest, [], [0] * rest)])
+
+
+def _failed(step: Step, name: tuple[int, int], error: CodecError) -> Failure:
+    cause = error.__cause__
+    told = "" if cause is None else "".join(traceback.format_exception(cause))
+    text = f"CodecError: {error}"
+    return Failure(*name, step.node, step.on_error, text, told, 1, None, error)
+
+
+def with_failures(answer: Answer, failures: list[Failure]) -> Answer:
+    """Give the answer with what failed before the program ran; what stands above a `fail` is dropped."""
+    stop = answer.start + answer.size
+    found = [failed for failed in failures if answer.start <= failed.seq < stop]
+    if not found:
+        return answer
+    cut = min((failed.seq for failed in found if failed.on_error == "fail"), default=stop)
+    return close_answer(answer.start, answer.size, answer.exits, [*answer.failures, *found], answer.tallies, cut)

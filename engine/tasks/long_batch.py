@@ -1,0 +1,50 @@
+"""The watch over a worker's runs: a thread beside it that cuts short those that take long.
+
+Decides when: a batch is sized for some milliseconds by what events took so far, so one that takes many times as long has
+come to events of another kind, and most of it is better off in other hands.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from ...nodes.execution.batch_split import Knife
+
+#: A run is cut when it has taken between this long and twice as long, in seconds.
+LONG_S = 0.05
+
+
+class Watch:
+    """Looks at the runs of one worker between `begin` and `end`, and cuts them with its `knife`."""
+
+    def __init__(self) -> None:
+        self.knife = Knife()
+        os.register_at_fork(after_in_child=self.knife.renew)
+        self._count = 0  # odd while a run is under way
+        self._wanted = threading.Event()
+        self._tick = threading.Event()  # never set
+        threading.Thread(target=self._look, name="penstock-watch", daemon=True).start()
+
+    def begin(self) -> None:
+        """Say that a run begins."""
+        self._count += 1
+        if not self._wanted.is_set():
+            self._wanted.set()
+
+    def end(self) -> None:
+        """Say that it is over."""
+        self._count += 1
+
+    def _look(self) -> None:
+        seen = 0
+        while self._wanted.wait():
+            count = self._count
+            if count == seen and count % 2:
+                self.knife.cut()
+            elif count == seen:
+                self._wanted.clear()
+                if self._count != count:  # a run has begun before the flag was down
+                    self._wanted.set()
+            seen = count
+            self._tick.wait(LONG_S)

@@ -1,0 +1,230 @@
+"""Every mistake in a graph that can be seen while it is built or compiled: words, names, options, wiring, the whole.
+
+Checks look at nodes and raise `GraphError` with the node, the rule and the remedy (`TypeError` for words that no
+method of ours knows). What may be a source, a handler or a sink is in `subjects`, what may follow what in `wiring`.
+Nothing here changes a graph, but for the claim that a run lays on sources that can be read only once.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from threading import Lock
+from typing import TYPE_CHECKING, Any, get_args
+
+from ...nodes.errors import GraphError
+from ...nodes.events import OnError
+from . import subjects
+from .spec import HANDLERS, Kind, Node, Options
+from .wiring import check_not_sequenced, check_wiring, upstream
+
+if TYPE_CHECKING:
+    from .graph import Graph
+
+#: What other libraries call things, and what to use here.
+FOREIGN_WORDS = {
+    "processes": "the number of processes is `workers`",
+    "max_workers": "the number of processes is `workers`",
+    "n_jobs": "the number of processes is `workers`",
+    "chunksize": "batches size themselves, leave it out",
+}
+
+
+# Words
+
+
+def foreign_words(given: Iterable[str], *, call: str) -> None:
+    """Raise `TypeError` for a word that other libraries use, naming ours; `call` is what was called."""
+    for word in given:
+        if word in FOREIGN_WORDS:
+            raise TypeError(f"{call} has no option {word!r}: {FOREIGN_WORDS[word]}")
+
+
+def check_words(given: Iterable[str], known: Iterable[str], *, call: str) -> None:
+    """Raise `TypeError` for words that `call` does not know."""
+    given, known = list(given), list(known)
+    foreign_words((word for word in given if word not in known), call=call)
+    for word in given:
+        if word not in known:
+            raise TypeError(f"{call} has no option {word!r}; it has {', '.join(known)}")
+
+
+# One node
+
+
+def place(graph_name: str, node: Node) -> str:
+    """Say which node of which graph a text speaks of."""
+    return f"{node.kind.value} {node.name!r} of graph {graph_name!r}"
+
+
+def check_graph_name(name: Any) -> None:
+    """Check that a graph can be called so."""
+    _check_name("Graph(name)", name)
+
+
+def check_node(graph: Graph, node: Node) -> None:
+    """Check a node before it joins the nodes of `graph`: its name, its wiring, the user's part."""
+    where = place(graph.name, node)
+    if node.named:
+        _check_name(where, node.name)
+        if any(other.named and other.name == node.name for other in graph.nodes):
+            raise GraphError(f"{where}: another node has this name; give each node a name of its own")
+    check_wiring(where, graph.nodes, node)
+    if node.kind is Kind.SOURCE:
+        subjects.check_source(where, node.subject)
+        _flag(where, "journal", node.journal)
+        if node.journal:
+            subjects.check_journal(where, node.subject)
+        if subjects.is_one_shot(node.subject) and any(other.subject is node.subject for other in graph.nodes):
+            raise GraphError(f"{where}: another source reads this iterator already; use that stream twice instead")
+    elif node.kind is Kind.SINK:
+        _flag(where, "ordered", node.ordered)
+        subjects.check_sink(where, node.subject)
+    elif node.kind in HANDLERS:
+        subjects.check_handler(where, node.kind, node.subject)
+    elif node.kind is Kind.KEYED_MAP:
+        subjects.check_handler(where, Kind.MAP, node.subject)
+
+
+def _check_name(where: str, name: Any) -> None:
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise GraphError(f"{where}: a name is a string of printable characters, not empty; choose another one")
+
+
+def check_options(where: str, given: Mapping[str, Any]) -> Options:
+    """Check the options of a handler and give them as plain numbers."""
+    plain: dict[str, Any] = dict(given)
+    for option, remedy in (
+        ("workers", "leave it out to let the engine choose"),
+        ("batch_size", "leave it out to let the engine choose"),
+    ):
+        if given.get(option) is not None:
+            plain[option] = _whole(where, option, given[option], 1, remedy)
+    if "retries" in given:
+        plain["retries"] = _whole(where, "retries", given["retries"], 0, "leave it out for no retries")
+    if "concurrency" in given:
+        plain["concurrency"] = _whole(where, "concurrency", given["concurrency"], 1, "leave it out for 16")
+    if "backoff_s" in given:
+        plain["backoff_s"] = _seconds(where, "backoff_s", given["backoff_s"], "leave it out for no pause", zero=True)
+    if given.get("timeout_s") is not None:
+        plain["timeout_s"] = _seconds(where, "timeout_s", given["timeout_s"], "leave it out for no limit", zero=False)
+    if given.get("on_error", "fail") not in get_args(OnError):
+        raise GraphError(f"{where}: on_error={_shown(given['on_error'])}; use 'fail', 'skip' or 'dead_letter'")
+    _flag(where, "ordered", given.get("ordered", False))
+    options = Options(**plain)
+    if options.ordered and options.workers is not None and options.workers > 1:
+        raise GraphError(
+            f"{where}: ordered=True sees the numbers in order in one worker, but workers={options.workers};"
+            " leave one of them out"
+        )
+    return options
+
+
+def _whole(where: str, option: str, value: Any, least: int, remedy: str) -> int:
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least:
+        raise GraphError(f"{where}: {option}={_shown(value)}, but it is a whole number, {least} or more; {remedy}")
+    return number
+
+
+def _seconds(where: str, option: str, value: Any, remedy: str, *, zero: bool) -> float:
+    number = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
+    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
+        rule = "0 or more" if zero else "more than 0"
+        raise GraphError(f"{where}: {option}={_shown(value)}, but it is a number of seconds, {rule}; {remedy}")
+    return number
+
+
+def _flag(where: str, option: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise GraphError(f"{where}: {option}={_shown(value)}; use True or False")
+
+
+def _shown(value: Any) -> str:
+    return reprlib.repr(value)
+
+
+# The whole graph
+
+
+def check_graph(graph: Graph, *, outlets: Sequence[Node] = (), letters_read: bool = False) -> list[Node]:
+    """Check a graph that is to run, and give the nodes that have work in it, in order of their ids.
+
+    `outlets` are nodes whose events somebody takes without a sink, as `iterate` does; then nodes that lead nowhere
+    are left out instead of refused. `letters_read` says that somebody takes the dead letters without a sink.
+    """
+    where = f"graph {graph.name!r}"
+    for outlet in outlets:
+        if outlet not in graph.nodes:
+            raise GraphError(f"{where}: {outlet.name!r} is not of this graph; give a stream that this graph returned")
+        check_not_sequenced(where, graph.nodes, outlet)
+    _check_sources(where, graph.nodes)
+    ends = [node for node in graph.nodes if node.kind is Kind.SINK or node in outlets]
+    if not ends:
+        raise GraphError(f"{where} has no sink, so nothing would come of it; end a stream with .sink(...)")
+    live = upstream(ends)
+    if letters_read or any(node.kind is Kind.LETTERS for node in live):
+        # A handler whose letters are read leads somewhere, even if nobody takes its outputs.
+        live |= upstream(node for node in graph.nodes if node.options.on_error == "dead_letter")
+    else:
+        _check_letters_unread(graph, live)
+    if not outlets:
+        _check_dangling(graph, live)
+    return sorted(live, key=lambda node: node.id)
+
+
+def _check_sources(where: str, nodes: Sequence[Node]) -> None:
+    sources = [node for node in nodes if node.kind is Kind.SOURCE]
+    sequenced = {source for node in nodes if node.kind is Kind.SEQUENCE for source in node.inputs}
+    outside = [source for source in sources if source not in sequenced]
+    if not sources:
+        raise GraphError(f"{where} has no source, so nothing can be read; begin with graph.source(...)")
+    if len(sources) > 1 and outside:
+        raise GraphError(
+            f"{where} has {len(sources)} sources, but source {outside[-1].name!r} is outside a sequence;"
+            " one sequencer numbers all events, so give all sources to graph.sequence(...)"
+        )
+
+
+def _check_letters_unread(graph: Graph, live: set[Node]) -> None:
+    for node in sorted(live, key=lambda node: node.id):
+        if node.options.on_error == "dead_letter":
+            raise GraphError(
+                f"{place(graph.name, node)}: on_error='dead_letter', but nobody reads the dead letters;"
+                " end graph.dead_letters() with .sink(...), or use on_error='skip'"
+            )
+
+
+def _check_dangling(graph: Graph, live: set[Node]) -> None:
+    fed = {given for node in graph.nodes for given in node.inputs}
+    for node in graph.nodes:
+        if node.kind is Kind.KEY_BY and node not in fed:
+            raise GraphError(
+                f"{place(graph.name, node)}: nothing is done with its keys; follow it with .map, .scan, .reduce, .count"
+                " or .window"
+            )
+        if node not in live and node not in fed and node.kind is not Kind.LETTERS:
+            raise GraphError(f"{place(graph.name, node)}: nobody takes its events; end its stream with .sink(...)")
+
+
+_claiming = Lock()
+
+
+def claim_iterators(graph: Graph, live: Iterable[Node] | None = None) -> None:
+    """Claim the sources that can be read only once for the run that begins now.
+
+    `live` are the nodes that take part in the run. Raises `GraphError` for an iterator that an earlier run has begun
+    to read, or that is used up; then nothing is claimed.
+    """
+    sources = [node for node in (graph.nodes if live is None else live) if node.kind is Kind.SOURCE]
+    with _claiming:  # two threads may run one graph at the same time
+        for node in sources:
+            subjects.check_unread(place(graph.name, node), node.subject, claimed=node.claimed)
+        for node in sources:
+            node.claimed = True

@@ -1,0 +1,153 @@
+"""HTTP as source and sink: the public functions.
+
+Decides the public arguments. Polling is in `httppoll` (its pages in `paging`), the endpoint in `webhook` (its server in
+`webhookserver`, its requests in `cloudevents` and `webhookqueue`), sending in `httpsink`; the client that both ends
+share is in `httpclient`. The extra `http` brings httpx for the client and h11, which httpx itself uses, for the server:
+both are pure Python, and neither runs an event loop of its own in somebody else's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...errors import GraphError
+from ..extras import need
+from .client import endpoint, httpx, shown
+from .poll import HttpPoll
+from .sink import HttpSink
+from .paging import STYLES, Paging, Style
+from .webhook import Webhook
+from .webhook_server import Terms
+
+__all__ = ["HttpPoll", "HttpSink", "Webhook", "http_poll", "http_sink", "webhook"]
+
+_MOST_BATCH = 500
+_PARAMS = {"cursor": "cursor", "after": "after", "page": "page"}
+
+
+def http_poll(
+    url: str,
+    *,
+    items: str = "",
+    paging: Style | None = None,
+    field: str | None = None,
+    param: str | None = None,
+    page_size: int | None = None,
+    start: str | int | None = None,
+    poll_s: float = 10.0,
+    stop_at_end: bool = False,
+    headers: Mapping[str, str] | None = None,
+    auth: tuple[str, str] | None = None,
+    timeout_s: float = 30.0,
+    retries: int = 8,
+    max_bytes: int = 32 << 20,
+) -> HttpPoll:
+    """Read the items of a JSON interface page by page, and every `poll_s` seconds what is new: each item is an event.
+
+    `items` names the list in an answer, such as `"data"` or `"result.rows"`; the answer itself is the list without it.
+    The list only grows at its end. `paging` is how a page leads to the next:
+
+    - `"link"`: by the url in the answer's field `field`, or in its header `Link` with `rel="next"`;
+    - `"cursor"`: by the answer's field `field`, sent back as the parameter `param` (`"cursor"`);
+    - `"after"`: by the field `field` of the last item (`"id"`), sent as `param` (`"after"`);
+    - `"page"`: by counting from 1, sent as `param` (`"page"`), as long as a page holds `page_size` items;
+    - `None`: there is only one page.
+
+    `start` is the first cursor, field or number. With `stop_at_end` the source ends where it would wait. A request is
+    tried again up to `retries` times after 429, 5xx and broken connections, as `Retry-After` says or at growing
+    intervals. `max_bytes` is the most that an answer may hold.
+
+    Raises `GraphError` for arguments of another shape and without the extra `http`; the server is asked when a run
+    reads.
+    """
+    httpx("http_poll")
+    to = endpoint("http_poll", url, headers, auth, timeout_s, retries)
+    what = f"cannot make http_poll({shown(to.url)!r})"
+    if paging is not None and paging not in STYLES:
+        raise GraphError(f"{what}: paging is one of {', '.join(map(repr, STYLES))} or None; pass one of them")
+    if paging == "cursor" and not field:
+        raise GraphError(f"{what}: paging='cursor' needs the field of the next cursor; pass for example field='next'")
+    if (paging == "page") != (page_size is not None) or (page_size is not None and not _is_count(page_size)):
+        raise GraphError(f"{what}: page_size is the number of items of a full page, and goes with paging='page'")
+    if start is not None and (paging in (None, "link") or (paging == "page" and not isinstance(start, int))):
+        raise GraphError(f"{what}: start is where 'cursor', 'after' and 'page' begin; pass the url to begin at instead")
+    if isinstance(poll_s, bool) or not isinstance(poll_s, int | float) or not poll_s > 0:
+        raise GraphError(f"{what}: poll_s is a number of seconds above 0; pass one")
+    if not _is_count(max_bytes):
+        raise GraphError(f"{what}: max_bytes is a count above 0; pass one")
+    named = field if paging != "after" else field or "id"
+    pages = Paging(to.url, items, paging, named, param or _PARAMS.get(paging or "", ""), start, page_size)
+    return HttpPoll(to, pages, float(poll_s), bool(stop_at_end), max_bytes)
+
+
+def webhook(
+    port: int = 0,
+    *,
+    host: str = "127.0.0.1",
+    path: str = "/",
+    token: str | None = None,
+    queue: int = 1000,
+    max_bytes: int = 1 << 20,
+    wait_s: float = 30.0,
+) -> Webhook:
+    """Listen for events that are sent by HTTP `POST`, as JSON or CloudEvents: each is a dict.
+
+    A JSON object is an event, an array holds several. A CloudEvent (structured, batched or binary) is a dict of its
+    attributes with its data under `data`. The answer is 202 when the events are safe: committed by every ordered sink,
+    or stored, where the run has checkpoints and the source `journal=True`; 503 when they are not after `wait_s` seconds
+    or at the end of the run, to be sent again. When `queue` events wait to be read it is 429 with `Retry-After`; 413
+    for a request of more than `max_bytes` bytes, 400 for what holds no event, 401 without `Authorization: Bearer
+    <token>` where a `token` is set. TLS is a reverse proxy's task.
+
+    `port=0` has a free one chosen; the log says which (`penstock`, level INFO). Raises `GraphError` for arguments of
+    another shape and without the extra `http`; the port is opened when a run starts.
+    """
+    need("h11", "http", "webhook()")
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 1 << 16:
+        raise GraphError("cannot make webhook(): port is a number from 0 to 65535; pass one, or 0 for any")
+    if not isinstance(host, str) or not host:
+        raise GraphError("cannot make webhook(): host is a name or address; pass for example host='0.0.0.0'")
+    if not isinstance(path, str) or not path.startswith("/") or "?" in path:
+        raise GraphError("cannot make webhook(): path begins with a slash; pass for example path='/events'")
+    if token is not None and (not isinstance(token, str) or not token):
+        raise GraphError("cannot make webhook(): token is a text that is not empty; pass one, or None for anybody")
+    for name, value in (("queue", queue), ("max_bytes", max_bytes)):
+        if not _is_count(value):
+            raise GraphError(f"cannot make webhook(): {name} is a count above 0; pass one")
+    if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not wait_s > 0:
+        raise GraphError("cannot make webhook(): wait_s is a number of seconds above 0; pass one")
+    return Webhook(Terms(host, port, path, token, max_bytes, float(wait_s)), queue)
+
+
+def http_sink(
+    url: str,
+    *,
+    method: str = "POST",
+    batch_size: int | None = None,
+    headers: Mapping[str, str] | None = None,
+    auth: tuple[str, str] | None = None,
+    timeout_s: float = 30.0,
+    retries: int = 8,
+) -> HttpSink:
+    """Send events in order to an HTTP server, each as JSON, or up to `batch_size` of them as an array.
+
+    Each request is answered (2xx) before the next is sent. It carries its numbers in `Penstock-Seq` (`7`, `7.1` for
+    the index 1 of number 7, `7-9` for three numbers) and in `Idempotency-Key`, which is the same when it is sent again:
+    delivery is at least once, and once where the server knows the keys. A request is tried again up to `retries` times
+    after 429, 5xx and broken connections, as `Retry-After` says or at growing intervals. What JSON cannot carry and
+    what the server refuses for good fails the run at that event.
+
+    Raises `GraphError` for arguments of another shape and without the extra `http`.
+    """
+    httpx("http_sink")
+    to = endpoint("http_sink", url, headers, auth, timeout_s, retries)
+    what = f"cannot make http_sink({shown(to.url)!r})"
+    if method not in ("POST", "PUT", "PATCH"):
+        raise GraphError(f"{what}: method is 'POST', 'PUT' or 'PATCH'; pass one of them")
+    if batch_size is not None and not (_is_count(batch_size) and batch_size <= _MOST_BATCH):
+        raise GraphError(f"{what}: batch_size is a count from 1 to {_MOST_BATCH}; pass one, or None for single events")
+    return HttpSink(to, method, batch_size)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

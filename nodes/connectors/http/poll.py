@@ -1,0 +1,263 @@
+"""A polled HTTP interface as a source: its items, page by page, and what is new from then on.
+
+Decides that a list which is polled only grows at its end: of a page that is asked for again, the items that were given
+are left out, and compared by a check. A thread of its own waits for the server, so that a slow one holds up nothing.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .client import Client, Endpoint, Interrupted, shown
+from .paging import Key, Paging, canonical, check_of, opened, sealed
+
+#: How long a read waits for the server, in seconds, before it says that nothing is there yet.
+WAIT_S = 0.1
+
+
+class HttpPoll:
+    """A polled interface as a source; made by `penstock.http_poll`."""
+
+    #: Pages may have changed when they are asked for again: what was read is told exactly, and checked.
+    replay = "logged"
+
+    def __init__(self, to: Endpoint, paging: Paging, poll_s: float, stop_at_end: bool, max_bytes: int) -> None:
+        self._to = to
+        self._paging = paging
+        self._poll_s = poll_s
+        self._stop_at_end = stop_at_end
+        self._max_bytes = max_bytes
+
+    def __repr__(self) -> str:
+        return f"http_poll({shown(self._to.url)!r})"
+
+    def reader(self, position: object | None, /) -> PollReader:
+        """Begin at the first page, or go on from a position; nothing is asked for before the first read."""
+        return PollReader(self._to, self._paging, self._poll_s, self._stop_at_end, self._max_bytes, position)
+
+
+class _Page(NamedTuple):
+    items: list[Any]
+    next_key: Key
+
+
+@dataclass
+class _Place:
+    """Behind `given` items of the page `key`, which have this check."""
+
+    key: Key
+    given: int = 0
+    check: int = 0
+
+
+class PollReader:
+    """Reads the items of a polled interface."""
+
+    def __init__(
+        self,
+        to: Endpoint,
+        paging: Paging,
+        poll_s: float,
+        stop_at_end: bool,
+        max_bytes: int,
+        position: object | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._shown = shown(to.url)
+        self._paging = paging
+        self._poll_s = poll_s
+        self._stop_at_end = stop_at_end
+        self._clock = clock
+        self._place = _Place(paging.start) if position is None else _place_of(position)
+        self._page: _Page | None = None
+        self._due = clock()
+        self._ended = False
+        self._extent: tuple[Key, int, int, int] | None = None
+        self._fetcher = _Fetcher(to, paging, max_bytes)
+
+    def read(self, limit: int, max_bytes: int, /) -> Sequence[Any] | None:
+        """Give the next items: `None` at the end of a source that ends there, empty when nothing is there yet.
+
+        Raises `NoAnswer` for a server that fails for longer than the retries last, and `ValueError` for an answer that
+        does not hold what was asked for, or not any more what was read.
+        """
+        until = self._clock() + WAIT_S
+        while not self._ended:
+            if self._page is None and not self._fetch(until):
+                return None if self._fetcher.closed else []
+            items = self._take(max(limit, 1), max_bytes)
+            if items:
+                return items
+            self._turn()
+        return None
+
+    def _take(self, limit: int, max_bytes: int) -> list[Any]:
+        """Take items of the page, up to the limits but one at least."""
+        assert self._page is not None
+        place, items, size, own = self._place, [], 0, 0
+        check = place.check
+        for item in self._page.items[place.given : place.given + limit]:
+            data = canonical(item)
+            own, check, size = zlib.crc32(data, own), zlib.crc32(data, check), size + len(data)
+            items.append(item)
+            if size >= max_bytes:
+                break
+        if items:
+            self._extent = (place.key, place.given, len(items), own)
+            self._place = _Place(place.key, place.given + len(items), check)
+        return items
+
+    def _turn(self) -> None:
+        """Go on behind the last item of a page: to the next, or to the same one when the time has come."""
+        assert self._page is not None
+        key, items = self._page.next_key, self._page.items
+        more = key is not None and key != self._place.key
+        if more:
+            self._place = _Place(key)
+        self._page = None
+        if not (more and items):  # some servers name a next page for ever
+            self._ended = self._stop_at_end
+            self._due = self._clock() + self._poll_s
+
+    def _fetch(self, until: float) -> bool:
+        """Have the page that is due; false while it is not there."""
+        self._fetcher.pause(min(self._due, until) - self._clock())
+        if self._due > until:
+            return False
+        page = self._fetcher.get(self._place.key, max(until - self._clock(), 0))
+        if page is None:
+            return False
+        self._take_page(page)
+        return True
+
+    def _take_page(self, page: _Page) -> None:
+        place = self._place
+        if len(page.items) < place.given or check_of(page.items[: place.given]) != place.check:
+            raise ValueError(
+                f"cannot go on in {self._shown}: the {place.given} items that were read of a page are not its first any "
+                "more; poll a list that only grows at its end, or begin afresh with resume='never'"
+            )
+        self._page = page
+
+    def position(self) -> tuple[object, ...]:
+        """Give the place behind the last item: the key of its page, and how many of it were given."""
+        return sealed(self._place.key), self._place.given, self._place.check
+
+    def extent(self) -> object:
+        """Give what describes the items of the last read: their page, the first, their number and check."""
+        return None if self._extent is None else (sealed(self._extent[0]), *self._extent[1:])
+
+    def replay(self, extent: object) -> Sequence[Any]:
+        """Give the items of an extent again; raises `ValueError` where the server does not give them any more."""
+        given: Any = extent
+        shut, first, count, check = given
+        key = opened(shut)
+        if self._page is None or self._place.key != key:
+            self._place, self._page = _Place(key), None
+            while (page := self._fetcher.get(key, WAIT_S)) is None:
+                if self._fetcher.closed:
+                    return []
+            self._page = page
+        items = self._page.items[first : first + count]
+        if len(items) != count or check_of(items) != check:
+            raise ValueError(
+                f"cannot read {count} items of {self._shown} again: the server gives others in their place; begin "
+                "afresh with resume='never'"
+            )
+        self._place = _Place(key, first + count, check_of(self._page.items[: first + count]))
+        self._extent = (key, first, count, check)
+        return items
+
+    def close(self) -> None:
+        """End the reading; a read that waits returns at once."""
+        self._fetcher.close()
+
+
+def _place_of(position: object) -> _Place:
+    told: Any = position
+    try:
+        key, given, check = told
+        return _Place(opened(key), int(given), int(check))
+    except (TypeError, ValueError):
+        raise ValueError(
+            "cannot go on from this position: it is none of http_poll; pass what position() gave"
+        ) from None
+
+
+class _Fetcher:
+    """Asks for pages in a thread of its own, one at a time, from the first that is wanted."""
+
+    def __init__(self, to: Endpoint, paging: Paging, max_bytes: int) -> None:
+        self._to = to
+        self._paging = paging
+        self._max_bytes = max_bytes
+        self._closing = threading.Event()
+        self._asked: queue.SimpleQueue[Key | _Fetcher] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[_Page | Exception | None] = queue.SimpleQueue()
+        self._waiting = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed."""
+        return self._closing.is_set()
+
+    def pause(self, wait_s: float) -> None:
+        """Wait, unless closed meanwhile."""
+        if wait_s > 0:
+            self._closing.wait(wait_s)
+
+    def get(self, key: Key, wait_s: float) -> _Page | None:
+        """Give the page `key`, `None` when it has not come within `wait_s`: ask for it again then."""
+        if self.closed:
+            return None
+        if self._thread is None:
+            # a daemon: a server that never answers must not hold up the end of the process
+            self._thread = threading.Thread(target=self._work, name="http-poll", daemon=True)
+            self._thread.start()
+        if not self._waiting:
+            self._asked.put(key)
+            self._waiting = True
+        try:
+            answer = self._answers.get(timeout=wait_s)
+        except queue.Empty:
+            return None
+        if answer is None:  # closed
+            return None
+        self._waiting = False
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _work(self) -> None:
+        client = None
+        try:
+            while not isinstance(key := self._asked.get(), _Fetcher):
+                try:
+                    client = client or Client(self._to, "http_poll", self._closing)
+                    self._answers.put(self._page(client, key))
+                except Interrupted:
+                    return
+                except Exception as error:
+                    self._answers.put(error)
+        finally:
+            if client is not None:
+                client.close()
+
+    def _page(self, client: Client, key: Key) -> _Page:
+        url, params = self._paging.request(key)
+        answer = client.send("GET", url, params=params, most_bytes=self._max_bytes)
+        body, items = self._paging.items_of(answer)
+        return _Page(items, self._paging.next_key(key, answer, body, items))
+
+    def close(self) -> None:
+        """End the thread when it comes back from the server, and wake who waits for it."""
+        self._closing.set()
+        self._asked.put(self)
+        self._answers.put(None)

@@ -1,0 +1,215 @@
+"""The server behind a webhook: connections in, answers out, in a thread with an event loop of its own.
+
+Decides what is answered to which request, when an idle or stuck connection is closed and how the server ends. There is
+no TLS: that is the reverse proxy's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .cloudevents import BadRequest, events_of
+from ..extras import need
+from .webhook_connection import Peer, Refused, Reply, too_large
+from .webhook_queue import Entry, WebhookQueue
+
+log = logging.getLogger("penstock")
+
+#: How long a connection may be silent between two requests, and within one, in seconds.
+IDLE_S = 60.0
+BODY_S = 30.0
+#: How long requests in progress are given at the end, in seconds.
+LAST_S = 1.0
+#: Connections at one time: each may hold one request that waits until it is safe.
+MOST_CONNECTIONS = 512
+
+_AGAIN = (("Retry-After", "1"),)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is asked of a request; the fields are the arguments of `penstock.webhook`."""
+
+    host: str
+    port: int
+    path: str
+    token: str | None = field(repr=False)
+    max_bytes: int
+    wait_s: float
+
+
+class WebhookServer:
+    """Listens from its making on, until `close`."""
+
+    def __init__(self, terms: Terms, waiting: WebhookQueue) -> None:
+        self._h11 = need("h11", "http", "webhook()")
+        self._terms = terms
+        self._waiting = waiting
+        self._peers: dict[asyncio.Task[None], Peer] = {}
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._begun = threading.Event()
+        self._socket = _listening(terms)
+        host, port = self._socket.getsockname()[:2]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}{terms.path}"
+        self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
+        self._thread.start()
+        self._begun.wait()
+        log.info("webhook listens on %s", self.url)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        finally:
+            self._begun.set()
+
+    async def _main(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._connected, sock=self._socket)
+        self._begun.set()
+        await self._stop.wait()
+        # what was accepted just now gets its peer first: a server that is closed leaves such a socket open
+        self._loop.remove_reader(self._socket.fileno())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        server.close()
+        for task, peer in list(self._peers.items()):
+            if not peer.busy:
+                task.cancel()
+        if self._peers:
+            await asyncio.wait(list(self._peers), timeout=LAST_S)
+        for writer in list(self._writers):
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert self._loop is not None
+        assert self._stop is not None
+        if len(self._peers) >= MOST_CONNECTIONS or self._stop.is_set():
+            writer.close()
+            return
+        peer = Peer(self._h11, reader, writer)
+        task = self._loop.create_task(self._speak(peer, writer))
+        self._peers[task] = peer
+        self._writers.add(writer)
+        task.add_done_callback(self._peers.pop)
+
+    async def _speak(self, peer: Peer, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._serve(peer)
+        except (ConnectionError, TimeoutError, asyncio.CancelledError):
+            pass  # the connection has ended, or is ended here
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _serve(self, peer: Peer) -> None:
+        """Answer the requests of one connection."""
+        try:
+            while True:
+                async with asyncio.timeout(IDLE_S):
+                    request = await peer.next()
+                if type(request) is not self._h11.Request:
+                    return
+                peer.busy = True
+                await peer.answer(await self._reply(peer, request))
+                peer.busy = False
+                if peer.cut_short():
+                    break
+                if not peer.again() or (self._stop is not None and self._stop.is_set()):
+                    return
+        except self._h11.RemoteProtocolError as error:
+            if peer.protocol.our_state in (self._h11.IDLE, self._h11.SEND_RESPONSE):
+                await peer.answer(Reply(error.error_status_hint, "this is not HTTP/1.1 as it should be"))
+        await peer.linger()
+
+    async def _reply(self, peer: Peer, request: Any) -> Reply:
+        headers: dict[str, str] = {}
+        for name, value in request.headers:
+            key, text = name.decode("ascii").lower(), value.decode("latin-1")
+            headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        try:
+            self._check(request, headers)
+            size = int(headers.get("content-length", self._terms.max_bytes))
+            if size > self._terms.max_bytes:
+                return too_large(self._terms.max_bytes)
+            if not self._waiting.reserve(size):
+                return Reply(429, "too many events wait; send it again later", _AGAIN)
+            return await self._take(peer, headers, size)
+        except Refused as refused:
+            return refused.reply
+        except BadRequest as error:
+            return Reply(error.status, str(error))
+
+    def _check(self, request: Any, headers: dict[str, str]) -> None:
+        terms = self._terms
+        if request.target.decode("ascii", "replace").partition("?")[0] != terms.path:
+            raise Refused(Reply(404, "there is nothing here"))
+        if request.method != b"POST":
+            raise Refused(Reply(405, "send events by POST", (("Allow", "POST"),)))
+        given = headers.get("authorization", "").encode("latin-1")
+        if terms.token is not None and not hmac.compare_digest(given, f"Bearer {terms.token}".encode()):
+            raise Refused(Reply(401, "the token is missing or wrong", (("WWW-Authenticate", "Bearer"),)))
+
+    async def _take(self, peer: Peer, headers: dict[str, str], size: int) -> Reply:
+        """Take the events of a request, and wait until they are safe."""
+        assert self._loop is not None
+        safe: asyncio.Future[bool] = self._loop.create_future()
+        try:
+            async with asyncio.timeout(BODY_S):
+                body = await peer.body(self._terms.max_bytes)
+            events = events_of(headers, body)
+            entry = Entry(events, len(body), self._teller(safe))
+            if events and not self._waiting.offer(entry):
+                return Reply(503, "the run has ended", _AGAIN)
+        finally:
+            self._waiting.give_back(size)
+        if not events:
+            return Reply(202)
+        try:
+            async with asyncio.timeout(self._terms.wait_s):
+                if await safe:
+                    return Reply(202)
+        except TimeoutError:
+            self._waiting.withdraw(entry)
+        return Reply(503, "the events are not known to be safe; send them again", _AGAIN)
+
+    def _teller(self, safe: asyncio.Future[bool]) -> Callable[[bool], None]:
+        """Give what tells a request from another thread that its events are safe, or are not known to be."""
+        loop = safe.get_loop()
+
+        def tell(told: bool) -> None:
+            loop.call_soon_threadsafe(_settle, safe, told)
+
+        return tell
+
+    def close(self) -> None:
+        """End the server: requests in progress are answered, then all connections closed."""
+        if self._loop is not None and self._stop is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+
+def _settle(safe: asyncio.Future[bool], told: bool) -> None:
+    if not safe.done():
+        safe.set_result(told)
+
+
+def _listening(terms: Terms) -> socket.socket:
+    """Open the socket; raises `OSError` that names the address."""
+    family = socket.AF_INET6 if ":" in terms.host else socket.AF_INET
+    try:
+        return socket.create_server((terms.host, terms.port), family=family, backlog=128)
+    except OSError as error:
+        raise OSError(
+            f"cannot listen on {terms.host}, port {terms.port}: {error.strerror or error}; pass a free port, or port=0 "
+            "to have one chosen"
+        ) from error

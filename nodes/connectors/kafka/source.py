@@ -1,0 +1,241 @@
+"""The Kafka source and its reader.
+
+Decides what one read gives, what its extent and the position are, when a source that stops at the end has ended, and
+which thread closes the client: the one that reads, also when another one asks for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...errors import GraphError
+from .client import fault, lasts, partitions_of
+from .offsets import Extent, Ledger
+from .group_member import Member, leave
+from .message import KafkaMessage
+from .replay import Refetch
+
+_WAIT_S = 0.1
+_AT_MOST = 10_000  # messages in one read
+_TOPIC_S = 3.0
+_END = "end"
+
+#: What stands below the user's settings.
+DEFAULTS = {
+    "enable.auto.commit": False,
+    "enable.partition.eof": True,
+    "auto.offset.reset": "error",
+    # what the client reads ahead is outside the run's budget: kept small
+    "queued.max.messages.kbytes": 16_384,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSource:
+    """A topic as a source, read as a member of a group; made by `penstock.kafka`."""
+
+    topic: str
+    group: str
+    bootstrap_servers: str
+    stop_at_end: bool = False
+    start: str = "earliest"
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    #: Partitions may come in another order when they are read again.
+    replay = "logged"
+    #: Its readers commit offsets when they are told what is done.
+    acknowledges = True
+
+    def __repr__(self) -> str:
+        return f"kafka({self.topic!r}, group={self.group!r})"
+
+    def settings(self) -> dict[str, Any]:
+        """Give the settings of the consumer."""
+        own = {"bootstrap.servers": self.bootstrap_servers, "group.id": self.group}
+        return {**DEFAULTS, **self.config, **own}
+
+    def reader(self, position: object | None, /) -> KafkaReader:
+        """Open the topic where the group stands, or at a position that one of its readers gave.
+
+        Raises `LookupError` for a topic that is not there and `ConnectionError` for brokers that do not answer.
+        """
+        if position is not None and not isinstance(position, Mapping):
+            raise GraphError(f"cannot go on from a {type(position).__name__}: the position in a topic is a dict")
+        return KafkaReader(self, dict(position or {}))
+
+
+class KafkaReader:
+    """Reads one topic as a member of its group."""
+
+    def __init__(self, source: KafkaSource, position: dict[Any, Any]) -> None:
+        self._source = source
+        self._what = f"read from {source!r}"
+        ends: dict[int, int] | None = position.pop(_END, None)
+        self._ledger = Ledger(position)
+        self._begun = dict(position)
+        self._extent = Extent()
+        self._kept: list[Any] = []
+        self._refetch: Refetch | None = None
+        self._message_bytes = 0.0
+        self._closing = False
+        self._closed = False
+        self._thread = 0  # that reads: the client is its own
+        self._member = Member(source.topic, source.settings(), self._ledger, latest=source.start == "latest")
+        try:
+            self._ends = self._find_ends(ends)
+        except BaseException:
+            leave(self._member.consumer)
+            raise
+
+    def _find_ends(self, ends: dict[int, int] | None) -> dict[int, int] | None:
+        member, topic = self._member, self._source.topic
+        partitions = partitions_of(member.consumer, topic, self._what, member.faults, wait_s=_TOPIC_S)
+        if not self._source.stop_at_end:
+            return None
+        return ends if ends is not None else {partition: member.high(partition) for partition in partitions}
+
+    def read(self, limit: int, max_bytes: int, /) -> Sequence[KafkaMessage] | None:
+        """Give the messages that are there, waiting for a moment where none is; `None` at the end.
+
+        Raises `LookupError` for an offset that is gone, `ConnectionError`, `PermissionError` or `OSError` for what
+        the client cannot mend by itself.
+        """
+        self._thread = threading.get_ident()
+        return None if self._closing else self._read(limit, max_bytes)
+
+    def _read(self, limit: int, max_bytes: int) -> list[KafkaMessage] | None:
+        self._end_replay()
+        kept, self._kept = self._kept, []
+        events = self._accept(kept) if kept else []
+        if not events:
+            count = min(limit, _AT_MOST, max(1, int(max_bytes / self._message_bytes)) if self._message_bytes else limit)
+            events = self._accept(self._member.read(max(count, 1), _WAIT_S))
+        self._member.commit()
+        return None if not events and self._at_end() else events
+
+    def _accept(self, messages: Iterable[Any]) -> list[KafkaMessage]:
+        take, ends, extent = self._ledger.take, self._ends, Extent()
+        events: list[KafkaMessage] = []
+        nbytes = 0
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._take_error(message, error)
+                continue
+            partition, offset = message.partition(), message.offset()
+            if (ends is not None and offset >= ends.get(partition, 0)) or not take(partition, offset):
+                continue
+            extent.add(partition, offset)
+            events.append(as_event(message))
+            nbytes += len(message)
+        if events:
+            self._extent = extent
+            self._message_bytes = nbytes / len(events)
+        return events
+
+    def _take_error(self, message: Any, error: Any) -> None:
+        name = error.name()
+        if name == "_PARTITION_EOF":
+            partition, offset = message.partition(), message.offset()
+            # what came behind the end was not given, so nothing is passed there
+            self._ledger.passed(partition, offset if self._ends is None else min(offset, self._ends.get(partition, 0)))
+        elif name == "_AUTO_OFFSET_RESET":
+            raise LookupError(
+                f"cannot {self._what}: offset {message.offset()} of partition {message.partition()} is gone "
+                f"({error.str()}); keep messages for longer than they wait to be read, or set the offsets of the group "
+                "anew to go on without them"
+            )
+        elif lasts(error):
+            raise fault(self._what, error)
+
+    def _at_end(self) -> bool:
+        if self._ends is None or not self._member.joined or self._kept:
+            return False
+        behind = self._ledger.next
+        return all(behind.get(p, 0) >= self._ends.get(p, 0) for p in self._ledger.owned)
+
+    def position(self) -> dict[Any, Any]:
+        """Give `{partition: next offset}`; with `stop_at_end`, also the ends to stop at, as `"end"`."""
+        place: dict[Any, Any] = dict(self._ledger.next)
+        if self._ends is not None:
+            place[_END] = dict(self._ends)
+        return place
+
+    def extent(self) -> list[tuple[int, int, int]]:
+        """Give what the last read gave, as runs `(partition, first offset, count)` in the order given."""
+        return self._extent.runs
+
+    def replay(self, extent: Sequence[Sequence[int]]) -> list[KafkaMessage]:
+        """Give exactly the messages of an extent again, to be called before the first `read`.
+
+        Raises `LookupError` where one of them is gone.
+        """
+        self._thread = threading.get_ident()
+        runs = [(partition, first, count) for partition, first, count in extent]
+        if self._refetch is None:
+            self._refetch = Refetch(self._source.topic, self._source.settings())
+        messages = self._refetch.fetch(runs)
+        for partition, first, count in runs:
+            self._ledger.replayed(partition, first + count)
+        return [as_event(message) for message in messages]
+
+    def _end_replay(self) -> None:
+        if self._refetch is not None:
+            self._refetch.close()
+            self._refetch = None
+
+    def acknowledge(self, position: Mapping[Any, Any]) -> None:
+        """Commit the offsets of a position to the group: of the partitions owned now, and never backwards.
+
+        The commit is sent at once and looked after by the next `read`, `idle` or `close`, which repeat one that failed.
+        """
+        if not self._closed:
+            self._ledger.acknowledge({p: offset for p, offset in position.items() if p != _END})
+            self._member.commit()
+            if self._member.silent:  # it is told what is done, but asked for nothing: the group wants to hear of it
+                self.idle()
+
+    def idle(self) -> None:
+        """Stay a member of the group while nothing is to be read, also behind the end."""
+        self._thread = threading.get_ident()
+        if not self._closed:
+            self._end_replay()
+            self._kept += self._member.idle()
+            self._member.commit()
+
+    def progress(self) -> float | None:
+        """Give the fraction read, where the end is known."""
+        if not self._ends or not self._ledger.owned:
+            return None
+        behind = self._ledger.next
+        for partition in self._ledger.owned:
+            self._begun.setdefault(partition, behind.get(partition, 0))
+        whole = sum(max(0, self._ends.get(p, 0) - self._begun[p]) for p in self._ledger.owned)
+        done = sum(max(0, behind.get(p, 0) - self._begun[p]) for p in self._ledger.owned)
+        return min(1.0, done / whole) if whole else 1.0
+
+    def close(self) -> None:
+        """Leave the group. Called by another thread than the one that reads, it only ends the reading."""
+        self._closing = True
+        if self._closed or self._thread not in (0, threading.get_ident()):
+            return
+        self._closed = True
+        self._end_replay()
+        self._member.close()
+
+
+def as_event(message: Any) -> KafkaMessage:
+    """Give the event of a message of confluent-kafka."""
+    kind, timestamp = message.timestamp()
+    return KafkaMessage(
+        message.key(),
+        message.value(),
+        tuple(message.headers() or ()),
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        timestamp if kind else None,
+    )

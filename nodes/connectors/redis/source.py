@@ -1,0 +1,140 @@
+"""The Redis Streams source, and its reader by ids.
+
+Decides how a stream is read by one alone: from a position on, by ranges that begin with the last entry read, so that
+entries which were trimmed before they were read are noticed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...errors import GraphError
+from .client import FIRST, Place, connect, id_key, newest_id, stream_info, text_of
+from .entry import RedisEntry
+from .group_reader import GroupReader
+
+_WAIT_MS = 100
+_AT_MOST = 10_000  # entries in one read
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSource:
+    """A stream as a source; made by `penstock.redis`."""
+
+    stream: str
+    url: str = field(repr=False)
+    group: str | None = None
+    consumer: str = "penstock"
+    stop_at_end: bool = False
+    start: str = FIRST
+
+    def __repr__(self) -> str:
+        return f"redis({self.stream!r})" if self.group is None else f"redis({self.stream!r}, group={self.group!r})"
+
+    @property
+    def replay(self) -> str:
+        """How reading again goes: the same entries by their ids, or what the group gives."""
+        return "exact" if self.group is None else "logged"
+
+    @property
+    def acknowledges(self) -> bool:
+        """Whether its readers want to hear what is done: those of a group do."""
+        return self.group is not None
+
+    def reader(self, position: object | None, /) -> StreamReader | GroupReader:
+        """Open the stream at its beginning, or at a position that one of its readers gave.
+
+        Raises `ConnectionError` where the server does not answer.
+        """
+        if position is not None and not (isinstance(position, list | tuple) and len(position) == 2):
+            raise GraphError(f"cannot go on from a {type(position).__name__}: the position in a stream is a pair of ids")
+        place = None if position is None else (position[0], position[1])
+        client = connect(self.url, "redis")
+        try:
+            if self.group is not None:
+                return GroupReader(self, client, place)
+            return StreamReader(self, client, place)
+        except BaseException:
+            client.close()
+            raise
+
+
+class StreamReader:
+    """Reads one stream by ids."""
+
+    def __init__(self, source: RedisSource, client: Any, place: Place | None) -> None:
+        self._source = source
+        self._client = client
+        self._last, self._end = place or (source.start, None)
+        #: An entry was there and read: that it is there still shows that nothing behind it was trimmed.
+        self._anchored = place is not None and place[0] not in (source.start, FIRST)
+        self._thread = 0
+        self._closed = False
+        self._entry_bytes = 0.0
+        if self._last == "$" or (source.stop_at_end and self._end is None):
+            newest = newest_id(client, source.stream)
+            self._end = newest if source.stop_at_end else None
+            self._last = newest if self._last == "$" else self._last
+
+    def read(self, limit: int, max_bytes: int, /) -> Sequence[RedisEntry] | None:
+        """Give the entries that are there, waiting for a moment where none is; `None` at the end.
+
+        Raises `LookupError` where entries were trimmed before they were read.
+        """
+        self._thread = threading.get_ident()
+        if self._closed or (self._end is not None and id_key(self._last) >= id_key(self._end)):
+            return None
+        count = max(1, min(limit, _AT_MOST, int(max_bytes / self._entry_bytes) if self._entry_bytes else limit))
+        entries = self._range(count)
+        if entries:
+            self._last, self._anchored = entries[-1].id, True
+            self._entry_bytes = sum(map(_size, entries)) / len(entries)
+        elif self._end is not None:
+            return None  # what is left below the end was deleted
+        else:
+            # only to be woken: what it gives is read as a range in the next call
+            self._client.xread({self._source.stream: self._last}, count=1, block=_WAIT_MS)
+        return entries
+
+    def _range(self, count: int) -> list[RedisEntry]:
+        anchored = self._anchored
+        least = self._last if anchored else "(" + self._last
+        raw = self._client.xrange(self._source.stream, least, self._end or "+", count + anchored)
+        entries = [RedisEntry(text_of(entry_id), fields) for entry_id, fields in raw]
+        if not anchored:
+            return entries
+        if entries and entries[0].id == self._last:
+            return entries[1:]
+        self._check_trimmed()
+        return entries[:count]
+
+    def _check_trimmed(self) -> None:
+        """Raise `LookupError` unless it is sure that no entry was trimmed before it was read; the last one is gone."""
+        info = stream_info(self._client, self._source.stream)
+        if info is not None and text_of(info["last-generated-id"]) == self._last:
+            return  # nothing came after it
+        first = info and info["first-entry"]
+        if first and id_key(text_of(first[0])) < id_key(self._last):
+            return  # it was deleted by itself: older ones are still there
+        raise LookupError(
+            f"cannot read from {self._source!r}: the entry {self._last}, the last one read, is gone and the stream begins "
+            "behind it, so entries may have been trimmed before they were read; keep entries for longer than a run may "
+            "pause, or start anew to go on without them"
+        )
+
+    def position(self) -> Place:
+        """Give the id of the last entry read, and that of the last one to read where the source ends."""
+        return self._last, self._end
+
+    def close(self) -> None:
+        """End the reading. Called by another thread than the one that reads, it only makes that one end."""
+        self._closed = True
+        if self._thread in (0, threading.get_ident()):
+            self._client.close()
+
+
+def _size(entry: RedisEntry) -> int:
+    return sum(len(name) + len(value) for name, value in entry.fields.items())

@@ -1,0 +1,257 @@
+"""How a database is reached: URLs, connections, tables, and what an error of one may say.
+
+Decides what of a URL is shown (no password, no query), the settings of a connection, and that a database's error is
+told by its rule, column and class, never by the values it speaks of. The only file that makes engines.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...errors import GraphError
+
+#: How long a statement waits for another connection's lock, in seconds.
+LOCK_WAIT_S = 60.0
+_BEGIN = "penstock_begin"
+#: When a connection to PostgreSQL counts as dead: after so many seconds without a word, a word each so many seconds, so
+#: often; and when what was sent is not acknowledged for so many milliseconds.
+_IDLE_S, _EACH_S, _TIMES, _UNACKNOWLEDGED_MS = 5, 2, 3, 10_000
+#: How libpq finds out that the server is gone.
+_LIBPQ = {
+    "connect_timeout": 10,
+    "keepalives_idle": _IDLE_S,
+    "keepalives_interval": _EACH_S,
+    "keepalives_count": _TIMES,
+    "tcp_user_timeout": _UNACKNOWLEDGED_MS,
+}
+#: How the server finds out that this process is gone.
+_SERVER = {
+    "tcp_keepalives_idle": str(_IDLE_S),
+    "tcp_keepalives_interval": str(_EACH_S),
+    "tcp_keepalives_count": str(_TIMES),
+    "tcp_user_timeout": str(_UNACKNOWLEDGED_MS),  # since PostgreSQL 12
+}
+_SET = sa.text(
+    "SELECT set_config(CAST(:name AS text), CAST(:value AS text), false)"
+    " WHERE current_setting(CAST(:name AS text), true) IS NOT NULL"
+)
+
+
+def checked_url(url: object, maker: str) -> str:
+    """Give the URL as text, with its password; raises `GraphError` for what is none or needs a missing driver."""
+    try:
+        parsed = sa.make_url(url) if isinstance(url, str | sa.URL) else None
+        dialect = parsed.get_dialect() if parsed is not None else None
+        package = getattr(dialect, "driver", "")
+    except sa.exc.NoSuchModuleError:
+        assert parsed is not None
+        raise GraphError(
+            f"cannot make {maker}: SQLAlchemy knows no database {parsed.drivername!r}; correct the URL, for example "
+            "postgresql+psycopg://user@host/name or sqlite:///file.db"
+        ) from None
+    except (sa.exc.ArgumentError, ValueError):
+        parsed = None  # the error's own text may hold the password
+    if parsed is None or dialect is None:
+        raise GraphError(
+            f"cannot make {maker}: this is no database URL; pass a text like postgresql+psycopg://user@host/name or "
+            "sqlite:///file.db"
+        )
+    try:
+        dialect.import_dbapi()
+    except ImportError:
+        install = "psycopg[binary]" if package == "psycopg" else package
+        raise GraphError(
+            f"cannot make {maker}: the driver {package} of this URL is not installed; install {install}"
+        ) from None
+    if dialect.is_async:
+        raise GraphError(
+            f"cannot make {maker}: the driver {package} is for asyncio, and sources, sinks and locks are not awaited; "
+            "name another one in the URL, for example psycopg or pysqlite"
+        )
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise GraphError(f"cannot make {maker}: a database in memory is seen by one connection only; name a file")
+    return parsed.render_as_string(hide_password=False)
+
+
+def shown(url: str) -> str:
+    """Give a URL as it may be shown: without password and options."""
+    return sa.make_url(url).set(query={}).render_as_string(hide_password=True)
+
+
+def backend(url: str) -> str:
+    """Give the kind of database, like `"sqlite"` and `"postgresql"`."""
+    return sa.make_url(url).get_backend_name()
+
+
+def driver(url: str) -> str:
+    """Give the name of the package that speaks to the database, like `"psycopg"`."""
+    return sa.make_url(url).get_dialect().driver
+
+
+def connect(url: str, what: str, *, create: bool = False) -> sa.Connection:
+    """Open a connection that hides values in errors, on an engine without a pool; what the URL asks for goes first.
+
+    `what` opens the text of an error. An SQLite file is only made where `create` is set. Raises `FileNotFoundError`
+    for one that is not there and `ConnectionError` where the database cannot be reached.
+    """
+    parsed = sa.make_url(url)
+    sqlite = parsed.get_backend_name() == "sqlite"
+    file = parsed.database or ""
+    if sqlite and not create and not file.startswith("file:") and not os.path.exists(file):
+        raise FileNotFoundError(f"{what}: there is no file {file} in {os.getcwd()}; correct the URL")
+    options: Mapping[str, Any] = {"timeout": LOCK_WAIT_S} if sqlite else _LIBPQ if driver(url).startswith("psycopg") else {}
+    arguments = {name: value for name, value in options.items() if name not in parsed.query}
+    engine = sa.create_engine(parsed, poolclass=sa.NullPool, hide_parameters=True, connect_args=arguments)
+    if sqlite:
+        sa.event.listen(engine, "connect", _begin_by_hand)
+        sa.event.listen(engine, "begin", _begin_as_asked)
+    try:
+        return engine.connect()
+    except sa.exc.SQLAlchemyError as error:
+        reason = describe(error)
+    raise ConnectionError(f"{what}: the database cannot be reached: {reason}; start it, or correct the URL")
+
+
+def _begin_by_hand(connection: Any, record: Any) -> None:
+    """Keep sqlite3 from opening transactions by itself, late and not before every statement."""
+    connection.isolation_level = None
+
+
+def _begin_as_asked(connection: sa.Connection) -> None:
+    statement = connection.get_execution_options().get(_BEGIN, "BEGIN")
+    if statement:
+        connection.exec_driver_sql(statement)
+
+
+def read_one_by_one(connection: sa.Connection) -> None:
+    """Make every statement a transaction of its own, so that no snapshot and no lock is held between them."""
+    if connection.dialect.name == "sqlite":
+        connection.execution_options(**{_BEGIN: ""})
+    else:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def begin(connection: sa.Connection, *, write: bool = True) -> sa.RootTransaction:
+    """Begin a transaction, or give the one that is open; on SQLite it takes the right to write at once."""
+    open_one = connection.get_transaction()
+    if open_one is not None:
+        return open_one
+    if connection.dialect.name == "sqlite":
+        connection.execution_options(**{_BEGIN: "BEGIN IMMEDIATE" if write else "BEGIN"})
+    return connection.begin()
+
+
+def set_where_known(connection: sa.Connection, setting: str, value: str) -> None:
+    """Change a setting of a PostgreSQL session; does nothing for one that this server does not have."""
+    connection.execute(_SET, {"name": setting, "value": value})
+
+
+def end_when_gone(connection: sa.Connection) -> None:
+    """Let the server end the session, and free its locks, soon after this process or its machine is gone."""
+    for name, value in _SERVER.items():
+        set_where_known(connection, name, value)
+
+
+def wait_for_locks(connection: sa.Connection) -> None:
+    """Bound the wait for locks, and let the transaction stay open between writes, as long as this process is there."""
+    if connection.dialect.name == "postgresql":
+        end_when_gone(connection)
+        settings: Mapping[str, str] = {
+            "lock_timeout": f"{LOCK_WAIT_S * 1000:.0f}",
+            "idle_in_transaction_session_timeout": "0",
+        }
+        for name, value in settings.items():
+            connection.execute(sa.select(sa.func.set_config(name, value, False)))
+        connection.commit()
+
+
+class _Utc(sa.TypeDecorator[Any]):
+    """A time stamp where the database keeps no time zone: what has one is stored as UTC, not cut off."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        if isinstance(value, datetime) and value.tzinfo is not None:
+            return value.astimezone(UTC).replace(tzinfo=None)
+        return value
+
+
+def is_time(kind: Any) -> bool:
+    """Say whether a column's type is date and time of day."""
+    return isinstance(kind, sa.DateTime | _Utc)
+
+
+def reflected(connection: sa.Connection, name: str, schema: str | None) -> sa.Table | None:
+    """Give the table or view as it stands in the database, or `None`; ends the transaction it looked in."""
+    try:
+        with begin(connection, write=False):
+            table = sa.Table(name, sa.MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
+    except sa.exc.NoSuchTableError:
+        return None
+    if connection.dialect.name == "sqlite":
+        for column in table.columns:
+            if isinstance(column.type, sa.DateTime):
+                column.type = _Utc()
+    return table
+
+
+def ensure_table(connection: sa.Connection, table: sa.Table, what: str) -> None:
+    """Make a table unless it is there, in a transaction of its own; raises `RuntimeError` where that is refused."""
+    reason = ""
+    for _ in range(2):  # another one may make it between our look and our making
+        try:
+            with begin(connection, write=False):
+                there = sa.inspect(connection).has_table(table.name, table.schema)
+            if not there:
+                with begin(connection):
+                    table.create(connection, checkfirst=True)
+            return
+        except sa.exc.SQLAlchemyError as error:
+            reason = describe(error)
+    raise RuntimeError(f"{what}: the table {table.name} cannot be made: {reason}; make it, or allow it to be made")
+
+
+# -- what may be told of an error ---------------------------------------------------------------------------------
+
+
+def lost(error: BaseException) -> bool:
+    """Say whether an error means that the connection is gone, and not that a statement was refused."""
+    return isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
+
+
+def describe(error: BaseException) -> str:
+    """Say in one line what the database refused: the rule and its class, never a value."""
+    original = getattr(error, "orig", None)
+    if original is None:
+        return type(error).__name__
+    name = type(original).__name__
+    module = type(original).__module__.partition(".")[0]
+    if module == "sqlite3":
+        text = str(original)
+    elif module in ("psycopg", "psycopg2"):
+        text = _postgres_text(original)
+    else:
+        code = original.args[0] if original.args and isinstance(original.args[0], int) else None
+        text = f"error {code}" if code is not None else ""
+    text = " ".join(text.split())
+    return f"{text} ({name})" if text else name
+
+
+def _postgres_text(error: Any) -> str:
+    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    if state is None:
+        # from the driver itself: a connection, or a type that it cannot send
+        speaks = type(error).__name__ in ("OperationalError", "ProgrammingError", "ConnectionTimeout")
+        return str(error)[:300] if speaks else ""
+    text = str(getattr(error.diag, "message_primary", None) or "")
+    if state[:2] in ("P0", "XX", "HV", "F0"):  # written by a trigger or a function: it may hold anything
+        return f"SQLSTATE {state}"
+    if state[:2] == "22" and '"' in text:  # the value stands in quotes
+        return f'{text[: text.index(chr(34))]}"..."{text[text.rindex(chr(34)) + 1 :]}'
+    return text

@@ -1,0 +1,257 @@
+"""Runs a program number by number in an event loop: for async handlers, and for retries that pause.
+
+Decides how many calls are under way at once and that a number which waits for its retry gives its place to others.
+The rules for shapes, failures and verdicts are those of `steps`, so the results equal the column executor's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterable, Callable, Sequence
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from ..program.column import Column
+from ..errors import HandlerTimeout
+from ..events import Context, Failure, context_of_call
+from .executor import Monitor, NoMonitor
+from ..program.program import NO_ORDERS, STATEFUL, Answer, Op, Orders, Program, Step, Tally
+from ..state.stateful import States, Turns, keep_state
+from ..program.steps import (
+    FAILED,
+    MAX_OUTPUTS,
+    USER_ERRORS,
+    Copier,
+    checked_batch,
+    collect,
+    failure,
+    join_answers,
+    shape,
+    verdict_for,
+)
+from .program_run import Walk
+
+#: The longest pause between two attempts, in seconds.
+MAX_BACKOFF_S = 60.0
+
+
+def backoff(step: Step, attempts: int) -> float:
+    """Give the pause in seconds before the next attempt, doubling with every attempt made, at most a minute."""
+    if step.backoff_s <= 0:
+        return 0.0
+    return float(min(MAX_BACKOFF_S, step.backoff_s * 2.0 ** min(attempts - 1, 30)))
+
+
+class AsyncExecutor:
+    """Runs one program with its built handlers inside a running event loop.
+
+    `ordered` works on one number at a time, in the order in which they are given.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        handlers: Sequence[Callable[..., Any] | None],
+        copies: Copier,
+        *,
+        worker: int = 0,
+        monitor: Monitor | None = None,
+        ordered: bool = False,
+    ) -> None:
+        self._program = program
+        self._handlers = handlers
+        self._copies = copies
+        self._worker = worker
+        self._monitor: Monitor = monitor if monitor is not None else NoMonitor()
+        self._places = [asyncio.Semaphore(1 if ordered else step.concurrency) for step in program.steps]
+        self._ordered = ordered
+        #: What the steps remember that can be saved.
+        self.states = States(handlers)
+        #: How many numbers wait for a retry now; they are no load.
+        self.waiting = 0
+
+    async def run(self, ports: Sequence[Column], orders: Orders = NO_ORDERS) -> Answer:
+        """Run every step over `ports`, columns of the same run, and give the answer for all its numbers.
+
+        A handler that works on lists sees the events of the whole run; others see number by number.
+        """
+        start, stop = ports[0].start, ports[0].stop
+        if stop - start == 1 or any(step.op is Op.MAP_BATCHES for step in self._program.steps):
+            return await self._unit(ports, orders)
+        units = [self._unit([port.cut(n, n + 1) for port in ports], orders) for n in range(start, stop)]
+        if self._ordered:
+            answers = []
+            for n, unit in enumerate(units):
+                answers.append(await unit)
+                if any(f.on_error == "fail" for f in answers[-1].failures):
+                    for left in units[n + 1 :]:
+                        left.close()
+                    break
+        else:
+            answers = await asyncio.gather(*units)
+        return join_answers(answers)
+
+    async def _unit(self, ports: Sequence[Column], orders: Orders) -> Answer:
+        walk = Walk(self._program, ports, self._copies)
+        for number, step, inputs, tally in walk.calls():
+            if step.op in STATEFUL:
+                walk.put(step, *self._keep(number, step, inputs, orders, tally))
+            elif step.op is Op.CODES:
+                codes: Any = self._handlers[number]
+                walk.put(step, codes.column(inputs[0]), [])
+            else:
+                walk.put(step, *await self._step(number, step, inputs[0], orders, tally))
+        return walk.answer()
+
+    def _keep(
+        self, number: int, step: Step, inputs: list[Column], orders: Orders, tally: Tally
+    ) -> tuple[Column, list[Failure]]:
+        """Let a step that remembers take its inputs; it never awaits."""
+        keeper: Any = self._handlers[number]
+        turns = Turns(step, orders, self._copies, self._worker, partial(self._monitor.event, number))
+        output = keep_state(keeper, step, inputs, orders, tally, turns)
+        if inputs[0].events:
+            self._monitor.many(number, inputs[0].start, 0)
+        return output, turns.failures
+
+    async def _step(
+        self, number: int, step: Step, column: Column, orders: Orders, tally: Tally
+    ) -> tuple[Column, list[Failure]]:
+        events, names = column.events, column.numbers()
+        if step.op is Op.MAP_BATCHES:
+            size = step.batch_size or max(1, len(events))
+            calls = [
+                self._list(number, step, names[lo : lo + size], events[lo : lo + size], orders, tally)
+                for lo in range(0, len(events), size)
+            ]
+            given = [result for part in await self._all(calls, orders.careful) for result in part]
+        else:
+            given = await self._all(
+                [self._call(number, step, name, event, orders, tally) for name, event in zip(names, events, strict=True)],
+                orders.careful,
+            )
+        failed = [result for result in given if isinstance(result, Failure)]
+        fatal = [f.seq for f in failed if f.on_error == "fail"]
+        if fatal:
+            column = column.cut(column.start, min(fatal))
+            failed = [f for f in failed if f.seq <= min(fatal)]
+        results = [FAILED if isinstance(result, Failure) else result[0] for result in given[: len(column.events)]]
+        return shape(step, column, results, results.count(FAILED) if failed else 0, tally), failed
+
+    async def _all(self, calls: list[Any], careful: bool) -> list[Any]:
+        if len(calls) == 1:
+            return [await calls[0]]
+        if self._ordered or careful:  # one by one, so that a death shows which call it came from
+            return [await call for call in calls]
+        return list(await asyncio.gather(*calls))
+
+    async def _call(
+        self, number: int, step: Step, name: tuple[int, int], event: Any, orders: Orders, tally: Tally, used: int = 0
+    ) -> Any:
+        """Call for one event until it succeeds or its attempts are used up; give `(result,)` or the failure."""
+        decree = verdict_for(orders, step, name, event)
+        if decree is not None:
+            return decree
+        attempts = used + orders.used.get((step.node, *name), 0)
+        safe = self._copies([event]) if step.keeps_original else None
+        lists = step.op is Op.MAP_BATCHES
+        while True:
+            attempts += 1
+            try:
+                given = await self._attempt(number, step, name, [event] if lists else event, attempts, tally)
+                return (given[0] if lists else given,)
+            except USER_ERRORS as error:
+                caught = error
+            if safe is not None:
+                event = self._copies(safe)[0]
+            if attempts > step.retries:
+                if isinstance(caught, TimedOut):
+                    return failure(step, name, HandlerTimeout(str(caught)), attempts, event, "timeout")
+                return failure(step, name, caught, attempts, event)
+            tally.retries += 1
+            await self._pause(backoff(step, attempts))
+
+    async def _pause(self, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        self.waiting += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.waiting -= 1
+
+    async def _attempt(
+        self, number: int, step: Step, name: tuple[int, int], event: Any, attempt: int, tally: Tally
+    ) -> Any:
+        handler = self._handlers[number]
+        assert handler is not None
+        async with self._places[number]:
+            context = Context(*name, step.node, attempt, self._worker)
+            context_of_call.set(lambda: context)
+            # A plain call holds the loop up and is the only one that runs; awaited ones overlap.
+            (self._monitor.many if step.is_async else self._monitor.event)(number, *name)
+            started = perf_counter()
+            try:
+                return await self._limited(step, handler, event)
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise  # the engine ends the call
+                raise RuntimeError("the handler awaited what was cancelled") from error
+            finally:
+                self._monitor.many(number, *name)
+                tally.seconds += perf_counter() - started
+
+    async def _limited(self, step: Step, handler: Callable[..., Any], event: Any) -> Any:
+        if step.timeout_s is None or not step.is_async:
+            return await _result(step, handler, event)
+        try:
+            async with asyncio.timeout(step.timeout_s) as limit:
+                return await _result(step, handler, event)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise TimedOut(f"still running after timeout_s={step.timeout_s:g}") from None
+
+    async def _list(
+        self, number: int, step: Step, names: list[tuple[int, int]], part: list[Any], orders: Orders, tally: Tally
+    ) -> list[Any]:
+        """Call with a list; one that fails is run again event by event. Gives `(result,)` or a failure for each."""
+        if not orders.careful and not orders.verdicts and len(part) > 1:
+            again = list(self._copies(part))  # the handler may change the list it is given
+            try:
+                return [(result,) for result in await self._attempt(number, step, names[0], part, 1, tally)]
+            except USER_ERRORS:
+                part = again
+        return [
+            await self._call(number, step, name, event, orders, tally)
+            for name, event in zip(names, part, strict=True)
+        ]
+
+
+class TimedOut(Exception):
+    """An async handler was cancelled at its time limit."""
+
+
+async def _result(step: Step, handler: Callable[..., Any], event: Any) -> Any:
+    given = handler(event)
+    if inspect.isawaitable(given):
+        given = await given
+    if step.op is Op.FILTER:
+        return bool(given)
+    if step.op is Op.FLAT_MAP:
+        return await _collect_async(given) if isinstance(given, AsyncIterable) else collect(given)
+    if step.op is Op.MAP_BATCHES:
+        return checked_batch(step, given, len(event))
+    return given
+
+
+async def _collect_async(outputs: AsyncIterable[Any]) -> list[Any]:
+    events = []
+    async for event in outputs:
+        events.append(event)
+        if len(events) > MAX_OUTPUTS:
+            raise ValueError(f"flat_map gave more than {MAX_OUTPUTS:,} outputs for one event; end the generator")
+    return events

@@ -1,0 +1,369 @@
+"""Runs a program over a run of numbers, step by step, in this thread: the hot path of every worker.
+
+Decides how a handler is called for a whole column (one C loop), who is to blame when it raises, and when to retry.
+It keeps exact names at full speed: a list iterator knows how far it was read, so no counter runs beside the calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from operator import truth
+from time import perf_counter
+from typing import Any, Protocol
+
+from ..program.column import Column
+from ..events import Context, Failure, context_of_call
+from ..state.folds import Check, Checked
+from .batch_split import Knife, begun
+from ..program.program import NO_ORDERS, STATEFUL, Answer, Op, Orders, Program, Step, Tally
+from ..state.stateful import States, Turns, keep_state
+from ..program.steps import (
+    FAILED,
+    USER_ERRORS,
+    Copier,
+    checked_batch,
+    collect,
+    failure,
+    shape,
+    verdict_for,
+)
+from .program_run import Walk
+
+#: Steps whose events are taken from a list one by one, so that it can be cut.
+_ONE_BY_ONE = (Op.MAP, Op.FILTER, Op.FLAT_MAP)
+#: A handler at least this slow is watched call by call: the mark costs less than a twentieth of it.
+WATCH_FROM_S = 2e-6
+
+
+class Monitor(Protocol):
+    """Where an executor leaves word of what it is on, for those who look from outside."""
+
+    def batch(self, step: int, start: int, size: int) -> None:
+        """Say that a whole column is worked on, without marks per event."""
+
+    def event(self, step: int, seq: int, index: int) -> None:
+        """Say that one event is about to be handled."""
+
+    def many(self, step: int, seq: int, index: int) -> None:
+        """Say that several events are under way at once; the one named began last."""
+
+
+class NoMonitor:
+    """Nobody looks: for the inline runner and for tests."""
+
+    def batch(self, step: int, start: int, size: int) -> None:
+        pass
+
+    def event(self, step: int, seq: int, index: int) -> None:
+        pass
+
+    def many(self, step: int, seq: int, index: int) -> None:
+        pass
+
+
+class Executor:
+    """Runs one program with its built handlers (one callable per step, `None` for joins)."""
+
+    def __init__(
+        self,
+        program: Program,
+        handlers: Sequence[Callable[..., Any] | None],
+        copies: Copier,
+        *,
+        worker: int = 0,
+        monitor: Monitor | None = None,
+        watch: bool = False,
+        knife: Knife | None = None,
+    ) -> None:
+        self._program = program
+        self._handlers = handlers
+        self._copies = copies
+        self._worker = worker
+        self._monitor: Monitor = monitor if monitor is not None else NoMonitor()
+        self._watched = [watch or step.timeout_s is not None for step in program.steps]
+        self._may_watch = monitor is not None
+        self._cursor = _Cursor(worker)
+        self._knife = knife
+        #: Of the last run, what was cut off its first step and not claimed by who cut.
+        self.left: list[Any] = []
+        #: What the steps remember that can be saved.
+        self.states = States(handlers)
+
+    def run(self, ports: Sequence[Column], orders: Orders = NO_ORDERS) -> Answer:
+        """Run every step over `ports` (columns of one and the same run of numbers) and give the answer.
+
+        It ends early where its first step was cut short.
+        """
+        walk = Walk(self._program, ports, self._copies)
+        self.left = []
+        for number, step, inputs, tally in walk.calls():
+            if step.op in STATEFUL:
+                walk.put(step, *self._keep(number, step, inputs, orders, tally))
+            elif step.op is Op.CODES:
+                codes: Any = self._handlers[number]
+                walk.put(step, codes.column(inputs[0]), [])
+            else:
+                cuttable = number == 0 and len(ports) == 1 and step.op in _ONE_BY_ONE and inputs[0].counts is None
+                call = _Call(self, number, step, inputs[0], orders, tally, self._knife if cuttable else None)
+                walk.put(step, call.run(), call.failures)
+                if call.stop < inputs[0].stop:
+                    walk.shorten(call.stop)
+        return walk.answer()
+
+    def _keep(
+        self, number: int, step: Step, inputs: list[Column], orders: Orders, tally: Tally
+    ) -> tuple[Column, list[Failure]]:
+        """Let a step that remembers take its inputs."""
+        keeper: Any = self._handlers[number]
+        watched = orders.careful or self._watched[number]
+        mark = partial(self._monitor.event, number) if watched else None
+        if mark is None:
+            self._monitor.batch(number, inputs[0].start, inputs[0].size)
+        turns = Turns(step, orders, self._copies, self._worker, mark)
+        output = keep_state(keeper, step, inputs, orders, tally, turns)
+        if self._may_watch and tally.events_in:
+            self._watched[number] = tally.seconds / tally.events_in >= WATCH_FROM_S
+        return output, turns.failures
+
+
+class _Cursor:
+    """Knows the context of the call that runs now, worked out only when a handler asks."""
+
+    def __init__(self, worker: int) -> None:
+        self.worker = worker
+        self.attempt = 1
+        self.node = ""
+        self.column: Column = Column(0, 0, [])
+        self.rest: Iterator[Any] = iter(())
+        self.fixed: int | None = None
+
+    def position(self) -> int:
+        if self.fixed is not None:
+            return self.fixed
+        return begun(self.column.events, self.rest) - 1
+
+    def context(self) -> Context:
+        seq, index = self.column.number_of(self.position())
+        return Context(seq, index, self.node, self.attempt, self.worker)
+
+
+class _Call:
+    """One step over one column."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        number: int,
+        step: Step,
+        column: Column,
+        orders: Orders,
+        tally: Tally,
+        knife: Knife | None,
+    ) -> None:
+        self.failures: list[Failure] = []
+        self.cut = self.stop = column.stop
+        self._knife = knife
+        self._executor = executor
+        self._number = number
+        self._step = step
+        self._column = column
+        self._orders = orders
+        self._tally = tally
+        self._monitor = executor._monitor
+        handler = executor._handlers[number]
+        assert handler is not None
+        self._check: Check | None = None
+        if isinstance(handler, Checked):
+            self._check, handler = handler.check, handler.fn
+        self._handler = handler
+        self._one = _one_of(step, handler)
+        self._safe: list[Any] | None = None
+
+    def run(self) -> Column:
+        column, step = self._column, self._step
+        if step.keeps_original and column.events:
+            # A copy made before the first call; the handlers get the events themselves.
+            self._safe = self._executor._copies(column.events)
+        token = context_of_call.set(self._executor._cursor.context)
+        started = perf_counter()
+        try:
+            results = self._batched() if step.op is Op.MAP_BATCHES else self._each()
+        finally:
+            context_of_call.reset(token)
+        left = self._knife.settle(len(results)) if self._knife is not None else []
+        self._measure(perf_counter() - started, len(results))
+        if len(results) < column.size and self.cut == column.stop and self._knife is not None:
+            self._executor.left = left
+            column = self._column = Column(column.start, len(results), column.events)
+            self.cut = self.stop = column.stop
+        if self.cut < column.stop:
+            column = column.cut(column.start, self.cut)
+            del results[len(column.events) :]
+        if self._check is not None and (wrong := self._check(results)) is not None:
+            at, error = wrong
+            self._fail(failure(step, column.number_of(at), error, 1, column.events[at]))
+            column = column.cut(column.start, self.cut)
+            del results[len(column.events) :]
+        return shape(step, column, results, results.count(FAILED) if self.failures else 0, self._tally)
+
+    def _measure(self, seconds: float, events: int) -> None:
+        self._tally.seconds += seconds
+        if self._executor._may_watch and events and self._step.timeout_s is None:
+            self._executor._watched[self._number] = seconds / events >= WATCH_FROM_S
+
+    def _each(self) -> list[Any]:
+        """Call the handler for every event; a failed event leaves `FAILED` in its place."""
+        events = self._column.events
+        rest = iter(events)
+        self._place(rest, None)
+        if self._knife is not None:
+            self._knife.lay(events, rest)
+        results: list[Any] = []
+        watched = self._orders.careful or self._executor._watched[self._number]
+        if not watched:
+            self._monitor.batch(self._number, self._column.start, self._column.size)
+        decreed = any(call[0] == self._step.node for call in self._orders.verdicts)
+        while len(results) < len(events):
+            source = self._marked(rest) if watched else rest
+            raised: BaseException | None = None
+            try:
+                if decreed:
+                    self._decreed(source, results)
+                else:
+                    results.extend(self._over(source))
+            except USER_ERRORS as error:
+                raised = error
+            # Settled outside the except clause, so that a retry's error does not drag the first one along.
+            if raised is None and len(results) < len(events) and self.cut == self._column.stop:
+                raised = RuntimeError("the handler raised StopIteration")
+            if raised is not None:
+                if self._knife is not None:
+                    self._knife.keep(len(results) + 1)
+                results.append(self._settle(len(results), raised))
+            if self.cut < self._column.stop:
+                break
+        return results
+
+    def _over(self, events: Iterator[Any]) -> Iterator[Any]:
+        """Give the results lazily, by C iterators only."""
+        given = map(self._handler, events)
+        if self._step.op is Op.FILTER:
+            return map(truth, given)
+        if self._step.op is Op.FLAT_MAP:
+            return map(collect, given)
+        return given
+
+    def _marked(self, rest: Iterator[Any]) -> Iterator[Any]:
+        mark, column, number = self._monitor.event, self._column, self._number
+        position = begun(column.events, rest)
+        if column.counts is None:
+            for seq, event in enumerate(rest, column.start + position):
+                mark(number, seq, 0)
+                yield event
+            return
+        for event in rest:
+            mark(number, *column.number_of(position))
+            position += 1
+            yield event
+
+    def _decreed(self, events: Iterator[Any], results: list[Any]) -> None:
+        """Call one by one, but take events under a verdict as failed."""
+        for event in events:
+            position = len(results)
+            decree = verdict_for(self._orders, self._step, self._column.number_of(position), event)
+            results.append(self._one(event) if decree is None else self._fail(decree))
+            if self.cut < self._column.stop:
+                return
+
+    def _place(self, rest: Iterator[Any], fixed: int | None) -> None:
+        cursor = self._executor._cursor
+        cursor.node, cursor.attempt = self._step.node, 1
+        cursor.column, cursor.rest, cursor.fixed = self._column, rest, fixed
+
+    def _settle(self, position: int, error: BaseException) -> Any:
+        """Retry the event at `position`, which raised `error`, as often as allowed; give its result or `FAILED`."""
+        step, cursor = self._step, self._executor._cursor
+        name = self._column.number_of(position)
+        attempts = 1 + self._orders.used.get((step.node, *name), 0)
+        while attempts <= step.retries:
+            attempts += 1
+            cursor.attempt = attempts
+            self._tally.retries += 1
+            self._monitor.event(self._number, *name)
+            try:
+                result = self._one(self._original(position))
+            except USER_ERRORS as again:
+                error = again
+            else:
+                cursor.attempt = 1
+                return result
+        cursor.attempt = 1
+        event = self._original(position) if step.keeps_original else self._column.events[position]
+        return self._fail(failure(step, name, error, attempts, event))
+
+    def _fail(self, failed: Failure) -> Any:
+        self.failures.append(failed)
+        if failed.on_error == "fail":
+            self.cut = failed.seq
+        return FAILED
+
+    def _original(self, position: int) -> Any:
+        assert self._safe is not None
+        return self._executor._copies([self._safe[position]])[0]
+
+    def _batched(self) -> list[Any]:
+        """Call a map_batches handler with lists; a list that fails is run again event by event."""
+        column, size = self._column, self._step.batch_size
+        events = column.events
+        size = size if size is not None else max(1, len(events))
+        results: list[Any] = []
+        for lo in range(0, len(events), size):
+            part = events[lo : lo + size]
+            first = column.number_of(lo)
+            self._monitor.batch(self._number, first[0], column.number_of(lo + len(part) - 1)[0] - first[0] + 1)
+            results += self._list(lo, part)
+            if self.cut < column.stop:
+                break
+        return results
+
+    def _list(self, lo: int, part: list[Any]) -> Sequence[Any]:
+        careful = self._orders.careful or bool(self._orders.verdicts)
+        if not careful and len(part) > 1:
+            self._place(iter(()), lo)
+            again = list(self._executor._copies(part))  # the handler may change the list it is given
+            try:
+                return checked_batch(self._step, self._handler(part), len(part))
+            except USER_ERRORS:  # whose fault it was comes out event by event below
+                part = again
+        results: list[Any] = []
+        for offset, event in enumerate(part):
+            results.append(self._alone(lo + offset, event))
+            if self.cut < self._column.stop:
+                break
+        return results
+
+    def _alone(self, position: int, event: Any) -> Any:
+        column = self._column
+        name = column.number_of(position)
+        decree = verdict_for(self._orders, self._step, name, event)
+        if decree is not None:
+            return self._fail(decree)
+        self._place(iter(()), position)
+        self._monitor.event(self._number, *name)
+        try:
+            return self._one(event)
+        except USER_ERRORS as error:
+            raised = error
+        return self._settle(position, raised)
+
+
+def _one_of(step: Step, handler: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Give the handler as a function of one event to one result."""
+    if step.op is Op.FILTER:
+        return lambda event: truth(handler(event))
+    if step.op is Op.FLAT_MAP:
+        return lambda event: collect(handler(event))
+    if step.op is Op.MAP_BATCHES:
+        return lambda event: checked_batch(step, handler([event]), 1)[0]
+    return handler

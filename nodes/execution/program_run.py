@@ -1,0 +1,84 @@
+"""The walk of a run of numbers through a program: which columns each step gets, and what the whole answer is.
+
+Shared by the executors, which decide only how handlers are called. After a failure under `fail` the steps that follow
+see the numbers below it and no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..program.column import Column
+from ..events import Failure
+from ..state.partitions import gather_columns, part_column
+from ..program.program import Answer, Op, Program, Step, Tally
+from ..program.steps import Copier, close_answer, merge_columns, zip_columns
+
+
+class Walk:
+    """One run of numbers on its way; `ports` are its input columns."""
+
+    def __init__(self, program: Program, ports: Sequence[Column], copies: Copier) -> None:
+        self._program = program
+        self._copies = copies
+        self._start, self._stop = ports[0].start, ports[0].stop
+        self._slots: list[Any] = [*ports, *[None] * (program.slots - len(ports))]
+        self._failures: list[Failure] = []
+        self._tallies: list[Tally] = []
+        self._cut = self._stop
+
+    def calls(self) -> Iterator[tuple[int, Step, list[Column], Tally]]:
+        """Give each step that has a handler, with its number, inputs and tally, once `put` has taken the one before.
+
+        Joins and parts in between are made here.
+        """
+        for number, step in enumerate(self._program.steps):
+            tally = Tally()
+            self._tallies.append(tally)
+            inputs = [self._input(slot, number, place) for place, slot in enumerate(step.inputs)]
+            if step.op is Op.ZIP:
+                self._slots[step.output] = zip_columns(inputs, tally if step.counted else Tally())
+            elif step.op is Op.MERGE:
+                self._slots[step.output] = merge_columns(inputs, tally)
+            elif step.op is Op.PART:
+                self._slots[step.output] = self._part(number, step, inputs)
+            elif step.op is Op.GATHER:
+                self._slots[step.output] = gather_columns(step.spec, inputs)
+            else:
+                yield number, step, inputs, tally
+
+    def _input(self, slot: int, number: int, place: int) -> Column:
+        column: Column = self._slots[slot]
+        if self._cut < column.stop:
+            column = column.cut(column.start, self._cut)
+        if (number, place) in self._program.copied and self._program.steps[number].op is not Op.PART:
+            column = column.with_events(self._copies(column.events))
+        return column
+
+    def _part(self, number: int, step: Step, inputs: list[Column]) -> Column:
+        """Lay out one part; where others get the events too, only those of the part are copied."""
+        column = part_column(step.spec, inputs)
+        if any((number, place) in self._program.copied for place in range(len(inputs))):
+            column = column.with_events(self._copies(column.events))
+        return column
+
+    def put(self, step: Step, output: Column, failures: list[Failure]) -> None:
+        """Take what a step gave: its output, and the failures of its events."""
+        self._slots[step.output] = output
+        if failures:
+            self._failures += failures
+            self._cut = min([self._cut, *(f.seq for f in failures if f.on_error == "fail")])
+
+    def shorten(self, stop: int) -> None:
+        """Let the run end before `stop`: its first step went no further."""
+        self._stop = stop
+        self._cut = min(self._cut, stop)
+
+    def answer(self) -> Answer:
+        """Give the answer for all numbers, or for those up to the lowest that failed under `fail`."""
+        exits = [self._slots[slot] for slot in self._program.exits]
+        exits = [column.cut(column.start, self._stop) if column.stop > self._stop else column for column in exits]
+        return close_answer(
+            self._start, self._stop - self._start, exits, self._failures, self._tallies, self._cut
+        )

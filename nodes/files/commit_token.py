@@ -1,0 +1,91 @@
+"""What a checkpoint knows of a file that is being written, and how the file is held against it.
+
+Decides the token of file sinks:
+
+    {"kind": "file", "n": int, "length": int, "check": int, "tail": bytes, "encoder": int | str, "names": list[str] | None}
+
+`n` is the last number that is in the file, `length` the bytes of the file that are durable, `check` the CRC-32 of the
+last 4,096 of them (or of all, where they are fewer). `tail` holds what compressed files have taken but not yet in a
+complete stream, packed by zlib: plain bytes, at most one stream's (`members`); empty for plain files. `encoder` is
+the state of the text encoder. `names` is the header of a CSV file, `None` before it is written and for other files.
+For standard output, devices and pipes length, check and tail say nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..errors import CheckpointError
+
+#: How many bytes before the end of a durable file are checked.
+CHECKED_BYTES = 4096
+
+REMEDY = "put the file of the interrupted run back, or begin afresh with resume='never'"
+
+
+@dataclass(frozen=True, slots=True)
+class FileMark:
+    """How far a file is durable; see the head of this module."""
+
+    n: int
+    length: int = 0
+    check: int = 0
+    tail: bytes = b""
+    encoder: int | str = 0
+    names: list[str] | None = None
+
+    def token(self) -> dict[str, Any]:
+        """Give the mark as plain values."""
+        return {"kind": "file", **asdict(self)}
+
+
+def mark_of(token: object, who: str) -> FileMark:
+    """Read a token; raises `CheckpointError` for one that no file sink has given."""
+    if isinstance(token, dict) and token.get("kind") == "file":
+        try:
+            return FileMark(**{name: value for name, value in token.items() if name != "kind"})
+        except TypeError:
+            pass  # it has other fields: refused below
+    raise CheckpointError(
+        f"cannot go on in {who}: the checkpoint holds no token of a file for it; give the sink that the run had, or "
+        "begin afresh with resume='never'"
+    )
+
+
+def packed(waiting: bytes) -> bytes:
+    """Pack plain bytes for a token."""
+    return zlib.compress(waiting, 1) if waiting else b""
+
+
+def unpacked(tail: bytes) -> bytes:
+    """Give the plain bytes of a token's tail."""
+    return zlib.decompress(tail) if tail else b""
+
+
+def check_of(number: int, length: int) -> int:
+    """Give the check of the first `length` bytes of the open file `number`."""
+    begin = max(length - CHECKED_BYTES, 0)
+    data = b""
+    while len(data) < length - begin:
+        piece = os.pread(number, length - begin - len(data), begin + len(data))
+        if not piece:
+            break
+        data += piece
+    return zlib.crc32(data)
+
+
+def check_file(number: int, path: str, mark: FileMark) -> None:
+    """Raise `CheckpointError` unless the open file begins with the bytes that the mark knows."""
+    size = os.fstat(number).st_size
+    if size < mark.length:
+        raise CheckpointError(
+            f"cannot go on in {path}: it has {size} bytes, but the checkpoint knows {mark.length}; {REMEDY}"
+        )
+    if check_of(number, mark.length) != mark.check:
+        raise CheckpointError(
+            f"cannot go on in {path}: it has {size} bytes, but those before {mark.length} are not what the checkpoint "
+            f"knows; {REMEDY}"
+        )

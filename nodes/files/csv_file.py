@@ -1,0 +1,141 @@
+"""CSV files: one event is one row, as a dict from the header's names to texts.
+
+Decides that the first row of every file is its header, that a row has exactly the header's fields, that empty rows
+are skipped, and what a field may hold. Written are the names of the first event, and
+lines end with `\\r\\n` (RFC 4180).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .csv_reader import CsvReader, header_of
+from ..errors import GraphError
+from .endpoint import FileEnds
+from .line_blocks import split_raw
+from .line_cursor import LineCursor
+from .paths import STANDARD, Paths
+from ..sinks import BadEvent
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+_NOT_A_FIELD = (Mapping, list, tuple, set, frozenset, bytes, bytearray)
+
+
+class CsvFile(FileEnds):
+    """Both ends of a CSV file: a source of its rows, a sink of dicts; made by `penstock.csv`."""
+
+    maker = "csv"
+
+    def __init__(self, paths: Paths, *, encoding: str, delimiter: str, append: bool, follow: bool) -> None:
+        super().__init__(paths, encoding, append, follow)
+        if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '\r\n"':
+            raise GraphError(f"cannot make {self!r}: delimiter must be one character; pass for example delimiter=';'")
+        self.delimiter = delimiter
+        self._names: list[str] | None = None
+        self._header_due = True
+        self._field_limit = csv.field_size_limit()  # the caller's, taken along to the process that reads
+
+    def reader(self, position: object | None, /) -> CsvReader:
+        """Open the files; raises `FileNotFoundError` for one that is not there and a pattern without a match."""
+        if csv.field_size_limit() < self._field_limit:
+            csv.field_size_limit(self._field_limit)
+        return CsvReader(self.cursor(self._read_encoding(), split_raw, position), self.delimiter)
+
+    def _read_encoding(self) -> str:
+        # spreadsheets put a byte order mark before the first name, where it is no part of it
+        return "utf-8-sig" if self.encoding.lower().replace("_", "-") in ("utf-8", "utf8") else self.encoding
+
+    def open(self) -> None:
+        """Open the file for the events of one run; raises `OSError` when it cannot be made."""
+        self.check_sink()
+        self._names, path = None, self.paths[0]
+        if self.append and path != STANDARD and os.path.isfile(path):
+            self._names = header_of(LineCursor([path], self._read_encoding(), split_raw, None), self.delimiter)
+        super().open()
+        self._header_due = self._names is None
+
+    def _header(self) -> list[str] | None:
+        return None if self._header_due else self._names
+
+    def _take_header(self, names: list[str] | None) -> None:
+        self._names, self._header_due = names, names is None
+
+    def write(self, events: Sequence[Mapping[str, object]], /) -> None:
+        """Write each dict as a row, its fields as `str` gives them and `None` as nothing.
+
+        Raises `BadEvent` for what is no dict, has other keys than the first, or holds a value that is no single
+        field; all before it is written.
+        """
+        self.output()
+        rows: list[list[Any]] = []
+        bad: BadEvent | None = None
+        for position, event in enumerate(events):
+            try:
+                rows.append(self._row(event))
+            except BadEvent as error:
+                bad = BadEvent(f"cannot write to {self!r}: {error}", position)
+                break
+        self._write_rows(rows)
+        if bad is not None:
+            raise bad
+
+    def _write_rows(self, rows: list[list[Any]]) -> None:
+        if not rows:
+            return
+        header = [self._names] if self._header_due else []
+        try:
+            self.output().write(self._text([*header, *rows]))
+        except UnicodeEncodeError:
+            self._write_singly([*header, *rows], len(header))
+        self._header_due = False
+
+    def _write_singly(self, rows: list[Any], header_rows: int) -> None:
+        """Write row by row, up to the one that the encoding cannot carry."""
+        for count, row in enumerate(rows):
+            try:
+                self.output().write(self._text([row]))
+            except UnicodeEncodeError as error:
+                raise BadEvent(
+                    f"cannot write to {self!r}: a field has characters that {self.encoding} lacks; write it with "
+                    "encoding='utf-8', or replace them before the sink",
+                    max(count - header_rows, 0),
+                ) from error
+
+    def _text(self, rows: list[Any]) -> str:
+        text = io.StringIO(newline="")
+        csv.writer(text, delimiter=self.delimiter, lineterminator="\r\n").writerows(rows)
+        return text.getvalue()
+
+    def _row(self, event: object) -> list[Any]:
+        if not isinstance(event, Mapping):
+            raise BadEvent(f"the event is a {type(event).__name__}, a row is a dict; map it to one before the sink")
+        if self._names is None:
+            self._names = self._checked_names(event)
+        if list(event) == self._names:
+            row = list(event.values())
+        elif event.keys() == set(self._names):
+            row = [event[name] for name in self._names]
+        else:
+            differing = sorted(map(str, event.keys() ^ set(self._names)))
+            raise BadEvent(
+                f"the event's keys are not those of the header {self._names}, they differ in {differing}; give every "
+                "event the keys of the first"
+            )
+        if not _PLAIN.issuperset(map(type, row)):
+            for name, value in zip(self._names, row, strict=True):
+                if isinstance(value, _NOT_A_FIELD):
+                    raise BadEvent(
+                        f"field {name} is a {type(value).__name__}, which is no single field; convert it to a str "
+                        "before the sink, or use penstock.jsonl"
+                    )
+        return row
+
+    def _checked_names(self, event: Mapping[Any, object]) -> list[str]:
+        names = list(event)
+        if not names or not all(isinstance(name, str) for name in names):
+            raise BadEvent("the first event has no keys, or one that is no str; give it the header's names as keys")
+        return names

@@ -1,0 +1,240 @@
+"""How a file is written so that its name never holds half of a run.
+
+Decides where the bytes go: to `NAME.partial`, put in place when the run has succeeded; to the end of the file when
+appending; straight to standard output, devices and pipes; and how a run that was interrupted goes on in them. It
+knows nothing of events.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import fcntl
+import os
+import stat
+import sys
+from typing import IO
+
+from ..errors import CheckpointError
+from .commit_token import REMEDY, FileMark, check_file, check_of, packed, unpacked
+from .compression import COMPRESS, Members, suffix_of
+from .paths import STANDARD, is_stream
+
+
+class Output:
+    """One file, open for the events of one run, from its beginning or from a mark on."""
+
+    def __init__(self, path: str, encoding: str, append: bool, mark: FileMark | None = None) -> None:
+        self.path = path
+        self.target: str | None = None  # the name to move to at the end; None where the bytes go there at once
+        self._encoder = codecs.getincrementalencoder(encoding)()
+        self._suffix = suffix_of(path)
+        self._file: IO[bytes] | None = None
+        self._members: Members | None = None
+        self._kept = append  # what a crash leaves behind is there for the next run
+        self._mark = mark
+        self._changed = mark is None
+        self._synced_folder = False
+        if path != STANDARD:
+            self._open(append)
+            if mark is not None:
+                self._go_on(mark)
+        elif mark is not None:
+            self._encoder.setstate(mark.encoder)
+
+    def _open(self, append: bool) -> None:
+        path = self.path
+        real = os.path.realpath(path)
+        folder = os.path.dirname(real)
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"cannot write {path}: the folder {folder} does not exist; make it first")
+        if os.path.isdir(real):
+            raise IsADirectoryError(f"cannot write {path}: it is a folder; name a file in it")
+        if is_stream(path):
+            # a device or pipe cannot be moved onto
+            self._file, self._kept = open(path, "ab" if append else "wb"), False  # noqa: SIM115 - closed by finish
+        elif append:
+            self._open_end()
+        else:
+            self._kept, self.target = True, real
+            if self._mark is None or os.path.exists(real + ".partial") or not _is_done(real, self._suffix, self._mark):
+                self._file = _open_partial(path, real, self._mark is None)
+            if self._suffix in COMPRESS:
+                self._members = Members(self._suffix)
+
+    def _open_end(self) -> None:
+        if self._mark is not None and not os.path.exists(self.path):
+            raise CheckpointError(
+                f"cannot go on in {self.path}: it is not there, but the checkpoint knows {self._mark.length} bytes of "
+                f"it; {REMEDY}"
+            )
+        self._file = _open_end(self.path)
+        if self._mark is None and self._file.tell():
+            self._encoder.setstate(0)  # no byte order mark in the middle of a file
+            self._end_last_line()
+
+    def _go_on(self, mark: FileMark) -> None:
+        """Undo what is behind the mark."""
+        file = self._file
+        try:
+            if file is not None and self._kept:
+                check_file(file.fileno(), self.path if self.target is None else self.target + ".partial", mark)
+                file.truncate(mark.length)
+                file.seek(mark.length)
+            self._encoder.setstate(mark.encoder)
+            if self._members is not None:
+                self._members.begin_with(unpacked(mark.tail), mark.length > 0)
+        except BaseException:
+            if file is not None:
+                file.close()  # as it is: it may be somebody else's
+            raise
+
+    def _end_last_line(self) -> None:
+        """Finish a line that was left without its end, so that nothing is glued to it."""
+        newline = self._encoder.encode("\n")
+        if self._suffix in COMPRESS:
+            return
+        with open(self.path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - len(newline), 0))
+            if file.read() != newline and self._file is not None:
+                self._file.write(newline)
+
+    def write(self, text: str) -> None:
+        """Write text; raises `UnicodeEncodeError`, with nothing written, for text the encoding cannot carry."""
+        if not text:
+            return
+        self._changed = True
+        if self.path == STANDARD:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+            return
+        if self._file is None:
+            raise CheckpointError(
+                f"cannot go on in {self.path}: it is finished and in its place, but the run is not; {REMEDY}"
+            )
+        data = self._encoder.encode(text)
+        if self._members is not None:
+            self._file.write(self._members.take(data))
+        elif self.target is not None:
+            self._file.write(data)
+        else:
+            compress = COMPRESS.get(self._suffix)
+            self._file.write(compress(data) if compress is not None else data)
+            self._file.flush()
+
+    def secure(self, n: int, names: list[str] | None) -> FileMark:
+        """Make what was written durable and give the mark to go on from; `names` is the header, where one is."""
+        if self._changed or self._mark is None:
+            self._mark = self._secured(n, names)
+            self._changed = False
+        else:
+            known = self._mark
+            self._mark = FileMark(n, known.length, known.check, known.tail, known.encoder, names)
+        return self._mark
+
+    def _secured(self, n: int, names: list[str] | None) -> FileMark:
+        state = self._encoder.getstate()
+        if self.path == STANDARD:
+            sys.stdout.flush()
+            return FileMark(n, encoder=state, names=names)
+        assert self._file is not None
+        self._file.flush()
+        number = self._file.fileno()
+        if not self._kept:
+            return FileMark(n, encoder=state, names=names)
+        os.fsync(number)
+        if not self._synced_folder:
+            _sync_folder(os.path.realpath(self.path))
+            self._synced_folder = True
+        length = os.fstat(number).st_size
+        tail = b"" if self._members is None else packed(self._members.waiting())
+        return FileMark(n, length, check_of(number, length), tail, state, names)
+
+    def finish(self) -> None:
+        """Finish the file and put it in place."""
+        self._end(self.target)
+
+    def abandon(self) -> None:
+        """Finish the file where it is, so that what was written can be read."""
+        self._end()
+
+    def _end(self, target: str | None = None) -> None:
+        members, file = self._members, self._file
+        self._members = self._file = None
+        if file is None:
+            return
+        try:
+            if members is not None:
+                file.write(members.last())
+            if target is not None:
+                file.flush()
+                if self._mark is not None:  # somebody counts on it
+                    os.fsync(file.fileno())
+                os.replace(target + ".partial", target)  # before closing, which gives the lock away
+                if self._mark is not None:
+                    _sync_folder(target)
+        finally:
+            file.close()
+
+
+def _open_end(path: str, mode: int = 0o666) -> IO[bytes]:
+    """Open a file for writing at its end, so that it can also be read (checks do)."""
+    return open(path, "ab", opener=lambda name, flags: os.open(name, flags & ~os.O_WRONLY | os.O_RDWR, mode))
+
+
+def _open_partial(path: str, real: str, fresh: bool) -> IO[bytes]:
+    """Open the partial file, `fresh` empty, unless another run holds it: two would write into each other's lines."""
+    partial = real + ".partial"
+    mode = None
+    with contextlib.suppress(FileNotFoundError):
+        mode = stat.S_IMODE(os.stat(real).st_mode) & 0o777
+    if not fresh and not os.path.exists(partial):
+        raise CheckpointError(f"cannot go on in {partial}: it is not there, nor is what it became; {REMEDY}")
+    file = _open_end(partial, 0o666 if mode is None else mode)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not (os.path.exists(partial) and os.path.samestat(os.fstat(file.fileno()), os.stat(partial))):
+            raise BlockingIOError  # the other sink has put it in place just now
+        if mode is not None and stat.S_IMODE(os.fstat(file.fileno()).st_mode) != mode:
+            os.fchmod(file.fileno(), mode)  # it holds what the file will hold, for the same eyes
+        if fresh:
+            file.truncate(0)
+    except BaseException as error:
+        file.close()
+        if isinstance(error, BlockingIOError):
+            raise BlockingIOError(
+                f"cannot write {path}: {partial} is being written by another sink; give each sink a file of its own"
+            ) from None
+        raise
+    return file
+
+
+def _is_done(target: str, suffix: str, mark: FileMark) -> bool:
+    """Say whether the file in place is what the run was to put there; raises `CheckpointError` for another one."""
+    if not os.path.isfile(target):
+        return False
+    rest = b""
+    if suffix in COMPRESS:
+        members = Members(suffix)
+        members.begin_with(unpacked(mark.tail), mark.length > 0)
+        rest = members.last()
+    with open(target, "rb") as file:
+        size, whole = os.fstat(file.fileno()).st_size, mark.length + len(rest)
+        if size == whole and check_of(file.fileno(), mark.length) == mark.check:
+            file.seek(mark.length)
+            if file.read() == rest:
+                return True
+    raise CheckpointError(
+        f"cannot go on in {target}.partial: it is not there, and {target} has {size} bytes where the run would have "
+        f"written {whole} of its own; {REMEDY}"
+    )
+
+
+def _sync_folder(path: str) -> None:
+    """Make the name of a file durable."""
+    number = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -1,0 +1,67 @@
+"""Which files a path argument means.
+
+Decides what is a path, a pattern and a list, and when each is looked up: patterns when reading starts, so that a
+graph may be built before its files are there.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from os import PathLike
+
+from ..errors import GraphError
+
+Path = str | PathLike[str]
+Paths = Path | Sequence[Path]
+
+#: The path that means standard input or standard output.
+STANDARD = "-"
+
+
+def checked_paths(paths: Paths, maker: str) -> tuple[str, ...]:
+    """Give the paths as text; raises `GraphError` for what is no path. `maker` is the public function's name."""
+    given = list(paths) if isinstance(paths, Sequence) and not isinstance(paths, str | bytes) else [paths]
+    if not given:
+        raise GraphError(f"cannot make {maker}([]): it needs at least one path; pass a path, a pattern or a list")
+    texts = []
+    for path in given:
+        text = os.fspath(path) if isinstance(path, str | PathLike) else None
+        if not isinstance(text, str) or not text:
+            raise GraphError(
+                f"cannot make {maker}() from a {type(path).__name__}: it needs a path; pass a text that is not empty, "
+                "a pathlib.Path or a list of them"
+            )
+        texts.append(text)
+    return tuple(texts)
+
+
+def is_pattern(path: str) -> bool:
+    """Say whether a path is to be matched: it has `*`, `?` or `[`, and no file has just this name."""
+    return glob.has_magic(path) and not os.path.lexists(path)
+
+
+def is_stream(path: str) -> bool:
+    """Say whether a path means what cannot be put in place or read again: standard output, a device, a pipe."""
+    return path == STANDARD or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
+
+
+def existing_files(paths: Sequence[str]) -> list[str]:
+    """Give the files that paths and patterns mean now, those of a pattern sorted by name.
+
+    Raises `FileNotFoundError` for a file that is not there and a pattern that matches nothing.
+    """
+    found: list[str] = []
+    for path in paths:
+        matches = sorted(glob.glob(path, recursive=True)) if is_pattern(path) else [path]
+        if not matches:
+            raise FileNotFoundError(
+                f"cannot read {path}: no file matches this pattern in {os.getcwd()}; correct the pattern or the "
+                "working directory"
+            )
+        found.extend(match for match in matches if not (is_pattern(path) and os.path.isdir(match)))
+    for path in found:
+        if path != STANDARD and not os.path.exists(path):
+            raise FileNotFoundError(f"cannot read {path}: there is no such file in {os.getcwd()}; correct the path")
+    return found

@@ -1,0 +1,86 @@
+"""Consistent cuts: one number at which every source and every sink stand at the same place.
+
+Decides when a cut is made and when it is whole: it is announced at the next free number, everything below it is
+released, the states that belong to it are given, nothing above it is released before it is handed over, and no other
+is announced until it is committed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .source_positions import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The numbers below `n`, where the sources stand behind them, and the state of each stateful pool (by its index)."""
+
+    n: int
+    places: tuple[Place, ...]
+    turn: int = 0
+    final: bool = False  #: whether the run ends with it
+    ended_by: str | None = None  #: what ended the reading, `None` for the sources themselves
+    states: dict[int, bytes | None] = field(default_factory=dict)
+
+
+class Cuts:
+    """At most one cut at a time."""
+
+    def __init__(self, pools: tuple[int, ...] = (), *, enabled: bool) -> None:
+        self.enabled = enabled
+        self._pools = pools  #: those whose states belong to a cut
+        self.ended = not enabled  #: whether the final cut is committed, or there is none
+        self._due = False
+        self._committed = 0
+        self._open: Cut | None = None
+        self._given = False
+
+    def want(self) -> None:
+        """Ask for a cut as soon as the one before is committed."""
+        self._due = self.enabled
+
+    def may_announce(self, number: int, final: bool) -> bool:
+        """Whether a cut is to be announced at `number`, the next free one; `final` where no more will come."""
+        if self._open is not None or self.ended:
+            return False
+        return final or (self._due and number > self._committed)
+
+    def announce(self, cut: Cut) -> None:
+        """Begin a cut."""
+        self._due = self._given = False
+        self._open = cut
+
+    def begin_at(self, n: int) -> None:
+        """Begin where a cut of an earlier run was committed."""
+        self._committed = n
+
+    def state(self, pool: int, n: int, packed: bytes | None) -> None:
+        """Take in the state of a pool behind the numbers below `n`."""
+        if self._open is not None and self._open.n == n:
+            self._open.states[pool] = packed
+
+    def missing(self, pool: int) -> int | None:
+        """Give the number of the open cut if it lacks the state of a pool."""
+        cut = self._open
+        return cut.n if cut is not None and pool in self._pools and pool not in cut.states else None
+
+    def hold(self, frontier: int) -> int:
+        """Give how far may be released: not past a cut that is not handed over."""
+        return frontier if self._open is None or self._given else min(frontier, self._open.n)
+
+    def whole(self, released: int) -> Cut | None:
+        """Give the cut, once, when everything below it is released; it is then to be committed."""
+        cut = self._open
+        if cut is None or self._given or released < cut.n or len(cut.states) < len(self._pools):
+            return None
+        self._given = True
+        return cut
+
+    def commit(self, n: int) -> Cut | None:
+        """Take in that the cut below `n` is committed; gives it."""
+        cut = self._open
+        if cut is None or cut.n != n:
+            return None
+        self._open, self._committed, self.ended = None, n, cut.final
+        return cut

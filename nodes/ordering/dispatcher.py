@@ -1,0 +1,379 @@
+"""The dispatcher of one pool: hands runs of numbers to workers that have room, lowest number first.
+
+Decides who works on what and what is handed out again. It retains the knowledge of every task until its numbers are
+accepted; only acceptance makes a number answered.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+
+from .blame import Blame, LastSeen, Phase
+from .intervals import Intervals
+from .batch_sizing import TARGET_BYTES, Pacer
+from ..program.program import Orders, Program, Verdict
+from .budget import Pace
+
+#: While only the head may grow, a task is this fraction of a usual one.
+HEAD_SHARE = 8
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """The numbers `start .. stop - 1` in the hands of one worker; `open` are those it has not answered."""
+
+    id: int
+    start: int
+    stop: int
+    worker: str
+    orders: Orders
+    since: float
+    open: Intervals
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """A worker as its dispatcher sees it."""
+
+    name: str
+    tasks: dict[int, Task] = field(default_factory=dict)
+    held: int = 0  #: numbers in its hands, without those that wait for a retry
+    parked: int = 0
+    answered: int = 0
+    leaving: bool = False
+    apart: bool = False  #: whether it has a suspect, and nothing else until that is answered
+
+
+class Dispatcher:
+    """Hands out the numbers of one pool that are ready, and takes the first answer for each."""
+
+    def __init__(
+        self,
+        program: Program,
+        *,
+        ordered: bool = False,
+        max_deaths: int | None = 3,
+        batch_bytes: int = TARGET_BYTES,
+    ) -> None:
+        self.program = program
+        self.workers: dict[str, Worker] = {}
+        self.accepted = Intervals()
+        self.pacer = Pacer(batch_bytes)
+        self.blame = Blame(program.steps, max_deaths)
+        self.stop_at: int | None = None
+        self._ready: list[tuple[int, int]] = []
+        #: Ready too, but suspects of a death: never joined, and each to a worker that has nothing else.
+        self._apart: list[tuple[int, int]] = []
+        self._ready_numbers = 0
+        self._leavers: list[Worker] = []
+        #: Numbers whose verdict no worker can carry out; whoever calls `left` answers for them.
+        self.condemned: list[tuple[int, Verdict]] = []
+        self._next_task = 0
+        #: In a pool that keeps a state: the inputs from this number on are retained, for a new worker begins there.
+        self.retained: int | None = None
+        #: Nothing from this number on is handed out yet.
+        self.hold_at: int | None = None
+        self._lists = [step.batch_size for step in program.steps if step.batch_size]
+        self._in_flight_cap = max((step.concurrency for step in program.steps), default=1) if program.needs_loop else 0
+        if self._in_flight_cap:
+            # A loop that works on lists must be able to hold one whole list and the next.
+            self._in_flight_cap = 2 if ordered else max(self._in_flight_cap, 2 * max(self._lists, default=0))
+
+    @property
+    def frontier(self) -> int:
+        """The lowest number without an accepted answer."""
+        return self.accepted.frontier()
+
+    @property
+    def backlog(self) -> int:
+        """How many numbers are ready and in nobody's hands."""
+        return self._ready_numbers
+
+    @property
+    def batch(self) -> int:
+        """How many numbers the next task may hold."""
+        size = self.pacer.size
+        if self._lists:
+            size = max(size, *self._lists)
+        if self._in_flight_cap:
+            size = min(size, max(1, self._in_flight_cap // 2))
+        return size
+
+    def wanted(self, lookahead: int) -> int:
+        """Give how many more numbers should be made ready to keep the workers busy, `lookahead` tasks ahead."""
+        if not self.workers:
+            return 0
+        unit = self._unit
+        room = 0
+        for worker in self.workers.values():
+            room += self._room(worker, unit)
+        return max(0, (room + lookahead * len(self.workers)) * self.batch - self._ready_numbers)
+
+    def ready(self, start: int, stop: int) -> None:
+        """Take in that the inputs of these numbers have arrived."""
+        if start < stop:
+            heapq.heappush(self._ready, (start, stop))
+            self._ready_numbers += stop - start
+
+    def joined(self, name: str) -> None:
+        """Take in that a worker is there and asks for work."""
+        if name not in self.workers:
+            self.workers[name] = Worker(name)
+
+    def hand_out(self, pace: Pace, head: int, now: float) -> list[Task]:
+        """Give the tasks to send now: at most what the workers have room for, lowest numbers first."""
+        if pace is Pace.HOLD or not self._ready_numbers:
+            return []
+        tasks: list[Task] = []
+        unit = self._unit
+        spared: Worker | None = None
+        while True:
+            self._drop_above_end()
+            apart = spared is None and bool(self._apart) and (not self._ready or self._apart[0] < self._ready[0])
+            queue = self._apart if apart else self._ready
+            if not queue or (pace is Pace.HEAD and queue[0][0] > head):
+                return tasks
+            if self.hold_at is not None and queue[0][0] >= self.hold_at:
+                return tasks
+            worker = self._idle() if apart else self._roomiest(unit, spared)
+            if worker is not None:
+                tasks.append(self._task(worker, apart, self._size(pace, unit), now))
+                continue
+            if apart:
+                # The suspect waits until this worker is done with what it has; the others go on meanwhile.
+                spared = next((w for w in self.workers.values() if not w.leaving and not w.apart), None)
+            if not apart or spared is None:
+                return tasks
+
+    def _drop_above_end(self) -> None:
+        if self.stop_at is None:
+            return
+        for queue in (self._ready, self._apart):
+            if queue and queue[0][0] > self.stop_at:
+                self._ready_numbers -= sum(stop - start for start, stop in queue)
+                queue.clear()
+
+    @property
+    def _unit(self) -> int:
+        """What rooms are worked out from, the same for all workers: the size of a task, or how many each may hold."""
+        return self.batch if self._in_flight_cap else self.pacer.depth
+
+    def _room(self, worker: Worker, unit: int) -> int:
+        """Give how many more tasks a worker may get."""
+        if worker.leaving or worker.apart:
+            return 0
+        room = -((worker.held - 2 * self._in_flight_cap) // unit) if self._in_flight_cap else unit - len(worker.tasks)
+        return room if room > 0 else 0
+
+    def _roomiest(self, unit: int, spared: Worker | None) -> Worker | None:
+        best = None
+        for worker in self.workers.values():
+            if (best is None or worker.held < best.held) and worker is not spared and self._room(worker, unit):
+                best = worker
+        return best
+
+    def _idle(self) -> Worker | None:
+        return next((worker for worker in self.workers.values() if not worker.tasks and not worker.leaving), None)
+
+    def _size(self, pace: Pace, unit: int) -> int:
+        size = self.batch
+        if pace is Pace.HEAD:
+            return max(1, size // HEAD_SHARE)
+        if self._ready_numbers >= size * len(self.workers):
+            return size
+        # What is there is shared among those who could take it, unless it is hardly any work.
+        hands = sum(1 for worker in self.workers.values() if self._room(worker, unit))
+        share = -(-self._ready_numbers // max(1, hands))
+        least = min(size, max(1, size // 8)) if self.pacer.seconds_each else 1
+        return max(min(size, share), least)
+
+    def _task(self, worker: Worker, apart: bool, size: int, now: float) -> Task:
+        queue = self._apart if apart else self._ready
+        start, stop = heapq.heappop(queue)
+        if self.retained is not None and start < self.frontier:
+            size = min(size, self.frontier - start)  # what is handled again stays apart from what is new
+        if self.hold_at is not None:
+            size = min(size, self.hold_at - start)
+        # Suspects stay together, for the next death must be one of the same numbers'; the others are joined and cut.
+        end = stop if apart and self.retained is None else min(stop, start + size)
+        while not apart and end == stop and end - start < size and queue and queue[0][0] == end:
+            _, stop = heapq.heappop(queue)
+            end = min(stop, start + size)
+        if end < stop:
+            heapq.heappush(queue, (end, stop))
+        self._ready_numbers -= end - start
+        self._next_task += 1
+        opened = Intervals()
+        opened.add(start, end)
+        task = Task(self._next_task, start, end, worker.name, self._orders(start, end), now, opened)
+        worker.tasks[task.id] = task
+        worker.held += end - start
+        worker.apart = apart
+        return task
+
+    def handed(self, upto: int) -> int:
+        """Give the number below which everything was handed out, of what is ready up to `upto`."""
+        return min([upto, *(queue[0][0] for queue in (self._ready, self._apart) if queue)])
+
+    def _orders(self, start: int, stop: int) -> Orders:
+        blame = self.blame
+        if not blame.concerns(start, stop):
+            return Orders()
+        verdicts = {call: v for call, v in blame.verdicts.items() if start <= call[1] < stop}
+        used = {call: n for call, n in blame.used.items() if start <= call[1] < stop}
+        return Orders(True, verdicts, used)
+
+    def accept(self, name: str, task_id: int, start: int, stop: int, cut: bool) -> list[tuple[int, int]]:
+        """Take in an answer for `start .. stop - 1` and give the parts that are the first answer for their numbers.
+
+        `cut` says that the run ends inside this answer, so that the numbers of its task above it need none.
+        """
+        worker = self.workers.get(name)
+        task = worker.tasks.get(task_id) if worker is not None else None
+        if worker is None or task is None:
+            return []
+        owed = task.open.shared(start, stop)
+        worker.held -= task.open.remove(start, task.stop if cut else stop)
+        if not task.open:
+            del worker.tasks[task_id]
+            worker.apart = False
+        worker.answered += stop - start
+        return [part for lo, hi in owed for part in self.accepted.add(lo, hi)]
+
+    def returned(self, name: str, task_id: int, start: int) -> None:
+        """Take in that a worker gives back what it has not begun of a task: its numbers from `start` on."""
+        worker = self.workers.get(name)
+        task = worker.tasks.get(task_id) if worker is not None else None
+        if worker is None or task is None:
+            return
+        parts = task.open.shared(start, task.stop)
+        worker.held -= task.open.remove(start, task.stop)
+        if not task.open:
+            del worker.tasks[task_id]
+            worker.apart = False
+        self._hand_out_again(parts)
+
+    def parked(self, name: str, count: int) -> None:
+        """Take in how many numbers of a worker wait for a retry: they are no load."""
+        worker = self.workers.get(name)
+        if worker is not None:
+            worker.held += worker.parked - count
+            worker.parked = count
+
+    def holder_of(self, number: int) -> str | None:
+        """Give the worker that has a number in its hands, if any."""
+        for worker in self.workers.values():
+            if any(number in task.open for task in worker.tasks.values()):
+                return worker.name
+        return None
+
+    def leaving(self, name: str) -> None:
+        """Take in that a worker is to be replaced: it gets nothing more."""
+        worker = self.workers.get(name)
+        if worker is not None and not worker.leaving:
+            worker.leaving = True
+            self._leavers.append(worker)
+
+    def idle_leavers(self) -> list[str]:
+        """Give the workers that are to be replaced and owe nothing any more; each is given once."""
+        if not self._leavers:
+            return []
+        idle = [worker.name for worker in self._leavers if not worker.tasks and worker.name in self.workers]
+        self._leavers = [worker for worker in self._leavers if worker.tasks]
+        return idle
+
+    def left(self, name: str, seen: LastSeen | None, cause: str) -> Worker | None:
+        """Take in that a worker is gone: hand out again what it had not answered, and blame whom `seen` shows.
+
+        `seen` is `None` when the engine itself ended it and nobody is to blame.
+        """
+        worker = self.workers.pop(name, None)
+        if worker is None:
+            return None
+        parts = sorted(part for task in worker.tasks.values() for part in task.open)
+        if seen is not None and parts:
+            parts = self._blamed(parts, worker, seen, cause)
+        if self.retained is not None:
+            # Its state is gone: the next one begins at the last snapshot and handles again what was answered since.
+            begun = self.handed(min([lo for lo, _ in parts], default=self.frontier))
+            parts += [(self.retained, begun)] if begun > self.retained else []
+        self._hand_out_again(parts)
+        return worker
+
+    def _hand_out_again(self, parts: list[tuple[int, int]]) -> None:
+        for lo, hi in parts:
+            heapq.heappush(self._apart if self.blame.concerns(lo, hi) else self._ready, (lo, hi))
+            self._ready_numbers += hi - lo
+
+    def _blamed(
+        self, parts: list[tuple[int, int]], worker: Worker, seen: LastSeen, cause: str
+    ) -> list[tuple[int, int]]:
+        """Hold a death against those it points at, and give the parts in which to hand out again."""
+        if seen.phase in (Phase.START, Phase.CLOSE):
+            return parts
+        if seen.phase is Phase.EVENT and any(lo <= seen.seq < hi for lo, hi in parts):
+            self.blame.died_on(self.blame.call_of(seen), cause)
+            return _cut_at(parts, seen.seq, seen.seq + 1)
+        if seen.phase is Phase.CODEC and seen.index:
+            return self._named(parts, worker, seen, cause)
+        task = self._worked_on(worker, seen)
+        suspects = parts if task is None else list(task.open)
+        careful = worker.apart and next(iter(worker.tasks.values())).orders.careful
+        if careful and sum(hi - lo for lo, hi in suspects) == 1:
+            return parts if self._survives(suspects[0][0], worker, seen, cause) else []
+        self.blame.suspect(suspects)
+        if len(suspects) > 1 or (seen.phase is Phase.BATCH and not careful):
+            return parts  # apart from each other they tell more, or handled carefully: that names the call
+        lo, hi = suspects[0]
+        return _cut_at(parts, lo, (lo + hi) // 2, hi)
+
+    def _named(
+        self, parts: list[tuple[int, int]], worker: Worker, seen: LastSeen, cause: str
+    ) -> list[tuple[int, int]]:
+        """Blame what a careful worker was unpacking or packing: the `seen.index` numbers from `seen.seq` on."""
+        lo, hi = seen.seq, seen.seq + seen.index
+        parts = _cut_at(parts, lo, hi)
+        suspects = [part for part in parts if lo <= part[0] < hi]
+        if not suspects:
+            return parts
+        if sum(b - a for a, b in suspects) > 1:
+            self.blame.suspect(suspects)
+            return parts
+        return parts if self._survives(lo, worker, seen, cause) else [part for part in parts if part not in suspects]
+
+    def _survives(self, number: int, worker: Worker, seen: LastSeen, cause: str) -> bool:
+        """Hold a death against the one number that a worker had; gives whether a worker is to try it again."""
+        call = self.blame.call_of(seen)
+        task = next(iter(worker.tasks.values()))
+        if seen.phase is Phase.MANY and seen.seq == number and call not in task.orders.verdicts:
+            self.blame.died_on(call, cause)
+            return True
+        verdict = self.blame.died_with(number, cause)
+        if verdict is not None:
+            self.condemned.append((number, verdict))
+        return verdict is None
+
+    def _worked_on(self, worker: Worker, seen: LastSeen) -> Task | None:
+        """Give the task that a worker was last seen on, or `None` where it may have been any."""
+        tasks = worker.tasks.values()
+        if seen.phase in (Phase.CODEC, Phase.BATCH):
+            return next((task for task in tasks if task.start <= seen.seq < task.stop), None)
+        return None
+
+
+def _cut_at(parts: list[tuple[int, int]], *places: int) -> list[tuple[int, int]]:
+    """Cut runs of numbers wherever one of `places` is inside."""
+    for place in places:
+        parts = [piece for lo, hi in parts for piece in (((lo, place), (place, hi)) if lo < place < hi else ((lo, hi),))]
+    return parts
+
+
+def merge_ready(ports: list[Intervals], port: int, lo: int, hi: int) -> list[tuple[int, int]]:
+    """Note that `port` now covers `lo .. hi - 1`; give the parts that every port covers."""
+    parts = deque(ports[port].add(lo, hi))
+    for other, covered in enumerate(ports):
+        if other != port:
+            parts = deque(shared for a, b in parts for shared in covered.shared(a, b))
+    return list(parts)

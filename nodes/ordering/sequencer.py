@@ -1,0 +1,267 @@
+"""The sequencer: stamps one global order on the events of one or more sources.
+
+Decides which event gets the next number: as they arrive, in turn, or by a key by which each source is sorted; first of
+all what an earlier run has logged. An event has no number, and so is not admitted, before `take` gives it one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .order_log import Entries, OrderLog
+from .source_positions import Mark, Place, Track
+
+Order = Literal["arrival", "round_robin", "key"]
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Events of one source that follow each other: packed (`payload`) or as objects (`items`, with `keys` for a merge)."""
+
+    size: int
+    payload: Any = None
+    nbytes: int = 0
+    items: list[Any] | None = None
+    keys: list[Any] | None = None
+    cut: bool = False  #: whether only the first `size` events of the payload got numbers
+    marks: Sequence[Mark] = ()  #: where the source stands behind its reads, if its places count
+
+
+@dataclass(slots=True)
+class _Feed:
+    chunks: deque[Chunk] = field(default_factory=deque)
+    items: deque[Any] = field(default_factory=deque)
+    keys: deque[Any] = field(default_factory=deque)
+    ended: bool = False
+    early: bool = False  #: it had more to give
+    track: Track = field(default_factory=Track)
+
+    @property
+    def buffered(self) -> int:
+        return len(self.items) + (sum([chunk.size for chunk in self.chunks]) if self.chunks else 0)
+
+
+class Sequencer:
+    """Numbers the events of `sources` feeds from 0 on, at most `limit` of them."""
+
+    def __init__(
+        self, sources: int, order: Order = "arrival", limit: int | None = None, log: OrderLog | None = None
+    ) -> None:
+        self.next = 0
+        self._feeds = [_Feed(track=Track(source)) for source in range(sources)]
+        self._order = order
+        self._limit = limit
+        self._turn = 0
+        self._arrived: deque[int] = deque()
+        self._log = log
+        self._arrives = order == "arrival" and sources > 1
+
+    @property
+    def merges(self) -> bool:
+        """Whether events must be offered one by one as objects instead of packed."""
+        return len(self._feeds) > 1 and (self._order != "arrival" or self._repeats)
+
+    @property
+    def _repeats(self) -> bool:
+        """Whether numbers are given as an earlier run has logged them."""
+        return self._log is not None and self._log.next is not None
+
+    def unlogged(self) -> Entries | None:
+        """Give what is to be durable before a number is released that was given since the last time."""
+        return self._log.take() if self._log is not None else None
+
+    def lacks(self, source: int) -> bool:
+        """Whether a source that has ended gave fewer events than an earlier run has numbered."""
+        return self._log is not None and self._log.wanted(source) > self._feeds[source].buffered
+
+    @property
+    def left(self) -> int | None:
+        """How many numbers the limit still allows; `None` without a limit."""
+        return None if self._limit is None else max(0, self._limit - self.next)
+
+    @property
+    def limited(self) -> bool:
+        """Whether the limit is reached."""
+        return self._limit is not None and self.next >= self._limit
+
+    def skip(self, number: int) -> None:
+        """Go on from `number`: those below were given elsewhere, and count toward the limit."""
+        self.next = number
+
+    def resume(self, number: int, places: Sequence[Place], turn: int) -> None:
+        """Go on from `number`, with each source at its place and `turn` being next where they take turns."""
+        self.next, self._turn = number, turn
+        for source, (feed, place) in enumerate(zip(self._feeds, places, strict=True)):
+            feed.track = Track(source, place)
+
+    @property
+    def turn(self) -> int:
+        """Whose turn is next, where the sources take turns."""
+        return self._turn
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where each source stands behind its last numbered event."""
+        return tuple(feed.track.place() for feed in self._feeds)
+
+    def buffered(self, source: int) -> int:
+        """Give how many events of a source wait for their number."""
+        return self._feeds[source].buffered
+
+    @property
+    def waiting(self) -> bool:
+        """Whether events wait for their number."""
+        return any(feed.buffered for feed in self._feeds)
+
+    def ended(self, source: int) -> bool:
+        """Whether a source has said that no more will come."""
+        return self._feeds[source].ended
+
+    @property
+    def finished(self) -> bool:
+        """Whether no further number will ever be given."""
+        if self.limited:
+            return True
+        return all(feed.ended and not feed.buffered for feed in self._feeds)
+
+    def offer(self, source: int, chunk: Chunk) -> None:
+        """Take in events of a source, in its own order."""
+        if not chunk.size:
+            return
+        feed = self._feeds[source]
+        feed.track.offered(chunk.marks, self._log)
+        if self.merges:
+            assert chunk.items is not None
+            feed.items.extend(chunk.items)
+            feed.keys.extend(chunk.keys if chunk.keys is not None else [None] * chunk.size)
+        else:
+            feed.chunks.append(chunk)
+            self._arrived.append(source)
+
+    def end(self, source: int, *, early: bool = False) -> None:
+        """Take in that a source has ended, `early` where it may have more to give: it was stopped, or has failed.
+
+        With a log another run goes on from here, so a merge then ends where it needs what the source has not given.
+        """
+        self._feeds[source].ended = True
+        self._feeds[source].early = early and self._log is not None
+
+    def drop(self) -> None:
+        """Forget what has no number yet: the reading was ended from outside by a limit."""
+        for feed in self._feeds:
+            feed.chunks.clear()
+            feed.items.clear()
+            feed.keys.clear()
+        self._arrived.clear()
+
+    def take(self, most: int, *, fit: bool = False) -> Chunk | None:
+        """Give the next events in the order, which thereby are numbered from `next` on, or `None` if none is ready.
+
+        Of objects, up to `most` are given. Packed chunks are given whole (a number is admitted when its chunk is);
+        with `fit` one that is larger than `most` stays where it is.
+        """
+        if self.limited or most <= 0:
+            return None
+        if self._repeats and self._arrives:
+            chunk = self._repetition(self._capped(most))
+        elif self.merges:
+            chunk = self._merge(self._capped(most))
+        else:
+            chunk = self._arrival(most if fit else None)
+        if chunk is not None:
+            self.next += chunk.size
+        return chunk
+
+    def _capped(self, most: int) -> int:
+        return most if self.left is None else min(most, self.left)
+
+    def _arrival(self, most: int | None) -> Chunk | None:
+        if not self._arrived:
+            return None
+        feed = self._feeds[self._arrived[0]]
+        size = self._capped(feed.chunks[0].size)
+        if most is not None and size > most:
+            return None
+        source = self._arrived.popleft()
+        chunk = feed.chunks.popleft()
+        if size < chunk.size:
+            chunk.size, chunk.cut = size, True
+            if chunk.items is not None:
+                chunk.items = chunk.items[:size]
+        feed.track.numbered(size)
+        if self._arrives and self._log is not None:
+            self._log.numbered(self.next, source, size)
+        return chunk
+
+    def _repetition(self, most: int) -> Chunk | None:
+        """Give the next events as an earlier run has numbered them."""
+        assert self._log is not None
+        run = self._log.next
+        assert run is not None
+        feed = self._feeds[run.source]
+        count = min(most, run.count, len(feed.items))
+        if not count:
+            if feed.ended:  # it was stopped or has failed: what others give, now and later, gets no number
+                self.drop()
+            return None
+        items = [feed.items.popleft() for _ in range(count)]
+        feed.track.numbered(count)
+        self._log.repeated(count)
+        if not self._repeats:
+            self._arrive_again()
+        return Chunk(count, items=items)
+
+    def _arrive_again(self) -> None:
+        """Number what is left over as it arrives: everything is repeated."""
+        for source, feed in enumerate(self._feeds):
+            feed.keys.clear()
+            if feed.items:
+                feed.chunks.append(Chunk(len(feed.items), items=list(feed.items)))
+                feed.items.clear()
+                self._arrived.append(source)
+
+    def _merge(self, most: int) -> Chunk | None:
+        pick = self._in_turn if self._order == "round_robin" else self._lowest
+        items: list[Any] = []
+        while len(items) < most:
+            at = pick()
+            if at is None:
+                break
+            feed = self._feeds[at]
+            items.append(feed.items.popleft())
+            feed.track.key = feed.keys.popleft()
+            feed.track.numbered(1)
+        return Chunk(len(items), items=items) if items else None
+
+    def _waits_for(self, feed: _Feed) -> bool:
+        """Tell whether a merge needs more of a feed that has nothing now; it ends where that never comes."""
+        if feed.early:  # what others gave is read again by the next run
+            self.drop()
+        return feed.early or not feed.ended
+
+    def _in_turn(self) -> int | None:
+        for _ in self._feeds:
+            feed = self._feeds[self._turn]
+            if feed.items:
+                at, self._turn = self._turn, (self._turn + 1) % len(self._feeds)
+                return at
+            if self._waits_for(feed):
+                return None
+            self._turn = (self._turn + 1) % len(self._feeds)
+        return None
+
+    def _lowest(self) -> int | None:
+        best: int | None = None
+        for at, feed in enumerate(self._feeds):
+            if not feed.items:
+                if self._waits_for(feed):
+                    return None
+                continue
+            if feed.keys[0] is None:
+                return at  # events before a source's first key have none to repeat: they come before all keys
+            if best is None or feed.keys[0] < self._feeds[best].keys[0]:
+                best = at
+        return best

@@ -1,0 +1,73 @@
+"""Where a source stands at a number, so that it can be told what is committed, and read on from there by another run.
+
+Decides how positions, which a reader gives behind its reads, become the place behind any single event: the last
+position that is wholly numbered, and how many events more. Positions are opaque here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .order_log import OrderLog
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a source: `skip` events behind `position` (`None`: its beginning), before which it gave `start` events.
+
+    `key` is that of the last event, where sources are merged by one.
+    """
+
+    position: object = None
+    skip: int = 0
+    start: int = 0
+    key: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What comes with the events of one or several reads: their number, the position behind them, and for the order
+    log the extent of the one read that gave them.
+    """
+
+    size: int
+    position: object
+    extent: object = None
+
+
+class Track:
+    """Follows one source: what was offered, and how much of it has numbers."""
+
+    def __init__(self, source: int = 0, place: Place | None = None) -> None:
+        place = place or Place()
+        self._source = source
+        self._position = place.position
+        self._used = self._lead = place.skip
+        self._start = self._offered = place.start
+        self._behind: deque[tuple[int, Mark]] = deque()
+        self.key = place.key
+
+    def offered(self, marks: Sequence[Mark], log: OrderLog | None = None) -> None:
+        """Take in what was read; the first read after a resume lacks what was left out of it."""
+        for mark in marks:
+            size = mark.size + self._lead
+            self._lead = 0
+            self._behind.append((size, mark))
+            if log is not None and mark.extent is not None:
+                log.read(self._source, self._offered, size, mark.extent)
+            self._offered += size
+
+    def numbered(self, count: int) -> None:
+        """Take in that so many more events have numbers."""
+        self._used += count
+        while self._behind and self._used >= self._behind[0][0]:
+            size, mark = self._behind.popleft()
+            self._used -= size
+            self._start += size
+            self._position = mark.position
+
+    def place(self) -> Place:
+        """Give the place behind the last event that has a number."""
+        return Place(self._position, self._used, self._start, self.key)

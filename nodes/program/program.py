@@ -1,0 +1,214 @@
+"""A program: the fused steps that one pool runs over every number, as plain data.
+
+Decides the shape only: which step reads which slot, what leaves the program, and which reader of a slot may have
+the original and which need a copy. How steps are run is in `executor` and `async_executor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from .column import Column
+from ..events import Failure, OnError
+
+
+class Op(Enum):
+    """What a step does; the names are those of the methods of `Stream`."""
+
+    MAP = "map"
+    FILTER = "filter"
+    FLAT_MAP = "flat_map"
+    MAP_BATCHES = "map_batches"
+    ZIP = "zip"
+    MERGE = "merge"
+    SCAN = "scan"
+    KEY = "key_by"  #: the key of every event
+    TIME = "time"  #: the event time of every event
+    CODES = "codes"  #: which part every key belongs to
+    PART = "part"  #: the events of one part, laid out with their keys and times
+    CLOCK = "clock"  #: the watermark where it may matter
+    STATE = "state"  #: what a part does with its events
+    GATHER = "gather"  #: the parts' results in one order again
+
+
+#: The steps that call user code; the others only join and part.
+CALLS = frozenset({Op.MAP, Op.FILTER, Op.FLAT_MAP, Op.MAP_BATCHES, Op.SCAN, Op.KEY, Op.TIME, Op.CLOCK, Op.STATE})
+#: The steps that remember what they have seen.
+STATEFUL = frozenset({Op.SCAN, Op.CLOCK, Op.STATE})
+#: The steps that only look at their events and never change them.
+LOOKS = frozenset({Op.KEY, Op.TIME, Op.CODES})
+#: The steps that a report does not show: they are parts of the nodes that it shows.
+HIDDEN = frozenset({Op.TIME, Op.CODES, Op.PART, Op.CLOCK, Op.GATHER})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One node of a program: reads the columns in `inputs`, writes the column in `output`.
+
+    `node_id` is the node's place in the graph; failures of one number are ordered by it.
+    """
+
+    op: Op
+    node: str
+    node_id: int
+    inputs: tuple[int, ...]
+    output: int
+    retries: int = 0
+    backoff_s: float = 0.0
+    timeout_s: float | None = None
+    concurrency: int = 16
+    on_error: OnError = "fail"
+    batch_size: int | None = None
+    is_async: bool = False
+    #: False where the same join is made, and so counted, in another program too.
+    counted: bool = True
+    #: How many places an event takes in the first input, and in the output.
+    width: int = 1
+    width_out: int = 1
+    #: A `Part` for `PART`, a `Record` for `GATHER`.
+    spec: Any = None
+
+    @property
+    def keeps_original(self) -> bool:
+        """Whether a failed event must be at hand as it was before the handler touched it."""
+        return self.retries > 0 or self.on_error == "dead_letter"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Steps in graph order over `slots` columns; slots `0 .. ports - 1` are filled from outside.
+
+    `exits` are the slots that leave the program. `copied` holds the (step, input) pairs that must work on a copy
+    because a later reader of the same slot needs the events untouched.
+    """
+
+    ports: int
+    slots: int
+    steps: tuple[Step, ...]
+    exits: tuple[int, ...]
+    copied: frozenset[tuple[int, int]] = frozenset()
+
+    @property
+    def needs_loop(self) -> bool:
+        """Whether numbers are worked on one by one in an event loop: async handlers, or a pause between retries."""
+        return any(step.is_async or (step.backoff_s > 0 and step.retries > 0) for step in self.steps)
+
+
+def make_program(ports: int, slots: int, steps: list[Step], exits: list[int]) -> Program:
+    """Build a program and work out who gets a copy: every reader of a slot but its last.
+
+    The parts of one node take different events, so together they are one reader; who only looks needs no copy.
+    """
+    readers: dict[int, list[tuple[int, int] | None]] = {}
+    for number, step in enumerate(steps):
+        for place, slot in enumerate(step.inputs):
+            readers.setdefault(slot, []).append((number, place))
+    for slot in exits:
+        readers.setdefault(slot, []).append(None)
+
+    def who(reader: tuple[int, int] | None) -> object:
+        step = None if reader is None else steps[reader[0]]
+        return ("parts", step.node_id) if step is not None and step.op is Op.PART else reader
+
+    copied = set()
+    values = {step.output for step in steps if step.op in LOOKS or step.op is Op.CLOCK}
+    for slot, all_ in readers.items():
+        if slot in values:  # keys, times: nobody can change them
+            continue
+        last = who(all_[-1])
+        copied |= {
+            reader
+            for reader in all_[:-1]
+            if reader is not None and steps[reader[0]].op not in LOOKS and who(reader) != last
+        }
+    return Program(ports, slots, tuple(steps), tuple(exits), frozenset(copied))
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one step did: events in and out, seconds in user code, retries, and events dropped by rule."""
+
+    events_in: int = 0
+    events_out: int = 0
+    seconds: float = 0.0
+    retries: int = 0
+    filtered: int = 0
+    unmatched: int = 0
+    late: int = 0  #: events whose windows were closed
+    forgotten: int = 0  #: keys that were idle beyond their time to live
+    keys: int = 0  #: by how much the keys, or windows, that have a state became more
+
+    def as_list(self) -> list[float]:
+        """Give the fields in order, for the wire."""
+        return [
+            self.events_in,
+            self.events_out,
+            self.seconds,
+            self.retries,
+            self.filtered,
+            self.unmatched,
+            self.late,
+            self.forgotten,
+            self.keys,
+        ]
+
+    def add(self, values: Sequence[float]) -> None:
+        """Add what `as_list` gave of another one."""
+        events_in, events_out, seconds, retries, filtered, unmatched, *more = values
+        self.events_in += int(events_in)
+        self.events_out += int(events_out)
+        self.seconds += seconds
+        self.retries += int(retries)
+        self.filtered += int(filtered)
+        self.unmatched += int(unmatched)
+        if more:
+            late, forgotten, keys = more
+            self.late += int(late)
+            self.forgotten += int(forgotten)
+            self.keys += int(keys)
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a program gives for the numbers `start .. start + size - 1`: a column per exit, and the failures.
+
+    Under `fail` the run is answered up to and including the lowest failed number; nothing above it is needed.
+    """
+
+    start: int
+    size: int
+    exits: list[Column]
+    failures: list[Failure]
+    tallies: list[Tally] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The engine's word on an event that killed its workers or overran its limit: do not call, take it as failed."""
+
+    kind: str
+    error: str
+    attempts: int
+
+
+#: `(node, seq, index)` names a call across processes.
+CallName = tuple[str, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the engine adds to a run of numbers: careful bookkeeping, verdicts, and attempts already used.
+
+    `end` is the number at which the input ends, where the run holds it: it has no events.
+    """
+
+    careful: bool = False
+    verdicts: dict[CallName, Verdict] = field(default_factory=dict)
+    used: dict[CallName, int] = field(default_factory=dict)
+    end: int | None = None
+
+
+NO_ORDERS = Orders()

@@ -1,0 +1,304 @@
+"""State for each key: scans, reductions and counts, and keys that are forgotten when they are idle for long.
+
+Decides what a key's state is after each event. With a time to live a key is forgotten at its first event that finds
+it idle for longer by the watermark of the number before, so it never matters when the memory is given back.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from itertools import chain, compress, repeat
+from typing import Any, TypeAlias
+
+from ..program.column import Column
+from ..handlers import Recipe
+from .keys import KeyCheck, Splitter
+from .partitions import Record, flat, scaled
+from .stateful import FREE, MISSING, Turns, form_of, free_copy, function_name
+from ..program.steps import USER_ERRORS
+from .windows import TimeCheck
+
+#: Gives the place of the first value that is wrong and what is wrong with it, or `None`.
+Check: TypeAlias = Callable[[list[Any]], tuple[int, Exception] | None]
+
+
+class Checked:
+    """A key or time function with the check of what it gives; the check takes many values at once."""
+
+    def __init__(self, fn: Callable[[Any], Any], check: Check) -> None:
+        self.fn = fn
+        self.check = check
+
+    def __call__(self, event: Any) -> Any:
+        value = self.fn(event)
+        wrong = self.check([value])
+        if wrong is not None:
+            raise wrong[1]
+        return value
+
+
+class KeyRecipe(Recipe):
+    """The key function of `key_by`."""
+
+    def __init__(self, fn: Callable[[Any], Any], ttl: Any = None, time: Callable[[Any], Any] | None = None) -> None:
+        self.fn = fn
+        self.ttl = ttl
+        self.time = time
+
+    @property
+    def __name__(self) -> str:
+        return function_name(self.fn)
+
+    @property
+    def form(self) -> str:
+        return "" if self.ttl is None else "with ttl"
+
+    def make(self) -> Any:
+        return Checked(self.fn, KeyCheck())
+
+
+class TimeRecipe(Recipe):
+    """The event time of windows or of a time to live, of which `length` is a length."""
+
+    def __init__(self, fn: Callable[[Any], Any], length: Any) -> None:
+        self.fn = fn
+        self.length = length
+
+    def make(self) -> Any:
+        return Checked(self.fn, TimeCheck(isinstance(self.length, timedelta)))
+
+
+class SplitRecipe(Recipe):
+    """Which part each key belongs to."""
+
+    def __init__(self, parts: int) -> None:
+        self.parts = parts
+
+    def make(self) -> Any:
+        return Codes(self.parts)
+
+
+class Codes:
+    """Gives a column of parts for a column of keys; it remembers nothing that matters."""
+
+    def __init__(self, parts: int) -> None:
+        self._splitter = Splitter(parts)
+
+    def column(self, keys: Column) -> Column:
+        """Give the part of every key, as bytes."""
+        codes: Any = self._splitter.codes(keys.events)
+        return keys.with_events(codes)
+
+
+class FoldRecipe(Recipe):
+    """What a keyed step does with a key's state: `kind` is "scan", "reduce" or "count"."""
+
+    def __init__(
+        self, kind: str, fn: Callable[..., Any] | None = None, initial: Any = None, *, final: bool = False
+    ) -> None:
+        self.kind = kind
+        self.fn = fn
+        self.initial = initial
+        self.final = final
+        self.ttl: Any = None
+
+    @property
+    def __name__(self) -> str:
+        return self.kind if self.fn is None else function_name(self.fn)
+
+    @property
+    def form(self) -> str:
+        if self.kind == "scan":
+            return form_of(self.initial)
+        return "final" if self.final else ""
+
+    @property
+    def record(self) -> Record:
+        """What its results are laid out as."""
+        if self.kind == "scan":
+            return Record.PLAIN
+        return Record.RANKED if self.final else Record.PAIR
+
+    def with_ttl(self, ttl: Any) -> FoldRecipe:
+        """Give the same with a time to live."""
+        made = FoldRecipe(self.kind, self.fn, self.initial, final=self.final)
+        made.ttl = ttl
+        return made
+
+    def make(self) -> Any:
+        return _MAKERS[self.kind](self)
+
+
+class _Fold:
+    """The states of the keys of one part."""
+
+    def __init__(self, recipe: FoldRecipe) -> None:
+        self._fn: Any = recipe.fn
+        self._initial = recipe.initial
+        self._final = recipe.final
+        self._ttl = recipe.ttl
+        self._record = recipe.record
+        self._has_event = recipe.kind != "count"
+        self._width = 1 + self._has_event + (recipe.ttl is not None)
+        self._values: dict[Any, Any] = Counter() if recipe.kind == "count" and recipe.final else {}
+        self._firsts: dict[Any, tuple[int, int]] = {}
+        self._lasts: dict[Any, Any] = {}
+        self._mark: Any = None
+        self._swept: Any = None
+
+    def live(self) -> int:
+        return len(self._values)
+
+    def snapshot(self) -> Any:
+        return self._values, self._firsts, self._lasts, self._mark, self._swept
+
+    def restore(self, state: Any) -> None:
+        self._values, self._firsts, self._lasts, self._mark, self._swept = state
+
+    def take(self, columns: Sequence[Column], turns: Turns, end: int | None) -> Column:
+        column, width = columns[0], self._width
+        laid = column.events
+        keys = laid if width == 1 else laid[::width]
+        events = laid[width - 1 :: width] if self._has_event else keys
+        results: list[Any] = []
+        rest = turns.over(column, events, width)
+        try:
+            if self._ttl is None:
+                self._run(keys, 0, rest, results, turns)
+            else:
+                self._run_with_ttl(keys, self._idle(column, columns[1], keys, laid[1::width]), rest, results, turns)
+        except USER_ERRORS as error:
+            turns.failed(error)
+        ended = end is not None and not turns.failures
+        if self._ttl is not None and not turns.failures:
+            self._sweep(turns, always=ended)
+        return self._output(turns.below(column), keys, results, end if ended else None)
+
+    def _output(self, column: Column, keys: list[Any], results: list[Any], end: int | None) -> Column:
+        if self._final:
+            given: list[Any] = []
+            counts = [0] * column.size
+            if end is not None:
+                for key, value in self._values.items():
+                    given += (key, value, *self._firsts[key])
+                counts[end - column.start] = len(given)
+            return Column(column.start, column.size, given, counts)
+        kept = len(column.events) // self._width
+        if self._record is Record.PLAIN:
+            laid = results[:kept]
+        else:
+            laid = flat([keys[:kept], results[:kept]])
+        return Column(column.start, column.size, laid, *scaled(column, self._width, self._record.value))
+
+    # -- states -------------------------------------------------------------------------------------------------
+
+    def _run(self, keys: list[Any], first: int, rest: Iterator[Any], results: list[Any], turns: Turns) -> None:
+        """Take events whose keys are `keys`, the first of which stands at place `first`."""
+        self._fold(keys, rest, results, turns)
+        if self._final and len(self._firsts) != len(self._values):
+            for key, at in dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True)).items():
+                if key not in self._firsts:
+                    self._firsts[key] = turns.name_at(first + at)
+
+    def _fold(self, keys: list[Any], rest: Iterator[Any], results: list[Any], turns: Turns) -> None:
+        raise NotImplementedError
+
+    # -- keys that are forgotten --------------------------------------------------------------------------------
+
+    def _run_with_ttl(
+        self, keys: list[Any], idle: list[int], rest: Iterator[Any], results: list[Any], turns: Turns
+    ) -> None:
+        start = 0
+        for at in idle:
+            self._run(keys[start:at], start, rest, results, turns)
+            self._forget(keys[at])
+            turns.forgotten += 1
+            start = at
+        self._run(keys[start:], start, rest, results, turns)
+
+    def _idle(self, column: Column, clock: Column, keys: list[Any], times: list[Any]) -> list[int]:
+        """Give the places of the events that find their key idle for too long."""
+        before, self._mark = _marks_before(clock, self._mark)
+        if column.counts is not None:
+            width = self._width
+            if max(column.counts, default=0) <= width:
+                before = list(compress(before, column.counts))
+            else:
+                before = list(chain.from_iterable(map(repeat, before, [count // width for count in column.counts])))
+        found, lasts, ttl = [], self._lasts, self._ttl
+        for at, (key, time, mark) in enumerate(zip(keys, times, before, strict=True)):
+            last = lasts.get(key)
+            if last is None:
+                lasts[key] = time
+            elif mark is not None and mark - last > ttl:
+                found.append(at)
+                lasts[key] = time
+            elif time > last:
+                lasts[key] = time
+        return found
+
+    def _forget(self, key: Any) -> None:
+        del self._values[key]
+        self._firsts.pop(key, None)
+
+    def _sweep(self, turns: Turns, *, always: bool) -> None:
+        """Let go of idle keys now and then; whether it was done can only be seen in the memory."""
+        mark, ttl = self._mark, self._ttl
+        if mark is None or not (always or self._swept is None or mark - self._swept > ttl / 2):
+            return
+        self._swept = mark
+        for key in [key for key, last in self._lasts.items() if mark - last > ttl]:
+            self._forget(key)
+            del self._lasts[key]
+            turns.forgotten += 1
+
+
+def _marks_before(clock: Column, mark: Any) -> tuple[list[Any], Any]:
+    """Give the watermark before each number, and the one behind the last."""
+    before = []
+    values = iter(clock.events)
+    for count in clock.counts if clock.counts is not None else repeat(1, clock.size):
+        before.append(mark)
+        if count:
+            mark = next(values)
+    return before, mark
+
+
+class _KeyedScan(_Fold):
+    def _fold(self, keys: list[Any], rest: Iterator[Any], results: list[Any], turns: Turns) -> None:
+        fn, values, initial = self._fn, self._values, self._initial
+        get, append, own, free = values.get, results.append, turns.own, FREE
+        for key, event in zip(keys, rest, strict=False):
+            state = get(key, MISSING)
+            if state is MISSING:
+                state = free_copy(initial)
+            values[key], output = fn(state, event)
+            append(output if type(output) in free else own(output))
+
+
+class _Reduce(_Fold):
+    def _fold(self, keys: list[Any], rest: Iterator[Any], results: list[Any], turns: Turns) -> None:
+        fn, values, final = self._fn, self._values, self._final
+        get, append, own, free = values.get, results.append, turns.own, FREE
+        for key, event in zip(keys, rest, strict=False):
+            value = get(key, MISSING)
+            value = values[key] = event if value is MISSING else fn(value, event)
+            if not final:
+                append(value if type(value) in free else own(value))
+
+
+class _Count(_Fold):
+    def _fold(self, keys: list[Any], rest: Iterator[Any], results: list[Any], turns: Turns) -> None:
+        if self._final:
+            self._values.update(keys)  # a Counter: it counts in C
+            return
+        values, append = self._values, results.append
+        get = values.get
+        for key in keys:
+            count = values[key] = get(key, 0) + 1
+            append(count)
+
+
+_MAKERS: dict[str, Callable[[FoldRecipe], _Fold]] = {"scan": _KeyedScan, "reduce": _Reduce, "count": _Count}

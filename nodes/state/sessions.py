@@ -1,0 +1,212 @@
+"""Sessions that are open: windows of one key that end when nothing has come for a while.
+
+Decides which session an event joins, extends or makes one of two, and which the watermark has passed.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..program.column import Column
+from ..handlers import Recipe
+from .stateful import Turns
+from ..program.steps import USER_ERRORS
+from .window_state import Aggregate, Output, rows_of
+
+
+class SessionRecipe(Recipe):
+    """Sessions that end `gap` after their last event and stay open for `lateness` longer."""
+
+    def __init__(self, gap: Any, lateness: Any, aggregate: Aggregate) -> None:
+        self.gap = gap
+        self.lateness = lateness
+        self.aggregate = aggregate
+
+    def make(self) -> Any:
+        return _Sessions(self.gap, self.lateness, self.aggregate)
+
+
+@dataclass(slots=True, eq=False)
+class _Session:
+    key: Any
+    start: Any
+    last: Any
+    held: Any
+    seq: int
+    index: int
+    joined: bool = False  #: whether it went into another one
+
+
+class _Sessions:
+    """The open sessions of the keys of one part."""
+
+    def __init__(self, gap: Any, lateness: Any, aggregate: Aggregate) -> None:
+        self._gap = gap
+        self._lateness = lateness
+        self._aggregate = aggregate
+        self._counting = aggregate.kind == "count"
+        self._width = 2 if self._counting else 3
+        self._open: dict[Any, list[_Session]] = {}
+        self._count = 0
+        #: Every open session under an end that it had, which may since have moved up.
+        self._ends: list[tuple[Any, int, int, _Session]] = []
+        self._mark: Any = None
+
+    def live(self) -> int:
+        return self._count
+
+    def snapshot(self) -> Any:
+        """Return the open sessions, each with the entry that waits for its end, and the watermark."""
+        entries = {id(session): entry for *entry, session in self._ends if not session.joined}
+        sessions = [
+            (s.key, s.start, s.last, s.held, s.seq, s.index, *entries[id(s)]) for of in self._open.values() for s in of
+        ]
+        return sessions, self._mark
+
+    def restore(self, state: Any) -> None:
+        sessions, self._mark = state
+        self._open, self._count, self._ends = {}, len(sessions), []
+        for key, start, last, held, seq, index, *entry in sessions:
+            session = _Session(key, start, last, held, seq, index)
+            self._open.setdefault(key, []).append(session)
+            self._ends.append((*entry, session))
+        heapq.heapify(self._ends)
+
+    def take(self, columns: Sequence[Column], turns: Turns, end: int | None) -> Column:
+        column, clock = columns
+        width = self._width
+        keys, times = column.events[::width], column.events[1::width]
+        events = times if self._counting else column.events[2::width]
+        output = Output(column)
+        try:
+            marks = _Marks(column, clock, width, self._mark)
+            self._run(keys, times, turns.over(column, events, width), marks, turns, output)
+        except USER_ERRORS as error:
+            turns.failed(error)
+        if clock.events:
+            self._mark = clock.events[-1]
+        if end is not None and not turns.failures:
+            self._close(None, end - column.start, output)
+        return output.column(turns.below(column))
+
+    def _run(
+        self, keys: list[Any], times: list[Any], rest: Iterator[Any], marks: _Marks, turns: Turns, output: Output
+    ) -> None:
+        """Add events up to the number that closes something next, close, and so on."""
+        at = following = 0
+        while True:
+            found = len(marks.values)
+            if self._ends:
+                found = bisect_left(marks.values, self._ends[0][0] + self._lateness, following)
+            upto = len(keys) if found == len(marks.values) else marks.upto(found)
+            at, sooner = self._add(keys, times, at, upto, rest, marks, turns)
+            if sooner:  # it cannot be passed before the number of the event that began it
+                following = max(following, marks.at_or_after(turns.name()[0]))
+            elif found == len(marks.values):
+                return
+            else:
+                self._close(marks.values[found], marks.rows[found], output)
+                following = found + 1
+
+    def _add(
+        self, keys: list[Any], times: list[Any], at: int, upto: int, rest: Iterator[Any], marks: _Marks, turns: Turns
+    ) -> tuple[int, bool]:
+        """Add the events `at .. upto - 1`; stops behind one whose session ends before all others. Gives where, and if so."""
+        open_, gap, counting = self._open, self._gap, self._counting
+        begin, step = self._aggregate.begin, self._aggregate.step()
+        for key, time, event in zip(keys[at:upto], times[at:upto], rest, strict=False):
+            at += 1
+            sessions = open_.get(key)
+            if sessions is not None:
+                session = sessions[0]
+                if len(sessions) == 1 and session.start - gap < time < session.last + gap:
+                    if counting:
+                        session.held += 1
+                    else:
+                        session.held = step(session.held, event)
+                    if time > session.last:
+                        session.last = time
+                    elif time < session.start:
+                        session.start = time
+                    continue
+                near = [s for s in sessions if s.start - gap < time < s.last + gap]
+                if near:
+                    self._join(near, sessions, time, event)
+                    continue
+            seq, index = turns.name()
+            mark = marks.before(seq)
+            if mark is not None and time + gap + self._lateness <= mark:
+                turns.late += 1
+                continue
+            session = _Session(key, time, time, begin(event), seq, index)
+            open_.setdefault(key, []).append(session)
+            self._count += 1
+            entry = (time + gap, seq, index, session)
+            heapq.heappush(self._ends, entry)
+            if self._ends[0] is entry:
+                return at, True
+        return at, False
+
+    def _join(self, near: list[_Session], sessions: list[_Session], time: Any, event: Any) -> None:
+        """Let an event join one session, or make one of the two that it stands between."""
+        near.sort(key=lambda session: session.start)
+        session = near[0]
+        session.held = self._aggregate.step()(session.held, event)
+        session.start, session.last = min(session.start, time), max(session.last, time)
+        for later in near[1:]:
+            session.held = self._aggregate.join()(session.held, later.held)
+            session.last = max(session.last, later.last)
+            session.seq, session.index = min((session.seq, session.index), (later.seq, later.index))
+            later.joined = True
+            sessions.remove(later)
+            self._count -= 1
+
+    def _close(self, mark: Any, row: int, output: Output) -> None:
+        """Close the sessions that a watermark has passed, or all; their order is made where the parts are joined."""
+        records: list[tuple[Any, ...]] = []
+        ends, gap, lateness = self._ends, self._gap, self._lateness
+        while ends and (mark is None or ends[0][0] + lateness <= mark):
+            _, seq, index, session = heapq.heappop(ends)
+            end = session.last + gap
+            if session.joined:
+                continue
+            if mark is not None and end + lateness > mark:
+                heapq.heappush(ends, (end, seq, index, session))
+                continue
+            sessions = self._open[session.key]
+            sessions.remove(session)
+            self._count -= 1
+            if not sessions:
+                del self._open[session.key]
+            records.append((session.key, session.start, end, session.held, session.seq, session.index))
+        output.add(row, records)
+
+
+class _Marks:
+    """The watermarks of one run of numbers, and where in a part's events they stand."""
+
+    def __init__(self, column: Column, clock: Column, width: int, mark: Any) -> None:
+        self.values = clock.events
+        self.rows = list(rows_of(clock))
+        self._start = column.start
+        self._ends = column.offsets()
+        self._width = width
+        self._mark = mark
+
+    def upto(self, at: int) -> int:
+        """Give how many events there are up to the number of a watermark, that number included."""
+        return self._ends[self.rows[at] + 1] // self._width
+
+    def at_or_after(self, seq: int) -> int:
+        """Give the place of the first watermark at a number or behind it."""
+        return bisect_left(self.rows, seq - self._start)
+
+    def before(self, seq: int) -> Any:
+        """Give the watermark before a number, `None` where there is none."""
+        at = bisect_left(self.rows, seq - self._start)
+        return self.values[at - 1] if at else self._mark
+

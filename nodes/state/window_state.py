@@ -1,0 +1,298 @@
+"""Windows that are open: the watermark's clock, windows on a grid, and what is done with the events of one.
+
+Events of a number are taken in first, by the watermark of the number before; then the watermark of the number closes
+what it has passed. So what is late, and which number closes a window, is the same for any number of parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import compress
+from typing import Any
+
+from ..program.column import Column
+from ..handlers import Recipe
+from .stateful import Turns, form_of, free_copy
+from ..program.steps import USER_ERRORS
+from .windows import MIXED, Grid, origin_of
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """What becomes of a window's events: `kind` is "count", "reduce", "aggregate" or "collect"."""
+
+    kind: str
+    fn: Callable[[Any, Any], Any] | None = None
+    initial: Any = None
+    merge: Callable[[Any, Any], Any] | None = None
+
+    @property
+    def form(self) -> str:
+        """What must be as it was for what a window holds to mean the same."""
+        return f"{self.kind} {form_of(self.initial)}" if self.kind == "aggregate" else self.kind
+
+    def begin(self, event: Any) -> Any:
+        """Give what a window holds after its first event."""
+        if self.kind == "collect":
+            return [event]
+        if self.kind == "aggregate":
+            assert self.fn is not None
+            return self.fn(free_copy(self.initial), event)
+        return event if self.kind == "reduce" else 1
+
+    def step(self) -> Callable[[Any, Any], Any]:
+        """Give the function from what a window holds and an event to what it holds then."""
+        if self.fn is not None:
+            return self.fn
+        return _append if self.kind == "collect" else _one_more
+
+    def join(self) -> Callable[[Any, Any], Any]:
+        """Give the function that makes one of what an earlier and a later window hold."""
+        return self.merge or self.fn or _plus
+
+
+def _append(held: list[Any], event: Any) -> list[Any]:
+    held.append(event)
+    return held
+
+
+def _one_more(held: int, event: Any) -> int:
+    return held + 1
+
+
+def _plus(a: Any, b: Any) -> Any:
+    return a + b
+
+
+class Output:
+    """Windows that were closed, under the numbers that closed them."""
+
+    def __init__(self, column: Column) -> None:
+        self._column = column
+        self._events: list[Any] = []
+        self._counts = [0] * column.size
+
+    def add(self, row: int, records: list[tuple[Any, ...]]) -> None:
+        """Take windows that a number closed; rows come in order."""
+        for record in records:
+            self._events += record
+            self._counts[row] += len(record)
+
+    def column(self, below: Column) -> Column:
+        """Give the output, up to where the input was taken."""
+        column = Column(self._column.start, self._column.size, self._events, self._counts)
+        return column.cut(below.start, below.stop)
+
+
+# -- the clock ---------------------------------------------------------------------------------------------------
+
+
+class ClockRecipe(Recipe):
+    """The watermark: the highest time so far, told where it may close something; without a grid wherever it moves."""
+
+    def __init__(self, grid: Grid | None) -> None:
+        self.grid = grid
+
+    def make(self) -> Any:
+        return _Clock(self.grid)
+
+
+class _Clock:
+    def __init__(self, grid: Grid | None) -> None:
+        self._grid = grid
+        self._mark: Any = None
+        self._edge: Any = None  #: the lowest watermark that is told next
+
+    def live(self) -> int:
+        return 0
+
+    def snapshot(self) -> Any:
+        return self._mark, self._edge
+
+    def restore(self, state: Any) -> None:
+        self._mark, self._edge = state
+
+    def take(self, columns: Sequence[Column], turns: Turns, end: int | None) -> Column:
+        column = columns[0]
+        marks: list[Any] = []
+        counts = [0] * column.size
+        mark, edge, grid = self._mark, self._edge, self._grid
+        rest = turns.over(column, column.events)
+        try:
+            for row, time in self._peaks(column, rest):
+                if mark is not None and time <= mark:
+                    continue
+                mark = time
+                if edge is None or mark >= edge:
+                    edge = mark if grid is None else grid.edge(origin_of(mark), mark)
+                    marks.append(mark)
+                    counts[row] = 1
+        except TypeError:
+            turns.failed(TypeError(MIXED))
+        self._mark, self._edge = mark, edge
+        below = turns.below(column)
+        return Column(column.start, column.size, marks, counts).cut(below.start, below.stop)
+
+    @staticmethod
+    def _peaks(column: Column, rest: Iterator[Any]) -> Iterator[tuple[int, Any]]:
+        """Give the row and the highest time of every number that has one."""
+        if column.counts is None:
+            yield from enumerate(rest)
+            return
+        for row, count in enumerate(column.counts):
+            if count:
+                peak = next(rest)
+                for _ in range(count - 1):
+                    peak = max(peak, next(rest))
+                yield row, peak
+
+
+# -- windows on a grid -------------------------------------------------------------------------------------------
+
+
+class WindowRecipe(Recipe):
+    """Windows of one size, tumbling or sliding."""
+
+    def __init__(self, grid: Grid, aggregate: Aggregate) -> None:
+        self.grid = grid
+        self.aggregate = aggregate
+
+    def make(self) -> Any:
+        return _Windows(self.grid, self.aggregate)
+
+
+class _Windows:
+    """The open windows of the keys of one part. A window is `[held, seq, index]`, the name being its first event's."""
+
+    def __init__(self, grid: Grid, aggregate: Aggregate) -> None:
+        self._grid = grid
+        self._aggregate = aggregate
+        self._counting = aggregate.kind == "count"
+        self._width = 2 if self._counting else 3
+        self._open: dict[int, dict[Any, list[Any]]] = {}
+        self._closed: int | None = None  #: the highest window that the watermark has closed
+        self._origin: Any = None
+
+    def live(self) -> int:
+        return sum(map(len, self._open.values()))
+
+    def snapshot(self) -> Any:
+        return self._open, self._closed, self._origin
+
+    def restore(self, state: Any) -> None:
+        self._open, self._closed, self._origin = state
+
+    def take(self, columns: Sequence[Column], turns: Turns, end: int | None) -> Column:
+        column, clock = columns
+        width = self._width
+        keys, times = column.events[::width], column.events[1::width]
+        events = times if self._counting else column.events[2::width]
+        output = Output(column)
+        rest = turns.over(column, events, width)
+        try:
+            if self._origin is None and times:
+                self._origin = origin_of(times[0])
+            js = _numbers(self._grid, self._origin, times)
+            at, ends = 0, column.offsets()
+            for row, mark in zip(rows_of(clock), clock.events, strict=True):
+                upto = ends[row + 1] // width
+                self._add(keys[at:upto], js[at:upto], times, rest, turns)
+                if upto > len(js):
+                    break
+                self._close(row, mark, output)
+                at = upto
+            else:
+                self._add(keys[at:], js[at:], times, rest, turns)
+            if len(js) < len(keys):
+                next(rest)
+                raise TypeError(MIXED)
+        except USER_ERRORS as error:
+            turns.failed(error)
+        if end is not None and not turns.failures:
+            output.add(end - column.start, self._taken(list(self._open)))
+        return output.column(turns.below(column))
+
+    def _add(self, keys: list[Any], js: list[int], times: list[Any], rest: Iterator[Any], turns: Turns) -> None:
+        if not self._grid.single:
+            self._add_to_several(keys, js, times, rest, turns)
+            return
+        open_, closed, counting = self._open, self._closed, self._counting
+        begin, step = self._aggregate.begin, self._aggregate.step()
+        last: int | None = None
+        windows: dict[Any, list[Any]] = {}
+        for key, j, event in zip(keys, js, rest, strict=False):
+            if j != last:
+                if closed is not None and j <= closed:
+                    turns.late += 1
+                    continue
+                windows = open_.setdefault(j, {})
+                last = j
+            window = windows.get(key)
+            if window is None:
+                windows[key] = [begin(event), *turns.name()]
+            elif counting:
+                window[0] += 1
+            else:
+                window[0] = step(window[0], event)
+
+    def _add_to_several(
+        self, keys: list[Any], js: list[int], times: list[Any], rest: Iterator[Any], turns: Turns
+    ) -> None:
+        open_, closed, counting = self._open, self._closed, self._counting
+        begin, step, grid = self._aggregate.begin, self._aggregate.step(), self._grid
+        for key, j, event in zip(keys, js, rest, strict=False):
+            first = grid.first(self._origin, times[turns.position])
+            if closed is not None and first <= closed:
+                first = closed + 1
+                if first > j:
+                    turns.late += 1
+                    continue
+            for at in range(first, j + 1):
+                # Each window has an event of its own, for what they hold goes different ways.
+                own = event if at == j or counting else turns.own(event)
+                windows = open_.setdefault(at, {})
+                window = windows.get(key)
+                if window is None:
+                    windows[key] = [begin(own), *turns.name()]
+                else:
+                    window[0] = step(window[0], own)
+
+    def _close(self, row: int, mark: Any, output: Output) -> None:
+        self._closed = closed = self._grid.passed(self._origin_of(mark), mark)
+        passed = [j for j in self._open if j <= closed]
+        if passed:
+            output.add(row, self._taken(passed))
+
+    def _origin_of(self, mark: Any) -> Any:
+        if self._origin is None:
+            self._origin = origin_of(mark)
+        return self._origin
+
+    def _taken(self, js: list[int]) -> list[tuple[Any, ...]]:
+        """Take windows out; their order is made where the parts are joined."""
+        records: list[tuple[Any, ...]] = []
+        for j in js:
+            start, end = self._grid.start(self._origin, j), self._grid.end(self._origin, j)
+            records += [(key, start, end, *window) for key, window in self._open.pop(j).items()]
+        return records
+
+
+def _numbers(grid: Grid, origin: Any, times: list[Any]) -> list[int]:
+    """Give the window of each time, up to the first that cannot be compared with those before."""
+    try:
+        return grid.numbers(origin, times)
+    except TypeError:
+        found: list[int] = []
+        with suppress(TypeError):
+            for time in times:
+                found += grid.numbers(origin, [time])
+        return found
+
+
+def rows_of(clock: Column) -> Iterator[int]:
+    """Give the places of the numbers at which the watermark was told."""
+    rows = range(clock.size)
+    return iter(rows if clock.counts is None else compress(rows, clock.counts))
+
