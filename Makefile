@@ -27,7 +27,7 @@ help:  ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
 
 demo: $(VENV)/.package  ## run a graph over the standard library, in processes and inline, into out/
-	@$(RUN) -m penstock.engine.cli.demo out
+	@$(RUN) -m sluiceway.engine.cli.demo out
 
 test: $(VENV)/.dev $(VENV)/.package  ## run the tests that are fast
 	$(RUN) -m pytest $(TESTS) -m "not slow" -q -n 2 --dist loadfile $(PYTEST_ARGS)
@@ -52,10 +52,10 @@ lint: $(VENV)/.dev  ## check the style
 	$(RUN) -m ruff check .
 
 types: $(VENV)/.dev $(VENV)/.package  ## check the types of the package as it is installed
-	@$(RUN) -m mypy --strict -p penstock | sed 's|^.*/site-packages/penstock/||'
+	@$(RUN) -m mypy --strict -p sluiceway | sed 's|^.*/site-packages/sluiceway/||'
 
 bench: $(VENV)/.bench $(VENV)/.package  ## run the benches, into out/bench; BENCH_ARGS="--only memory --quick" runs one, quickly
-	@$(VENV)/bin/penstock bench $(BENCH_ARGS)
+	@$(VENV)/bin/sluiceway bench $(BENCH_ARGS)
 
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-* build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -72,7 +72,7 @@ $(VENV)/.made:
 # What an earlier build left would be packed again, also files that are gone; the links of a strict editable install,
 # which are in build/ as well, stay.
 $(VENV)/.package: $(VENV)/.made $(SOURCES)
-	@echo "installing penstock into $(VENV)"
+	@echo "installing sluiceway into $(VENV)"
 	@$(UNBUILD)
 	@$(PIP) .
 	@$(UNBUILD)
@@ -80,10 +80,10 @@ $(VENV)/.package: $(VENV)/.made $(SOURCES)
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.package
 	@echo "installing what the tests need into $(VENV)"
-	@$(PIP) 'penstock[dev]'
+	@$(PIP) '.[dev]'
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/.package
 	@echo "installing what the benches compare with into $(VENV)"
-	@$(PIP) 'penstock[bench]'
+	@$(PIP) '.[bench]'
 	@touch $@

@@ -1,4 +1,4 @@
-"""penstock runs Python event pipelines on all cores of one machine and keeps their order.
+"""sluiceway runs Python event pipelines on all cores of one machine and keeps their order.
 
 The public names, nothing else. They are loaded on first use, so that a worker process, which needs few of them,
 starts fast.
@@ -8,18 +8,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .engine.checkpoints.open_store import postgres_store
     from .engine.options import StopSignal
     from .engine.plan.plan import Plan
     from .engine.reporting.report import NodeReport, OrderReport, RunReport
     from .engine.run import Results, imap, iterate, run
     from .engine.run import compile_ as compile
-    from .engine.checkpoints.open_store import postgres_store
     from .graphs.builder.graph import Graph, Stream, merge, zip
     from .graphs.builder.keyed_streams import KeyedStream
     from .nodes.connectors.http.api import http_poll, http_sink, webhook
     from .nodes.connectors.kafka.api import KafkaMessage, kafka, kafka_sink
-    from .nodes.connectors.redis.lock import redis_lock
     from .nodes.connectors.redis.api import RedisEntry, redis, redis_sink
+    from .nodes.connectors.redis.lock import redis_lock
     from .nodes.connectors.sql.api import postgres_lock, sql, sql_sink
     from .nodes.errors import (
         CheckpointError,
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
         LockHeld,
         LockLost,
         LostEvents,
-        PenstockError,
         ProtocolError,
         SinkError,
+        SluicewayError,
         SourceError,
         WorkerDied,
     )
     from .nodes.events import Context, DeadLetter, current
-    from .nodes.files.file_lock import file_lock
     from .nodes.files.api import csv, jsonl, lines
+    from .nodes.files.file_lock import file_lock
     from .nodes.handlers import Handler, per_worker
     from .nodes.locks import Lock
     from .nodes.sinks import Batch, Sink
     from .nodes.sources import Source, SourceReader
-    from .nodes.timer import every
     from .nodes.state.windows import Window, session, sliding, tumbling
+    from .nodes.timer import every
 
 _HOMES = {
     "engine.options": ("StopSignal",),
@@ -70,7 +70,7 @@ _HOMES = {
         "LockHeld",
         "LockLost",
         "LostEvents",
-        "PenstockError",
+        "SluicewayError",
         "ProtocolError",
         "SinkError",
         "SourceError",
@@ -121,7 +121,6 @@ __all__ = [
     "LostEvents",
     "NodeReport",
     "OrderReport",
-    "PenstockError",
     "Plan",
     "ProtocolError",
     "RedisEntry",
@@ -129,6 +128,7 @@ __all__ = [
     "RunReport",
     "Sink",
     "SinkError",
+    "SluicewayError",
     "Source",
     "SourceError",
     "SourceReader",

@@ -1,6 +1,6 @@
 """One measurement in a process of its own: one runner, one work, one chunk size. Prints one line of JSON.
 
-A pool is started and has answered a few events before the clock runs; penstock has none to keep, so starting and
+A pool is started and has answered a few events before the clock runs; sluiceway has none to keep, so starting and
 ending its processes is inside its time. Nothing of an earlier measurement is left in this process.
 """
 
@@ -61,10 +61,10 @@ def measure(peer: Peer, work: Work, n: int, chunk: int | None, *, cold: bool, wa
 def _consume(peer: Peer, work: Work, n: int, chunk: int | None) -> tuple[int, float]:
     results = peer.results(work, work.events(n), n, chunk)
     # A pipeline has its flat_map inside; the others give a list for each event.
-    if work.flat and not peer.name.startswith("penstock"):
+    if work.flat and not peer.name.startswith("sluiceway"):
         results = chain.from_iterable(results)
     clocked = Clocked(results)
-    if peer.name == "penstock unordered":
+    if peer.name == "sluiceway unordered":
         return sum(1 for _ in clocked), clocked.first_at
     return work.verify(clocked, n), clocked.first_at
 

@@ -30,13 +30,13 @@ from functools import partial
 from time import monotonic, thread_time
 from typing import Any
 
-import penstock as ps
-from penstock.engine.plan import compiler
-from penstock.engine import options
-from penstock.engine.runners import processes as process_run
-from penstock.engine.plan import shipping as ship
-from penstock.engine.hub.hub import Hub
-from penstock.graphs import census
+import sluiceway as sw
+from sluiceway.engine import options
+from sluiceway.engine.hub.hub import Hub
+from sluiceway.engine.plan import compiler
+from sluiceway.engine.plan import shipping as ship
+from sluiceway.engine.runners import processes as process_run
+from sluiceway.graphs import census
 
 from bench import tree
 from bench.measure import Effort, Table, arguments, percentile, report, show
@@ -53,12 +53,12 @@ def digits(seconds: float, number: int) -> str:
     return f"{number} {number * number}"
 
 
-def make_graph(name: str, events: int, work_s: float, output: Path) -> ps.Graph:
+def make_graph(name: str, events: int, work_s: float, output: Path) -> sw.Graph:
     """Wire the graph that writes to `output`."""
     if name == "census":
         return census.graph(output=str(output))
-    graph = ps.Graph("ints")
-    graph.source(ints(events), name="ints").map(partial(digits, work_s), name="digits").sink(ps.lines(output))
+    graph = sw.Graph("ints")
+    graph.source(ints(events), name="ints").map(partial(digits, work_s), name="digits").sink(sw.lines(output))
     return graph
 
 
@@ -133,20 +133,20 @@ def _state_and_parent(pid: int) -> tuple[bytes, int]:
 class Ran:
     """One run: its report, its CPU seconds, the kills, and for each death the seconds to a working replacement."""
 
-    report: ps.RunReport
+    report: sw.RunReport
     cpu_s: float
     kills: int = 0
     replaced_s: list[float] = field(default_factory=list)
 
 
-def run_plainly(graph: ps.Graph, **words: Any) -> Ran:
+def run_plainly(graph: sw.Graph, **words: Any) -> Ran:
     """Run undisturbed."""
     before = tree.cpu_seconds()
-    done = ps.run(graph, **words)
+    done = sw.run(graph, **words)
     return Ran(done, tree.cpu_seconds() - before)
 
 
-def run_under_fire(graph: ps.Graph, workers: int, every_s: float, seed: int) -> Ran:
+def run_under_fire(graph: sw.Graph, workers: int, every_s: float, seed: int) -> Ran:
     """Run while workers are killed."""
     before = tree.cpu_seconds()
     plan = compiler.compile_graph(graph, workers=workers)
@@ -225,7 +225,7 @@ def main() -> int:
     # Where no worker lives as long as an event takes, no run comes to an end.
     chosen.every_ms = chosen.every_ms or (250.0 if chosen.graph == "census" else 50.0)
     chosen.events = chosen.events or {"full": 300_000, "quick": 100_000}.get(effort.name, 20_000)
-    logging.getLogger("penstock").setLevel(logging.ERROR)  # every death is a warning
+    logging.getLogger("sluiceway").setLevel(logging.ERROR)  # every death is a warning
     with tempfile.TemporaryDirectory(prefix="bench-chaos-") as folder:
         tables, same = measure(chosen, Path(folder))
     report("chaos", effort, tables)

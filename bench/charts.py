@@ -79,7 +79,7 @@ def bars(table: dict[str, Any]) -> list[tuple[str, float]]:
 def _draw_table(axis: Any, table: dict[str, Any]) -> None:
     drawn = bars(table)[::-1]
     labels, figures = [label for label, _ in drawn], [figure for _, figure in drawn]
-    colours = [_OURS if "penstock" in label or "workers" in label else _OTHERS for label in labels]
+    colours = [_OURS if "sluiceway" in label or "workers" in label else _OTHERS for label in labels]
     axis.barh(range(len(drawn)), figures, color=colours)
     axis.set_yticks(range(len(drawn)), labels, fontsize=7)
     if min(figures) > 0 and max(figures) > 20 * min(figures):

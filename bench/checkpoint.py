@@ -31,9 +31,9 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-import penstock as ps
-from penstock.engine.checkpoints.sqlite_store import file_store
-from penstock.engine.checkpoints.store import Saved
+import sluiceway as sw
+from sluiceway.engine.checkpoints.sqlite_store import file_store
+from sluiceway.engine.checkpoints.store import Saved
 
 from bench import tree
 from bench.measure import OUT, Effort, Table, arguments, interleave, middle, report, seconds_of, show, spread
@@ -96,14 +96,14 @@ def user_of(event: dict[str, Any]) -> str:
     return user
 
 
-def make_graph(name: str, source: Path, output: Path) -> ps.Graph:
+def make_graph(name: str, source: Path, output: Path) -> sw.Graph:
     """Wire the graph from `source` to `output`."""
-    graph = ps.Graph(name)
-    events = graph.source(ps.jsonl(source), name="source")
+    graph = sw.Graph(name)
+    events = graph.source(sw.jsonl(source), name="source")
     if name == "files":
-        events.map(rescored).sink(ps.jsonl(output))
+        events.map(rescored).sink(sw.jsonl(output))
     else:
-        events.key_by(user_of).count().map(counted).sink(ps.lines(output))
+        events.key_by(user_of).count().map(counted).sink(sw.lines(output))
     return graph
 
 
@@ -125,7 +125,7 @@ def run(name: str, case: Case, source: Path, expected: Path, workers: int) -> fl
         graph = make_graph(name, source, output)
         before = tree.cpu_seconds()
         started = perf_counter()
-        ps.run(graph, workers=workers, **words)
+        sw.run(graph, workers=workers, **words)
         took = perf_counter() - started
         case.cpu_s.append(tree.cpu_seconds() - before)
         if store is not None:
@@ -145,7 +145,7 @@ def measure(name: str, n: int, keys: int, workers: int, effort: Effort) -> tuple
     with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=OUT) as folder:
         source, expected = Path(folder) / "source", Path(folder) / "expected"
         write_events(source, n, keys)
-        ps.run(make_graph(name, source, expected), runner="inline")
+        sw.run(make_graph(name, source, expected), runner="inline")
         calls: dict[str, Callable[[], float]] = {
             case.name: partial(run, name, case, source, expected, workers) for case in cases
         }

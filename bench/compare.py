@@ -1,7 +1,7 @@
-"""penstock beside its peers: the same works, the same checks, in one run, with the peers' defaults and tuned.
+"""sluiceway beside its peers: the same works, the same checks, in one run, with the peers' defaults and tuned.
 
 Every measurement is a process of its own (`bench.cell`). First each runner's speed is found and, where it has a chunk
-size, the best of a few; then all runners take turns. Peers are timed with their workers started and warm, penstock
+size, the best of a few; then all runners take turns. Peers are timed with their workers started and warm, sluiceway
 with the start and the end of its processes inside its time; beside it stands what it takes between its first and its
 last result.
 """

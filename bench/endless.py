@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-import penstock as ps
+import sluiceway as sw
 
 from bench.works import MIB, WORKS, WrongResult
 
@@ -103,10 +103,10 @@ def main() -> None:
     order = Order(**json.loads(sys.argv[1]))
     over = threading.Event()
     threading.Thread(target=_wait_for_the_end, args=(over,), name="end", daemon=True).start()
-    graph, sink = ps.Graph("endless"), Checking(order.sink_rate, over)
+    graph, sink = sw.Graph("endless"), Checking(order.sink_rate, over)
     stream = graph.source(partial(endless, order.address, order.work), name="endless")
-    stream.map(ps.per_worker(Step, order.address, order.work), name="step").sink(sink)
-    done = ps.run(graph, workers=order.workers, window_bytes=order.window_bytes, stop=over)
+    stream.map(sw.per_worker(Step, order.address, order.work), name="step").sink(sink)
+    done = sw.run(graph, workers=order.workers, window_bytes=order.window_bytes, stop=over)
     assert sink.events == done.events_in, f"{done.events_in} events were read, {sink.events} came"
     figures = {"events": sink.events, "wall_s": done.wall_s, "peak_in_flight_bytes": done.peak_bytes}
     print(json.dumps(figures | {"deaths": done.worker_deaths}), flush=True)

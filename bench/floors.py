@@ -1,4 +1,4 @@
-"""The floors: what the loop, the codec, the sockets and the memory allow, and penstock as a multiple of each.
+"""The floors: what the loop, the codec, the sockets and the memory allow, and sluiceway as a multiple of each.
 
 - loop: the same events, handler and checks in one process.
 - caller: what the calling process must do itself, on one core, whatever works beside it: make the events, encode each
@@ -27,10 +27,10 @@ from time import perf_counter
 from typing import Any
 
 import zmq
-from penstock.engine.local.transport import messages as wire
-from penstock.engine.codec.codec import Encoder, Payload, decode
-from penstock.nodes.program.program import Orders
-from penstock.nodes.ordering.segments import Segment, Slice
+from sluiceway.engine.codec.codec import Encoder, Payload, decode
+from sluiceway.engine.local.transport import messages as wire
+from sluiceway.nodes.ordering.segments import Segment, Slice
+from sluiceway.nodes.program.program import Orders
 
 from bench import tree
 from bench.measure import Effort, Table, arguments, cores, interleave, middle, report, script, seconds_each, show
@@ -72,7 +72,7 @@ def sockets(work: Work, n: int) -> tuple[float, float]:
     """Send batches to echoing processes and take them back; gives µs of wall and of CPU for each event."""
     message, batches = frames_of(work), max(1, n // batch_of(work))
     context = zmq.Context()
-    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="sluiceway-bench-") as folder:
         router = context.socket(zmq.ROUTER)
         router.bind(f"ipc://{folder}/floor")
         before = tree.cpu_seconds()
@@ -153,7 +153,7 @@ def whole(peer: str, work: Work, n: int) -> tuple[float, float]:
 
 
 def measure(work: Work, n: int, effort: Effort) -> Table:
-    """Measure one work's floors and penstock over them."""
+    """Measure one work's floors and sluiceway over them."""
     cpu: dict[str, list[float]] = {}
 
     def timed(name: str, take: Callable[[], tuple[float, float]]) -> Callable[[], float]:
@@ -173,21 +173,21 @@ def measure(work: Work, n: int, effort: Effort) -> Table:
         "codec": timed("codec", plain(lambda: codec(work, effort))),
         "sockets": timed("sockets", lambda: sockets(work, n)),
         "memory": timed("memory", plain(lambda: memory(work, effort))),
-        "penstock": timed("penstock", lambda: whole("penstock", work, n)),
-        "penstock auto": timed("penstock auto", lambda: whole("penstock auto", work, n)),
+        "sluiceway": timed("sluiceway", lambda: whole("sluiceway", work, n)),
+        "sluiceway auto": timed("sluiceway auto", lambda: whole("sluiceway auto", work, n)),
     }
     walls = {name: middle(values) for name, values in interleave(cases, effort.repeats, warm_up=False).items()}
     used = {name: middle(values) for name, values in cpu.items()}
     walls["codec"] /= min(WORKERS, cores())  # it may be spread over the cores
-    ours, auto = walls["penstock"], walls["penstock auto"]
-    columns = ("floor", "µs/event", "CPU µs", "penstock ×", "penstock auto ×")
-    table = Table(f"{work.name}: penstock as a multiple of its floors ({batch_of(work):,} events a batch)", columns)
+    ours, auto = walls["sluiceway"], walls["sluiceway auto"]
+    columns = ("floor", "µs/event", "CPU µs", "sluiceway ×", "sluiceway auto ×")
+    table = Table(f"{work.name}: sluiceway as a multiple of its floors ({batch_of(work):,} events a batch)", columns)
     for name in ("loop", "caller", "codec", "sockets", "memory"):
         table.add(name, walls[name], used[name], ours / walls[name], auto / walls[name])
     parts = used["codec"] + used["loop"]
-    table.add("codec + loop, CPU", None, parts, used["penstock"] / parts, used["penstock auto"] / parts)
-    table.add("penstock", ours, used["penstock"], 1.0, None)
-    table.add("penstock auto", auto, used["penstock auto"], None, 1.0)
+    table.add("codec + loop, CPU", None, parts, used["sluiceway"] / parts, used["sluiceway auto"] / parts)
+    table.add("sluiceway", ours, used["sluiceway"], 1.0, None)
+    table.add("sluiceway auto", auto, used["sluiceway auto"], None, 1.0)
     table.note = "multiples are of wall time; those of 'codec + loop, CPU' are of CPU time over all processes"
     return table
 

@@ -1,4 +1,4 @@
-"""Parallel gzip: penstock's ready-made graph beside `pigz -p` and `gzip`, where these are installed.
+"""Parallel gzip: sluiceway's ready-made graph beside `pigz -p` and `gzip`, where these are installed.
 
 Each compresses the same file at the same level; what comes out is unpacked again and compared with what went in.
 """
@@ -20,8 +20,8 @@ from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
 
-import penstock as ps
-from penstock.graphs import gzip as graphs_gzip
+import sluiceway as sw
+from sluiceway.graphs import gzip as graphs_gzip
 
 from bench.measure import Effort, Table, arguments, cores, interleave, middle, report, seconds_of, show
 
@@ -46,9 +46,9 @@ def write_input(path: Path, size: int) -> None:
             written += file.write(part[: size - written])
 
 
-def penstock(source: Path, target: Path, workers: int) -> None:
-    """Compress with penstock."""
-    ps.run(graphs_gzip.graph(input=str(source), output=str(target), level=LEVEL), workers=workers)
+def sluiceway(source: Path, target: Path, workers: int) -> None:
+    """Compress with sluiceway."""
+    sw.run(graphs_gzip.graph(input=str(source), output=str(target), level=LEVEL), workers=workers)
 
 
 def command(words: list[str], source: Path, target: Path) -> None:
@@ -72,7 +72,7 @@ def measure(effort: Effort, folder: Path) -> Table:
     threads = cores()
     source = folder / "input.log"
     write_input(source, size)
-    runs: dict[str, Callable[[Path, Path], None]] = {f"penstock workers={threads}": partial(penstock, workers=threads)}
+    runs: dict[str, Callable[[Path, Path], None]] = {f"sluiceway workers={threads}": partial(sluiceway, workers=threads)}
     for name, words in (
         (f"pigz -p {threads}", ["pigz", "-p", str(threads), f"-{LEVEL}", "-c"]),
         ("gzip", ["gzip", f"-{LEVEL}", "-c"]),
@@ -99,7 +99,7 @@ def measure(effort: Effort, folder: Path) -> Table:
 def main() -> None:
     """Measure and report."""
     effort: Effort = arguments(__doc__ or "").effort
-    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="sluiceway-bench-") as folder:
         report("gzip", effort, [show(measure(effort, Path(folder)))])
 
 

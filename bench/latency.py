@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from time import monotonic_ns, sleep
 from typing import Any
 
-import penstock as ps
+import sluiceway as sw
 
 from bench.measure import Effort, Table, arguments, middle, percentile, report, show
 
@@ -55,9 +55,9 @@ class Arrivals:
 
 def delays(rate: float, seconds: float, workers: int | None) -> tuple[list[float], float]:
     """Run once; gives the sorted delays in milliseconds of the settled run, and the first event's."""
-    graph, arrivals = ps.Graph("latency"), Arrivals()
+    graph, arrivals = sw.Graph("latency"), Arrivals()
     graph.source(schedule(rate, seconds + _SETTLE_S)).map(stamped).sink(arrivals)
-    ps.run(graph, workers=workers)
+    sw.run(graph, workers=workers)
     settled = arrivals.rows[0][0] + int(_SETTLE_S * 1e9)
     counted = [delay / 1e6 for at, delay in arrivals.rows if at >= settled]
     return sorted(counted or [delay / 1e6 for _, delay in arrivals.rows]), arrivals.rows[0][1] / 1e6

@@ -24,10 +24,10 @@ from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Where results go: `$PENSTOCK_BENCH_OUT`, else `out/bench` in the checkout.
-OUT = Path(os.environ.get("PENSTOCK_BENCH_OUT", ROOT / "out" / "bench"))
+#: Where results go: `$SLUICEWAY_BENCH_OUT`, else `out/bench` in the checkout.
+OUT = Path(os.environ.get("SLUICEWAY_BENCH_OUT", ROOT / "out" / "bench"))
 _PACKAGES = (
-    *("penstock", "ormsgpack", "pyzmq", "cloudpickle", "numpy"),
+    *("sluiceway", "ormsgpack", "pyzmq", "cloudpickle", "numpy"),
     *("joblib", "mpire", "ray", "dask", "distributed", "pypeln", "torchdata", "torch"),
 )
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from time import perf_counter
 
-import penstock as ps
+import sluiceway as sw
 
 from bench.measure import Effort, Table, arguments, interleave, middle, report, show
 from bench.works import WORKS, Work
@@ -23,7 +23,7 @@ EVENTS = {"int identity": 1_500_000, "dict identity": 400_000, "dict + 20 µs": 
 
 def seconds(work: Work, n: int, ordered: bool, waits: list[float]) -> float:
     """Run once and give the seconds from the first result to the last: how workers start is no matter of order."""
-    results = ps.imap(work.fn, work.events(n), workers=2, ordered=ordered)
+    results = sw.imap(work.fn, work.events(n), workers=2, ordered=ordered)
     next(results)
     started = perf_counter()
     count = 1 + sum(1 for _ in results)

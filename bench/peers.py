@@ -1,4 +1,4 @@
-"""The peers: one small adapter for each runner that is compared, penstock and the plain loop among them.
+"""The peers: one small adapter for each runner that is compared, sluiceway and the plain loop among them.
 
 An adapter opens its workers, gives the results of a work lazily and in order, and closes. `chunk` is the number of
 events that travel together: `None` is the runner's own default, other values are what a user would search by hand. A
@@ -78,48 +78,48 @@ class Loop(Peer):
         return map(work.fn, events)
 
 
-class Penstock(Peer):
-    """penstock with as many workers as the others."""
+class Sluiceway(Peer):
+    """sluiceway with as many workers as the others."""
 
-    name = "penstock"
-    needs = ("penstock",)
+    name = "sluiceway"
+    needs = ("sluiceway",)
     chunks = ()
     keeps_pool = False
 
     def load(self) -> None:
-        import penstock as ps
+        import sluiceway as sw
 
-        self._ps = ps
-        _ = ps.imap, ps.iterate, ps.Graph  # they are loaded on first use
+        self._sw = sw
+        _ = sw.imap, sw.iterate, sw.Graph  # they are loaded on first use
 
     def results(self, work: Work, events: Iterable[Any], n: int, chunk: int | None) -> Iterable[Any]:
         if not work.stages:
-            return self._ps.imap(work.fn, events, workers=self._count())
-        stream: Any = self._ps.Graph("compare").source(events)
+            return self._sw.imap(work.fn, events, workers=self._count())
+        stream: Any = self._sw.Graph("compare").source(events)
         for op, fn in work.stages:
             stream = getattr(stream, op)(fn)
-        return self._ps.iterate(stream, workers=self._count())
+        return self._sw.iterate(stream, workers=self._count())
 
     def _count(self) -> int | None:
         return self.workers
 
 
-class PenstockAuto(Penstock):
-    """penstock as it is used without a word about workers."""
+class SluicewayAuto(Sluiceway):
+    """sluiceway as it is used without a word about workers."""
 
-    name = "penstock auto"
+    name = "sluiceway auto"
 
     def _count(self) -> int | None:
         return None
 
 
-class PenstockLoose(Penstock):
-    """penstock without order."""
+class SluicewayLoose(Sluiceway):
+    """sluiceway without order."""
 
-    name = "penstock unordered"
+    name = "sluiceway unordered"
 
     def results(self, work: Work, events: Iterable[Any], n: int, chunk: int | None) -> Iterable[Any]:
-        results: Iterable[Any] = self._ps.imap(work.fn, events, workers=self.workers, ordered=False)
+        results: Iterable[Any] = self._sw.imap(work.fn, events, workers=self.workers, ordered=False)
         return results
 
 
@@ -315,9 +315,9 @@ class TorchdataNodes(Peer):
 PEERS: dict[str, type[Peer]] = {
     peer.name: peer
     for peer in (
-        *(Loop, Penstock, PenstockAuto, PoolImap, ExecutorMap),
+        *(Loop, Sluiceway, SluicewayAuto, PoolImap, ExecutorMap),
         *(Joblib, Mpire, RayActors, Dask, Pypeln, TorchdataNodes),
     )
 }
-OURS = ("loop", "penstock", "penstock auto")
-ALL = PEERS | {PenstockLoose.name: PenstockLoose}
+OURS = ("loop", "sluiceway", "sluiceway auto")
+ALL = PEERS | {SluicewayLoose.name: SluicewayLoose}

@@ -3,7 +3,7 @@
     python bench/run.py [--quick] [--only compare floors ...]
 
 Each bench is a process of its own; one that fails is told at the end and the others still run. Which there are and
-what each tells stands in `penstock bench --help`; each has a `--help` of its own.
+what each tells stands in `sluiceway bench --help`; each has a `--help` of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import os
 import subprocess
 import tempfile
 
-from penstock.engine.cli.bench import BENCHES
+from sluiceway.engine.cli.bench import BENCHES
 
 from bench.charts import draw_all
 from bench.measure import OUT, ROOT, Effort, Table, arguments, report, show
@@ -44,7 +44,7 @@ def run_micro(effort: Effort) -> int:
         return 0
     words = [f"--benchmark-max-time={min(1.0, effort.seconds)}", f"--benchmark-min-rounds={effort.repeats}"]
     where = ["-c", os.devnull, f"--rootdir={ROOT}", str(ROOT / "bench" / "micro")]
-    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="sluiceway-bench-") as folder:
         raw = Path(folder) / "raw.json"
         words += ["--benchmark-only", f"--benchmark-json={raw}", "--benchmark-quiet", "-q", "-p", "no:cacheprovider"]
         command = [sys.executable, "-m", "pytest", *where, *words]

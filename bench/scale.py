@@ -16,7 +16,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-import penstock as ps
+import sluiceway as sw
 
 from bench import tree
 from bench.measure import Effort, Table, arguments, interleave, middle, report, show
@@ -51,10 +51,10 @@ class Count:
 
 def run(build: Callable[[Any, Count], int], n: int, cpu: dict[str, list[float]], name: str, **options: Any) -> float:
     """Run one graph; gives µs for each event read, from the first result to the last."""
-    graph, count = ps.Graph("scale"), Count()
+    graph, count = sw.Graph("scale"), Count()
     sinks = build(graph.source(dicts(n), name="dicts"), count)
     before = tree.cpu_seconds()
-    ps.run(graph, **options)
+    sw.run(graph, **options)
     took = perf_counter() - count.first_at
     cpu.setdefault(name, []).append((tree.cpu_seconds() - before) / n * 1e6)
     assert count.events == n * sinks, f"{count.events} of {n * sinks} events came"

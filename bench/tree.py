@@ -1,7 +1,7 @@
 """The process tree: CPU seconds and memory of this process and all that descend from it, read from /proc.
 
 Decides what counts. CPU is that of this process and of every descendant, living or gone: one that is gone is in the
-figures of whoever waited for it, and the zygote of penstock waits for its workers and is itself waited for. Memory is
+figures of whoever waited for it, and the zygote of sluiceway waits for its workers and is itself waited for. Memory is
 the proportional share (PSS) where the kernel tells, so that pages shared by fork or by shared memory count once.
 """
 

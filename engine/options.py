@@ -14,8 +14,8 @@ from typing import Any, Literal, Protocol, TypedDict
 from ..graphs.builder.checks import check_words
 from ..nodes.errors import GraphError
 from ..nodes.locks import Lock
-from .reporting.report import RunReport
 from .checkpoints.store import Resume, Store
+from .reporting.report import RunReport
 
 
 class StopSignal(Protocol):
@@ -110,10 +110,10 @@ def check_run_options(given: Mapping[str, Any], call: str) -> RunOptions:
             f"{call} cannot use resume={options.resume!r}: there are 'auto', 'never' and 'required'; choose one"
         )
     _check_checkpoint(call, options)
-    if options.checkpoint is not None and call != "ps.run":
-        raise GraphError(f"{call} cannot make checkpoints: its consumer cannot commit; use ps.run with a sink")
+    if options.checkpoint is not None and call != "sw.run":
+        raise GraphError(f"{call} cannot make checkpoints: its consumer cannot commit; use sw.run with a sink")
     if options.lock is not None and not isinstance(options.lock, Lock):
-        raise GraphError(f"{call} cannot use lock=: it has no acquire(), check() and release(); pass ps.file_lock(path)")
+        raise GraphError(f"{call} cannot use lock=: it has no acquire(), check() and release(); pass sw.file_lock(path)")
     if options.stop is not None and not callable(getattr(options.stop, "is_set", None)):
         raise GraphError(f"{call} cannot use stop=: it has no is_set(); pass a threading.Event or the like")
     if not isinstance(options.progress, bool) and options.progress is not None and not callable(options.progress):

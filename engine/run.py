@@ -14,18 +14,18 @@ from typing import Any, Self, TypeVar, Unpack, overload
 
 from ..graphs.builder.checks import check_words, claim_iterators
 from ..graphs.builder.graph import HANDLER_WORDS, Graph, HandlerOptions, Stream
-from ..nodes.errors import GraphError, PenstockError
+from ..nodes.errors import GraphError, SluicewayError
 from ..nodes.handlers import Handler
-from .runners.auto import AutoRun, may_start_here
 from .checkpoints.checkpoints import checkpointed
-from .plan.compiler import compile_graph
 from .delivery.run_lock import Taken
-from .runners.inline import InlineRun
 from .options import RUN_WORDS, RunOptions, RunWords, check_run_options
+from .plan.compiler import compile_graph
 from .plan.plan import Plan
-from .runners.processes import ProcessRun
-from .reporting.report import RunReport
 from .plan.shipping import ship
+from .reporting.report import RunReport
+from .runners.auto import AutoRun, may_start_here
+from .runners.inline import InlineRun
+from .runners.processes import ProcessRun
 from .runners.signals import Interrupts
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ class Results(chain[T_co]):  # type: ignore[type-var]  # chain only gives events
         return self
 
     async def __anext__(self) -> T_co:
-        import asyncio  # it takes a third of the time to import penstock, and who is here has it
+        import asyncio  # it takes a third of the time to import sluiceway, and who is here has it
 
         event = await asyncio.to_thread(next, self, _END)
         if event is _END:
@@ -97,7 +97,7 @@ def _reported(run: Run) -> Generator[list[Any], None, None]:
     except GeneratorExit:
         batch.clear()  # a chain goes on with the list it has, but who has left gets no more
         raise
-    except PenstockError as error:
+    except SluicewayError as error:
         error.report = run.report()
         raise
     finally:
@@ -117,8 +117,8 @@ def compile_(graph: Graph, /, *, workers: int | None = None) -> Plan:
     `workers` is the number of processes of each pool that sets none itself. Raises `GraphError` for a graph that
     cannot run, also for a handler that cannot be sent to a worker.
     """
-    options = check_run_options({"workers": workers}, "ps.compile")
-    plan = compile_graph(_checked_graph(graph, "ps.compile"), workers=options.workers)
+    options = check_run_options({"workers": workers}, "sw.compile")
+    plan = compile_graph(_checked_graph(graph, "sw.compile"), workers=options.workers)
     ship(plan)
     return plan
 
@@ -127,16 +127,16 @@ def run(graph: Graph, /, **words: Unpack[RunWords]) -> RunReport:
     """Run a graph to its end and give the report.
 
     Sinks run in the calling thread. Raises `GraphError` before anything starts, `HandlerError`, `SourceError`,
-    `SinkError` for user code that failed, `KeyboardInterrupt` after a Ctrl-C; each `PenstockError` carries `report`.
+    `SinkError` for user code that failed, `KeyboardInterrupt` after a Ctrl-C; each `SluicewayError` carries `report`.
     """
-    options = check_run_options(words, "ps.run")
-    running = _make_run(_checked_graph(graph, "ps.run"), options)
+    options = check_run_options(words, "sw.run")
+    running = _make_run(_checked_graph(graph, "sw.run"), options)
     interrupts = Interrupts(running)
     with interrupts:
         try:
             for _ in running.batches():
                 continue
-        except PenstockError as error:
+        except SluicewayError as error:
             error.report = running.report()
             raise
     interrupts.settle()
@@ -148,10 +148,10 @@ def iterate(stream: Stream[T], /, *, ordered: bool = True, **words: Unpack[RunWo
 
     With `ordered=False` they come as they are ready. Nothing is started before the first event is asked for.
     """
-    options = check_run_options(words, "ps.iterate")
+    options = check_run_options(words, "sw.iterate")
     if not isinstance(stream, Stream):
         raise GraphError(
-            f"ps.iterate takes a stream, got a {type(stream).__name__}; pass what graph.source(...) or a method of it"
+            f"sw.iterate takes a stream, got a {type(stream).__name__}; pass what graph.source(...) or a method of it"
             " returned"
         )
     return Results.of(_make_run(stream.graph, options, outlet=stream.node, outlet_ordered=ordered))
@@ -171,9 +171,9 @@ def imap(fn: Any, iterable: Iterable[Any], /, **words: Any) -> Results[Any]:
     Takes the options of `run` and of `Stream.map`; `ordered=False` gives results as they are ready. Endless
     iterables work. Under `on_error="dead_letter"` the `DeadLetter` stands in its result's place.
     """
-    check_words(words, RUN_WORDS.union(HANDLER_WORDS), call="ps.imap")
+    check_words(words, RUN_WORDS.union(HANDLER_WORDS), call="sw.imap")
     ordered = words.pop("ordered", True)
-    options = check_run_options({k: v for k, v in words.items() if k in RUN_WORDS}, "ps.imap")
+    options = check_run_options({k: v for k, v in words.items() if k in RUN_WORDS}, "sw.imap")
     graph = Graph("imap")
     handler_words = {k: v for k, v in words.items() if k in HANDLER_WORDS and k != "workers"}
     stream = graph.source(iterable).map(fn, **handler_words)
@@ -191,7 +191,7 @@ def imap(fn: Any, iterable: Iterable[Any], /, **words: Any) -> Results[Any]:
 
 def _checked_graph(graph: Graph, call: str) -> Graph:
     if not isinstance(graph, Graph):
-        raise GraphError(f"{call} takes a Graph, got a {type(graph).__name__}; for a stream use ps.iterate")
+        raise GraphError(f"{call} takes a Graph, got a {type(graph).__name__}; for a stream use sw.iterate")
     return graph
 
 

@@ -1,13 +1,13 @@
 """Ready-made graph: a census of the Python files below a folder, by default those of the standard library.
 
-    penstock run penstock.graphs.census:graph --set output=census.jsonl
+    sluiceway run sluiceway.graphs.census:graph --set output=census.jsonl
 
 Every file is parsed and measured, which is real work for the processor: one record per file, in the order of the
 paths. A census counts everybody, so a file that does not parse is a record too, with an "error" in the place of the
 measures. Equal files give equal bytes, whatever the number of workers.
 
-To make it your own, copy it and write `from penstock import Graph, jsonl` in the place of its relative imports
-(or `import penstock as ps`, and `ps.` before both).
+To make it your own, copy it and write `from sluiceway import Graph, jsonl` in the place of its relative imports
+(or `import sluiceway as sw`, and `sw.` before both).
 """
 
 from __future__ import annotations

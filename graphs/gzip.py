@@ -1,6 +1,6 @@
 """Ready-made graph: any file compressed on all cores into one `.gz` that gunzip takes.
 
-    penstock run penstock.graphs.gzip:graph --set input=FILE --set output=FILE.gz
+    sluiceway run sluiceway.graphs.gzip:graph --set input=FILE --set output=FILE.gz
 
 The file is cut into blocks. Each is deflated by itself, primed with the 32 KiB before it so that it refers back over
 the cut as if there were none, and ended at a whole byte (`Z_SYNC_FLUSH`), so that the blocks put behind each other in
@@ -9,7 +9,7 @@ their order are one deflate stream (RFC 1951) in one gzip member (RFC 1952). A c
 makes of nothing but zeros.
 
 To make it your own, copy it under a name that Python's own library does not have, and write
-`from penstock import Graph, GraphError` in the place of its relative imports (or `import penstock as ps`, and `ps.`
+`from sluiceway import Graph, GraphError` in the place of its relative imports (or `import sluiceway as sw`, and `sw.`
 before both).
 """
 

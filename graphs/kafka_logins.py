@@ -1,12 +1,12 @@
 """Ready-made graph: the logins out of a Kafka topic of user events, in order.
 
-    penstock run penstock.graphs.kafka_logins:logins --set bootstrap_servers=localhost:9092
+    sluiceway run sluiceway.graphs.kafka_logins:logins --set bootstrap_servers=localhost:9092
 
 Every message of the topic `event_topic` is one JSON object with a "type", as UTF-8 text. Logins are printed, one JSON
 object a line, in the order in which their messages were read; what is no user event goes to the dead letters. The
 offsets of the group `event_group` follow what has been printed, so the next run goes on there.
 
-To make it your own, copy it and write `from penstock import Graph, jsonl, kafka` in the place of its relative imports.
+To make it your own, copy it and write `from sluiceway import Graph, jsonl, kafka` in the place of its relative imports.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Ready-made graph: the logins out of a log of user events.
 
-    python -m penstock.graphs.logins sample.jsonl --events 100000
-    penstock run penstock.graphs.logins:graph --set input=sample.jsonl --set output=logins.jsonl
+    python -m sluiceway.graphs.logins sample.jsonl --events 100000
+    sluiceway run sluiceway.graphs.logins:graph --set input=sample.jsonl --set output=logins.jsonl
 
 Every line is one JSON object with a "type". Lines that are not go to the dead letters with their number and reason;
 the rest of the log is handled on. Files named `.gz`, `.bz2` and `.xz` are read and written compressed.
 
-To make it your own, copy it and write `from penstock import Graph, jsonl, lines` in the place of its relative imports
-(or `import penstock as ps`, and `ps.` before each of the three).
+To make it your own, copy it and write `from sluiceway import Graph, jsonl, lines` in the place of its relative imports
+(or `import sluiceway as sw`, and `sw.` before each of the three).
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _spoil(chance: random.Random, line: str) -> str:
 
 def main() -> None:
     """Write a sample from the shell."""
-    parser = argparse.ArgumentParser(prog="python -m penstock.graphs.logins", description="Write a sample log.")
+    parser = argparse.ArgumentParser(prog="python -m sluiceway.graphs.logins", description="Write a sample log.")
     parser.add_argument("path", help="file to write; .gz is compressed")
     parser.add_argument("--events", type=int, default=100_000, help="lines to write (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="equal seeds give equal files (%(default)s)")

@@ -1,4 +1,4 @@
-"""The errors that penstock raises, and nothing else.
+"""The errors that sluiceway raises, and nothing else.
 
 Every error says what was attempted, on which node and number, which rule broke and what to do. A text never holds
 an event; `.event` does.
@@ -9,25 +9,25 @@ from __future__ import annotations
 from typing import Any
 
 
-class PenstockError(Exception):
-    """Base of every error of penstock; `report` is the `RunReport` of the run that failed, where there was one."""
+class SluicewayError(Exception):
+    """Base of every error of sluiceway; `report` is the `RunReport` of the run that failed, where there was one."""
 
     report: Any = None
 
 
-class GraphError(PenstockError):
+class GraphError(SluicewayError):
     """A graph that cannot run as it is wired; the text names the node and the remedy."""
 
 
-class ProtocolError(PenstockError):
+class ProtocolError(SluicewayError):
     """Bytes on a socket that no peer of this run may send; the text names the peer."""
 
 
-class LostEvents(PenstockError):
+class LostEvents(SluicewayError):
     """A run that ended without an answer for some numbers; the text names the numbers and what is known of them."""
 
 
-class NodeError(PenstockError):
+class NodeError(SluicewayError):
     """User code failed at a node.
 
     Attributes: `seq` and `index` name the event (`None` where no single event is to blame), `node` the node, `event`
@@ -66,11 +66,11 @@ class SinkError(NodeError):
     """A sink raised; nothing above `seq` was delivered to any ordered sink."""
 
 
-class CheckpointError(PenstockError):
+class CheckpointError(SluicewayError):
     """A run cannot go on from a checkpoint, or cannot make one: the text says what differs and what to do."""
 
 
-class LockError(PenstockError):
+class LockError(SluicewayError):
     """A run was not started, for its lock could not be taken; what the lock said is `__cause__`."""
 
 

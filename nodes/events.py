@@ -66,7 +66,7 @@ class Failure:
 
 
 #: Gives the context of the call that runs now; set by the executors for each step, read by `current`.
-context_of_call: ContextVar[Callable[[], Context]] = ContextVar("penstock_context")
+context_of_call: ContextVar[Callable[[], Context]] = ContextVar("sluiceway_context")
 
 
 def current() -> Context:
@@ -78,6 +78,6 @@ def current() -> Context:
         get = context_of_call.get()
     except LookupError:
         raise LookupError(
-            "penstock.current() was called outside a handler; call it inside, in the handler's own thread"
+            "sluiceway.current() was called outside a handler; call it inside, in the handler's own thread"
         ) from None
     return get()

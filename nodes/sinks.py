@@ -118,7 +118,7 @@ def as_sink(subject: Any) -> Sink[Any]:
     if isinstance(subject, io.IOBase):
         raise GraphError(
             "cannot sink to an open file: a sink is a callable or an object with write(events) and close(); use "
-            "penstock.lines(path), or pass the file's method write"
+            "sluiceway.lines(path), or pass the file's method write"
         )
     if not isinstance(subject, type) and callable(getattr(subject, "write", None)):
         if not callable(getattr(subject, "close", None)):

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from mock_kafka import cluster, topic
 from redis_server import db, server
 
@@ -25,12 +25,12 @@ from redis_server import db, server
 __all__ = ["cluster", "db", "server", "topic"]
 
 #: Every process that a test starts inherits this variable, also one that has lost its parent: the pid of these tests.
-_MARK = "PENSTOCK_TESTS_OF"
+_MARK = "SLUICEWAY_TESTS_OF"
 
 _GONE_S = 2.0
 _THREAD_S = 1.0
 #: Threads that may be left: they wait inside the user's source, which nobody can interrupt.
-_IN_USER_CODE = "penstock-read-"
+_IN_USER_CODE = "sluiceway-read-"
 
 
 # -- where the tests run ----------------------------------------------------------------------------------------
@@ -52,7 +52,7 @@ def children_read_compiled_code(request: pytest.FixtureRequest, tmp_path_factory
 
     The tests start a thousand processes, and a third of each start would be compiling; to compile takes some seconds.
     """
-    compiled = os.path.exists(importlib.util.cache_from_source(ps.__file__))
+    compiled = os.path.exists(importlib.util.cache_from_source(sw.__file__))
     if sys.dont_write_bytecode and not compiled and len(request.session.items) >= 300:
         os.environ["PYTHONPYCACHEPREFIX"] = str(tmp_path_factory.mktemp("compiled"))
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -61,9 +61,9 @@ def children_read_compiled_code(request: pytest.FixtureRequest, tmp_path_factory
 
 _IMPORT_ALL = """
 import contextlib, importlib, pkgutil
-import penstock
+import sluiceway
 
-for module in pkgutil.walk_packages(penstock.__path__, "penstock."):
+for module in pkgutil.walk_packages(sluiceway.__path__, "sluiceway."):
     importlib.import_module(module.name)
 for name in ("confluent_kafka", "h11", "httpx", "numpy", "psycopg", "pytest", "redis", "sqlalchemy", "tqdm"):
     with contextlib.suppress(ImportError):
@@ -164,7 +164,7 @@ def _threads() -> set[str]:
     return {
         thread.name
         for thread in threading.enumerate()
-        if thread.name.startswith("penstock-") and not thread.name.startswith(_IN_USER_CODE)
+        if thread.name.startswith("sluiceway-") and not thread.name.startswith(_IN_USER_CODE)
     }
 
 
@@ -176,7 +176,7 @@ def _run_folders() -> set[str]:
             path = Path(os.readlink(f"/proc/self/fd/{number}"))
         except OSError:
             continue
-        if path.name.startswith("owner.lock") and path.parent.name.startswith("penstock-"):
+        if path.name.startswith("owner.lock") and path.parent.name.startswith("sluiceway-"):
             found.add(str(path.parent))
     return found
 
@@ -184,7 +184,7 @@ def _run_folders() -> set[str]:
 def _shared_memory() -> set[str]:
     """Give what the engine has in shared memory, but for what belongs to a run folder of another process."""
     try:
-        found = {name for name in os.listdir("/dev/shm") if name.startswith("penstock-")}
+        found = {name for name in os.listdir("/dev/shm") if name.startswith("sluiceway-")}
     except OSError:
         return set()
     mine = {Path(path).name for path in _run_folders()}
@@ -243,12 +243,12 @@ class Recorder:
         self.ended += "aborted"
 
 
-def observe(make_graph: Callable[[Seen], ps.Graph], **options: Any) -> Seen:
+def observe(make_graph: Callable[[Seen], sw.Graph], **options: Any) -> Seen:
     """Build a graph, run it and give what was seen; an error of the run is kept, not raised."""
     seen = Seen()
     try:
-        seen.report = ps.run(make_graph(seen), **options)
-    except ps.PenstockError as error:
+        seen.report = sw.run(make_graph(seen), **options)
+    except sw.SluicewayError as error:
         seen.error = error
         seen.report = error.report
     return seen
@@ -283,7 +283,7 @@ def described(error: BaseException | None) -> Any:
 def both() -> Callable[..., tuple[Seen, Seen]]:
     """Give a function that runs what `make_graph(seen)` builds inline and in processes and asserts that they agree."""
 
-    def run_both(make_graph: Callable[[Seen], ps.Graph], **options: Any) -> tuple[Seen, Seen]:
+    def run_both(make_graph: Callable[[Seen], sw.Graph], **options: Any) -> tuple[Seen, Seen]:
         inline = observe(make_graph, **{**options, "runner": "inline"})
         processes = observe(make_graph, **options)
         assert_same(inline, processes)

@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from penstock.nodes.sinks import Batch
+from sluiceway.nodes.sinks import Batch
 
 
 class Crash(Exception):

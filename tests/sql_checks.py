@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from penstock.nodes.connectors.sql.api import sql, sql_sink
-from penstock.nodes.errors import CheckpointError, LockLost
-from penstock.nodes.sinks import BadEvent, Batch
+from sluiceway.nodes.connectors.sql.api import sql, sql_sink
+from sluiceway.nodes.errors import CheckpointError, LockLost
+from sluiceway.nodes.sinks import BadEvent, Batch
 
 MANY = 1 << 20
 _DEADLINE_S = 30.0

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from penstock.engine.checkpoints import store as stores
-from penstock.engine.checkpoints.store import Saved, TableStore, described
-from penstock.nodes.ordering.order_log import Read, Run
+from sluiceway.engine.checkpoints import store as stores
+from sluiceway.engine.checkpoints.store import Saved, TableStore, described
+from sluiceway.nodes.ordering.order_log import Read, Run
 
 IDENTITY: dict[str, Any] = {"graph": "g", "runner": "inline", "nodes": [["a", "source", []]], "states": []}
 
@@ -82,7 +82,7 @@ def other_code_is_allowed_and_remembered(store: TableStore) -> None:
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = records.append  # type: ignore[method-assign]
-    logger = logging.getLogger("penstock")
+    logger = logging.getLogger("sluiceway")
     logger.addHandler(handler)
     try:
         store.open(_with_code(a="1", b="1", c="1"), "auto")

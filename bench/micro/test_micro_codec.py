@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from penstock.engine.codec.codec import Encoder, decode
+from sluiceway.engine.codec.codec import Encoder, decode
 
 from bench.micro.cases import blobs, by_size, dicts, ints, timed
 

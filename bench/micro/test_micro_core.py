@@ -5,15 +5,15 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from penstock.engine.core.core import Core
-from penstock.engine.core.effects import Deliver, Pull, SendTask
-from penstock.engine.core.topology import PoolWiring, Wiring
-from penstock.nodes.program.column import Column
-from penstock.nodes.execution.executor import Executor
-from penstock.nodes.program.program import Op, Step, make_program
-from penstock.nodes.ordering.segments import ExitData
-from penstock.nodes.ordering.sequencer import Chunk
-from penstock.nodes.ordering.budget import Window
+from sluiceway.engine.core.core import Core
+from sluiceway.engine.core.effects import Deliver, Pull, SendTask
+from sluiceway.engine.core.topology import PoolWiring, Wiring
+from sluiceway.nodes.execution.executor import Executor
+from sluiceway.nodes.ordering.budget import Window
+from sluiceway.nodes.ordering.segments import ExitData
+from sluiceway.nodes.ordering.sequencer import Chunk
+from sluiceway.nodes.program.column import Column
+from sluiceway.nodes.program.program import Op, Step, make_program
 
 from bench.micro.cases import by_size, ints, timed
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from penstock.nodes.ordering.barrier import Barrier
-from penstock.nodes.ordering.dispatcher import Dispatcher
-from penstock.nodes.ordering.intervals import Intervals
-from penstock.nodes.program.program import Op, Step, make_program
-from penstock.nodes.ordering.sequencer import Chunk, Sequencer
-from penstock.nodes.ordering.budget import Pace
+from sluiceway.nodes.ordering.barrier import Barrier
+from sluiceway.nodes.ordering.budget import Pace
+from sluiceway.nodes.ordering.dispatcher import Dispatcher
+from sluiceway.nodes.ordering.intervals import Intervals
+from sluiceway.nodes.ordering.sequencer import Chunk, Sequencer
+from sluiceway.nodes.program.program import Op, Step, make_program
 
 from bench.micro.cases import by_size, timed
 

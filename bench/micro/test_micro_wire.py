@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.engine.local.transport import messages as wire
-from penstock.engine.codec.codec import Encoder
-from penstock.nodes.program.program import Orders, Tally
-from penstock.nodes.ordering.segments import ExitData, Segment, Slice
+from sluiceway.engine.codec.codec import Encoder
+from sluiceway.engine.local.transport import messages as wire
+from sluiceway.nodes.ordering.segments import ExitData, Segment, Slice
+from sluiceway.nodes.program.program import Orders, Tally
 
 from bench.micro.cases import by_size, dicts, timed
 

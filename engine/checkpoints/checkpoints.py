@@ -13,23 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from ...graphs.builder.spec import KEYED, Kind, Node
-from ...nodes.ordering.cuts import Cut
 from ...nodes.errors import CheckpointError, GraphError
 from ...nodes.handlers import needs_build
+from ...nodes.ordering.cuts import Cut
 from ...nodes.ordering.order_log import OrderLog, Read
 from ...nodes.ordering.source_positions import Place
 from ...nodes.sources import is_source
-from .fingerprints import fingerprints, python_form
-from ..sources.journaled import Journaled
-from ..sources.journal_file import check_unused, drop, journal_path
 from ..options import RunOptions
 from ..plan.plan import Plan
+from ..sources.journal_file import check_unused, drop, journal_path
+from ..sources.journaled import Journaled
 from ..sources.resumed import Again
+from .fingerprints import fingerprints, python_form
+from .open_store import store_of
 from .store import Saved, Store
 from .stored_values import unpacked
-from .open_store import store_of
 
-_LOG = logging.getLogger("penstock")
+_LOG = logging.getLogger("sluiceway")
 #: How the reading may have ended for the run to be finished; after any other end the next run goes on.
 ENDS = (None, "source", "limit")
 #: Those ends that are not errors: what was written is committed, and not put in place yet.

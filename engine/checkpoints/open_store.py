@@ -21,8 +21,8 @@ _GONE_S = 20.0
 def postgres_store(url: str, *, name: str | None = None) -> TableStore:
     """Make a store of checkpoints in a PostgreSQL database, for `run(..., checkpoint=)`.
 
-    `name` tells the runs of one database apart; by default it is the name of the graph. The tables `penstock_run`,
-    `penstock_checkpoint`, `penstock_history` and `penstock_log` are made at first use. It does not work through a
+    `name` tells the runs of one database apart; by default it is the name of the graph. The tables `sluiceway_run`,
+    `sluiceway_checkpoint`, `sluiceway_history` and `sluiceway_log` are made at first use. It does not work through a
     pooler that shares sessions (PgBouncer in transaction mode).
 
     Raises `GraphError` for a URL of another database and packages that are not installed; the database is reached when

@@ -15,8 +15,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...nodes.connectors.sql.postgres_session import Advisory, open_session
 from ...nodes.connectors.sql.database import connect, describe, ensure_table, set_where_known, shown
+from ...nodes.connectors.sql.postgres_session import Advisory, open_session
 from ...nodes.errors import CheckpointError
 from .store import VERSION, Execute, described
 
@@ -27,7 +27,7 @@ _LOCKED_S = 60
 
 _METADATA = sa.MetaData()
 _RUN = sa.Table(
-    "penstock_run",
+    "sluiceway_run",
     _METADATA,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("identity", sa.Text),
@@ -36,14 +36,14 @@ _RUN = sa.Table(
     sa.Column("epoch", sa.BigInteger, nullable=False),
 )
 _CHECKPOINT = sa.Table(
-    "penstock_checkpoint",
+    "sluiceway_checkpoint",
     _METADATA,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("digest", sa.LargeBinary, nullable=False),
 )
 _HISTORY = sa.Table(
-    "penstock_history",
+    "sluiceway_history",
     _METADATA,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
@@ -54,7 +54,7 @@ _HISTORY = sa.Table(
     sa.Column("note", sa.Text),
 )
 _LOG = sa.Table(
-    "penstock_log",
+    "sluiceway_log",
     _METADATA,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
@@ -67,10 +67,10 @@ _LOG = sa.Table(
 )
 #: Makes this run the last one that has taken the store.
 _TAKE = sa.text(
-    "INSERT INTO penstock_run AS known (name, form, epoch) VALUES (:name, :form, 1)"
+    "INSERT INTO sluiceway_run AS known (name, form, epoch) VALUES (:name, :form, 1)"
     " ON CONFLICT (name) DO UPDATE SET epoch = known.epoch + 1 RETURNING form, epoch"
 )
-_EPOCH = sa.text("SELECT epoch FROM penstock_run WHERE name = :name FOR UPDATE")
+_EPOCH = sa.text("SELECT epoch FROM sluiceway_run WHERE name = :name FOR UPDATE")
 
 
 class PostgresTables:
@@ -159,7 +159,7 @@ class PostgresTables:
     # -- parts ------------------------------------------------------------------------------------------------------
 
     def _lock(self, session: sa.Connection, what: str) -> None:
-        advisory = Advisory(f"penstock_run {self._taken}")
+        advisory = Advisory(f"sluiceway_run {self._taken}")
         if not advisory.take(session, self.wait_s):
             raise CheckpointError(
                 f"{what}: another run uses it, {advisory.holders(session)}; wait for its end, or use another name"
@@ -176,7 +176,7 @@ class PostgresTables:
             return
         if not fresh:
             raise CheckpointError(
-                f"cannot use {self.where}: it was written by another version of penstock (form {form}, this one has"
+                f"cannot use {self.where}: it was written by another version of sluiceway (form {form}, this one has"
                 f" {VERSION}); finish the run with that one, or begin afresh with resume='never'"
             )
         session.execute(_RUN.update().where(_RUN.c.name == self._taken).values(form=VERSION))
@@ -212,13 +212,13 @@ def _looked(session: sa.Connection, what: str, url: str, name: str | None) -> st
         of = "" if name is None else f" of the name {name!r}"
         raise CheckpointError(f"{what}: it holds no checkpoints{of}; names are those of graphs or given to postgres_store")
     if found.form != VERSION:
-        raise CheckpointError(f"{what}: it was written by another version of penstock (form {found.form}); use that one")
+        raise CheckpointError(f"{what}: it was written by another version of sluiceway (form {found.form}); use that one")
     return described(f"{shown(url)} (name {found.name!r})", found.name, _executing(session))
 
 
 @lru_cache(64)
 def _text(statement: str) -> sa.TextClause:
-    return sa.text(statement.format(t="penstock_"))
+    return sa.text(statement.format(t="sluiceway_"))
 
 
 def _executing(session: sa.Connection) -> Execute:

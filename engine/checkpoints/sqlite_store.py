@@ -145,7 +145,7 @@ class _SqliteFile:
             )
         if tables and version != VERSION and not fresh:
             raise CheckpointError(
-                f"cannot use {self.path}: it was written by another version of penstock (form {version}, this one"
+                f"cannot use {self.path}: it was written by another version of sluiceway (form {version}, this one"
                 f" has {VERSION}); finish the run with that one, or begin afresh with resume='never'"
             )
         if tables and db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
@@ -196,7 +196,7 @@ def look_into_file(path: Path) -> str:
                 raise CheckpointError(f"cannot look into {path}: it is no store of checkpoints; name one")
             if version != VERSION:
                 raise CheckpointError(
-                    f"cannot look into {path}: it was written by another version of penstock (form {version}, this one"
+                    f"cannot look into {path}: it was written by another version of sluiceway (form {version}, this one"
                     f" has {VERSION}); look with that one"
                 )
             return described(str(path), _NAME, _executing(db))

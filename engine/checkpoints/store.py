@@ -29,7 +29,7 @@ VERSION = 3
 HISTORY = 100
 #: What may differ on resume of what a run is.
 _CODE = "code"
-_LOG = logging.getLogger("penstock")
+_LOG = logging.getLogger("sluiceway")
 
 Resume = Literal["auto", "never", "required"]
 

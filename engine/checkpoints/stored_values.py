@@ -10,8 +10,8 @@ from typing import Any
 import cloudpickle
 
 from ...nodes.errors import CheckpointError
-from ...nodes.state.stateful import States
 from ...nodes.program.steps import describe
+from ...nodes.state.stateful import States
 
 
 def unpacked(packed: Any, what: str) -> Any:

@@ -1,4 +1,4 @@
-"""The command `penstock bench`: runs the benches of a checkout.
+"""The command `sluiceway bench`: runs the benches of a checkout.
 
 Decides where they are looked for, and says which there are. The benches are scripts in the repository's folder
 `bench`, which is no part of what is installed: they are beside this package where it is installed from a checkout as
@@ -15,8 +15,8 @@ from typing import Any
 
 #: Every bench and what it tells, in the order in which they run.
 BENCHES = {
-    "compare": "penstock beside its peers: the same works and checks, speed, first result, peak memory",
-    "floors": "penstock as a multiple of what the loop, the codec, the sockets and the memory take",
+    "compare": "sluiceway beside its peers: the same works and checks, speed, first result, peak memory",
+    "floors": "sluiceway as a multiple of what the loop, the codec, the sockets and the memory take",
     "latency": "from the moment an event is due to the moment the sink has it, at fixed rates",
     "order": "what order costs: the same run ordered and unordered",
     "scale": "what an event costs with more workers, depth, branches, window, events in flight",
@@ -33,12 +33,12 @@ _SCRIPT = Path("bench", "run.py")
 RUNNER = Path(__file__).resolve().parents[2] / _SCRIPT
 
 _USAGE = """\
-One of them, quickly:    penstock bench --only memory --quick
+One of them, quickly:    sluiceway bench --only memory --quick
 With its own options:    python bench/memory.py --help
 
 Needs a clone of the repository (the current folder, or the one that an editable install came from) and the extra
 `bench`; `make bench` in the clone brings that along. Peers that are not installed are left out and named. Tables go to
-standard output, JSON and charts into out/bench of the clone, or into $PENSTOCK_BENCH_OUT.
+standard output, JSON and charts into out/bench of the clone, or into $SLUICEWAY_BENCH_OUT.
 """
 
 
@@ -47,8 +47,8 @@ def add_bench_command(subparsers: Any) -> None:
     listed = "\n".join(f"  {name:<12}{told}" for name, told in BENCHES.items())
     parser = subparsers.add_parser(
         "bench",
-        help="measure penstock beside its peers and its floors",
-        description=f"Measure penstock: all of its benches, one after the other, or those named by --only.\n\n{listed}",
+        help="measure sluiceway beside its peers and its floors",
+        description=f"Measure sluiceway: all of its benches, one after the other, or those named by --only.\n\n{listed}",
         epilog=_USAGE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -64,8 +64,8 @@ def run_bench(args: argparse.Namespace) -> int:
     runner = _runner()
     if runner is None:
         print(
-            "penstock: cannot run the benches: they are not installed with the package; clone the repository, and say"
-            " `make bench` there, or `penstock bench` in that folder",
+            "sluiceway: cannot run the benches: they are not installed with the package; clone the repository, and say"
+            " `make bench` there, or `sluiceway bench` in that folder",
             file=sys.stderr,
         )
         return 2

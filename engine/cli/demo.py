@@ -1,6 +1,6 @@
 """A demonstration: the census of the standard library on all cores, then in one process, and what that made of time.
 
-    python -m penstock.engine.cli.demo [FOLDER]
+    python -m sluiceway.engine.cli.demo [FOLDER]
 
 Decides nothing but what is shown. Both runs must give the same bytes, or the exit code is 1.
 """
@@ -20,7 +20,7 @@ from ..run import run
 
 def main() -> int:
     """Run the demonstration and give the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m penstock.engine.cli.demo", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m sluiceway.engine.cli.demo", description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, default=Path("out"), help="where to write (%(default)s)")
     folder: Path = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)

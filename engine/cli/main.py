@@ -1,4 +1,4 @@
-"""The command line: `penstock run MODULE:GRAPH` and `penstock plan MODULE:GRAPH`.
+"""The command line: `sluiceway run MODULE:GRAPH` and `sluiceway plan MODULE:GRAPH`.
 
 Decides words, exit codes and what people read. Standard output belongs to the graph (a sink may be "-") and to the
 plan; progress, report and errors go to standard error. Exit codes: 0 done, 1 the run failed, 2 wrong usage and graphs
@@ -19,18 +19,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from ...nodes.errors import CheckpointError, GraphError, PenstockError, SinkError
-from .bench import add_bench_command
+from ...nodes.errors import CheckpointError, GraphError, SinkError, SluicewayError
+from ..checkpoints.open_store import look_inside
 from ..plan.compiler import default_workers
 from ..reporting.progress import Bar
 from ..reporting.report import RunReport
 from ..run import compile_, run
 from .arguments import UsageError
-from ..checkpoints.open_store import look_inside
+from .bench import add_bench_command
 from .target import load_graph
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-#: Frames of these folders are penstock's and Python's own and say nothing about the user's code.
+#: Frames of these folders are sluiceway's and Python's own and say nothing about the user's code.
 _HERE = Path(__file__).parent.parent
 _OWN = (f"{_HERE}{os.sep}", f"{_HERE.parent / 'nodes'}{os.sep}", importlib.__path__[0], "<frozen importlib")
 
@@ -86,7 +86,7 @@ def _run(args: argparse.Namespace) -> int:
         )
     except GraphError:
         raise
-    except PenstockError as error:
+    except SluicewayError as error:
         failure, watch.last = error, error.report or watch.last
     except KeyboardInterrupt as error:
         failure = error
@@ -146,7 +146,7 @@ class _Watch:
 
 def _tell(what: object, code: int) -> int:
     text = str(what).strip() or type(what).__name__
-    print(f"penstock: {text.splitlines()[0]}", file=sys.stderr)
+    print(f"sluiceway: {text.splitlines()[0]}", file=sys.stderr)
     return code
 
 
@@ -170,7 +170,7 @@ def _users_part(frames: TracebackType | None) -> TracebackType | None:
     return frames
 
 
-# Standard output whose reader has gone (`penstock run ... | head`)
+# Standard output whose reader has gone (`sluiceway run ... | head`)
 
 
 def _reader_left(failure: BaseException) -> bool:
@@ -194,7 +194,7 @@ def _leave_stdout() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="penstock",
+        prog="sluiceway",
         description="Run event pipelines on all cores of one machine, with their order kept.",
         epilog="Exit codes: 0 done, 1 the run failed, 2 wrong usage or a graph that cannot run, 130 interrupted.",
     )

@@ -87,7 +87,7 @@ def _import_file(path: Path) -> ModuleType:
     _search(str(path.parent))
     if _finds(path):
         return _import_module(path.stem)
-    name = f"penstock_file_{path.stem}"
+    name = f"sluiceway_file_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

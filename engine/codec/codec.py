@@ -17,10 +17,9 @@ from typing import Any, TypeAlias
 import ormsgpack
 
 from ...nodes.program.steps import describe
-from . import blocks
-from . import pickling
-from .partial_pickle import Carver
+from . import blocks, pickling
 from .errors import CodecError, explain, type_name
+from .partial_pickle import Carver
 from .shape import ATOMS, FLAT, Shape, are_distinct, are_flat, shape_of
 
 MSGPACK = 0

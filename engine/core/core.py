@@ -12,16 +12,16 @@ from typing import Any
 
 from ...nodes.ordering.barrier import Barrier, FailureRecord
 from ...nodes.ordering.blame import LastSeen, Phase
+from ...nodes.ordering.budget import Window
 from ...nodes.ordering.cuts import Cut, Cuts
 from ...nodes.ordering.dispatcher import Dispatcher, merge_ready
 from ...nodes.ordering.intervals import Intervals
 from ...nodes.ordering.order_log import OrderLog
-from ...nodes.ordering.source_positions import Place
-from ...nodes.program.program import CALLS, Tally
 from ...nodes.ordering.retention import Retention, share_of
 from ...nodes.ordering.segments import ExitData, Segment
 from ...nodes.ordering.sequencer import Chunk, Sequencer
-from ...nodes.ordering.budget import Window
+from ...nodes.ordering.source_positions import Place
+from ...nodes.program.program import CALLS, Tally
 from .effects import (
     Acknowledge,
     AskState,

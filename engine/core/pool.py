@@ -9,10 +9,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from ...nodes.ordering.dispatcher import Dispatcher
-from ...nodes.ordering.queue_stats import Gauge
 from ...nodes.ordering.intervals import Intervals
-from ...nodes.program.program import Tally
+from ...nodes.ordering.queue_stats import Gauge
 from ...nodes.ordering.retention import Retention
+from ...nodes.program.program import Tally
 from .topology import PoolWiring
 
 #: Deaths of one worker at its start that end the run: in a row, with nobody ready in its place and nothing answered by

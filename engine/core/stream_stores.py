@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...nodes.ordering.budget import Window
 from ...nodes.ordering.intervals import Intervals
 from ...nodes.ordering.segments import Segment, SegmentStore, Slice
-from ...nodes.ordering.budget import Window
 from .topology import Wiring
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ...nodes.program.program import Program
 from ...nodes.ordering.sequencer import Order
+from ...nodes.program.program import Program
 
 #: The stream that the sequencer writes.
 SOURCE_STREAM = 0

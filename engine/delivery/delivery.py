@@ -12,23 +12,23 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Any
 
-from ...nodes.ordering.barrier import FailureRecord
-from ...nodes.program.column import Column, join
 from ...nodes.errors import HandlerError, LockLost
 from ...nodes.events import DeadLetter, Failure
 from ...nodes.execution.executor import Executor
 from ...nodes.handlers import build_all
 from ...nodes.locks import Lock
+from ...nodes.ordering.barrier import FailureRecord
 from ...nodes.ordering.segments import Segment, Slice
+from ...nodes.program.column import Column, join
 from ...nodes.sinks import Batch, failed_position
-from ..reporting import failures as inbox
 from ..checkpoints.checkpoints import Checkpoints
-from ..codec.codec import IN_BLOCKS, decode, decode_part
-from ..codec.errors import CodecError
-from ..codec.copying import safe_copies
-from ..core.effects import Deliver, DeliverLoose
 from ..codec.block_reader import Pieces
+from ..codec.codec import IN_BLOCKS, decode, decode_part
+from ..codec.copying import safe_copies
+from ..codec.errors import CodecError
+from ..core.effects import Deliver, DeliverLoose
 from ..plan.plan import Plan
+from ..reporting import failures as inbox
 from .sinks import End, SinkSet, sink_error
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ...nodes.errors import LockError, LockLost, PenstockError
+from ...nodes.errors import LockError, LockLost, SluicewayError
 from ...nodes.locks import Lock
 from ...nodes.program.steps import describe
 
@@ -38,7 +38,7 @@ class Held:
             return
         try:
             self._lock.check()
-        except PenstockError:
+        except SluicewayError:
             raise
         except Exception as error:  # a lock of the user's may raise anything
             raise LockLost(
@@ -71,7 +71,7 @@ def acquired(lock: Lock) -> int:
     """Take a lock and give its token; raises `LockError`, which is `LockHeld` where another one has it."""
     try:
         return lock.acquire()
-    except PenstockError:
+    except SluicewayError:
         raise
     except Exception as error:  # a server that is not there, a file that cannot be written, a lock of the user's
         raise LockError(

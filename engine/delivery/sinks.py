@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ...graphs.builder.spec import Node
-from ...nodes.ordering.cuts import Cut
 from ...nodes.errors import CheckpointError, LockLost, SinkError
 from ...nodes.locks import Lock
+from ...nodes.ordering.cuts import Cut
 from ...nodes.ordering.order_log import Entries
-from ...nodes.sinks import as_sink
 from ...nodes.program.steps import describe
+from ...nodes.sinks import as_sink
 from ..checkpoints.checkpoints import Checkpoints
-from .run_lock import Held
 from ..plan.plan import Outlet, SinkPlan
+from .run_lock import Held
 
 
 @dataclass(slots=True)

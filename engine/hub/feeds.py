@@ -10,20 +10,20 @@ from collections.abc import Callable
 from typing import Any
 
 from ...nodes.errors import ProtocolError, WorkerDied
-from ...nodes.ordering.source_positions import Mark
 from ...nodes.ordering.sequencer import Chunk
+from ...nodes.ordering.source_positions import Mark
 from ...nodes.program.steps import describe
-from ..local.transport import messages as wire
-from ..reporting import failures as inbox
-from ..local.transport.arena import Arena
 from ..codec.codec import Encoder, Payload, decode
 from ..codec.errors import CodecError
 from ..core.core import Core
 from ..core.effects import Pull
+from ..local.transport import messages as wire
+from ..local.transport.arena import Arena
+from ..local.transport.router import Port
+from ..plan.plan import Plan
+from ..reporting import failures as inbox
 from ..sources.feed import LINGER_S, Feed, SliceFeed, Taken, make_feed
 from ..sources.read_marks import listens_to_commits
-from ..plan.plan import Plan
-from ..local.transport.router import Port
 from ..sources.resumed import shorter
 
 

@@ -15,16 +15,10 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
-from ...nodes.errors import PenstockError
+from ...nodes.errors import SluicewayError
 from ...nodes.ordering.budget import Window
-from ..local.transport import messages as wire
-from ..reporting import failures as inbox
-from ..local.transport.arena import Arena
-from .wakeup import Bell
 from ..checkpoints.checkpoints import Checkpoints
-from ..local.processes.nursery import ChildExited, SpawnFailed, ZygoteDied
 from ..core.core import Core
-from ..local.supervisor import Crew, describe_exit
 from ..core.effects import (
     Acknowledge,
     AskState,
@@ -40,18 +34,24 @@ from ..core.effects import (
     StopSource,
     Warn,
 )
-from ..sources.feed import POLL_S, Feed, SliceFeed
 from ..local.grants import Grants
-from .feeds import EventPacking, Intake
 from ..local.inbox import Mail
-from ..options import RunOptions
-from .outcome import Outcome
-from ..plan.plan import Plan
-from ..local.transport.router import Port
+from ..local.processes.nursery import ChildExited, SpawnFailed, ZygoteDied
 from ..local.restarts import Restarts
+from ..local.supervisor import Crew, describe_exit
+from ..local.transport import messages as wire
+from ..local.transport.arena import Arena
+from ..local.transport.router import Port
 from ..local.transport.run_dir import RunDir, arena_path
+from ..options import RunOptions
+from ..plan.plan import Plan
+from ..reporting import failures as inbox
+from ..sources.feed import POLL_S, Feed, SliceFeed
+from .feeds import EventPacking, Intake
+from .outcome import Outcome
+from .wakeup import Bell
 
-_LOG = logging.getLogger("penstock")
+_LOG = logging.getLogger("sluiceway")
 #: A busy hub asks what became of the children so often, in seconds; one that sleeps is woken by it.
 _CREW_S = 0.02
 
@@ -96,7 +96,7 @@ class Hub:
         self._outcome: Outcome | None = None
         self._again = False
         self._bell: Bell | None = None
-        self._thread = threading.Thread(target=self._run, name="penstock-hub", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="sluiceway-hub", daemon=True)
 
     @property
     def read_s(self) -> float:
@@ -305,10 +305,10 @@ class Hub:
             self._mail.take_all()
             self._gone(event.child, event.code)
         elif isinstance(event, SpawnFailed):
-            self._end(Outcome("error", error=PenstockError(f"cannot start process {event.child}: {event.error}")))
+            self._end(Outcome("error", error=SluicewayError(f"cannot start process {event.child}: {event.error}")))
         elif isinstance(event, ZygoteDied):
             if not event.was_ready:
-                self._end(Outcome("error", error=PenstockError(event.reason)))
+                self._end(Outcome("error", error=SluicewayError(event.reason)))
                 return
             _LOG.warning("%s; all of them are started again", event.reason)
             self._mail.take_all()

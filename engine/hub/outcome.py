@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ...nodes.errors import HandlerError, LostEvents
-from ..reporting import failures as inbox
 from ..core.effects import Finish
+from ..reporting import failures as inbox
 
 
 @dataclass(slots=True)
@@ -43,6 +43,6 @@ def error_of(outcome: Outcome, delivered: int, read: int) -> BaseException | Non
         )
     if delivered < read:
         return LostEvents(
-            f"numbers {delivered} to {read - 1} were read and never released; this is a fault of penstock, report it"
+            f"numbers {delivered} to {read - 1} were read and never released; this is a fault of sluiceway, report it"
         )
     return None

@@ -10,19 +10,19 @@ import logging
 from collections.abc import Callable
 from time import monotonic
 
-from ...nodes.ordering.dispatcher import Dispatcher
 from ...nodes.errors import ProtocolError
-from ..reporting import failures as inbox
-from .transport import messages as wire
+from ...nodes.ordering.dispatcher import Dispatcher
 from ..core.core import Core
-from .supervisor import Crew
-from .grants import Grants
 from ..hub.feeds import Intake
 from ..hub.outcome import Outcome
 from ..plan.plan import Plan
+from ..reporting import failures as inbox
+from .grants import Grants
+from .supervisor import Crew
+from .transport import messages as wire
 from .transport.router import Letter, Port
 
-_LOG = logging.getLogger("penstock")
+_LOG = logging.getLogger("sluiceway")
 #: Messages taken in before the core is asked what follows from them.
 MOST_MESSAGES = 256
 

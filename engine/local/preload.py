@@ -1,6 +1,6 @@
 """What the processes of a run import: modules that the zygote loads once, so that no child has to, nor its successor.
 
-Decides that only modules of penstock and of Python itself are loaded so: others may start threads or open connections
+Decides that only modules of sluiceway and of Python itself are loaded so: others may start threads or open connections
 when they are imported, and belong to the worker that uses them.
 """
 

@@ -15,23 +15,23 @@ from pathlib import Path
 from time import monotonic
 
 from ...nodes.ordering.blame import LastSeen, Phase
-from ..reporting import failures as inbox
-from .transport import messages as wire
-from .children.setup import ChildSettings
-from .processes.nursery import ChildExited, Event, Nursery, ZygoteDied
+from ..codec.pickling import dumps
 from ..core.core import Core
 from ..core.effects import Spawn
-from .watchdog import Overrun, Stalls, has_limits, overruns, steps_of
 from ..options import RunOptions
-from ..codec.pickling import dumps
 from ..plan.plan import Plan
-from .transport.router import Port
-from .preload import modules_of
-from .restarts import Restarts
-from .transport.status_page import Sight, StatusPage
+from ..reporting import failures as inbox
+from .children.setup import ChildSettings
 from .children.worker import WorkerSpec
+from .preload import modules_of
+from .processes.nursery import ChildExited, Event, Nursery, ZygoteDied
+from .restarts import Restarts
+from .transport import messages as wire
+from .transport.router import Port
+from .transport.status_page import Sight, StatusPage
+from .watchdog import Overrun, Stalls, has_limits, overruns, steps_of
 
-_LOG = logging.getLogger("penstock")
+_LOG = logging.getLogger("sluiceway")
 _TICK_S = 0.25
 #: The tick while calls are watched for a time limit.
 _LIMIT_TICK_S = 0.02
@@ -50,7 +50,7 @@ class Crew:
         self._folder = folder
         self._options = options
         self._port: Port | None = None
-        self._nursery = Nursery(entry="penstock.engine.local.children.entry:main", preload=modules_of(plan, held=held))
+        self._nursery = Nursery(entry="sluiceway.engine.local.children.entry:main", preload=modules_of(plan, held=held))
         self._pages: dict[str, StatusPage] = {}
         self._due: list[tuple[float, Spawn]] = []
         self._leaving: set[str] = set()

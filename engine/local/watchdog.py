@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ...nodes.ordering.blame import LastSeen, Phase
-from ...nodes.program.program import Op, Step
 from ...nodes.ordering.stall import StallWatch
+from ...nodes.program.program import Op, Step
 from ..core.core import Core
 from .transport.status_page import Sight, StatusPage
 

@@ -16,10 +16,10 @@ from ...graphs.builder.graph import Graph
 from ...graphs.builder.spec import Kind, Node
 from ...nodes.program.program import Step, make_program
 from ...nodes.sources import is_source
+from ..core.topology import SOURCE_STREAM, PoolWiring, Wiring
 from .key_expansion import BESIDE, Expansion, Keyed, stateful
 from .plan import Outlet, Plan, PoolPlan, SinkPlan, SourcePlan
 from .program_writer import JOINS, WORK, Writer, letters_program, origin_of, tail_program, whole_program
-from ..core.topology import SOURCE_STREAM, PoolWiring, Wiring
 
 
 def default_workers() -> int:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...graphs.builder.spec import Node
-from ...nodes.program.program import Program
 from ...nodes.ordering.sequencer import Order
+from ...nodes.program.program import Program
 from ...nodes.sinks import checks_lock, delivery_of
 from ..core.topology import Wiring
 

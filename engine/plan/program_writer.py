@@ -13,9 +13,9 @@ from ...graphs.builder.spec import HANDLERS, Kind, Node
 from ...nodes.events import OnError
 from ...nodes.handlers import is_async
 from ...nodes.program.program import Op, Program, Step, make_program
+from ..core.topology import SOURCE_STREAM
 from .key_expansion import KEEPERS, widths
 from .plan import SinkPlan
-from ..core.topology import SOURCE_STREAM
 
 JOINS = frozenset({Kind.ZIP, Kind.MERGE, Kind.GATHER})
 #: The kinds that have a handler in a pool.

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import ormsgpack
 import zmq
 
-from ...nodes.ordering.barrier import FailureRecord
 from ...nodes.errors import CheckpointError, HandlerError, HandlerTimeout, ProtocolError, SourceError, WorkerDied
 from ...nodes.events import Failure
+from ...nodes.ordering.barrier import FailureRecord
 from ...nodes.program.steps import describe
 from ..codec.codec import Payload, decode
 from ..codec.errors import CodecError
@@ -26,7 +26,7 @@ from ..local.transport.messages import Message
 if TYPE_CHECKING:
     from zmq.auth.thread import ThreadAuthenticator
 
-_LOG = logging.getLogger("penstock")
+_LOG = logging.getLogger("sluiceway")
 
 
 class RemoteError(Exception):
@@ -184,9 +184,9 @@ def allow_only(socket: zmq.Socket[bytes], secret: bytes, key: bytes) -> ThreadAu
 
     authenticator = ThreadAuthenticator(socket.context)
     authenticator.start()
-    authenticator.configure_curve_callback(domain="penstock", credentials_provider=OneKey())
+    authenticator.configure_curve_callback(domain="sluiceway", credentials_provider=OneKey())
     socket.set(zmq.CURVE_SECRETKEY, secret)
     socket.set(zmq.CURVE_PUBLICKEY, zmq.curve_public(secret))
     socket.set(zmq.CURVE_SERVER, 1)
-    socket.set(zmq.ZAP_DOMAIN, b"penstock")
+    socket.set(zmq.ZAP_DOMAIN, b"sluiceway")
     return authenticator

@@ -14,24 +14,24 @@ from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import Any
 
-from ...nodes.program.column import Column
+from ...nodes.execution.batch_split import Knife
 from ...nodes.execution.executor import Executor
 from ...nodes.handlers import needs_build
-from ...nodes.execution.batch_split import Knife
+from ...nodes.program.column import Column
 from ...nodes.program.steps import describe
-from ..reporting import failures as inbox
 from ..codec.codec import Payload, decode, encode
-from ..codec.errors import CodecError
-from ..plan.compiler import default_workers
 from ..codec.copying import safe_copies
-from ..sources.feed import POLL_S, Feed, SliceFeed, Taken, make_feed
-from .caller import Here
+from ..codec.errors import CodecError
+from ..delivery.sinks import opened
 from ..options import RunOptions
+from ..plan.compiler import default_workers
 from ..plan.plan import Plan
-from .processes import ProcessRun
+from ..reporting import failures as inbox
 from ..reporting.progress import Clock
 from ..reporting.report import RunReport
-from ..delivery.sinks import opened
+from ..sources.feed import POLL_S, Feed, SliceFeed, Taken, make_feed
+from .caller import Here
+from .processes import ProcessRun
 
 #: A turn takes about this long, in seconds; the largest holds so many events.
 _TURN_S = 0.002
@@ -150,7 +150,7 @@ class AutoRun:
 
     def batches(self) -> Generator[list[Any], None, None]:
         """Run to the end; yields the consumer's events in lists. Raises what ended the run."""
-        scout = threading.Thread(target=self._scout, name="penstock-scout", daemon=True)
+        scout = threading.Thread(target=self._scout, name="sluiceway-scout", daemon=True)
         try:
             with opened(self._here.delivery.sinks, self):
                 self._feed.start(self._bell.set)

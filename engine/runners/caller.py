@@ -11,10 +11,10 @@ from typing import Any
 from ...nodes.events import DeadLetter, Failure
 from ...nodes.locks import Lock
 from ...nodes.program.program import HIDDEN, Answer, Tally
-from ..reporting import failures as inbox
 from ..checkpoints.checkpoints import Checkpoints
 from ..delivery.delivery import Delivery
 from ..plan.plan import Plan
+from ..reporting import failures as inbox
 from ..reporting.report import NodeReport, RunReport
 
 

@@ -11,37 +11,37 @@ from itertools import islice
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from ...nodes.program.column import Column
-from ...nodes.ordering.cuts import Cut
 from ...nodes.errors import CheckpointError, SourceError
 from ...nodes.execution.executor import Executor
 from ...nodes.handlers import build_all
-from ...nodes.ordering.source_positions import Mark
-from ...nodes.program.program import NO_ORDERS, Answer, Orders
+from ...nodes.ordering.cuts import Cut
 from ...nodes.ordering.sequencer import Chunk, Sequencer
-from ...nodes.sources import PAUSES_S, open_reader
+from ...nodes.ordering.source_positions import Mark
+from ...nodes.program.column import Column
+from ...nodes.program.program import NO_ORDERS, Answer, Orders
 from ...nodes.program.steps import describe
-from ..reporting import failures as inbox
+from ...nodes.sources import PAUSES_S, open_reader
 from ..checkpoints.checkpoints import PAUSES, Checkpoints
+from ..checkpoints.stored_values import take_on
 from ..codec.copying import is_lent, safe_copies
-from ..sources.feed import check_key
-from .caller import Here
-from .loop_thread import LoopThread
-from ..sources.read_marks import Marking
-from ..options import RunOptions
 from ..codec.pickling import dumps
+from ..core.topology import closes
+from ..delivery.sinks import opened
+from ..options import RunOptions
 from ..plan.plan import Plan, SourcePlan
+from ..reporting import failures as inbox
 from ..reporting.progress import Clock
 from ..reporting.report import RunReport
+from ..sources.feed import check_key
+from ..sources.read_marks import Marking
 from ..sources.resumed import shorter
-from ..delivery.sinks import opened
-from ..checkpoints.stored_values import take_on
-from ..core.topology import closes
+from .caller import Here
+from .loop_thread import LoopThread
 
 if TYPE_CHECKING:
     from ...nodes.execution.async_executor import AsyncExecutor
 
-_LOG = logging.getLogger("penstock")
+_LOG = logging.getLogger("sluiceway")
 #: A turn reads, handles and delivers so many events that it takes about this long, in seconds.
 _TURN_S = 0.005
 _MOST = 4096

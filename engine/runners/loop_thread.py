@@ -32,7 +32,7 @@ class LoopThread:
             import asyncio
             from concurrent.futures import ThreadPoolExecutor
 
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="penstock-loop")
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="sluiceway-loop")
             self._runner = asyncio.Runner()
         loop = self._thread.submit(self._runner.get_loop).result()
         future = self._thread.submit(self._runner.run, coroutine)

@@ -12,16 +12,16 @@ from typing import Any
 
 from ...nodes.sources import size_hint
 from ..checkpoints.checkpoints import PAUSES, Checkpoints
-from ..delivery.delivery import Delivery
 from ..core.effects import Commit, Deliver, DeliverLoose
-from ..sources.feed import Feed, SliceFeed
+from ..delivery.delivery import Delivery
+from ..delivery.sinks import opened
 from ..hub.hub import Hub
-from ..options import RunOptions
 from ..hub.outcome import Outcome, error_of
+from ..options import RunOptions
 from ..plan.plan import Plan
 from ..reporting.progress import Clock
 from ..reporting.report import RunReport, report_of
-from ..delivery.sinks import opened
+from ..sources.feed import Feed, SliceFeed
 
 #: How long the caller's thread waits at a time, in seconds, so that progress is shown also when nothing comes.
 _WAIT_S = 0.5

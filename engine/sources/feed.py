@@ -141,7 +141,7 @@ class Feed:
     def start(self, wake: Callable[[], None]) -> None:
         """Start reading in a thread of its own; `wake` is called when what was missing has come."""
         self.attach(wake)
-        threading.Thread(target=self.run, name=f"penstock-read-{self._name}", daemon=True).start()
+        threading.Thread(target=self.run, name=f"sluiceway-read-{self._name}", daemon=True).start()
 
     def attach(self, wake: Callable[[], None]) -> None:
         """Say who is to be woken, where `run` is called by the owner itself."""

@@ -259,7 +259,7 @@ def _taken(path: Path) -> sqlite3.Connection:
         if tables and version != VERSION:
             raise _unusable(
                 path,
-                f"it was written by another version of penstock (form {version}, this one has {VERSION}); finish the run"
+                f"it was written by another version of sluiceway (form {version}, this one has {VERSION}); finish the run"
                 " with that one",
             )
         db.execute("BEGIN IMMEDIATE")

@@ -21,7 +21,7 @@ from ..codec.errors import CodecError
 from .journal_file import JournalFile, Piece, begin, check_there
 from .read_ahead import Pump
 
-_LOG = logging.getLogger("penstock")
+_LOG = logging.getLogger("sluiceway")
 #: How long a read waits for a plain iterator, in seconds.
 _WAIT_S = 0.1
 #: About so many bytes of a plain iterator are read ahead while others are stored, in no more than so many events.

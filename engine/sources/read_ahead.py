@@ -37,7 +37,7 @@ class Pump:
         self._closing = self._cancelled = self._done = False
         self._reader: Any = None
         # A thread that user code holds up does not hold up the end of the process.
-        self._thread = threading.Thread(target=self._run, name=f"penstock-read-{name}-ahead", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"sluiceway-read-{name}-ahead", daemon=True)
         self._thread.start()
 
     def take(self, wait_s: float) -> list[Any]:

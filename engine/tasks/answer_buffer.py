@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...nodes.program.program import Answer
 from ...nodes.ordering.segments import ExitData
+from ...nodes.program.program import Answer
 from ...nodes.program.steps import join_answers
 from ..codec.codec import join_payloads
 

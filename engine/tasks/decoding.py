@@ -11,14 +11,14 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 
-from ...nodes.program.column import Column, join
 from ...nodes.events import Failure
+from ...nodes.program.column import Column, join
 from ...nodes.program.program import CALLS, Answer, Program, Step
 from ...nodes.program.steps import close_answer, keep
+from ..codec.block_reader import Pieces
 from ..codec.blocks import FEWEST
 from ..codec.codec import IN_BLOCKS, decode, decode_part
 from ..codec.errors import CodecError
-from ..codec.block_reader import Pieces
 from ..local.transport.messages import Part, TaskMessage
 
 

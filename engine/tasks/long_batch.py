@@ -24,7 +24,7 @@ class Watch:
         self._count = 0  # odd while a run is under way
         self._wanted = threading.Event()
         self._tick = threading.Event()  # never set
-        threading.Thread(target=self._look, name="penstock-watch", daemon=True).start()
+        threading.Thread(target=self._look, name="sluiceway-watch", daemon=True).start()
 
     def begin(self) -> None:
         """Say that a run begins."""

@@ -23,13 +23,12 @@ from typing import Any, Generic, Literal, Never, TypeAlias, TypedDict, TypeGuard
 
 from ...nodes.events import DeadLetter, OnError
 from ...nodes.handlers import Handler
-from ...nodes.state.folds import KeyRecipe
 from ...nodes.sinks import Sink
 from ...nodes.sources import Source
+from ...nodes.state.folds import KeyRecipe
 from ...nodes.state.stateful import ScanRecipe
 from ...nodes.state.windows import Span
-from . import checks
-from . import subjects
+from . import checks, subjects
 from .keyed_streams import KeyedStream, check_ttl
 from .names import name_of, settle
 from .spec import Kind, Node
@@ -107,7 +106,7 @@ class Graph:
         run with `checkpoint=` stores each event beside its checkpoints before the event gets a number, and a run that
         goes on is given the same ones before it opens the source again. Without `checkpoint=` it has no effect.
 
-        Raises `GraphError` for a path, text, bytes or a dict: give `ps.lines(path)` for the lines of a file; and for
+        Raises `GraphError` for a path, text, bytes or a dict: give `sw.lines(path)` for the lines of a file; and for
         `journal=True` with what can be read again.
         """
         return self._add(Kind.SOURCE, (), source, name=name, journal=journal)
@@ -290,7 +289,7 @@ def zip(*streams: Stream[Any]) -> Stream[Any]:
     Raises `GraphError` for fewer than two streams, for streams of several graphs, and behind a `flat_map` or a
     `merge`, where a number may have several events.
     """
-    check_streams("ps.zip", streams, least=2)
+    check_streams("sw.zip", streams, least=2)
     return streams[0].graph._add(Kind.ZIP, [stream.node for stream in streams])
 
 
@@ -299,5 +298,5 @@ def merge(*streams: Stream[T]) -> Stream[T]:
 
     Raises `GraphError` for fewer than two streams and for streams of several graphs.
     """
-    check_streams("ps.merge", streams, least=2)
+    check_streams("sw.merge", streams, least=2)
     return streams[0].graph._add(Kind.MERGE, [stream.node for stream in streams])

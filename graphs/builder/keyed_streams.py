@@ -16,8 +16,7 @@ from ...nodes.state.folds import FoldRecipe
 from ...nodes.state.sessions import SessionRecipe
 from ...nodes.state.window_state import Aggregate, ClockRecipe, WindowRecipe
 from ...nodes.state.windows import AnyWindow, Grid, Session, Sliding, Span, Tumbling, Window, check_span, length_of
-from . import checks
-from . import subjects
+from . import checks, subjects
 from .spec import Kind, Node
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ class KeyedStream(Generic[K, T_co]):
     ) -> WindowedStream[K, T_co]:
         """Put each key's events into windows of event time, `time(event)`; follow it with `count` and its like.
 
-        `window` is `ps.tumbling(size)`, `ps.sliding(size, slide)` or `ps.session(gap)`. A window closes when the
+        `window` is `sw.tumbling(size)`, `sw.sliding(size, slide)` or `sw.session(gap)`. A window closes when the
         highest time so far (the watermark) is `allowed_lateness` past its end, or the input ends; events that come
         later than that are dropped and counted as `late` in the report. Raises `GraphError` for what is no window,
         no function, or a lateness that is negative or in another unit.
@@ -134,8 +133,8 @@ class KeyedStream(Generic[K, T_co]):
         where = self._where(Kind.WINDOW)
         if not isinstance(window, Tumbling | Sliding | Session):
             raise GraphError(
-                f"{where}: a {type(window).__name__} is no window; give it ps.tumbling(size), ps.sliding(size, slide)"
-                " or ps.session(gap)"
+                f"{where}: a {type(window).__name__} is no window; give it sw.tumbling(size), sw.sliding(size, slide)"
+                " or sw.session(gap)"
             )
         subjects.check_function(f"{where}, time=", time, "event")
         clock = isinstance(length_of(window), timedelta)

@@ -24,10 +24,10 @@ def check_source(where: str, subject: Any) -> None:
     """Check that `subject` is a `Source`, an iterable, or a function that gives an iterator."""
     kind = type(subject).__name__
     if isinstance(subject, str | bytes | bytearray | memoryview | os.PathLike):
-        raise GraphError(f"{where}: a {kind} is not a source of events; to read a file's lines give it ps.lines(path)")
+        raise GraphError(f"{where}: a {kind} is not a source of events; to read a file's lines give it sw.lines(path)")
     if isinstance(subject, Mapping):
         raise GraphError(
-            f"{where}: a {kind} is not a source of events; give it the pairs, .items(), or for a file ps.lines(path)"
+            f"{where}: a {kind} is not a source of events; give it the pairs, .items(), or for a file sw.lines(path)"
         )
     if isinstance(subject, type) and hasattr(subject, "reader"):
         name = subject.__name__
@@ -49,7 +49,7 @@ _AGAIN = "give it a list, or a generator function, which every run can read agai
 def _check_source_function(where: str, subject: Any) -> None:
     if not callable(subject):
         kind = type(subject).__name__
-        raise GraphError(f"{where}: a {kind} cannot be read; give it an iterable, a generator function or a ps.Source")
+        raise GraphError(f"{where}: a {kind} cannot be read; give it an iterable, a generator function or a sw.Source")
     if inspect.iscoroutinefunction(called(subject)):
         raise GraphError(f"{where}: the function is async but gives one value; let it `yield` its events")
     if not accepts(subject):
@@ -95,9 +95,9 @@ def check_handler(where: str, kind: Kind, subject: Any) -> None:
         )
     if isinstance(subject, functools.partial) and is_handler_class(subject.func):
         args = _args(subject.func)
-        raise GraphError(f"{where}: functools.partial would build it for each event; give it ps.per_worker({args})")
+        raise GraphError(f"{where}: functools.partial would build it for each event; give it sw.per_worker({args})")
     if is_handler_class(subject) and not accepts(subject):
-        raise GraphError(f"{where}: the class needs arguments to be built; give it ps.per_worker({_args(subject)})")
+        raise GraphError(f"{where}: the class needs arguments to be built; give it sw.per_worker({_args(subject)})")
     if not _takes_one_event(subject):
         what = "list of events" if kind is Kind.MAP_BATCHES else "event"
         raise GraphError(f"{where}: it cannot be called with one {what} alone; bind the rest with functools.partial")
@@ -148,7 +148,7 @@ def check_sink(where: str, subject: Any) -> None:
     """Check that `subject` is a `Sink`, or a function that is called with each event in the calling process."""
     kind = type(subject).__name__
     if isinstance(subject, str | bytes | os.PathLike):
-        raise GraphError(f"{where}: a {kind} is not a sink; to write a file give it ps.lines(path) or ps.jsonl(path)")
+        raise GraphError(f"{where}: a {kind} is not a sink; to write a file give it sw.lines(path) or sw.jsonl(path)")
     if isinstance(subject, list):
         raise GraphError(f"{where}: a list cannot be called; give it the list's method, results.append")
     if isinstance(subject, type | PerWorker):

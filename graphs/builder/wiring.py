@@ -64,7 +64,7 @@ def check_wiring(where: str, nodes: Sequence[Node], node: Node) -> None:
             if other.kind in (Kind.FLAT_MAP, Kind.MERGE, Kind.WINDOW) or getattr(other.subject, "final", False) is True:
                 raise GraphError(
                     f"{where}: {other.kind.value} {other.name!r} before it may give several events for one number, and"
-                    " zip joins one with one; zip before it, or use ps.merge"
+                    " zip joins one with one; zip before it, or use sw.merge"
                 )
 
 

@@ -23,4 +23,4 @@ def need(module: str, extra: str, maker: str) -> ModuleType:
         if error.name is None or error.name.partition(".")[0] != top:
             raise  # the package is there and misses something of its own
         package = _PACKAGE_OF.get(top, top)
-        raise GraphError(f"cannot make {maker}: {package} is not installed; install penstock[{extra}]") from None
+        raise GraphError(f"cannot make {maker}: {package} is not installed; install sluiceway[{extra}]") from None

@@ -13,12 +13,10 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-from ..program.column import Column
 from ..errors import HandlerTimeout
 from ..events import Context, Failure, context_of_call
-from .executor import Monitor, NoMonitor
+from ..program.column import Column
 from ..program.program import NO_ORDERS, STATEFUL, Answer, Op, Orders, Program, Step, Tally
-from ..state.stateful import States, Turns, keep_state
 from ..program.steps import (
     FAILED,
     MAX_OUTPUTS,
@@ -31,6 +29,8 @@ from ..program.steps import (
     shape,
     verdict_for,
 )
+from ..state.stateful import States, Turns, keep_state
+from .executor import Monitor, NoMonitor
 from .program_run import Walk
 
 #: The longest pause between two attempts, in seconds.

@@ -12,12 +12,9 @@ from operator import truth
 from time import perf_counter
 from typing import Any, Protocol
 
-from ..program.column import Column
 from ..events import Context, Failure, context_of_call
-from ..state.folds import Check, Checked
-from .batch_split import Knife, begun
+from ..program.column import Column
 from ..program.program import NO_ORDERS, STATEFUL, Answer, Op, Orders, Program, Step, Tally
-from ..state.stateful import States, Turns, keep_state
 from ..program.steps import (
     FAILED,
     USER_ERRORS,
@@ -28,6 +25,9 @@ from ..program.steps import (
     shape,
     verdict_for,
 )
+from ..state.folds import Check, Checked
+from ..state.stateful import States, Turns, keep_state
+from .batch_split import Knife, begun
 from .program_run import Walk
 
 #: Steps whose events are taken from a list one by one, so that it can be cut.

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..program.column import Column
 from ..events import Failure
-from ..state.partitions import gather_columns, part_column
+from ..program.column import Column
 from ..program.program import Answer, Op, Program, Step, Tally
 from ..program.steps import Copier, close_answer, merge_columns, zip_columns
+from ..state.partitions import gather_columns, part_column
 
 
 class Walk:

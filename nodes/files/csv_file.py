@@ -13,20 +13,20 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .csv_reader import CsvReader, header_of
 from ..errors import GraphError
+from ..sinks import BadEvent
+from .csv_reader import CsvReader, header_of
 from .endpoint import FileEnds
 from .line_blocks import split_raw
 from .line_cursor import LineCursor
 from .paths import STANDARD, Paths
-from ..sinks import BadEvent
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 _NOT_A_FIELD = (Mapping, list, tuple, set, frozenset, bytes, bytearray)
 
 
 class CsvFile(FileEnds):
-    """Both ends of a CSV file: a source of its rows, a sink of dicts; made by `penstock.csv`."""
+    """Both ends of a CSV file: a source of its rows, a sink of dicts; made by `sluiceway.csv`."""
 
     maker = "csv"
 
@@ -130,7 +130,7 @@ class CsvFile(FileEnds):
                 if isinstance(value, _NOT_A_FIELD):
                     raise BadEvent(
                         f"field {name} is a {type(value).__name__}, which is no single field; convert it to a str "
-                        "before the sink, or use penstock.jsonl"
+                        "before the sink, or use sluiceway.jsonl"
                     )
         return row
 

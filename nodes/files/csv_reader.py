@@ -149,7 +149,7 @@ class CsvReader:
         place = self._place_at(taken)
         self._failure = ValueError(
             f"cannot read {place.path}, line {place.line + place.skip + 1}: {reason}; "
-            f"{remedy or 'correct the row, or read the file with penstock.lines'}"
+            f"{remedy or 'correct the row, or read the file with sluiceway.lines'}"
         )
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import GraphError
-from .commit_token import mark_of
-from .follow import FollowCursor
 from .byte_streams import DECOMPRESS, can_reread
+from .commit_token import mark_of
+from .compression import suffix_of
+from .follow import FollowCursor
 from .line_blocks import Split
 from .line_cursor import LineCursor
-from .compression import suffix_of
 from .output import Output
 from .paths import STANDARD, Paths, checked_paths, is_pattern, is_stream
 

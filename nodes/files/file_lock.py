@@ -29,7 +29,7 @@ _MOST_BYTES = 4096
 
 
 class FileLock:
-    """Held by at most one at a time among the processes that see its file; made by `penstock.file_lock`."""
+    """Held by at most one at a time among the processes that see its file; made by `sluiceway.file_lock`."""
 
     fenced = True
 

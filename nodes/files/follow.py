@@ -16,7 +16,7 @@ from .byte_streams import FileStream
 from .line_blocks import BLOCK_BYTES, Blocks, Seen, Split
 from .line_cursor import LineCursor, Place, place_of
 
-log = logging.getLogger("penstock")
+log = logging.getLogger("sluiceway")
 
 #: How long a read waits at the end of a file, and how often it looks meanwhile, in seconds.
 WAIT_S = 0.1

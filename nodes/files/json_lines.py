@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..events import DeadLetter
-from .endpoint import FileEnds
 from ..json_values import has_plain_keys, letter_fields, unfit
+from ..sinks import BadEvent
+from .endpoint import FileEnds
 from .line_blocks import split_at_newlines
 from .line_cursor import LineCursor
 from .paths import Paths
-from ..sinks import BadEvent
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _ESCAPING = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
@@ -78,12 +78,12 @@ class JsonReader:
         # no __cause__: a JSONDecodeError holds the whole line
         return ValueError(
             f"cannot read {self._cursor.path}, line {self._cursor.line_number}: it is not one JSON value ({reason}); "
-            "correct the line, or read with penstock.lines and map json.loads with on_error='dead_letter'"
+            "correct the line, or read with sluiceway.lines and map json.loads with on_error='dead_letter'"
         )
 
 
 class JsonFile(FileEnds):
-    """Both ends of a JSON lines file: a source of its values, a sink of events; made by `penstock.jsonl`."""
+    """Both ends of a JSON lines file: a source of its values, a sink of events; made by `sluiceway.jsonl`."""
 
     maker = "jsonl"
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..sinks import BadEvent
 from .endpoint import FileEnds
 from .line_blocks import split_keeping, split_plain
 from .line_cursor import LineCursor
 from .paths import Paths
-from ..sinks import BadEvent
 
 
 class LineReader:
@@ -33,7 +33,7 @@ class LineReader:
 
 
 class TextFile(FileEnds):
-    """Both ends of a text file: a source of its lines, a sink of texts; made by `penstock.lines`."""
+    """Both ends of a text file: a source of its lines, a sink of texts; made by `sluiceway.lines`."""
 
     maker = "lines"
 
@@ -79,14 +79,14 @@ class TextFile(FileEnds):
         if not isinstance(event, str):
             raise BadEvent(
                 f"cannot write to {self!r}: the event is a {type(event).__name__}, a line is a str; map it to one "
-                "before the sink, or use penstock.jsonl",
+                "before the sink, or use sluiceway.jsonl",
                 position,
             )
         line = event.removesuffix("\n") if self.keep_newline else event
         if "\n" in line or "\r" in line:
             raise BadEvent(
                 f"cannot write to {self!r}: the event has a line end inside, so it would be read back as several "
-                "lines; split or escape it before the sink, or use penstock.jsonl",
+                "lines; split or escape it before the sink, or use sluiceway.jsonl",
                 position,
             )
         return line + "\n"

@@ -10,11 +10,11 @@ import heapq
 from collections import deque
 from dataclasses import dataclass, field
 
-from .blame import Blame, LastSeen, Phase
-from .intervals import Intervals
-from .batch_sizing import TARGET_BYTES, Pacer
 from ..program.program import Orders, Program, Verdict
+from .batch_sizing import TARGET_BYTES, Pacer
+from .blame import Blame, LastSeen, Phase
 from .budget import Pace
+from .intervals import Intervals
 
 #: While only the head may grow, a task is this fraction of a usual one.
 HEAD_SHARE = 8

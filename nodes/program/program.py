@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from .column import Column
 from ..events import Failure, OnError
+from .column import Column
 
 
 class Op(Enum):

@@ -12,8 +12,8 @@ from itertools import accumulate, chain, compress, islice
 from operator import sub
 from typing import Any
 
-from .column import Column, join
 from ..events import Failure
+from .column import Column, join
 from .program import Answer, CallName, Op, Orders, Step, Tally
 
 

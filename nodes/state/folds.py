@@ -12,12 +12,12 @@ from datetime import timedelta
 from itertools import chain, compress, repeat
 from typing import Any, TypeAlias
 
-from ..program.column import Column
 from ..handlers import Recipe
+from ..program.column import Column
+from ..program.steps import USER_ERRORS
 from .keys import KeyCheck, Splitter
 from .partitions import Record, flat, scaled
 from .stateful import FREE, MISSING, Turns, form_of, free_copy, function_name
-from ..program.steps import USER_ERRORS
 from .windows import TimeCheck
 
 #: Gives the place of the first value that is wrong and what is wrong with it, or `None`.

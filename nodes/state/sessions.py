@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..program.column import Column
 from ..handlers import Recipe
-from .stateful import Turns
+from ..program.column import Column
 from ..program.steps import USER_ERRORS
+from .stateful import Turns
 from .window_state import Aggregate, Output, rows_of
 
 

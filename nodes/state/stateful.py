@@ -16,9 +16,9 @@ from time import perf_counter
 from typing import Any, Protocol
 from uuid import UUID
 
-from ..program.column import Column
 from ..events import Context, Failure, context_of_call
 from ..handlers import Recipe
+from ..program.column import Column
 from ..program.program import Orders, Step, Tally
 from ..program.steps import USER_ERRORS, Copier, failure, user_frames, verdict_for
 from .windows import MIXED

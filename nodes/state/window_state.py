@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import Any
 
-from ..program.column import Column
 from ..handlers import Recipe
-from .stateful import Turns, form_of, free_copy
+from ..program.column import Column
 from ..program.steps import USER_ERRORS
+from .stateful import Turns, form_of, free_copy
 from .windows import MIXED, Grid, origin_of
 
 

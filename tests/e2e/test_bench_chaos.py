@@ -25,7 +25,7 @@ def test_killed_workers_change_nothing(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"PENSTOCK_BENCH_OUT": str(tmp_path)},
+        env=os.environ | {"SLUICEWAY_BENCH_OUT": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
     speed, fire, lost = (table["rows"] for table in json.loads((tmp_path / "chaos.json").read_text())["tables"])

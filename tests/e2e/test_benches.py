@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from marks import slow
-from penstock.engine.cli import bench as benching
-from penstock.engine.cli import main as cli
+from sluiceway.engine.cli import bench as benching
+from sluiceway.engine.cli import main as cli
 
 BENCH = Path(__file__).parents[2] / "bench"
 
@@ -27,7 +27,7 @@ def run(script: str, out: Path, *words: str) -> subprocess.CompletedProcess[str]
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"PENSTOCK_BENCH_OUT": str(out)},
+        env=os.environ | {"SLUICEWAY_BENCH_OUT": str(out)},
     )
 
 
@@ -38,13 +38,13 @@ def tables(name: str, out: Path, *words: str) -> dict[str, list[dict[str, Any]]]
     content = json.loads((out / f"{name}.json").read_text())
     assert content["bench"] == name
     assert content["machine"]["cores"] >= 1
-    assert content["machine"]["versions"]["penstock"]
+    assert content["machine"]["versions"]["sluiceway"]
     assert all(table["title"] in done.stdout for table in content["tables"])
     return {table["title"]: table["rows"] for table in content["tables"]}
 
 
-def test_compare_times_penstock_beside_the_standard_library(tmp_path: Path) -> None:
-    peers = ["loop", "penstock", "penstock auto", "Pool.imap"]
+def test_compare_times_sluiceway_beside_the_standard_library(tmp_path: Path) -> None:
+    peers = ["loop", "sluiceway", "sluiceway auto", "Pool.imap"]
     given = tables("compare", tmp_path, "--works", "dict identity", "--peers", *peers)
     rows = next(rows for title, rows in given.items() if title.startswith("dict identity"))
     assert {row["runner"].partition(" (")[0] for row in rows} == set(peers)
@@ -53,13 +53,13 @@ def test_compare_times_penstock_beside_the_standard_library(tmp_path: Path) -> N
     assert first.keys() == set(peers)
     memory = {row["runner"].partition(" (")[0]: row for row in given["peak memory on dict identity"]}
     # Its workers are counted: three processes of Python weigh more than one.
-    assert memory["penstock"]["all processes MiB"] > memory["loop"]["all processes MiB"]
-    assert memory["penstock"]["largest MiB"] < memory["penstock"]["all processes MiB"]
+    assert memory["sluiceway"]["all processes MiB"] > memory["loop"]["all processes MiB"]
+    assert memory["sluiceway"]["largest MiB"] < memory["sluiceway"]["all processes MiB"]
 
 
 @pytest.mark.slow
 def test_compare_runs_a_pipeline_of_three_stages(tmp_path: Path) -> None:
-    peers = ["penstock", "ProcessPoolExecutor.map"]
+    peers = ["sluiceway", "ProcessPoolExecutor.map"]
     given = tables("compare", tmp_path, "--works", "three stages", "--only-speed", "--peers", *peers)
     assert len(given) == 1
     assert {row["runner"].partition(" (")[0] for row in next(iter(given.values()))} == set(peers)
@@ -84,9 +84,9 @@ def test_compare_takes_a_peer_where_it_is_installed_and_else_says_so(tmp_path: P
 def test_floors_gives_multiples_of_each_floor(tmp_path: Path) -> None:
     (rows,) = tables("floors", tmp_path).values()
     by_floor = {row["floor"]: row for row in rows}
-    ours = by_floor["penstock"]["µs/event"]
+    ours = by_floor["sluiceway"]["µs/event"]
     for floor in ("loop", "caller", "codec", "sockets", "memory"):
-        assert by_floor[floor]["penstock ×"] == pytest.approx(ours / by_floor[floor]["µs/event"])
+        assert by_floor[floor]["sluiceway ×"] == pytest.approx(ours / by_floor[floor]["µs/event"])
 
 
 @pytest.mark.slow
@@ -114,7 +114,7 @@ def test_scale_changes_one_thing_at_a_time(tmp_path: Path) -> None:
 def test_gzip_unpacks_to_what_went_in(tmp_path: Path) -> None:
     (rows,) = tables("gzip", tmp_path).values()
     compressors = {row["compressor"].split()[0]: row for row in rows}
-    assert compressors.keys() == {"penstock"} | {name for name in ("gzip", "pigz") if shutil.which(name)}
+    assert compressors.keys() == {"sluiceway"} | {name for name in ("gzip", "pigz") if shutil.which(name)}
     assert all(0 < row["bytes"] < 1 << 20 for row in rows)
 
 
@@ -206,7 +206,7 @@ def test_the_command_explains_the_benches(capsys: pytest.CaptureFixture[str]) ->
     assert exit_.value.code == 0
     told = capsys.readouterr().out
     assert all(f"  {name:<12}{what}\n" in told for name, what in benching.BENCHES.items())
-    assert "penstock bench --only memory" in told
+    assert "sluiceway bench --only memory" in told
 
 
 def test_the_command_knows_its_benches(capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,7 +230,7 @@ def test_the_command_says_where_the_benches_are(
 def test_the_command_runs_the_benches_of_the_clone_it_is_called_in(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("PENSTOCK_BENCH_OUT", str(tmp_path))
+    monkeypatch.setenv("SLUICEWAY_BENCH_OUT", str(tmp_path))
     monkeypatch.setattr(benching, "RUNNER", tmp_path / "run.py")
     monkeypatch.chdir(BENCH.parent)
     assert cli.main(["bench", "--tiny", "--only", "gzip"]) == 0

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 
 WINDOW = 1 << 18
 #: Beside the window: what is on its way when it fills. Answers take half a window for each pool, a pull one window;
@@ -51,9 +51,9 @@ def test_a_straggler_at_the_head_holds_no_more_than_the_window(tmp_path: Path) -
     opener = threading.Thread(target=open_when_full)
     opener.start()
     found: list[int] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(numbers()).map(work, workers=2).sink(lambda pair: found.append(pair[0]))
-    report = ps.run(graph, window_bytes=WINDOW)
+    report = sw.run(graph, window_bytes=WINDOW)
     opener.join()
     assert found == list(range(20_000))
     assert report.peak_bytes <= WINDOW + EXCESS
@@ -61,10 +61,10 @@ def test_a_straggler_at_the_head_holds_no_more_than_the_window(tmp_path: Path) -
 
 def test_a_flat_map_that_grows_fiftyfold() -> None:
     found: list[int] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     grown = graph.source(range(800)).flat_map(lambda n: [(n, bytes(1000))] * 50, workers=2)
     grown.map(lambda pair: pair[0], workers=1).sink(found.append)
-    report = ps.run(graph, window_bytes=WINDOW)
+    report = sw.run(graph, window_bytes=WINDOW)
     assert found == [n for n in range(800) for _ in range(50)]
     assert report.peak_bytes <= WINDOW + EXCESS
 
@@ -81,9 +81,9 @@ def test_a_straggler_before_a_flat_map_that_grows() -> None:
         nonlocal count
         count += 1
 
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(400)).map(slow, workers=2).flat_map(lambda n: [(n, bytes(1000))] * 50, workers=1).sink(take)
-    report = ps.run(graph, window_bytes=WINDOW)
+    report = sw.run(graph, window_bytes=WINDOW)
     assert count == 400 * 50
     assert report.peak_bytes <= WINDOW + EXCESS
 
@@ -91,11 +91,11 @@ def test_a_straggler_before_a_flat_map_that_grows() -> None:
 @pytest.mark.parametrize("window", [1, 1000])
 def test_events_larger_than_the_window(window: int) -> None:
     found: list[int] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     source = graph.source(event(n, 100_000) for n in range(30))
     branches = [source.map(lambda pair: pair, workers=1), source.map(lambda pair: pair, workers=2)]
-    ps.zip(*branches).map(lambda pairs: pairs[0][0], workers=3).sink(found.append)
-    ps.run(graph, window_bytes=window)
+    sw.zip(*branches).map(lambda pairs: pairs[0][0], workers=3).sink(found.append)
+    sw.run(graph, window_bytes=window)
     assert found == list(range(30))
 
 
@@ -104,11 +104,11 @@ def test_a_window_of_one_number() -> None:
         return n
 
     found: list[int] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     source = graph.source(range(60))
     stream = source.map(late, workers=2).barrier().map(lambda n: n, workers=2).map_batches(list, batch_size=50)
-    ps.merge(stream, source).sink(found.append)
-    ps.run(graph, window_numbers=1)
+    sw.merge(stream, source).sink(found.append)
+    sw.run(graph, window_numbers=1)
     assert found == [n for n in range(60) for _ in range(2)]
 
 
@@ -135,13 +135,13 @@ def test_a_merge_with_a_silent_source_does_not_fill_up() -> None:
 
     opener = threading.Thread(target=open_when_still)
     opener.start()
-    graph = ps.Graph()
+    graph = sw.Graph()
     found: list[int] = []
     graph.sequence(graph.source(silent()), graph.source(busy()), key=lambda n: n).map(lambda n: n).sink(found.append)
     still_at = []
     gate_was = threading.Thread(target=lambda: (gate.wait(), still_at.append(read)))
     gate_was.start()
-    ps.run(graph, workers=1, window_numbers=2000)
+    sw.run(graph, workers=1, window_numbers=2000)
     opener.join()
     gate_was.join()
     assert found == [*range(10_000), 10**9]
@@ -154,14 +154,14 @@ def test_dead_letters_count(tmp_path: Path) -> None:
 
     letters = 0
 
-    def take(letter: ps.DeadLetter) -> None:
+    def take(letter: sw.DeadLetter) -> None:
         nonlocal letters
         letters += 1
 
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(event(n) for n in range(2500)).map(refuse, on_error="dead_letter", workers=2).sink(lambda e: None)
     graph.dead_letters().sink(take)
-    report = ps.run(graph, window_bytes=WINDOW)
+    report = sw.run(graph, window_bytes=WINDOW)
     assert letters == report.dead_letters == 2500
     assert report.peak_bytes <= WINDOW + EXCESS
 
@@ -174,7 +174,7 @@ def test_a_consumer_that_takes_its_time_holds_the_source_back() -> None:
         for read in itertools.count():
             yield event(read)
 
-    with ps.imap(lambda pair: pair, numbers(), workers=2, window_bytes=WINDOW) as results:
+    with sw.imap(lambda pair: pair, numbers(), workers=2, window_bytes=WINDOW) as results:
         for taken, _ in itertools.islice(results, 3000):
             assert read <= taken + (WINDOW + EXCESS) // 1000
     assert results.report.peak_bytes <= WINDOW + EXCESS
@@ -199,8 +199,8 @@ def test_a_minute_with_a_slow_sink_keeps_memory_flat() -> None:
         if len(sizes) < time.monotonic() - began:
             sizes.append(resident())
 
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(numbers).map(lambda pair: pair, workers=2).sink(take)
-    report = ps.run(graph, time_limit_s=60, window_bytes=8 << 20)
+    report = sw.run(graph, time_limit_s=60, window_bytes=8 << 20)
     assert report.ended_by == "time_limit"
     assert max(sizes[10:]) < sizes[10] + (16 << 20)

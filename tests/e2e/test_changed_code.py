@@ -11,7 +11,7 @@ from marks import slow
 
 SCRIPT = '''
 import time
-import penstock as ps
+import sluiceway as sw
 
 def helper(n):
     if n == FAILS_AT:
@@ -26,9 +26,9 @@ def untouched(n):
     return n + 1
 
 def build(folder):
-    graph = ps.Graph("mended")
+    graph = sw.Graph("mended")
     numbers = graph.source(range(1_000)).map(work).map(untouched)
-    numbers.scan(lambda total, n: (total + n, total + n), 0, name="sum").map(str).sink(ps.lines(folder + "/out.txt"))
+    numbers.scan(lambda total, n: (total + n, total + n), 0, name="sum").map(str).sink(sw.lines(folder + "/out.txt"))
     return graph
 '''
 
@@ -38,7 +38,7 @@ def test_changed_code_is_told_and_remembered(tmp_path: Path, runner: str) -> Non
     script, store = tmp_path / "script.py", tmp_path / "run.db"
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "penstock.engine.cli.main", *words]
+        line = [sys.executable, "-m", "sluiceway.engine.cli.main", *words]
         return subprocess.run(line, check=False, capture_output=True, text=True, timeout=60)
 
     def run(fails_at: int) -> subprocess.CompletedProcess[str]:
@@ -50,7 +50,7 @@ def test_changed_code_is_told_and_remembered(tmp_path: Path, runner: str) -> Non
     assert [done.returncode for done in told] == [1, 1, 0, 0, 0], [done.stderr for done in told]
     warned = [[line for line in done.stderr.splitlines() if "changed its code" in line] for done in told]
     assert [len(lines) for lines in warned] == [0, 0, 1, 0, 0]  # the last two had nothing left to do
-    assert warned[2][0].startswith("WARNING: penstock: 'mended' goes on at number ")
+    assert warned[2][0].startswith("WARNING: sluiceway: 'mended' goes on at number ")
     assert warned[2][0].endswith(": node 'work' changed its code")
     expected, total = [], 0
     for n in range(1, 1_001):

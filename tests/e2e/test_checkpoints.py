@@ -16,14 +16,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from marks import slow
 
 #: A user's script: counts words by key and keeps a running sum, into a plain and a compressed file.
 SCRIPT = '''
 import json, sys, time
-import penstock as ps
+import sluiceway as sw
 
 def slow(record):
     time.sleep(0.0006)
@@ -35,18 +35,18 @@ def add(total, record):
     return total + record["n"], {"n": record["n"], "total": total + record["n"]}
 
 def build(folder):
-    graph = ps.Graph("killed")
-    records = graph.source(ps.jsonl(folder + "/in.jsonl")).map(slow, on_error="dead_letter")
-    records.scan(add, 0).sink(ps.jsonl(folder + "/sums.jsonl"))
-    records.key_by(lambda r: r["key"]).count().map(list).sink(ps.jsonl(folder + "/counts.jsonl.gz"))
-    records.key_by(lambda r: r["key"]).count(final=True).map(list).sink(ps.jsonl(folder + "/final.jsonl"))
-    graph.dead_letters().map(lambda letter: letter.seq).sink(ps.jsonl(folder + "/bad.jsonl"))
+    graph = sw.Graph("killed")
+    records = graph.source(sw.jsonl(folder + "/in.jsonl")).map(slow, on_error="dead_letter")
+    records.scan(add, 0).sink(sw.jsonl(folder + "/sums.jsonl"))
+    records.key_by(lambda r: r["key"]).count().map(list).sink(sw.jsonl(folder + "/counts.jsonl.gz"))
+    records.key_by(lambda r: r["key"]).count(final=True).map(list).sink(sw.jsonl(folder + "/final.jsonl"))
+    graph.dead_letters().map(lambda letter: letter.seq).sink(sw.jsonl(folder + "/bad.jsonl"))
     return graph
 
 if __name__ == "__main__":
     folder, runner = sys.argv[1:3]
     words = {"workers": 2} if runner == "processes" else {}
-    ps.run(build(folder), runner=runner, checkpoint=folder + "/run.db", checkpoint_interval_s=0.05, **words)
+    sw.run(build(folder), runner=runner, checkpoint=folder + "/run.db", checkpoint_interval_s=0.05, **words)
 '''
 OUTPUTS = ("sums.jsonl", "counts.jsonl.gz", "final.jsonl", "bad.jsonl")
 
@@ -116,10 +116,10 @@ def _kill_and_compare(tmp_path: Path, runner: str, events: int, kills: int, seed
     assert not list(killed.glob("*.partial"))
 
 
-def _sums(out: Path, events: Any = range(5_000), more: Any = None) -> ps.Graph:
-    graph = ps.Graph("sums")
+def _sums(out: Path, events: Any = range(5_000), more: Any = None) -> sw.Graph:
+    graph = sw.Graph("sums")
     graph.source(events).map(abs if more is None else more, name="work").scan(lambda s, n: (s + n, s + n), 0).map(str).sink(
-        ps.lines(out)
+        sw.lines(out)
     )
     return graph
 
@@ -145,13 +145,13 @@ class _Fails:
 def test_a_failed_run_goes_on_when_its_handler_is_mended(tmp_path: Path, way: dict[str, Any]) -> None:
     out, store = tmp_path / "out.txt", tmp_path / "run.db"
     words: dict[str, Any] = {**way, "checkpoint": store, "checkpoint_interval_s": 0.02}
-    with pytest.raises(ps.HandlerError):
-        ps.run(_sums(out, more=_Fails(3_000)), **words)
+    with pytest.raises(sw.HandlerError):
+        sw.run(_sums(out, more=_Fails(3_000)), **words)
     assert not out.exists()
     with closing(sqlite3.connect(store)) as db, db:
         (n,) = db.execute("SELECT max(n) FROM history").fetchone()
     assert 0 < n <= 3_000
-    report = ps.run(_sums(out, more=_Fails(None)), **words, resume="required")
+    report = sw.run(_sums(out, more=_Fails(None)), **words, resume="required")
     assert report.ended_by == "source"
     expected, total = [], 0
     for number in range(5_000):
@@ -162,14 +162,14 @@ def test_a_failed_run_goes_on_when_its_handler_is_mended(tmp_path: Path, way: di
 
 def test_a_finished_run_has_nothing_left_to_do_but_its_rename(tmp_path: Path, caplog: Any) -> None:
     out, store = tmp_path / "out.txt", tmp_path / "run.db"
-    ps.run(_sums(out), workers=1, checkpoint=store)
+    sw.run(_sums(out), workers=1, checkpoint=store)
     whole = out.read_bytes()
     out.rename(tmp_path / "out.txt.partial")  # as if it had died before the rename
-    report = ps.run(_sums(out), workers=1, checkpoint=store)
+    report = sw.run(_sums(out), workers=1, checkpoint=store)
     assert out.read_bytes() == whole
     assert (report.ended_by, report.events_out) == ("source", 0)
     assert [one for one in caplog.messages if one.startswith("'sums' has finished before, at number 5000: nothing is re")]
-    ps.run(_sums(out, range(10)), workers=1, checkpoint=store, resume="never")
+    sw.run(_sums(out, range(10)), workers=1, checkpoint=store, resume="never")
     assert len(out.read_text().split()) == 10
 
 
@@ -197,12 +197,12 @@ def test_a_sink_that_is_ahead_gets_nothing_again(tmp_path: Path, way: dict[str, 
     words: dict[str, Any] = {**way, "checkpoint": tmp_path / "run.db", "checkpoint_interval_s": 0.005}
 
     def run(sink: Any, at: int | None) -> None:
-        graph = ps.Graph("ahead")
+        graph = sw.Graph("ahead")
         graph.source(range(300)).map(_Fails(at), name="work").sink(sink, name="sink")
-        ps.run(graph, **words)
+        sw.run(graph, **words)
 
     first, second = _Ahead(), _Ahead()
-    with pytest.raises(ps.HandlerError):
+    with pytest.raises(sw.HandlerError):
         run(first, 50)
     run(second, None)
     assert second.numbers == list(range(101, 300))
@@ -215,9 +215,9 @@ def test_a_sink_that_is_ahead_gets_nothing_again(tmp_path: Path, way: dict[str, 
 def test_a_report_is_about_this_run_alone(tmp_path: Path, way: dict[str, Any]) -> None:
     words: dict[str, Any] = {**way, "checkpoint": tmp_path / "run.db"}
     stop = threading.Event()
-    graph = ps.Graph("stopped")
+    graph = sw.Graph("stopped")
     graph.source(range(2_000)).map(_Fails(None), name="work").sink(lambda n: stop.set() if n == 500 else None, name="out")
-    first, second, third = ps.run(graph, stop=stop, **words), ps.run(graph, **words), ps.run(graph, **words)
+    first, second, third = sw.run(graph, stop=stop, **words), sw.run(graph, **words), sw.run(graph, **words)
     assert first.events_in + second.events_in == 2_000
     for report in (first, second, third):
         assert report.events_in == report.events_out == report.released == report.nodes["work"].events_in
@@ -228,7 +228,7 @@ def test_a_paused_run_leaves_its_files_unfinished_and_goes_on(tmp_path: Path) ->
     out, store = tmp_path / "out.txt", tmp_path / "run.db"
     seen = 0
 
-    def enough(report: ps.RunReport) -> None:
+    def enough(report: sw.RunReport) -> None:
         nonlocal seen
         seen = report.events_in
 
@@ -237,10 +237,10 @@ def test_a_paused_run_leaves_its_files_unfinished_and_goes_on(tmp_path: Path) ->
             return (tmp_path / "out.txt.partial").exists() and (tmp_path / "out.txt.partial").stat().st_size > 2_000
 
     words: dict[str, Any] = {"workers": 2, "checkpoint": store, "checkpoint_interval_s": 0.02}
-    report = ps.run(_sums(out, more=_Fails(None)), stop=Stop(), progress=enough, **words)
+    report = sw.run(_sums(out, more=_Fails(None)), stop=Stop(), progress=enough, **words)
     assert report.ended_by == "stop"
     assert not out.exists()
-    report = ps.run(_sums(out, more=_Fails(None)), **words)
+    report = sw.run(_sums(out, more=_Fails(None)), **words)
     assert report.ended_by == "source"
     assert len(out.read_text().split()) == 5_000
 
@@ -254,10 +254,10 @@ def test_a_paused_run_leaves_its_files_unfinished_and_goes_on(tmp_path: Path) ->
 )
 def test_another_input_is_refused(tmp_path: Path, change: Any, words: str) -> None:
     out, store = tmp_path / "out.txt", tmp_path / "run.db"
-    with pytest.raises(ps.HandlerError):
-        ps.run(_sums(out, more=_Fails(3_000)), workers=1, checkpoint=store, checkpoint_interval_s=0.02)
-    with pytest.raises(ps.PenstockError, match=words):
-        ps.run(change(out), workers=1, checkpoint=store)
+    with pytest.raises(sw.HandlerError):
+        sw.run(_sums(out, more=_Fails(3_000)), workers=1, checkpoint=store, checkpoint_interval_s=0.02)
+    with pytest.raises(sw.SluicewayError, match=words):
+        sw.run(change(out), workers=1, checkpoint=store)
 
 
 def test_another_file_is_refused_alike_wherever_it_is_read(tmp_path: Path) -> None:
@@ -265,22 +265,22 @@ def test_another_file_is_refused_alike_wherever_it_is_read(tmp_path: Path) -> No
     for way in ({"workers": 1}, {"runner": "inline"}):
         given.write_text("".join(f"{number}\n" for number in range(5_000)))
         words: dict[str, Any] = {**way, "checkpoint": tmp_path / f"{len(way)}{next(iter(way))}.db"}
-        with pytest.raises(ps.HandlerError):
-            ps.run(_sums(out, ps.lines(given), _Fails(3_000).of_text), **words, checkpoint_interval_s=0.0)
+        with pytest.raises(sw.HandlerError):
+            sw.run(_sums(out, sw.lines(given), _Fails(3_000).of_text), **words, checkpoint_interval_s=0.0)
         given.write_text("another\n")
-        with pytest.raises(ps.CheckpointError, match=r"cannot go on in .*in\.txt: it ends before byte"):
-            ps.run(_sums(out, ps.lines(given), _Fails(None).of_text), **words)
+        with pytest.raises(sw.CheckpointError, match=r"cannot go on in .*in\.txt: it ends before byte"):
+            sw.run(_sums(out, sw.lines(given), _Fails(None).of_text), **words)
 
 
 def test_another_graph_and_another_runner_are_refused(tmp_path: Path) -> None:
     out, store = tmp_path / "out.txt", tmp_path / "run.db"
-    ps.run(_sums(out), workers=1, checkpoint=store)
-    graph = ps.Graph("sums")
-    graph.source(range(5_000)).sink(ps.lines(out))
-    with pytest.raises(ps.CheckpointError, match="its nodes is"):
-        ps.run(graph, workers=1, checkpoint=store)
-    with pytest.raises(ps.CheckpointError, match="its runner is"):
-        ps.run(_sums(out), runner="inline", checkpoint=store)
+    sw.run(_sums(out), workers=1, checkpoint=store)
+    graph = sw.Graph("sums")
+    graph.source(range(5_000)).sink(sw.lines(out))
+    with pytest.raises(sw.CheckpointError, match="its nodes is"):
+        sw.run(graph, workers=1, checkpoint=store)
+    with pytest.raises(sw.CheckpointError, match="its runner is"):
+        sw.run(_sums(out), runner="inline", checkpoint=store)
 
 
 def _modulo(n: int) -> int:
@@ -310,38 +310,38 @@ def _counted(**words: Any) -> Any:
         ),
         (_counted(), _counted(final=True), "count final"),
         (_counted(), lambda s: s.key_by(_modulo, ttl=3, time=abs).count(name="state"), "key_by with ttl"),
-        (_windows(ps.tumbling(10), "count"), _windows(ps.tumbling(20), "count"), r"Tumbling\(size=20\)"),
-        (_windows(ps.tumbling(10), "count"), _windows(ps.session(10), "count"), r"Session\(gap=10\)"),
-        (_windows(ps.tumbling(10), "count"), _windows(ps.tumbling(10), "collect"), "collect"),
-        (_windows(ps.tumbling(10), "count"), _windows(ps.tumbling(10), "count", allowed_lateness=3), "lateness 3"),
+        (_windows(sw.tumbling(10), "count"), _windows(sw.tumbling(20), "count"), r"Tumbling\(size=20\)"),
+        (_windows(sw.tumbling(10), "count"), _windows(sw.session(10), "count"), r"Session\(gap=10\)"),
+        (_windows(sw.tumbling(10), "count"), _windows(sw.tumbling(10), "collect"), "collect"),
+        (_windows(sw.tumbling(10), "count"), _windows(sw.tumbling(10), "count", allowed_lateness=3), "lateness 3"),
     ],
 )
 def test_states_that_would_mean_something_else_are_refused(tmp_path: Path, before: Any, after: Any, words: str) -> None:
     def run(state: Any, fails_at: int | None) -> None:
-        graph = ps.Graph("states")
-        state(graph.source(range(200)).map(_Fails(fails_at), name="work")).map(str).sink(ps.lines(tmp_path / "out.txt"))
-        ps.run(graph, runner="inline", checkpoint=tmp_path / "run.db", checkpoint_interval_s=0.0)
+        graph = sw.Graph("states")
+        state(graph.source(range(200)).map(_Fails(fails_at), name="work")).map(str).sink(sw.lines(tmp_path / "out.txt"))
+        sw.run(graph, runner="inline", checkpoint=tmp_path / "run.db", checkpoint_interval_s=0.0)
 
-    with pytest.raises(ps.HandlerError):
+    with pytest.raises(sw.HandlerError):
         run(before, 150)
-    with pytest.raises(ps.CheckpointError, match=words):
+    with pytest.raises(sw.CheckpointError, match=words):
         run(after, None)
     run(before, None)
 
 
 def _keyed(folder: Path, key: Any, fails_at: int | None, workers: int) -> None:
-    graph = ps.Graph("keyed")
+    graph = sw.Graph("keyed")
     counted = graph.source(range(200)).map(_Fails(fails_at), name="work").key_by(key, name="key").count(name="state")
-    counted.map(str).sink(ps.lines(folder / "out.txt"))
-    ps.run(graph, workers=workers, checkpoint=folder / "run.db", checkpoint_interval_s=0.0)
+    counted.map(str).sink(sw.lines(folder / "out.txt"))
+    sw.run(graph, workers=workers, checkpoint=folder / "run.db", checkpoint_interval_s=0.0)
 
 
 def test_keys_that_are_made_or_shared_out_otherwise_are_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(ps.HandlerError):
+    with pytest.raises(sw.HandlerError):
         _keyed(tmp_path, _modulo, 150, 2)
-    with pytest.raises(ps.CheckpointError, match=r'number of workers of each node with a state is \{"state": 2\}, .* 3\}'):
+    with pytest.raises(sw.CheckpointError, match=r'number of workers of each node with a state is \{"state": 2\}, .* 3\}'):
         _keyed(tmp_path, _modulo, None, 3)
-    with pytest.raises(ps.CheckpointError, match=r"node 'key' changed the code that gives its keys"):
+    with pytest.raises(sw.CheckpointError, match=r"node 'key' changed the code that gives its keys"):
         _keyed(tmp_path, lambda n: str(n % 10), None, 2)
     _keyed(tmp_path, _modulo, None, 2)
     assert (tmp_path / "out.txt").read_text().splitlines()[-1] == "(9, 20)"
@@ -351,34 +351,34 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     out, store = tmp_path / "out.txt", tmp_path / "run.db"
     store.write_bytes(b"nothing that SQLite knows" * 100)
     store.chmod(0o600)
-    with pytest.raises(ps.CheckpointError, match="damaged or no store"):
-        ps.run(_sums(out), workers=1, checkpoint=store)
+    with pytest.raises(sw.CheckpointError, match="damaged or no store"):
+        sw.run(_sums(out), workers=1, checkpoint=store)
     store.unlink()
     with closing(sqlite3.connect(store)) as db, db:
         db.execute("CREATE TABLE mine (x)")
     store.chmod(0o600)
-    with pytest.raises(ps.CheckpointError, match="something else"):
-        ps.run(_sums(out), workers=1, checkpoint=store)
+    with pytest.raises(sw.CheckpointError, match="something else"):
+        sw.run(_sums(out), workers=1, checkpoint=store)
     store.unlink()
-    with pytest.raises(ps.CheckpointError, match="holds no checkpoint"):
-        ps.run(_sums(out), workers=1, checkpoint=store, resume="required")
+    with pytest.raises(sw.CheckpointError, match="holds no checkpoint"):
+        sw.run(_sums(out), workers=1, checkpoint=store, resume="required")
     assert stat.S_IMODE(store.stat().st_mode) == 0o600
     store.chmod(0o666)
-    with pytest.raises(ps.CheckpointError, match="chmod 600"):
-        ps.run(_sums(out), workers=1, checkpoint=store)
+    with pytest.raises(sw.CheckpointError, match="chmod 600"):
+        sw.run(_sums(out), workers=1, checkpoint=store)
 
 
 def test_two_runs_cannot_use_one_store(tmp_path: Path) -> None:
     store, seen = tmp_path / "run.db", []  # type: tuple[Path, list[str]]
 
     def second(number: int) -> None:
-        with pytest.raises(ps.CheckpointError, match="another run uses it") as caught:
-            ps.run(_sums(tmp_path / "other.txt"), workers=1, checkpoint=store)
+        with pytest.raises(sw.CheckpointError, match="another run uses it") as caught:
+            sw.run(_sums(tmp_path / "other.txt"), workers=1, checkpoint=store)
         seen.append(str(caught.value))
 
-    graph = ps.Graph("outer")
+    graph = sw.Graph("outer")
     graph.source(range(1)).sink(second)
-    ps.run(graph, runner="inline", checkpoint=store)
+    sw.run(graph, runner="inline", checkpoint=store)
     assert len(seen) == 1
 
 
@@ -388,24 +388,24 @@ def test_what_could_not_go_on_exactly_is_refused(tmp_path: Path) -> None:
         def __call__(self, number: int) -> int:
             return number
 
-    classes = ps.Graph("classes")
+    classes = sw.Graph("classes")
     classes.source(range(3)).map(Ordered, ordered=True).sink(print)
-    with pytest.raises(ps.GraphError, match="snapshot"):
-        ps.run(classes, checkpoint=store)
-    hooks = ps.Graph("hooks")
-    hooks.source(ps.webhook(0)).sink(print)
-    with pytest.raises(ps.GraphError, match="cannot be read again"):
-        ps.run(hooks, checkpoint=store)
-    numbers = ps.Graph("numbers")
-    with pytest.raises(ps.GraphError, match=r"use ps\.run"):
-        next(ps.iterate(numbers.source(range(3)), checkpoint=store))
+    with pytest.raises(sw.GraphError, match="snapshot"):
+        sw.run(classes, checkpoint=store)
+    hooks = sw.Graph("hooks")
+    hooks.source(sw.webhook(0)).sink(print)
+    with pytest.raises(sw.GraphError, match="cannot be read again"):
+        sw.run(hooks, checkpoint=store)
+    numbers = sw.Graph("numbers")
+    with pytest.raises(sw.GraphError, match=r"use sw\.run"):
+        next(sw.iterate(numbers.source(range(3)), checkpoint=store))
     assert not store.exists()
 
 
 def test_the_command_line_makes_and_shows_checkpoints(tmp_path: Path) -> None:
     script = _prepare(tmp_path, 300)
     store = tmp_path / "run.db"
-    command = [sys.executable, "-m", "penstock.engine.cli.main"]
+    command = [sys.executable, "-m", "sluiceway.engine.cli.main"]
     run = [*command, "run", f"{script}:build", "--set", f"folder={tmp_path}", "--checkpoint", str(store)]
     done = subprocess.run(run, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from penstock.engine.cli.main import main
-from penstock.graphs import gzip as ready_gzip
+from sluiceway.engine.cli.main import main
+from sluiceway.graphs import gzip as ready_gzip
 
 FLOW = '''
 from __future__ import annotations
@@ -20,41 +20,41 @@ import itertools
 import sys
 from pathlib import Path
 from typing import Literal
-import penstock as ps
+import sluiceway as sw
 from flow_helper import double
 
-def build(out: Path, n: int = 10, fail_at: int | None = None, form: Literal["plain", "signed"] = "plain") -> ps.Graph:
+def build(out: Path, n: int = 10, fail_at: int | None = None, form: Literal["plain", "signed"] = "plain") -> sw.Graph:
     def show(event: int) -> str:
         if event == fail_at:
             raise ValueError("unlucky\\nsecond line")
         return f"{event:+}" if form == "signed" else str(event)
-    graph = ps.Graph("flow")
-    graph.source(range(n)).map(double).map(show).sink(ps.lines(out))
+    graph = sw.Graph("flow")
+    graph.source(range(n)).map(double).map(show).sink(sw.lines(out))
     return graph
 
-def copy() -> ps.Graph:
-    graph = ps.Graph("copy")
-    graph.source(ps.lines("-")).map(str.upper).sink(ps.lines("-"))
+def copy() -> sw.Graph:
+    graph = sw.Graph("copy")
+    graph.source(sw.lines("-")).map(str.upper).sink(sw.lines("-"))
     return graph
 
-def endless() -> ps.Graph:
-    graph = ps.Graph("endless")
-    graph.source(itertools.count).map(double).map(str).sink(ps.lines("-"))
+def endless() -> sw.Graph:
+    graph = sw.Graph("endless")
+    graph.source(itertools.count).map(double).map(str).sink(sw.lines("-"))
     return graph
 
-def raising() -> ps.Graph:
+def raising() -> sw.Graph:
     raise OSError("no such thing")
 
-def leaving() -> ps.Graph:
+def leaving() -> sw.Graph:
     sys.exit(3)
 
 def wrong() -> int:
     return 3
 
-def unwired() -> ps.Graph:
-    return ps.Graph("unwired")
+def unwired() -> sw.Graph:
+    return sw.Graph("unwired")
 
-ready = ps.Graph("ready")
+ready = sw.Graph("ready")
 ready.source(range(4)).sink(print)
 number = 3
 '''
@@ -75,9 +75,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             del sys.modules[name]
 
 
-def penstock(*words: str, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def sluiceway(*words: str, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run the command line as a process of its own."""
-    command = [sys.executable, "-m", "penstock.engine.cli.main", *words]
+    command = [sys.executable, "-m", "sluiceway.engine.cli.main", *words]
     return subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -85,9 +85,9 @@ def told(capsys: pytest.CaptureFixture[str]) -> str:
     """Give the one line that was written to standard error."""
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("penstock: ")
+    assert captured.err.startswith("sluiceway: ")
     assert captured.err.count("\n") == 1
-    return captured.err.removeprefix("penstock: ").rstrip("\n")
+    return captured.err.removeprefix("sluiceway: ").rstrip("\n")
 
 
 # Usage
@@ -164,7 +164,7 @@ def test_a_module_that_cannot_be_imported_is_named_and_shown(
     (folder / "broken.py").write_text(code)
     assert main(["run", target]) == 2
     shown, _, last = capsys.readouterr().err.rstrip("\n").rpartition("\n")
-    assert last == f"penstock: {line}"
+    assert last == f"sluiceway: {line}"
     assert code in shown
     assert "importlib" not in shown
     assert "target.py" not in shown
@@ -173,12 +173,12 @@ def test_a_module_that_cannot_be_imported_is_named_and_shown(
 def test_a_function_that_raises_is_named_and_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "flow:raising"]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert lines[-1] == "penstock: raising() of flow:raising raised OSError: no such thing"
+    assert lines[-1] == "sluiceway: raising() of flow:raising raised OSError: no such thing"
     assert [line.strip() for line in lines if line.startswith("  File")] == [
         f'File "{folder / "flow.py"}", line 30, in raising'
     ]
     assert main(["run", "flow:leaving"]) == 2
-    assert capsys.readouterr().err.endswith("penstock: leaving() of flow:leaving raised SystemExit: 3\n")
+    assert capsys.readouterr().err.endswith("sluiceway: leaving() of flow:leaving raised SystemExit: 3\n")
 
 
 def test_the_plan_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,7 +229,7 @@ def test_a_failed_run_shows_where_and_exits_1(folder: Path, capsys: pytest.Captu
     frames = [line.strip() for line in lines if line.startswith("  File")]
     assert frames == [f'File "{folder / "flow.py"}", line 13, in show']
     assert "ValueError: unlucky" in lines
-    assert lines[-1].startswith("penstock: node 'show' failed on number 3 (index 0) after 1 attempt: ValueError: unl")
+    assert lines[-1].startswith("sluiceway: node 'show' failed on number 3 (index 0) after 1 attempt: ValueError: unl")
     assert "everything below 3 is released" in lines[-1]
     assert json.loads((folder / "r.json").read_text())["ended_by"] == "error"
     assert not (folder / "o.txt").exists()
@@ -239,27 +239,27 @@ def test_a_failure_without_user_code_has_no_traceback(folder: Path, capsys: pyte
     assert main(["run", "flow:build", "--runner", "inline", "--set", "out=no/o.txt"]) == 1
     error = capsys.readouterr().err
     assert "Traceback" not in error
-    assert error.splitlines()[-1].startswith("penstock: sink 'o.txt' cannot be opened: FileNotFoundError: cannot write")
+    assert error.splitlines()[-1].startswith("sluiceway: sink 'o.txt' cannot be opened: FileNotFoundError: cannot write")
 
 
 def test_standard_input_to_standard_output(folder: Path) -> None:
-    done = penstock("run", "flow.py:copy", "--workers", "2", cwd=folder, stdin="one\ntwo\nthree")
+    done = sluiceway("run", "flow.py:copy", "--workers", "2", cwd=folder, stdin="one\ntwo\nthree")
     assert (done.returncode, done.stdout) == (0, "ONE\nTWO\nTHREE\n")
     assert done.stderr.startswith("copy: 3 events in, 3 out")
 
 
 def test_errors_and_usage_as_a_shell_sees_them(folder: Path) -> None:
-    failed = penstock("run", "flow:build", "--set", "out=-", "--set", "fail_at=4", cwd=folder)
+    failed = sluiceway("run", "flow:build", "--set", "out=-", "--set", "fail_at=4", cwd=folder)
     assert (failed.returncode, failed.stdout) == (1, "0\n2\n")
-    assert failed.stderr.splitlines()[-1].startswith("penstock: node 'show' failed on number 2")
-    wrong = penstock("plan", "flow:nothing", cwd=folder)
+    assert failed.stderr.splitlines()[-1].startswith("sluiceway: node 'show' failed on number 2")
+    wrong = sluiceway("plan", "flow:nothing", cwd=folder)
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert "--set key=value" in penstock("run", "--help", cwd=folder).stdout
+    assert "--set key=value" in sluiceway("run", "--help", cwd=folder).stdout
 
 
 @pytest.mark.parametrize("runner", ["inline", "processes"])
 def test_an_interrupt_is_one_line_and_exit_130(folder: Path, runner: str) -> None:
-    command = [sys.executable, "-m", "penstock.engine.cli.main", "run", "flow:endless", "--runner", runner]
+    command = [sys.executable, "-m", "sluiceway.engine.cli.main", "run", "flow:endless", "--runner", runner]
     words = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": folder}
     with subprocess.Popen([*command, "--report", "r.json"], **words) as process:  # type: ignore[call-overload]
         assert process.stdout.readline() == "0\n"
@@ -271,13 +271,13 @@ def test_an_interrupt_is_one_line_and_exit_130(folder: Path, runner: str) -> Non
     report = json.loads((folder / "r.json").read_text())
     assert report["ended_by"] == "interrupt"
     released = report["released"]
-    assert error.splitlines()[-1] == f"penstock: interrupted: {released:,} events were read, {released:,} released"
+    assert error.splitlines()[-1] == f"sluiceway: interrupted: {released:,} events were read, {released:,} released"
     assert rest.splitlines() == [str(2 * number) for number in range(1, released)]
 
 
 @pytest.mark.parametrize("runner", ["inline", "processes"])
 def test_a_reader_that_leaves_ends_the_run(folder: Path, runner: str) -> None:
-    command = [sys.executable, "-m", "penstock.engine.cli.main", "run", "flow:endless", "--runner", runner]
+    command = [sys.executable, "-m", "sluiceway.engine.cli.main", "run", "flow:endless", "--runner", runner]
     words = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": folder}
     with subprocess.Popen(command, **words) as process:  # type: ignore[call-overload]
         assert [process.stdout.readline() for _ in range(3)] == ["0\n", "2\n", "4\n"]
@@ -287,7 +287,7 @@ def test_a_reader_that_leaves_ends_the_run(folder: Path, runner: str) -> None:
     assert code == 1
     assert "Traceback" not in error
     assert "Exception ignored" not in error
-    assert error.endswith("penstock: standard output was closed by its reader, and the run ended there\n")
+    assert error.endswith("sluiceway: standard output was closed by its reader, and the run ended there\n")
 
 
 # Where modules are found
@@ -296,16 +296,16 @@ def test_a_reader_that_leaves_ends_the_run(folder: Path, runner: str) -> None:
 @pytest.mark.parametrize("name", ["gzip.py", "my-zip.py"])
 def test_a_copied_file_may_have_any_name(tmp_path: Path, name: str) -> None:
     text = Path(ready_gzip.__file__).read_text()
-    relative = "from ..nodes.errors import GraphError\nfrom .graph import Graph\n"
+    relative = "from ..nodes.errors import GraphError\nfrom .builder.graph import Graph\n"
     assert relative in text
-    (tmp_path / name).write_text(text.replace(relative, "from penstock import Graph, GraphError\n"))
+    (tmp_path / name).write_text(text.replace(relative, "from sluiceway import Graph, GraphError\n"))
     (tmp_path / "data").write_bytes(bytes(range(256)) * 40)
     # The script, not `-m`, which would put the folder before Python's own library.
-    script = shutil.which("penstock", path=str(Path(sys.executable).parent))
-    start = [script] if script else [sys.executable, "-c", "import sys, penstock.engine.cli.main as c; sys.exit(c.main())"]
+    script = shutil.which("sluiceway", path=str(Path(sys.executable).parent))
+    start = [script] if script else [sys.executable, "-c", "import sys, sluiceway.engine.cli.main as c; sys.exit(c.main())"]
     words = ["run", f"{name}:graph", "--set", "input=data", "--set", "block_bytes=1000"]
     done = subprocess.run([*start, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    assert ready_gzip.__name__ == "penstock.graphs.gzip"
+    assert ready_gzip.__name__ == "sluiceway.graphs.gzip"
     check = [sys.executable, "-I", "-c", "import gzip; print(len(gzip.open('data.gz').read()))"]
     assert subprocess.run(check, cwd=tmp_path, capture_output=True, text=True, check=True).stdout == "10240\n"

@@ -8,9 +8,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
-from penstock.nodes.execution.batch_split import Knife
+import sluiceway as sw
+from sluiceway.nodes.execution.batch_split import Knife
 
 CHEAP, DEAR = 150_000, 60
 EACH_S = 0.02
@@ -29,7 +29,7 @@ def watched(folder: Path) -> Any:
         while n >= CHEAP + AHEAD and not os.path.exists(seen):
             assert time.monotonic() < deadline, "the results that are there were kept back"
             time.sleep(0.001)
-        return n, os.getpid(), ps.current().seq
+        return n, os.getpid(), sw.current().seq
 
     return handle
 
@@ -47,7 +47,7 @@ def taken(results: Any, folder: Path) -> list[tuple[int, int, int]]:
 @pytest.mark.parametrize("make", [iter, list, lambda numbers: numbers], ids=["iterator", "list", "range"])
 def test_they_are_shared_and_come_one_by_one(workers: int | None, make: Any, tmp_path: Path) -> None:
     words: dict[str, Any] = {} if workers is None else {"workers": workers}
-    results = ps.imap(watched(tmp_path), make(range(CHEAP + DEAR)), **words)
+    results = sw.imap(watched(tmp_path), make(range(CHEAP + DEAR)), **words)
     rows = taken(results, tmp_path)
     assert [row[0] for row in rows] == list(range(CHEAP + DEAR))
     assert all(row[2] == row[0] for row in rows)
@@ -74,7 +74,7 @@ def test_every_event_is_handled_once(workers: int | None, tmp_path: Path) -> Non
         event["n"] = -n
         return event
 
-    given = list(ps.imap(handle, ({"n": n} for n in range(120_000)), **words))
+    given = list(sw.imap(handle, ({"n": n} for n in range(120_000)), **words))
     assert given == [{"n": -n} for n in range(120_000)]
     calls = Counter(int(line) for path in tmp_path.iterdir() for line in path.read_text().split())
     assert calls == Counter(n for n in range(120_000) if n % 30_000 > 29_990)
@@ -93,12 +93,12 @@ def test_filters_flat_maps_branches_and_failures(workers: int | None) -> None:
         return n
 
     def run(**words: Any) -> tuple[list[Any], Any]:
-        graph = ps.Graph("branches")
+        graph = sw.Graph("branches")
         numbers = graph.source(iter(range(60_060)), name="numbers")
         kept = numbers.filter(lambda n: slow(n) % 3, name="kept", on_error="skip")
         many = numbers.flat_map(lambda n: [n] * (n % 3), name="many")
         out: list[Any] = []
-        report = ps.run(_collecting(graph, ps.merge(kept, many), out), **words)
+        report = sw.run(_collecting(graph, sw.merge(kept, many), out), **words)
         return out, report
 
     reference, expected = run(runner="inline")
@@ -107,7 +107,7 @@ def test_filters_flat_maps_branches_and_failures(workers: int | None) -> None:
     assert (report.skipped, report.filtered) == (expected.skipped, expected.filtered)
 
 
-def _collecting(graph: ps.Graph, stream: Any, out: list[Any]) -> ps.Graph:
+def _collecting(graph: sw.Graph, stream: Any, out: list[Any]) -> sw.Graph:
     stream.sink(out.append, name="out")
     return graph
 
@@ -123,7 +123,7 @@ def test_turns_are_cut_short_also_while_processes_come_up() -> None:
             time.sleep(0.01)
         return n, os.getpid()
 
-    rows = list(ps.imap(handle, iter(range(cheap + dear))))
+    rows = list(sw.imap(handle, iter(range(cheap + dear))))
     assert [n for n, _ in rows] == list(range(cheap + dear))
     hands = Counter(pid for n, pid in rows if n >= cheap)
     assert hands[os.getpid()] < dear / 2
@@ -147,10 +147,10 @@ def test_nobody_reads_on_before_what_was_cut_off_is_put_back(
     def handle(n: int) -> tuple[int, int]:
         if n == 2000:
             time.sleep(0.06)
-        return n, ps.current().seq
+        return n, sw.current().seq
 
     monkeypatch.setattr(Knife, "claim", slowly)
-    assert list(ps.imap(handle, make(range(3000)), limit=limit)) == [(n, n) for n in range(3000)]
+    assert list(sw.imap(handle, make(range(3000)), limit=limit)) == [(n, n) for n in range(3000)]
     assert held_up
 
 
@@ -164,13 +164,13 @@ def test_a_pool_that_works_in_order_keeps_what_it_got() -> None:
             time.sleep(0.01)
         return n
 
-    stream = ps.Graph("order").source(iter(range(60_040)), name="numbers").map(slow, name="slow", ordered=True)
-    assert list(ps.iterate(stream, workers=2)) == list(range(60_040))
+    stream = sw.Graph("order").source(iter(range(60_040)), name="numbers").map(slow, name="slow", ordered=True)
+    assert list(sw.iterate(stream, workers=2)) == list(range(60_040))
 
 
 def test_behind_a_barrier_a_later_handler_is_cut_short_too(tmp_path: Path) -> None:
-    numbers = ps.Graph("late").source(iter(range(CHEAP + DEAR)), name="numbers")
+    numbers = sw.Graph("late").source(iter(range(CHEAP + DEAR)), name="numbers")
     stream = numbers.map(lambda n: n, name="cheap").barrier().map(watched(tmp_path), name="dear")
-    rows = taken(ps.iterate(stream, workers=2), tmp_path)
+    rows = taken(sw.iterate(stream, workers=2), tmp_path)
     assert [row[0] for row in rows] == list(range(CHEAP + DEAR))
     assert len({pid for n, pid, _ in rows if n >= CHEAP}) == 2

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 
 
 @pytest.fixture(params=["inline", "processes"])
@@ -21,9 +21,9 @@ def runner(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-def fail_with(make_graph: Callable[[], ps.Graph], **options: Any) -> Any:
-    with pytest.raises(ps.PenstockError) as caught:
-        ps.run(make_graph(), **options)
+def fail_with(make_graph: Callable[[], sw.Graph], **options: Any) -> Any:
+    with pytest.raises(sw.SluicewayError) as caught:
+        sw.run(make_graph(), **options)
     return caught.value
 
 
@@ -33,13 +33,13 @@ def fail_with(make_graph: Callable[[], ps.Graph], **options: Any) -> Any:
 def test_a_handler_error_says_all_but_the_payload(runner: Any) -> None:
     found: list[Any] = []
 
-    def graph() -> ps.Graph:
-        graph = ps.Graph()
+    def graph() -> sw.Graph:
+        graph = sw.Graph()
         graph.source(["5", "4", "secret", "1"]).map(int, name="parse", retries=1).sink(found.append)
         return graph
 
     error = fail_with(graph, workers=2, runner=runner)
-    assert type(error) is ps.HandlerError
+    assert type(error) is sw.HandlerError
     assert str(error) == (
         "node 'parse' failed on number 2 (index 0) after 2 attempts: ValueError: invalid literal for int() with base"
         " 10: 'secret'; everything below 2 is released, set on_error='skip' or 'dead_letter' to go on without it"
@@ -61,8 +61,8 @@ def test_the_remote_traceback_is_in_the_cause() -> None:
     assert "LookupError: no 0" in notes
 
 
-def _one(handler: Any, **words: Any) -> ps.Graph:
-    graph = ps.Graph()
+def _one(handler: Any, **words: Any) -> sw.Graph:
+    graph = sw.Graph()
     graph.source(range(3)).map(handler, **words).sink(lambda event: None)
     return graph
 
@@ -104,7 +104,7 @@ def test_the_lowest_failed_number_ends_the_run_whoever_fails_first(tmp_path: Pat
                 gate.write_bytes(b"failed")
             return n
 
-    graph = ps.Graph()
+    graph = sw.Graph()
     source = graph.source(range(2))
     source.map(fail_late, workers=2).sink(tell)
     source.map(Opener, workers=1).sink(tell)
@@ -118,8 +118,8 @@ def test_a_branch_that_fails_ends_the_run_for_all_sinks_at_one_number(both: Call
             raise ValueError(n)
         return n
 
-    def graph(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def graph(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         source = graph.source(range(50))
         source.map(refuse, workers=1).sink(seen.sink("refused"))
         source.map(lambda n: -n, workers=2).sink(seen.sink("other"))
@@ -137,13 +137,13 @@ def test_a_source_error_comes_behind_all_that_was_read(position: int, both: Call
         yield from range(position)
         raise OSError("unplugged")
 
-    def graph(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def graph(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         graph.source(numbers, name="meter").map(lambda n: n).sink(seen.sink("out"))
         return graph
 
     _, seen = both(graph, workers=2)
-    assert type(seen.error) is ps.SourceError
+    assert type(seen.error) is sw.SourceError
     assert seen.events("out") == list(range(position))
     assert f"source 'meter' failed after {position} events" in str(seen.error)
     assert "OSError: unplugged" in str(seen.error)
@@ -151,24 +151,24 @@ def test_a_source_error_comes_behind_all_that_was_read(position: int, both: Call
 
 
 def test_a_source_that_is_not_sorted_by_its_key(runner: Any) -> None:
-    def graph() -> ps.Graph:
-        graph = ps.Graph()
+    def graph() -> sw.Graph:
+        graph = sw.Graph()
         graph.sequence(graph.source([1, 3, 2], name="bad"), graph.source([5]), key=lambda n: n).sink(lambda n: None)
         return graph
 
     error = fail_with(graph, runner=runner)
-    assert type(error) is ps.SourceError
+    assert type(error) is sw.SourceError
     assert "'bad'" in str(error)
     assert "event 2" in str(error)
 
 
 def test_a_sink_error_names_the_number_and_nothing_above_is_delivered(both: Callable[..., Any]) -> None:
-    def graph(seen: Any) -> ps.Graph:
+    def graph(seen: Any) -> sw.Graph:
         def refuse(n: int) -> None:
             if n == 10:
                 raise OSError("disk full")
 
-        graph = ps.Graph()
+        graph = sw.Graph()
         source = graph.source(range(30))
         source.sink(seen.sink("before"))
         source.sink(refuse)
@@ -176,7 +176,7 @@ def test_a_sink_error_names_the_number_and_nothing_above_is_delivered(both: Call
         return graph
 
     _, seen = both(graph, workers=1)
-    assert type(seen.error) is ps.SinkError
+    assert type(seen.error) is sw.SinkError
     assert (seen.error.seq, seen.error.node, seen.error.event) == (10, "refuse", 10)
     assert "sink 'refuse' failed on number 10: OSError: disk full" in str(seen.error)
     assert seen.events("before") == list(range(11))
@@ -200,22 +200,22 @@ def test_a_sink_that_cannot_be_opened_or_closed(runner: Any) -> None:
                 raise OSError("no room")
 
     for where, text in (("open", "cannot be opened: OSError: locked"), ("close", "cannot be closed: OSError: no room")):
-        graph = ps.Graph()
+        graph = sw.Graph()
         graph.source(range(3)).map(lambda n: n).sink(Broken(where), name="file")
         error = fail_with(lambda graph=graph: graph, workers=1, runner=runner)
-        assert type(error) is ps.SinkError
+        assert type(error) is sw.SinkError
         assert text in str(error)
 
 
 def test_a_handler_behind_dead_letters_that_fails(runner: Any) -> None:
-    def refuse(letter: ps.DeadLetter) -> None:
+    def refuse(letter: sw.DeadLetter) -> None:
         raise ValueError("not even this")
 
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(["1", "x"]).map(int, on_error="dead_letter").sink(lambda n: None)
     graph.dead_letters().map(refuse).sink(lambda n: None)
     error = fail_with(lambda: graph, workers=1, runner=runner)
-    assert type(error) is ps.HandlerError
+    assert type(error) is sw.HandlerError
     assert (error.seq, error.node) == (1, "refuse")
 
 
@@ -227,8 +227,8 @@ def test_a_handler_that_cannot_be_built(runner: Any) -> None:
         def __call__(self, n: int) -> int:
             return n
 
-    with pytest.raises((ps.HandlerError, FileNotFoundError), match=r"model\.pt"):
-        ps.run(_one(Model), workers=2, runner=runner)
+    with pytest.raises((sw.HandlerError, FileNotFoundError), match=r"model\.pt"):
+        sw.run(_one(Model), workers=2, runner=runner)
 
 
 def test_a_handler_that_cannot_be_sent_is_refused_before_anything_starts() -> None:
@@ -241,10 +241,10 @@ def test_a_handler_that_cannot_be_sent_is_refused_before_anything_starts() -> No
         read.append(1)
         yield 1
 
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(note()).map(lambda n: (lock, n)[1], name="locked").sink(lambda n: None)
-    with pytest.raises(ps.GraphError, match=r"'locked'.*captures 'lock'"):
-        ps.run(graph, workers=1)
+    with pytest.raises(sw.GraphError, match=r"'locked'.*captures 'lock'"):
+        sw.run(graph, workers=1)
     assert not read
 
 
@@ -256,13 +256,13 @@ def test_an_event_that_cannot_be_sent_is_its_sources_error(merged: bool, remote:
         yield (n for n in ())
 
     found: list[Any] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     stream = graph.source(numbers if remote else [*numbers()], name="odd")
     if merged:
         stream = graph.sequence(stream, graph.source([10] * 9), order="round_robin")
     stream.map(lambda n: n).sink(found.append)
     error = fail_with(lambda: graph, workers=1)
-    assert type(error) is ps.SourceError
+    assert type(error) is sw.SourceError
     assert "'odd'" in str(error)
     assert "generator" in str(error)
     assert [n for n in found if n < 10] == list(range(5))
@@ -274,8 +274,8 @@ def test_sys_exit_in_a_handler_fails_its_event(both: Callable[..., Any]) -> None
             sys.exit("enough")
         return n
 
-    def graph(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def graph(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         graph.source(range(3)).map(leave, on_error="skip").sink(seen.sink("out"))
         return graph
 
@@ -300,7 +300,7 @@ def test_a_death_behind_a_failure_is_made_good(tmp_path: Path) -> None:
         return n
 
     found: list[int] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(300)).map(work, workers=1).sink(found.append)
     error = fail_with(lambda: graph)
     assert (error.seq, found) == (101, list(range(101)))
@@ -310,7 +310,7 @@ def test_a_death_behind_a_failure_is_made_good(tmp_path: Path) -> None:
 
 SLOW = """
 import os, signal, sys, time
-import penstock as ps
+import sluiceway as sw
 
 def endless():
     n = 0
@@ -329,10 +329,10 @@ def sink(n):
     if n == 20 and told_by_sink:
         print("under way", flush=True)
 
-graph = ps.Graph()
+graph = sw.Graph()
 graph.source(endless).map(work, workers=2).sink(sink)
 try:
-    ps.run(graph{options})
+    sw.run(graph{options})
 except KeyboardInterrupt:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a test may send one more while the interpreter ends
     print("interrupted", flush=True)
@@ -421,9 +421,9 @@ def test_a_group_that_gets_the_signal_of_the_terminal_ends_quietly() -> None:
 def test_signal_handlers_are_put_back(runner: Any) -> None:
     seen: list[Any] = []
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source([1]).sink(lambda n: seen.append(signal.getsignal(signal.SIGTERM)))
-    ps.run(graph, runner=runner)
+    sw.run(graph, runner=runner)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     assert seen[0] is not signal.SIG_DFL
 
@@ -435,9 +435,9 @@ def test_a_handler_of_the_users_own_is_left_alone(runner: Any) -> None:
     old = signal.signal(signal.SIGTERM, mine)
     try:
         seen: list[Any] = []
-        graph = ps.Graph()
+        graph = sw.Graph()
         graph.source([1]).sink(lambda n: seen.append(signal.getsignal(signal.SIGTERM)))
-        ps.run(graph, runner=runner)
+        sw.run(graph, runner=runner)
         assert seen == [mine]
     finally:
         signal.signal(signal.SIGTERM, old)
@@ -445,15 +445,15 @@ def test_a_handler_of_the_users_own_is_left_alone(runner: Any) -> None:
 
 def test_nobody_outlives_a_caller_that_is_killed(short_path: Path) -> None:
     script = SLOW.format(extra="", options="").replace(
-        "import penstock as ps", f"import tempfile; tempfile.tempdir = {str(short_path)!r}\nimport penstock as ps"
+        "import sluiceway as sw", f"import tempfile; tempfile.tempdir = {str(short_path)!r}\nimport sluiceway as sw"
     )
     process = start(script)
     wait_for_line(process, "under way")
-    assert len(list(short_path.glob("penstock-*"))) == 1
+    assert len(list(short_path.glob("sluiceway-*"))) == 1
     process.kill()
     process.communicate(timeout=60)
     # The check behind every test sees that no child of it is left; its folder goes with the next run.
-    again = [sys.executable, "-c", f"import tempfile; tempfile.tempdir = {str(short_path)!r}\nimport penstock as ps\n"]
-    again[-1] += "print(list(ps.imap(abs, [-1], workers=1)))"
+    again = [sys.executable, "-c", f"import tempfile; tempfile.tempdir = {str(short_path)!r}\nimport sluiceway as sw\n"]
+    again[-1] += "print(list(sw.imap(abs, [-1], workers=1)))"
     assert subprocess.run(again, capture_output=True, text=True, timeout=60, check=True).stdout == "[1]\n"
-    assert list(short_path.glob("penstock-*")) == []
+    assert list(short_path.glob("sluiceway-*")) == []

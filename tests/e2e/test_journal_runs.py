@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from marks import slow
-from penstock.engine.sources.journal_file import JournalFile
+from sluiceway.engine.sources.journal_file import JournalFile
 
 PATIENCE_S = 100.0
 
@@ -28,7 +28,7 @@ SCRIPT = '''
 import os, random, sys, time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-import penstock as ps
+import sluiceway as sw
 
 FOLDER, RUNNER, KIND = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 TOTAL = int(sys.argv[4])
@@ -62,15 +62,15 @@ async def connected():
 def work(job):
     assert type(job) is Job, type(job)
     with open(FOLDER / "worked", "a") as worked:
-        worked.write(f"{ps.current().seq} {job.n} {job.mark!r}\\n")
+        worked.write(f"{sw.current().seq} {job.n} {job.mark!r}\\n")
     time.sleep(0.0005)
     return asdict(job)
 
-graph = ps.Graph("jobs")
+graph = sw.Graph("jobs")
 subject = {"function": queue, "iterable": Queue(), "async": connected}[KIND]
-graph.source(subject, name="queue", journal=True).map(work).sink(ps.jsonl(FOLDER / "out.jsonl"))
+graph.source(subject, name="queue", journal=True).map(work).sink(sw.jsonl(FOLDER / "out.jsonl"))
 words = {"workers": 2} if RUNNER == "processes" else {}
-ps.run(graph, runner=RUNNER, checkpoint=FOLDER / "run.db", checkpoint_interval_s=0.05, **words)
+sw.run(graph, runner=RUNNER, checkpoint=FOLDER / "run.db", checkpoint_interval_s=0.05, **words)
 '''
 
 
@@ -150,7 +150,7 @@ def _killed(tmp_path: Path, runner: str, kind: str, total: int, places: Sequence
 HOOK = '''
 import sys
 from pathlib import Path
-import penstock as ps
+import sluiceway as sw
 
 folder, port = Path(sys.argv[1]), int(sys.argv[2])
 
@@ -158,9 +158,9 @@ class Stop:
     def is_set(self):
         return (folder / "stop").exists()
 
-graph = ps.Graph("hooks")
-graph.source(ps.webhook(port, queue=100_000), name="hook", journal=True).sink(ps.jsonl(folder / "out.jsonl"))
-report = ps.run(graph, workers=1, checkpoint=folder / "run.db", checkpoint_interval_s=float(sys.argv[3]), stop=Stop())
+graph = sw.Graph("hooks")
+graph.source(sw.webhook(port, queue=100_000), name="hook", journal=True).sink(sw.jsonl(folder / "out.jsonl"))
+report = sw.run(graph, workers=1, checkpoint=folder / "run.db", checkpoint_interval_s=float(sys.argv[3]), stop=Stop())
 assert report.ended_by == "stop"
 '''
 
@@ -217,16 +217,16 @@ def test_what_a_webhook_has_accepted_is_not_lost(tmp_path: Path) -> None:
 
 LINES = '''
 import sys
-import penstock as ps
+import sluiceway as sw
 
 def work(line):
     if line == sys.argv[2]:
         raise ValueError("broken")
     return line
 
-graph = ps.Graph("stdin")
-graph.source(ps.lines("-"), journal=True).map(work).sink(ps.lines(sys.argv[1] + "/out.txt"))
-ps.run(graph, workers=2, checkpoint=sys.argv[1] + "/run.db", checkpoint_interval_s=0.01)
+graph = sw.Graph("stdin")
+graph.source(sw.lines("-"), journal=True).map(work).sink(sw.lines(sys.argv[1] + "/out.txt"))
+sw.run(graph, workers=2, checkpoint=sys.argv[1] + "/run.db", checkpoint_interval_s=0.01)
 '''
 
 
@@ -270,17 +270,17 @@ class _Fails:
         self.__qualname__ = self.__name__ = "work"
 
     def __call__(self, mark: float) -> float:
-        if self.folder is not None and ps.current().seq == 299:
+        if self.folder is not None and sw.current().seq == 299:
             while not (self.folder / "ended").exists():
                 time.sleep(0.001)
             raise ValueError("broken")
         return mark
 
 
-def _marks(folder: Path, *, broken: bool = False, journal: bool = True) -> ps.Graph:
-    graph = ps.Graph("marks")
+def _marks(folder: Path, *, broken: bool = False, journal: bool = True) -> sw.Graph:
+    graph = sw.Graph("marks")
     marks = graph.source(_Marks(folder), name="marks", journal=journal)
-    marks.map(_Fails(folder if broken else None), name="work").sink(ps.jsonl(folder / "out.jsonl"), name="out")
+    marks.map(_Fails(folder if broken else None), name="work").sink(sw.jsonl(folder / "out.jsonl"), name="out")
     return graph
 
 
@@ -292,8 +292,8 @@ def _floats(path: Path) -> list[float]:
 def failed(tmp_path: Path, way: dict[str, Any]) -> dict[str, Any]:
     """Leave a failed run behind and give its options."""
     words: dict[str, Any] = {**way, "checkpoint": tmp_path / "run.db", "checkpoint_interval_s": 0.01}
-    with pytest.raises(ps.HandlerError):
-        ps.run(_marks(tmp_path, broken=True), **words)
+    with pytest.raises(sw.HandlerError):
+        sw.run(_marks(tmp_path, broken=True), **words)
     assert len(_floats(tmp_path / "given")) == 300
     return words
 
@@ -301,12 +301,12 @@ def failed(tmp_path: Path, way: dict[str, Any]) -> dict[str, Any]:
 @WAYS
 def test_a_source_that_has_ended_is_not_opened_again(tmp_path: Path, failed: dict[str, Any]) -> None:
     assert (tmp_path / "run.db.0.events").exists()
-    report = ps.run(_marks(tmp_path), **failed, resume="required")
+    report = sw.run(_marks(tmp_path), **failed, resume="required")
     assert report.ended_by == "source"
     assert len(_floats(tmp_path / "given")) == 300
     assert _floats(tmp_path / "out.jsonl") == _floats(tmp_path / "given")
     assert not (tmp_path / "run.db.0.events").exists()
-    ps.run(_marks(tmp_path), **failed)  # has nothing to do, and needs no journal for it
+    sw.run(_marks(tmp_path), **failed)  # has nothing to do, and needs no journal for it
     assert len(_floats(tmp_path / "given")) == 300
 
 
@@ -314,40 +314,40 @@ def test_a_source_that_has_ended_is_not_opened_again(tmp_path: Path, failed: dic
 def test_events_without_their_checkpoints_are_not_forgotten(tmp_path: Path, failed: dict[str, Any]) -> None:
     (tmp_path / "run.db").rename(tmp_path / "elsewhere")
     for _ in range(2):  # and the store that was made meanwhile lets nobody forget them either
-        with pytest.raises(ps.CheckpointError, match=r"run\.db\.0\.events holds \d+ events .* resume='never'"):
-            ps.run(_marks(tmp_path), **failed)
+        with pytest.raises(sw.CheckpointError, match=r"run\.db\.0\.events holds \d+ events .* resume='never'"):
+            sw.run(_marks(tmp_path), **failed)
     (tmp_path / "run.db").unlink()
     (tmp_path / "elsewhere").rename(tmp_path / "run.db")
-    ps.run(_marks(tmp_path), **failed)
+    sw.run(_marks(tmp_path), **failed)
     assert _floats(tmp_path / "out.jsonl") == _floats(tmp_path / "given")
 
 
 @WAYS
 def test_beginning_afresh_forgets_the_journal(tmp_path: Path, failed: dict[str, Any]) -> None:
-    ps.run(_marks(tmp_path), **failed, resume="never")
+    sw.run(_marks(tmp_path), **failed, resume="never")
     assert _floats(tmp_path / "out.jsonl") == _floats(tmp_path / "given")[300:]
 
 
 @WAYS
 def test_what_does_not_fit_the_journal_is_refused(tmp_path: Path, failed: dict[str, Any]) -> None:
-    with pytest.raises(ps.CheckpointError, match="its nodes is"):
-        ps.run(_marks(tmp_path, journal=False), **failed)
+    with pytest.raises(sw.CheckpointError, match="its nodes is"):
+        sw.run(_marks(tmp_path, journal=False), **failed)
     journal = tmp_path / "run.db.0.events"
     journal.rename(tmp_path / "elsewhere")
-    with pytest.raises(ps.CheckpointError, match="is missing"):
-        ps.run(_marks(tmp_path), **failed)
+    with pytest.raises(sw.CheckpointError, match="is missing"):
+        sw.run(_marks(tmp_path), **failed)
     (tmp_path / "elsewhere").rename(journal)
-    ps.run(_marks(tmp_path), **failed)
+    sw.run(_marks(tmp_path), **failed)
     assert _floats(tmp_path / "out.jsonl") == _floats(tmp_path / "given")
 
 
 def test_a_journal_needs_a_file_of_checkpoints(tmp_path: Path) -> None:
-    with pytest.raises(ps.GraphError, match="pass the path of a file"):
-        ps.run(_marks(tmp_path), checkpoint="postgresql://localhost/none")
+    with pytest.raises(sw.GraphError, match="pass the path of a file"):
+        sw.run(_marks(tmp_path), checkpoint="postgresql://localhost/none")
     journal = tmp_path / "run.db.0.events"
     journal.write_text("mine")
     journal.chmod(0o600)
     for _ in range(2):  # and the store is let go of
-        with pytest.raises(ps.CheckpointError, match="damaged or no journal"):
-            ps.run(_marks(tmp_path), runner="inline", checkpoint=tmp_path / "run.db")
+        with pytest.raises(sw.CheckpointError, match="damaged or no journal"):
+            sw.run(_marks(tmp_path), runner="inline", checkpoint=tmp_path / "run.db")
     assert journal.read_text() == "mine"

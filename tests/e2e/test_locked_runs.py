@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 
 WAYS: list[dict[str, Any]] = [{"runner": "inline"}, {"workers": 2}]
 
@@ -28,7 +28,7 @@ class _Lock:
         if self.left is not None:
             self.left -= 1
             if self.left < 0:
-                raise ps.LockLost("the lock was given to another run")
+                raise sw.LockLost("the lock was given to another run")
 
     def release(self) -> None:
         self.held = False
@@ -59,44 +59,44 @@ class _Fenced:
 @pytest.mark.parametrize("way", WAYS, ids=["inline", "two"])
 def test_the_lock_is_held_for_the_run_and_its_token_reaches_the_sink(way: dict[str, Any]) -> None:
     lock, sink = _Lock(), _Fenced()
-    graph = ps.Graph("locked")
+    graph = sw.Graph("locked")
     graph.source(range(100)).map(abs).sink(sink)
-    ps.run(graph, lock=lock, **way)
+    sw.run(graph, lock=lock, **way)
     assert (sink.token, sink.committed, sink.ended, lock.held) == (1, 99, "closed", False)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=["inline", "two"])
 def test_a_lost_lock_stops_the_run_before_its_next_commit(way: dict[str, Any]) -> None:
     lock, sink = _Lock(checks=0), _Fenced()
-    graph = ps.Graph("locked")
+    graph = sw.Graph("locked")
     graph.source(range(100)).map(abs).sink(sink)
-    with pytest.raises(ps.LockLost):
-        ps.run(graph, lock=lock, **way)
+    with pytest.raises(sw.LockLost):
+        sw.run(graph, lock=lock, **way)
     assert (sink.committed, sink.ended, lock.held) == (-1, "aborted", False)
 
 
 def test_a_second_run_is_refused_while_the_first_one_holds_the_lock(tmp_path: Path) -> None:
-    path, graph, seen = tmp_path / "lock", ps.Graph("locked"), []
+    path, graph, seen = tmp_path / "lock", sw.Graph("locked"), []
     graph.source(range(3)).sink(seen.append)
 
     def second(number: int) -> None:
-        with pytest.raises(ps.LockHeld):
-            ps.run(graph, lock=ps.file_lock(path))
+        with pytest.raises(sw.LockHeld):
+            sw.run(graph, lock=sw.file_lock(path))
         seen.append(number)
 
-    outer = ps.Graph("outer")
+    outer = sw.Graph("outer")
     outer.source(range(1)).sink(second)
-    ps.run(outer, lock=ps.file_lock(path), runner="inline")
+    sw.run(outer, lock=sw.file_lock(path), runner="inline")
     assert seen == [0]
-    ps.run(graph, lock=ps.file_lock(path))
+    sw.run(graph, lock=sw.file_lock(path))
     assert seen == [0, 0, 1, 2]
 
 
 def test_what_is_no_lock_is_refused() -> None:
-    graph = ps.Graph("locked")
+    graph = sw.Graph("locked")
     graph.source(range(3)).sink(len)
-    with pytest.raises(ps.GraphError, match="file_lock"):
-        ps.run(graph, lock="run.lock")  # type: ignore[arg-type]
+    with pytest.raises(sw.GraphError, match="file_lock"):
+        sw.run(graph, lock="run.lock")  # type: ignore[arg-type]
 
 
 class _Unreachable(_Lock):
@@ -115,21 +115,21 @@ class _Mute(_Lock):
 @pytest.mark.parametrize("way", WAYS, ids=["inline", "two"])
 @pytest.mark.parametrize("stored", [False, True], ids=["plain", "checkpoints"])
 def test_a_lock_that_cannot_be_taken_is_an_error_of_the_lock(way: dict[str, Any], stored: bool, tmp_path: Path) -> None:
-    graph = ps.Graph("locked")
+    graph = sw.Graph("locked")
     graph.source([1, 2]).sink(print)
     words = {"checkpoint": tmp_path / "run.db"} if stored else {}
-    with pytest.raises(ps.LockError, match=r"cannot take the lock lock of a server: ConnectionError: nobody answers") as found:
-        ps.run(graph, lock=_Unreachable(), **words, **way)
+    with pytest.raises(sw.LockError, match=r"cannot take the lock lock of a server: ConnectionError: nobody answers") as found:
+        sw.run(graph, lock=_Unreachable(), **words, **way)
     assert isinstance(found.value.__cause__, ConnectionError)
-    with pytest.raises(ps.LockError, match=r"file_lock.*IsADirectoryError"):
-        ps.run(graph, lock=ps.file_lock(tmp_path), **words, **way)
+    with pytest.raises(sw.LockError, match=r"file_lock.*IsADirectoryError"):
+        sw.run(graph, lock=sw.file_lock(tmp_path), **words, **way)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=["inline", "two"])
 def test_a_lock_that_cannot_tell_counts_as_lost(way: dict[str, Any]) -> None:
-    graph, sink = ps.Graph("locked"), _Fenced()
+    graph, sink = sw.Graph("locked"), _Fenced()
     graph.source(range(100)).sink(sink)
-    with pytest.raises(ps.LockLost, match=r"its check failed \(TimeoutError: no answer in time\)") as found:
-        ps.run(graph, lock=_Mute(), **way)
+    with pytest.raises(sw.LockLost, match=r"its check failed \(TimeoutError: no answer in time\)") as found:
+        sw.run(graph, lock=_Mute(), **way)
     assert isinstance(found.value.__cause__, TimeoutError)
     assert (sink.committed, sink.ended) == (-1, "aborted")

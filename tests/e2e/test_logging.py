@@ -9,14 +9,14 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 
 
 def run_with(handler: Any, events: Any = (0, 1, 2), **options: Any) -> None:
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(events).map(handler, name="worker").sink(lambda event: None)
-    ps.run(graph, workers=1, **options)
+    sw.run(graph, workers=1, **options)
 
 
 def test_records_carry_node_and_number(caplog: pytest.LogCaptureFixture) -> None:
@@ -27,8 +27,8 @@ def test_records_carry_node_and_number(caplog: pytest.LogCaptureFixture) -> None
     run_with(tell)
     records = [record for record in caplog.records if record.name == "mine.deep"]
     assert [record.getMessage() for record in records] == [f"seen {n} of many" for n in range(3)]
-    assert [record.penstock_seq for record in records] == [0, 1, 2]  # type: ignore[attr-defined]
-    assert {record.penstock_node for record in records} == {"worker"}  # type: ignore[attr-defined]
+    assert [record.sluiceway_seq for record in records] == [0, 1, 2]  # type: ignore[attr-defined]
+    assert {record.sluiceway_node for record in records} == {"worker"}  # type: ignore[attr-defined]
     assert records[0].levelno == logging.WARNING
     assert records[0].funcName == "tell"
 
@@ -42,7 +42,7 @@ def test_async_handlers_too(caplog: pytest.LogCaptureFixture) -> None:
         return n
 
     run_with(tell, range(20))
-    told = [(record.penstock_seq, record.getMessage()) for record in caplog.records]  # type: ignore[attr-defined]
+    told = [(record.sluiceway_seq, record.getMessage()) for record in caplog.records]  # type: ignore[attr-defined]
     assert sorted(told) == [(n, f"seen {n}") for n in range(20)]
 
 
@@ -116,17 +116,17 @@ def test_the_engine_configures_nothing() -> None:
     before = [*logging.root.handlers], logging.root.level
     run_with(lambda n: n)
     assert ([*logging.root.handlers], logging.root.level) == before
-    assert logging.getLogger("penstock").handlers == []
+    assert logging.getLogger("sluiceway").handlers == []
 
 
 def test_nothing_is_said_without_need() -> None:
-    script = "import penstock as ps; print(sum(ps.imap(abs, range(-99, 100), workers=2)))"
+    script = "import sluiceway as sw; print(sum(sw.imap(abs, range(-99, 100), workers=2)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert (done.stdout, done.stderr) == ("9900\n", "")
 
 
 def test_prints_of_workers_reach_a_pipe() -> None:
-    script = "import penstock as ps\nlist(ps.imap(lambda n: print('at', n, flush=True), range(3), workers=1))"
+    script = "import sluiceway as sw\nlist(sw.imap(lambda n: print('at', n, flush=True), range(3), workers=1))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert (done.stdout, done.stderr) == ("at 0\nat 1\nat 2\n", "")
 

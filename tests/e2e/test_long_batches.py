@@ -10,10 +10,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from conftest import assert_same, observe
-from penstock.engine.codec import blocks
+from sluiceway.engine.codec import blocks
 
 N = 60_000
 ODD = 41_003  # deep inside a batch: the first ones are small
@@ -23,8 +23,8 @@ def records(n: int = N) -> list[dict[str, Any]]:
     return [{"id": i, "user": "ada", "score": i / 2} for i in range(n)]
 
 
-def graph(seen: Any, handler: Any, **words: Any) -> ps.Graph:
-    made = ps.Graph("long")
+def graph(seen: Any, handler: Any, **words: Any) -> sw.Graph:
+    made = sw.Graph("long")
     stream = made.source(iter(records()), name="records").map(handler, name="handler", **words)
     some = stream.filter(lambda event: event["id"] % 7, name="some")
     many = some.flat_map(lambda event: [event["id"]] * (event["id"] % 3), name="many")
@@ -64,8 +64,8 @@ def test_a_failure_at_the_last_number_of_a_piece() -> None:
         return n
 
     given: list[int] = []
-    with pytest.raises(ps.HandlerError) as caught:
-        given.extend(ps.imap(raising, range(10 * N), workers=2))
+    with pytest.raises(sw.HandlerError) as caught:
+        given.extend(sw.imap(raising, range(10 * N), workers=2))
     assert isinstance(caught.value.__cause__, ValueError)
     assert given == list(range(caught.value.seq))
 
@@ -81,7 +81,7 @@ def test_a_fork_in_the_middle_that_goes_on(tmp_path: Path) -> None:
             (tmp_path / str(pid)).write_text(str(os.waitpid(pid, 0)[1]))
         return n
 
-    assert list(ps.imap(forking, range(3 * ODD), workers=2)) == list(range(3 * ODD))
+    assert list(sw.imap(forking, range(3 * ODD), workers=2)) == list(range(3 * ODD))
     assert [path.read_text() for path in tmp_path.iterdir()] == ["0", "0"]
 
 
@@ -125,7 +125,7 @@ def test_results_that_are_not_for_blocks(every: int) -> None:
     def tupled(event: dict[str, Any]) -> Any:
         return (event["id"],) if event["id"] % every == 0 else event
 
-    given = list(ps.imap(tupled, iter(records()), workers=2))
+    given = list(sw.imap(tupled, iter(records()), workers=2))
     assert given == [tupled(event) for event in records()]
     assert {type(value) for value in given} == ({tuple} if every == 1 else {tuple, dict})
 
@@ -134,8 +134,8 @@ def test_a_result_that_cannot_be_packed_fails_alone() -> None:
     def locked(event: dict[str, Any]) -> Any:
         return (n for n in ()) if event["id"] == ODD else event
 
-    with pytest.raises(ps.HandlerError) as caught:
-        list(ps.imap(locked, iter(records()), workers=2))
+    with pytest.raises(sw.HandlerError) as caught:
+        list(sw.imap(locked, iter(records()), workers=2))
     assert caught.value.seq == ODD
 
 
@@ -154,7 +154,7 @@ def test_what_is_done_does_not_wait_for_the_rest_of_a_batch(tmp_path: Path) -> N
             time.sleep(0.001)
         return event["id"]
 
-    for n, number in enumerate(ps.imap(waiting, iter(records()), workers=2)):
+    for n, number in enumerate(sw.imap(waiting, iter(records()), workers=2)):
         assert number == n
         if n == ODD:
             Path(seen).touch()
@@ -164,8 +164,8 @@ def test_a_state_goes_through_all_pieces() -> None:
     def add(state: int, event: dict[str, Any]) -> tuple[int, int]:
         return state + event["id"], state
 
-    def make(seen: Any) -> ps.Graph:
-        made = ps.Graph("sums")
+    def make(seen: Any) -> sw.Graph:
+        made = sw.Graph("sums")
         made.source(iter(records()), name="records").scan(add, 0, name="sum").sink(seen.sink("out"), name="out")
         return made
 
@@ -176,14 +176,14 @@ def test_a_range_and_lists_of_a_batch() -> None:
     def total(numbers: list[int]) -> list[int]:
         return [n + 1 for n in numbers]
 
-    numbers = ps.Graph("range").source(range(200_000), name="numbers")
+    numbers = sw.Graph("range").source(range(200_000), name="numbers")
     stream = numbers.map(lambda n: n + 1, name="one").map_batches(total, name="two")
-    assert list(ps.iterate(stream, workers=2)) == list(range(2, 200_002))
+    assert list(sw.iterate(stream, workers=2)) == list(range(2, 200_002))
 
 
 def test_a_consumer_that_leaves_in_the_middle() -> None:
     """It is told to have got no more than the block it was in."""
-    results = ps.imap(lambda n: {"id": n}, count(), workers=2)
+    results = sw.imap(lambda n: {"id": n}, count(), workers=2)
     taken = [next(results)["id"] for _ in range(ODD)]
     results.close()
     assert taken == list(range(ODD))

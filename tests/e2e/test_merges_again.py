@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
-from penstock.nodes.ordering.order_log import OrderLog, Run
-from penstock.nodes.ordering.sequencer import Chunk, Sequencer
+import sluiceway as sw
+from sluiceway.nodes.ordering.order_log import OrderLog, Run
+from sluiceway.nodes.ordering.sequencer import Chunk, Sequencer
 
 ORDERS: dict[str, dict[str, Any]] = {"round_robin": {"order": "round_robin"}, "key": {"key": lambda event: event[1]}}
 
@@ -44,12 +44,12 @@ def test_a_failed_source_ends_a_merge_before_what_it_has_not_given(tmp_path: Pat
     witness = _Witness()
 
     def run(fails_at: int | None) -> None:
-        graph = ps.Graph("merges")
+        graph = sw.Graph("merges")
         sources = [graph.source(_source("a", fails_at), name="a"), graph.source(_source("b", None), name="b")]
         graph.sequence(*sources, **ORDERS[order]).sink(witness)
-        ps.run(graph, runner=runner, checkpoint=tmp_path / "run.db", checkpoint_interval_s=1000)
+        sw.run(graph, runner=runner, checkpoint=tmp_path / "run.db", checkpoint_interval_s=1000)
 
-    with pytest.raises(ps.SourceError):
+    with pytest.raises(sw.SourceError):
         run(fails_at=7)
     assert len(witness.seen) <= 14, "behind its seventh event nobody knows what is next"
     run(fails_at=None)

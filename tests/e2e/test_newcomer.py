@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 
 
 def python(*words: str, stdin: str | None = None, cwd: Path | None = None) -> str:
@@ -23,7 +23,7 @@ def python(*words: str, stdin: str | None = None, cwd: Path | None = None) -> st
 GUARDLESS = """
 from dataclasses import dataclass
 from enum import Enum
-import penstock as ps
+import sluiceway as sw
 
 print("script begins")
 
@@ -61,21 +61,21 @@ def refuse(row):
         raise Odd(row[0])
     return row
 
-graph = ps.Graph()
+graph = sw.Graph()
 offset = 0
 rows = graph.source(numbers).map(scale).map(lambda r: Reading(r.n + offset, r.level)).map(Reading.double)
-rows = rows.map(ps.per_worker(Counter, step=5), ordered=True).map(refuse, on_error="dead_letter", workers=1)
+rows = rows.map(sw.per_worker(Counter, step=5), ordered=True).map(refuse, on_error="dead_letter", workers=1)
 rows.sink(print)
 graph.dead_letters().sink(lambda letter: print(letter.seq, letter.error))
-ps.run(graph, workers=2)
+sw.run(graph, workers=2)
 
 def raising(r):
     raise Odd(r)
 try:
-    list(ps.imap(raising, [1], workers=1))
-except ps.HandlerError as error:
+    list(sw.imap(raising, [1], workers=1))
+except sw.HandlerError as error:
     print(type(error.__cause__) is Odd, error.__cause__)
-print(list(ps.imap(Reading.double, [Reading(1, Level.LOW)], workers=1)) == [Reading(2, Level.LOW)])
+print(list(sw.imap(Reading.double, [Reading(1, Level.LOW)], workers=1)) == [Reading(2, Level.LOW)])
 """
 
 EXPECTED = """script begins
@@ -111,7 +111,7 @@ def test_a_script_on_standard_input() -> None:
 
 def test_code_in_a_namespace_of_its_own_as_in_a_notebook() -> None:
     # A notebook's names live in __main__, its cells come from no file.
-    cells = [GUARDLESS[: GUARDLESS.index("graph = ps.Graph()")], GUARDLESS[GUARDLESS.index("graph = ps.Graph()") :]]
+    cells = [GUARDLESS[: GUARDLESS.index("graph = sw.Graph()")], GUARDLESS[GUARDLESS.index("graph = sw.Graph()") :]]
     script = f"import __main__\nfor cell in {cells!r}:\n    exec(compile(cell, '<cell>', 'exec'), __main__.__dict__)"
     assert python("-c", script) == EXPECTED
 
@@ -119,31 +119,31 @@ def test_code_in_a_namespace_of_its_own_as_in_a_notebook() -> None:
 def test_functions_of_an_anonymous_namespace(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {"__name__": "nowhere"}
     exec("def triple(n):\n    return factor() * n\ndef factor():\n    return 3\n", names)
-    assert list(ps.imap(names["triple"], range(4), workers=1)) == [0, 3, 6, 9]
+    assert list(sw.imap(names["triple"], range(4), workers=1)) == [0, 3, 6, 9]
 
 
 def test_a_module_beside_the_script(tmp_path: Path) -> None:
     (tmp_path / "tools.py").write_text("def twice(n):\n    return 2 * n\n")
     (tmp_path / "main.py").write_text(
-        "import penstock as ps\nfrom tools import twice\nprint(list(ps.imap(twice, range(3), workers=1)))\n"
+        "import sluiceway as sw\nfrom tools import twice\nprint(list(sw.imap(twice, range(3), workers=1)))\n"
     )
     assert python(str(tmp_path / "main.py")) == "[0, 2, 4]\n"
 
 
 def test_lines_from_standard_input() -> None:
-    script = "import penstock as ps\nfor n in ps.iterate(ps.Graph().source(ps.lines('-')).map(int), workers=1): print(n + 1)"
+    script = "import sluiceway as sw\nfor n in sw.iterate(sw.Graph().source(sw.lines('-')).map(int), workers=1): print(n + 1)"
     assert python("-c", script, stdin="1\n2\n3\n") == "2\n3\n4\n"
 
 
 def test_sys_stdin_itself_is_an_iterable() -> None:
-    script = "import sys\nimport penstock as ps\nprint(list(ps.imap(str.strip, sys.stdin, workers=1)))"
+    script = "import sys\nimport sluiceway as sw\nprint(list(sw.imap(str.strip, sys.stdin, workers=1)))"
     assert python("-c", script, stdin="a\nb\n") == "['a', 'b']\n"
 
 
 def test_threads_of_the_script_do_no_harm() -> None:
     script = (
-        "import threading, penstock as ps\nstop = threading.Event()\nthread = threading.Thread(target=stop.wait)\n"
-        "thread.start()\nprint(list(ps.imap(lambda n: n + 1, range(3), workers=2)))\nstop.set()"
+        "import threading, sluiceway as sw\nstop = threading.Event()\nthread = threading.Thread(target=stop.wait)\n"
+        "thread.start()\nprint(list(sw.imap(lambda n: n + 1, range(3), workers=2)))\nstop.set()"
     )
     assert python("-W", "error", "-c", script) == "[1, 2, 3]\n"
 
@@ -153,12 +153,12 @@ def test_a_file_to_a_file(tmp_path: Path) -> None:
     log.write_text("".join(f'{{"type": "user_login", "n": {n}}}\n' for n in range(5)) + "broken\n")
     script = f"""
 import json
-import penstock as ps
-graph = ps.Graph("logins")
-events = graph.source(ps.lines({str(log)!r})).map(json.loads, on_error="dead_letter")
-events.filter(lambda e: e["type"] == "user_login").sink(ps.jsonl({str(tmp_path / "logins.jsonl")!r}))
-graph.dead_letters().sink(ps.jsonl({str(tmp_path / "rejected.jsonl")!r}))
-report = ps.run(graph, workers=2)
+import sluiceway as sw
+graph = sw.Graph("logins")
+events = graph.source(sw.lines({str(log)!r})).map(json.loads, on_error="dead_letter")
+events.filter(lambda e: e["type"] == "user_login").sink(sw.jsonl({str(tmp_path / "logins.jsonl")!r}))
+graph.dead_letters().sink(sw.jsonl({str(tmp_path / "rejected.jsonl")!r}))
+report = sw.run(graph, workers=2)
 print(report.events_in, report.events_out, report.dead_letters)
 """
     assert python("-c", script) == "6 5 1\n"

@@ -71,11 +71,11 @@ def test_the_first_example_does_what_the_page_says(printed: tuple[Path, list[str
     ("word", "lines"),
     [
         (
-            "ps.zip(",
+            "sw.zip(",
             ["(20.5, 68.9)", """(1, "ValueError: could not convert string to float: 'broken'")""", "(18.0, 64.4)"],
         ),
-        ("ps.iterate(", ["closed"]),
-        ("ps.per_worker(", [str(3 * n) for n in range(10)]),
+        ("sw.iterate(", ["closed"]),
+        ("sw.per_worker(", [str(3 * n) for n in range(10)]),
         ("graph.sequence(", ["20", "25", "32", "42"]),
     ],
 )

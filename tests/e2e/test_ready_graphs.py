@@ -15,14 +15,13 @@ import zlib
 from functools import partial
 from pathlib import Path
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.engine.cli import demo
-from penstock.graphs import census
-from penstock.graphs import logins
-from penstock.graphs import gzip as ready_gzip
+from sluiceway.engine.cli import demo
+from sluiceway.graphs import census, logins
+from sluiceway.graphs import gzip as ready_gzip
 
 RUNNERS = ("inline", "processes")
 
@@ -45,7 +44,7 @@ def test_logins_are_kept_in_order_and_malformed_lines_set_apart(tmp_path: Path) 
     for runner in RUNNERS:
         output, rejected = tmp_path / f"{runner}.jsonl", tmp_path / f"{runner}-rejected.jsonl"
         graph = logins.graph(input=str(source), output=str(output), rejected=str(rejected))
-        report = ps.run(graph, runner=runner, workers=2)
+        report = sw.run(graph, runner=runner, workers=2)
         letters = json_lines(rejected)
         assert report.dead_letters == len(letters) == sample.malformed
         assert [letter["event"] for letter in letters] == [lines[int(str(letter["seq"]))] for letter in letters]
@@ -84,11 +83,11 @@ def test_samples_repeat_and_are_compressed_by_suffix(tmp_path: Path) -> None:
 
 
 def test_a_compressed_log_from_the_shell(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "penstock.graphs.logins", "s.jsonl.gz", "--events", "400", "--malformed", "0.1"]
+    words = [sys.executable, "-m", "sluiceway.graphs.logins", "s.jsonl.gz", "--events", "400", "--malformed", "0.1"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.startswith("s.jsonl.gz: 400 events, ")
     names = {name: str(tmp_path / f"{name}.jsonl.gz") for name in ("output", "rejected")}
-    report = ps.run(logins.graph(input=str(tmp_path / "s.jsonl.gz"), **names), runner="inline")
+    report = sw.run(logins.graph(input=str(tmp_path / "s.jsonl.gz"), **names), runner="inline")
     assert report.events_in == 400
     told = f", {report.events_out:,} logins, {report.dead_letters:,} malformed lines\n"
     assert done.stdout.endswith(told)
@@ -135,7 +134,7 @@ def library(tmp_path: Path) -> Path:
 def test_a_census_measures_every_file_in_order(library: Path, tmp_path: Path) -> None:
     outputs = [tmp_path / f"{runner}.jsonl" for runner in RUNNERS]
     for output, runner in zip(outputs, RUNNERS, strict=True):
-        ps.run(census.graph(root=str(library), output=str(output)), runner=runner, workers=2)
+        sw.run(census.graph(root=str(library), output=str(output)), runner=runner, workers=2)
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
     records = {str(record["path"]): record for record in json_lines(outputs[0])}
     assert list(records) == [
@@ -203,7 +202,7 @@ def text(size: int) -> bytes:
 
 def packed(source: Path, output: Path, runner: str, **words: int) -> bytes:
     """Compress a file with the graph and give the bytes."""
-    ps.run(ready_gzip.graph(input=str(source), output=str(output), **words), runner=runner, workers=2)  # type: ignore[arg-type]
+    sw.run(ready_gzip.graph(input=str(source), output=str(output), **words), runner=runner, workers=2)  # type: ignore[arg-type]
     return output.read_bytes()
 
 
@@ -244,13 +243,13 @@ def test_the_output_is_named_after_the_input(tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"abc")
     graph = ready_gzip.graph(input=str(tmp_path / "data"))
     for _ in range(2):  # a graph may be run again
-        ps.run(graph, runner="inline")
+        sw.run(graph, runner="inline")
         assert gzip.decompress((tmp_path / "data.gz").read_bytes()) == b"abc"
 
 
 @pytest.mark.parametrize("words", [{"level": 10}, {"level": -1}, {"block_bytes": 0}])
 def test_values_out_of_range_are_refused(words: dict[str, int]) -> None:
-    with pytest.raises(ps.GraphError, match=r"choose one of these|1 byte or more"):
+    with pytest.raises(sw.GraphError, match=r"choose one of these|1 byte or more"):
         ready_gzip.graph(input="data", **words)  # type: ignore[arg-type]
 
 
@@ -258,7 +257,7 @@ def test_values_out_of_range_are_refused(words: dict[str, int]) -> None:
 def test_a_missing_input_leaves_the_output_alone(tmp_path: Path, runner: str) -> None:
     output = tmp_path / "data.gz"
     output.write_bytes(b"before")
-    with pytest.raises(ps.SourceError, match="No such file") as caught:
+    with pytest.raises(sw.SourceError, match="No such file") as caught:
         packed(tmp_path / "data", output, runner)
     assert isinstance(caught.value.__cause__, FileNotFoundError)
     assert output.read_bytes() == b"before"

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy
-import penstock as ps
 import pytest
+import sluiceway as sw
 
 
 @pytest.fixture(params=["inline", "processes"])
@@ -52,8 +52,8 @@ class Collector:
 
 @pytest.mark.parametrize("make", [lambda: [1, 2, 3], lambda: (1, 2, 3), lambda: range(1, 4), lambda: iter([1, 2, 3])])
 def test_iterables_of_the_caller(make: Callable[[], Any], both: Callable[..., Any]) -> None:
-    def graph(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def graph(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         graph.source(make()).map(lambda n: n * 10).sink(seen.sink("out"))
         return graph
 
@@ -66,9 +66,9 @@ def test_generator_functions_run_in_a_process_of_their_own(runner: Any) -> None:
         yield os.getpid()
 
     found: list[int] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(where).sink(found.append)
-    ps.run(graph, workers=1, runner=runner)
+    sw.run(graph, workers=1, runner=runner)
     assert (found == [os.getpid()]) == (runner == "inline")
 
 
@@ -77,8 +77,8 @@ def test_async_generator_functions(both: Callable[..., Any]) -> None:
         for n in range(20):
             yield n
 
-    def graph(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def graph(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         graph.source(count).sink(seen.sink("out"))
         return graph
 
@@ -112,9 +112,9 @@ def test_a_source_with_a_reader(runner: Any) -> None:
             return Reader()
 
     found: list[int] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(Numbers()).map(lambda n: n).sink(found.append)
-    ps.run(graph, workers=1, runner=runner)
+    sw.run(graph, workers=1, runner=runner)
     assert found == list(range(1, 11))
 
 
@@ -122,13 +122,13 @@ def test_sources_in_turn_and_by_key(both: Callable[..., Any]) -> None:
     def odd() -> Iterator[int]:
         yield from range(1, 60, 2)
 
-    def in_turn(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def in_turn(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         graph.sequence(graph.source([0, 0]), graph.source(odd), order="round_robin").sink(seen.sink("out"))
         return graph
 
-    def by_key(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def by_key(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         graph.sequence(graph.source(range(0, 60, 2)), graph.source(odd), key=lambda n: n).sink(seen.sink("out"))
         return graph
 
@@ -139,8 +139,8 @@ def test_sources_in_turn_and_by_key(both: Callable[..., Any]) -> None:
 
 
 def test_events_without_a_key_follow_the_one_before(both: Callable[..., Any]) -> None:
-    def graph(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def graph(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         a = graph.source([(None, "head"), (1, "a"), (None, "a+"), (4, "a")])
         b = graph.source([(2, "b"), (None, "b+"), (3, "b")])
         graph.sequence(a, b, key=lambda event: event[0]).map(lambda event: event[1]).sink(seen.sink("out"))
@@ -153,42 +153,42 @@ def test_events_without_a_key_follow_the_one_before(both: Callable[..., Any]) ->
 @pytest.mark.parametrize("window", [1, 2, 3])
 def test_a_merge_goes_on_however_small_the_window(window: int) -> None:
     found: list[int] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     sources = [graph.source(range(at, 90, 3)) for at in range(3)]
     graph.sequence(*sources, key=lambda n: n).map(lambda n: n).sink(found.append)
-    ps.run(graph, workers=2, window_numbers=window)
+    sw.run(graph, workers=2, window_numbers=window)
     assert found == list(range(90))
 
 
 def test_sources_as_they_arrive(runner: Any) -> None:
     found: list[int] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.sequence(graph.source(range(50)), graph.source(range(100, 150))).sink(found.append)
-    ps.run(graph, runner=runner)
+    sw.run(graph, runner=runner)
     assert sorted(found) == [*range(50), *range(100, 150)]
     assert [n for n in found if n < 100] == list(range(50))
 
 
 def test_a_graph_runs_again(runner: Any) -> None:
     found: list[int] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(5)).map(lambda n: n).sink(found.append)
-    assert ps.run(graph, workers=1, runner=runner).events_out == 5
-    assert ps.run(graph, workers=1, runner=runner).events_out == 5
+    assert sw.run(graph, workers=1, runner=runner).events_out == 5
+    assert sw.run(graph, workers=1, runner=runner).events_out == 5
     assert found == [0, 1, 2, 3, 4] * 2
 
 
 def test_a_used_up_iterator_is_refused(runner: Any) -> None:
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(iter([1])).sink(print)
-    ps.run(graph, limit=0, runner=runner)
-    with pytest.raises(ps.GraphError, match="used up"):
-        ps.run(graph, runner=runner)
+    sw.run(graph, limit=0, runner=runner)
+    with pytest.raises(sw.GraphError, match="used up"):
+        sw.run(graph, runner=runner)
 
 
 def test_empty_sources(both: Callable[..., Any]) -> None:
-    def graph(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def graph(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         graph.source([]).map(lambda n: n).sink(seen.sink("out"))
         return graph
 
@@ -203,14 +203,14 @@ def test_every_kind_in_one_graph(both: Callable[..., Any]) -> None:
     async def late(n: int) -> int:
         return n + 1
 
-    def graph(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def graph(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         source = graph.source(range(100))
         small = source.filter(lambda n: n % 10 < 5, name="small")
         lists = small.map_batches(lambda events: [n * 2 for n in events], batch_size=3)
         late_ = source.map(late, concurrency=4, workers=1)
-        ps.zip(lists, late_).map(lambda pair: pair[0] + pair[1]).sink(seen.sink("zip"))
-        ps.merge(small.flat_map(range), late_).barrier().map(lambda n: n, ordered=True).sink(seen.sink("merge"))
+        sw.zip(lists, late_).map(lambda pair: pair[0] + pair[1]).sink(seen.sink("zip"))
+        sw.merge(small.flat_map(range), late_).barrier().map(lambda n: n, ordered=True).sink(seen.sink("merge"))
         source.sink(seen.sink("loose", ordered=False), ordered=False)
         return graph
 
@@ -222,10 +222,10 @@ def test_every_kind_in_one_graph(both: Callable[..., Any]) -> None:
 
 
 def test_a_zip_that_is_read_twice_is_counted_once(both: Callable[..., Any]) -> None:
-    def graph(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def graph(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         source = graph.source(range(30))
-        pairs = ps.zip(source.filter(lambda n: n % 3, workers=1), source.map(lambda n: -n, workers=2))
+        pairs = sw.zip(source.filter(lambda n: n % 3, workers=1), source.map(lambda n: -n, workers=2))
         pairs.sink(seen.sink("pairs"))
         pairs.map(sum, workers=3).sink(seen.sink("sums"))
         return graph
@@ -237,13 +237,13 @@ def test_a_zip_that_is_read_twice_is_counted_once(both: Callable[..., Any]) -> N
 
 def test_the_context_of_a_call(both: Callable[..., Any]) -> None:
     def tell(n: int) -> Any:
-        here = ps.current()
+        here = sw.current()
         if here.attempt == 1 and n == 3:
             raise ValueError
         return here.seq, here.index, here.node, here.attempt
 
-    def graph(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def graph(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         graph.source(range(3)).flat_map(lambda n: [n] * n + [n + 1]).map(tell, retries=1).sink(seen.sink("out"))
         return graph
 
@@ -257,15 +257,15 @@ def test_the_context_of_a_call(both: Callable[..., Any]) -> None:
 
 def test_the_context_names_the_worker() -> None:
     found: set[int] = set()
-    graph = ps.Graph()
-    graph.source(range(200)).map(lambda n: ps.current().worker).sink(found.add)
-    ps.run(graph, workers=2)
+    graph = sw.Graph()
+    graph.source(range(200)).map(lambda n: sw.current().worker).sink(found.add)
+    sw.run(graph, workers=2)
     assert found <= {0, 1}
 
 
 def test_there_is_no_context_outside_a_handler() -> None:
     with pytest.raises(LookupError, match="outside a handler"):
-        ps.current()
+        sw.current()
 
 
 @pytest.mark.parametrize("form", ["plain", "async", "per_worker"])
@@ -291,11 +291,11 @@ def test_handler_classes_are_built_once_per_worker_and_closed(form: str, runner:
         async def close(self) -> None:  # type: ignore[override]
             self.note("closed")
 
-    handler: Any = {"plain": Handler, "async": Async, "per_worker": ps.per_worker(Handler, greeting="hi")}[form]
+    handler: Any = {"plain": Handler, "async": Async, "per_worker": sw.per_worker(Handler, greeting="hi")}[form]
     found: list[str] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(300)).map(handler).sink(found.append)
-    ps.run(graph, workers=2, runner=runner)
+    sw.run(graph, workers=2, runner=runner)
     word = "hi" if form == "per_worker" else "hello"
     assert found == [f"{word} {n}" for n in range(300)]
     built = sorted(path.name.split("-")[1] for path in tmp_path.glob("built-*"))
@@ -317,9 +317,9 @@ def test_an_async_class_is_built_inside_the_running_loop(runner: Any) -> None:
             return asyncio.get_running_loop() is self.loop
 
     found: list[bool] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(5)).map(Handler).sink(found.append)
-    ps.run(graph, workers=1, runner=runner)
+    sw.run(graph, workers=1, runner=runner)
     assert found == [True] * 5
 
 
@@ -332,9 +332,9 @@ def test_inline_works_inside_a_running_loop() -> None:
 
     async def notebook() -> list[int]:
         found: list[int] = []
-        graph = ps.Graph()
+        graph = sw.Graph()
         graph.source(range(5)).map(late).map(lambda n: n * 2).sink(found.append)
-        ps.run(graph, runner="inline")
+        sw.run(graph, runner="inline")
         return found
 
     assert asyncio.run(notebook()) == [2, 4, 6, 8, 10]
@@ -347,7 +347,7 @@ def test_ordered_handlers_see_the_numbers_in_order(both: Callable[..., Any]) -> 
         await asyncio.sleep(0.003 if n % 3 == 0 else 0)
         return n
 
-    def graph(seen: Any) -> ps.Graph:
+    def graph(seen: Any) -> sw.Graph:
         class Last:
             def __init__(self) -> None:
                 self.last = -1
@@ -356,7 +356,7 @@ def test_ordered_handlers_see_the_numbers_in_order(both: Callable[..., Any]) -> 
                 last, self.last = self.last, n
                 return last
 
-        graph = ps.Graph()
+        graph = sw.Graph()
         graph.source(range(60)).map(late, concurrency=30).map(Last, ordered=True).sink(seen.sink("out"))
         return graph
 
@@ -366,15 +366,15 @@ def test_ordered_handlers_see_the_numbers_in_order(both: Callable[..., Any]) -> 
 
 def test_ordinary_classes_are_functions(runner: Any) -> None:
     found: list[Any] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(["1", "2"]).map(int).map(Decimal).sink(found.append)
-    ps.run(graph, workers=1, runner=runner)
+    sw.run(graph, workers=1, runner=runner)
     assert found == [Decimal(1), Decimal(2)]
 
 
 def test_none_is_an_event(both: Callable[..., Any]) -> None:
-    def graph(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def graph(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         graph.source([None, 1, None]).map(lambda n: n).flat_map(lambda n: [n, None]).sink(seen.sink("out"))
         return graph
 
@@ -390,8 +390,8 @@ def test_a_list_that_fails_is_run_again_event_by_event(is_async: bool, both: Cal
     async def halve_late(events: list[Any]) -> list[int]:
         return halve(events)
 
-    def graph(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def graph(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         halved = graph.source([{"n": n} for n in (1, 2, 0, 3, 0)]).map_batches(
             halve_late if is_async else halve, batch_size=3, on_error="dead_letter"
         )
@@ -418,8 +418,8 @@ def test_a_list_that_its_handler_has_changed_is_run_again_as_it_came(both: Calla
     async def refuse_late(numbers: list[int]) -> list[int]:
         return refuse(numbers)
 
-    def graph(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def graph(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         handler = refuse_late if is_async else refuse
         lists = graph.source(list(range(20))).map_batches(handler, batch_size=10, on_error="skip")
         lists.sink(seen.sink("out"))
@@ -435,8 +435,8 @@ def test_a_list_of_one_is_handled_once(both: Callable[..., Any], tmp_path: Path)
             event["calls"] += 1
         raise ValueError(events[0]["calls"])
 
-    def graph(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def graph(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         graph.source([{"calls": 0}] * 2).map_batches(refuse, batch_size=1, on_error="dead_letter").sink(seen.sink("out"))
         graph.dead_letters().map(lambda letter: (letter.error, letter.event)).sink(seen.sink("letters"))
         return graph
@@ -452,14 +452,14 @@ def test_stop_iteration_is_an_error_like_any_other(both: Callable[..., Any]) -> 
     async def late(n: int) -> int:
         return n
 
-    def graph(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def graph(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         graph.source(range(10)).map(first, on_error="dead_letter", workers=1).sink(seen.sink("out"))
         graph.dead_letters().map(lambda letter: letter.error).sink(seen.sink("letters"))
         return graph
 
-    def beside_async(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def beside_async(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         numbers = graph.source(range(10))
         numbers.map(first, on_error="dead_letter", workers=1, retries=1).map(late, workers=2).sink(seen.sink("out"))
         graph.dead_letters().map(lambda letter: letter.error).sink(seen.sink("letters"))
@@ -483,8 +483,8 @@ def test_a_handler_that_is_cancelled_from_inside_fails(both: Callable[..., Any])
             await other
         return n
 
-    def graph(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def graph(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         graph.source(range(5)).map(await_what_is_cancelled, on_error="dead_letter").sink(seen.sink("out"))
         graph.dead_letters().map(lambda letter: letter.seq).sink(seen.sink("letters"))
         return graph
@@ -498,8 +498,8 @@ def test_each_branch_has_its_own_copy(both: Callable[..., Any]) -> None:
         event["spoilt"] = True
         return event
 
-    def graph(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def graph(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         source = graph.source([{"n": n} for n in range(20)])
         source.map(spoil).sink(seen.sink("spoilt"))
         source.filter(lambda event: event.pop("n") % 2).sink(seen.sink("odd"))
@@ -517,9 +517,9 @@ def test_the_callers_own_events_are_never_changed(runner: Any) -> None:
         event.clear()
         return event
 
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(events).map(clear).sink(lambda event: event.update(seen=1))
-    ps.run(graph, workers=1, runner=runner)
+    sw.run(graph, workers=1, runner=runner)
     assert events == [{"n": 1}, {"n": 2}]
 
 
@@ -546,9 +546,9 @@ def test_payloads_arrive_with_their_exact_types(runner: Any) -> None:
         return repr(event), type(event).__name__, event
 
     found: list[Any] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(EXACT).map(tell).sink(found.append)
-    ps.run(graph, workers=1, runner=runner)
+    sw.run(graph, workers=1, runner=runner)
     assert len(found) == len(EXACT)
     for (text, kind, event), sent in zip(found, EXACT, strict=True):
         assert type(event) is type(sent)
@@ -562,9 +562,9 @@ def test_arrays_arrive_writable(runner: Any) -> None:
         return array
 
     found: list[Any] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source([numpy.arange(n, dtype="int32") for n in (0, 3, 100_000)]).map(double).map(double).sink(found.append)
-    ps.run(graph, workers=1, runner=runner)
+    sw.run(graph, workers=1, runner=runner)
     for array, size in zip(found, (0, 3, 100_000), strict=True):
         assert array.dtype == numpy.int32
         assert (array == 4 * numpy.arange(size)).all()
@@ -573,9 +573,9 @@ def test_arrays_arrive_writable(runner: Any) -> None:
 
 def test_a_result_that_cannot_be_sent_fails_its_event() -> None:
     found: list[Any] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(5)).map(lambda n: (i for i in ()) if n == 3 else n, on_error="skip").sink(found.append)
-    assert ps.run(graph, workers=1).skipped == 1
+    assert sw.run(graph, workers=1).skipped == 1
     assert found == [0, 1, 2, 4]
 
 
@@ -583,8 +583,8 @@ def test_a_result_that_cannot_be_sent_fails_its_event() -> None:
 
 
 def test_sinks_are_written_number_by_number_in_the_order_they_were_added(both: Callable[..., Any]) -> None:
-    def graph(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def graph(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         source = graph.source(range(50))
         odd = source.filter(lambda n: n % 2, name="odd", workers=1)
         odd.flat_map(lambda n: [n, n], workers=2).sink(seen.sink("twice"))
@@ -600,28 +600,28 @@ def test_sinks_are_written_number_by_number_in_the_order_they_were_added(both: C
 
 def test_sinks_run_in_the_calling_thread(runner: Any) -> None:
     threads: set[int] = set()
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(3)).map(lambda n: n).sink(lambda n: threads.add(threading.get_ident()))
-    ps.run(graph, workers=1, runner=runner)
+    sw.run(graph, workers=1, runner=runner)
     assert threads == {threading.get_ident()}
 
 
 def test_the_life_of_a_sink(runner: Any) -> None:
     good, bad = Collector(), Collector()
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(3)).sink(good)
-    ps.run(graph, runner=runner)
+    sw.run(graph, runner=runner)
     assert good.life == ["open", 0, 1, 2, "close"]
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source([1, 0]).map(lambda n: 1 // n).sink(bad)
-    with pytest.raises(ps.HandlerError):
-        ps.run(graph, workers=1, runner=runner)
+    with pytest.raises(sw.HandlerError):
+        sw.run(graph, workers=1, runner=runner)
     assert bad.life == ["open", 1, "abort"]
 
 
 def test_handlers_behind_dead_letters(both: Callable[..., Any]) -> None:
-    def graph(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def graph(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         numbers = graph.source(["1", "x", "2", "y", "z"]).map(int, on_error="dead_letter", retries=1)
         numbers.sink(seen.sink("out"))
         letters = graph.dead_letters()
@@ -638,22 +638,22 @@ def test_handlers_behind_dead_letters(both: Callable[..., Any]) -> None:
 
 
 def test_what_is_skipped_is_counted_and_three_are_logged(runner: Any, caplog: pytest.LogCaptureFixture) -> None:
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source([*"abcde"]).map(int, on_error="skip").sink(print)
-    report = ps.run(graph, workers=1, runner=runner)
+    report = sw.run(graph, workers=1, runner=runner)
     assert (report.skipped, report.events_out) == (5, 0)
-    assert [record.name for record in caplog.records] == ["penstock"] * 3
+    assert [record.name for record in caplog.records] == ["sluiceway"] * 3
     assert "'int' skipped number 0" in caplog.messages[0]
 
 
 def test_retries_with_a_pause_give_way_to_others(both: Callable[..., Any]) -> None:
-    def graph(seen: Any) -> ps.Graph:
+    def graph(seen: Any) -> sw.Graph:
         def flaky(n: int) -> int:
-            if n % 10 == 0 and ps.current().attempt < 3:
+            if n % 10 == 0 and sw.current().attempt < 3:
                 raise OSError("not yet")
             return n
 
-        graph = ps.Graph()
+        graph = sw.Graph()
         graph.source(range(100)).map(flaky, retries=2, backoff_s=0.001).sink(seen.sink("out"))
         return graph
 
@@ -666,8 +666,8 @@ def test_retries_with_a_pause_give_way_to_others(both: Callable[..., Any]) -> No
 
 
 def test_a_limit(both: Callable[..., Any]) -> None:
-    def graph(seen: Any) -> ps.Graph:
-        graph = ps.Graph()
+    def graph(seen: Any) -> sw.Graph:
+        graph = sw.Graph()
         graph.source(endless).map(lambda n: n).sink(seen.sink("out"))
         return graph
 
@@ -685,18 +685,18 @@ def test_a_stop_signal_releases_what_was_read(runner: Any) -> None:
         if n == 100:
             stop.set()
 
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(endless).map(lambda n: n).sink(take)
-    report = ps.run(graph, workers=1, stop=stop, runner=runner)
+    report = sw.run(graph, workers=1, stop=stop, runner=runner)
     assert report.ended_by == "stop"
     assert found == list(range(report.events_in))
 
 
 def test_a_time_limit_succeeds(runner: Any) -> None:
     found: list[int] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(endless).map(lambda n: n).sink(found.append)
-    report = ps.run(graph, workers=1, time_limit_s=0.5, runner=runner)
+    report = sw.run(graph, workers=1, time_limit_s=0.5, runner=runner)
     assert report.ended_by == "time_limit"
     assert found == list(range(report.events_in))
 
@@ -704,18 +704,18 @@ def test_a_time_limit_succeeds(runner: Any) -> None:
 def test_a_stop_signal_that_is_set_already(runner: Any) -> None:
     stop = threading.Event()
     stop.set()
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(endless).sink(print)
-    assert ps.run(graph, stop=stop, runner=runner).ended_by == "stop"
+    assert sw.run(graph, stop=stop, runner=runner).ended_by == "stop"
 
 
 def test_several_runs_at_once_from_several_threads() -> None:
     found: dict[int, list[int]] = {at: [] for at in range(4)}
 
     def work(at: int) -> None:
-        graph = ps.Graph(f"run-{at}")
+        graph = sw.Graph(f"run-{at}")
         graph.source(range(at, 4000, 4)).map(lambda n: n).sink(found[at].append)
-        ps.run(graph, workers=1)
+        sw.run(graph, workers=1)
 
     threads = [threading.Thread(target=work, args=(at,)) for at in found]
     for thread in threads:
@@ -729,30 +729,30 @@ def test_a_sink_may_run_a_graph() -> None:
     found: list[int] = []
 
     def run_inner(n: int) -> None:
-        graph = ps.Graph()
+        graph = sw.Graph()
         graph.source([n]).map(lambda n: n * 10).sink(found.append)
-        ps.run(graph, workers=1)
+        sw.run(graph, workers=1)
 
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source([1, 2]).map(lambda n: n + 1).sink(run_inner)
-    ps.run(graph, workers=1)
+    sw.run(graph, workers=1)
     assert found == [20, 30]
 
 
 def test_progress_is_told_at_the_end_too(runner: Any) -> None:
     told: list[Any] = []
-    graph = ps.Graph("counted")
+    graph = sw.Graph("counted")
     graph.source(range(10)).map(lambda n: n).sink(lambda n: None)
-    ps.run(graph, workers=1, runner=runner, progress=told.append)
+    sw.run(graph, workers=1, runner=runner, progress=told.append)
     assert told[-1].events_in == 10
     assert told[-1].graph == "counted"
 
 
 def test_the_report(runner: Any) -> None:
-    graph = ps.Graph("logins")
+    graph = sw.Graph("logins")
     kept = graph.source(range(100)).filter(lambda n: n % 4, name="keep").map(lambda n: n, name="same")
     kept.sink(lambda n: None)
-    report = ps.run(graph, workers=2, runner=runner)
+    report = sw.run(graph, workers=2, runner=runner)
     assert (report.events_in, report.events_out, report.filtered) == (100, 75, 25)
     assert list(report.nodes) == ["keep", "same"]
     assert (report.nodes["keep"].events_in, report.nodes["same"].events_in) == (100, 75)
@@ -770,7 +770,7 @@ def test_native_libraries_have_one_thread_each_in_a_worker(monkeypatch: pytest.M
         return os.environ.get(name)
 
     names = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"]
-    assert list(ps.imap(look, names, workers=1)) == ["1", "1", "3"]
+    assert list(sw.imap(look, names, workers=1)) == ["1", "1", "3"]
     assert "OMP_NUM_THREADS" not in os.environ
 
 
@@ -781,16 +781,16 @@ def test_what_a_handler_changes_in_its_closure_stays_in_its_worker() -> None:
         counted["n"] += 1
         return counted["n"]
 
-    assert list(ps.imap(count, range(5), workers=1)) == [1, 2, 3, 4, 5]
+    assert list(sw.imap(count, range(5), workers=1)) == [1, 2, 3, 4, 5]
     assert counted == {"n": 0}
 
 
 def test_tcp_with_keys() -> None:
-    assert list(ps.imap(lambda n: n + 1, range(100), workers=2, transport="tcp")) == list(range(1, 101))
+    assert list(sw.imap(lambda n: n + 1, range(100), workers=2, transport="tcp")) == list(range(1, 101))
 
 
 def test_a_worker_is_replaced_when_it_has_handled_enough() -> None:
-    results = ps.imap(lambda n: (n, os.getpid()), range(2000), workers=1, max_events_per_worker=500, window_numbers=200)
+    results = sw.imap(lambda n: (n, os.getpid()), range(2000), workers=1, max_events_per_worker=500, window_numbers=200)
     rows = list(results)
     assert [n for n, _ in rows] == list(range(2000))
     assert len({pid for _, pid in rows}) > 1

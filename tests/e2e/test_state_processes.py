@@ -10,15 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 
 
-def outputs(source: Any, make: Callable[[Any], Any], **options: Any) -> tuple[list[Any], ps.RunReport]:
-    graph = ps.Graph("state")
+def outputs(source: Any, make: Callable[[Any], Any], **options: Any) -> tuple[list[Any], sw.RunReport]:
+    graph = sw.Graph("state")
     seen: list[Any] = []
     make(graph.source(source)).sink(seen.append)
-    return seen, ps.run(graph, **options)
+    return seen, sw.run(graph, **options)
 
 
 def by_key(stream: Any) -> Any:
@@ -40,7 +40,7 @@ def test_handlers_before_and_behind_a_key() -> None:
         doubled = stream.map(lambda e: e * 2, workers=2).filter(lambda e: e % 3)
         counted = by_key(doubled).scan(lambda n, e: (n + 1, (e, n)), 0)
         again = counted.map(lambda pair: pair[0] + pair[1]).key_by(lambda e: e % 5).reduce(lambda a, b: a + b)
-        return ps.merge(again, doubled.scan(lambda total, e: (total + e, total), 0))
+        return sw.merge(again, doubled.scan(lambda total, e: (total + e, total), 0))
 
     assert outputs(range(1000), make, workers=3)[0] == outputs(range(1000), make, runner="inline")[0]
 
@@ -54,11 +54,11 @@ def test_two_uses_of_one_key() -> None:
             return state + 1, len(event)
 
         spoilt = keys.scan(spoil, 0)
-        kept = keys.window(ps.tumbling(50), time=lambda e: e[0]).collect()
-        return ps.merge(spoilt, kept)
+        kept = keys.window(sw.tumbling(50), time=lambda e: e[0]).collect()
+        return sw.merge(spoilt, kept)
 
     inline = outputs(range(300), make, runner="inline")[0]
-    assert all(len(event) == 1 for window in inline if isinstance(window, ps.Window) for event in window.value)
+    assert all(len(event) == 1 for window in inline if isinstance(window, sw.Window) for event in window.value)
     assert outputs(range(300), make, workers=2)[0] == inline
 
 
@@ -82,17 +82,17 @@ def test_a_keyed_map_gives_each_key_to_one_worker() -> None:
 
 def test_a_keyed_map_takes_the_options_of_handlers() -> None:
     def strict(event: int) -> int:
-        if event % 10 == 3 and ps.current().attempt == 1:
+        if event % 10 == 3 and sw.current().attempt == 1:
             raise ValueError("once")
         if event % 10 == 4:
             raise ValueError("always")
         return event
 
-    def run(**options: Any) -> tuple[list[int], list[Any], ps.RunReport]:
-        graph, seen, letters = ps.Graph(), [], []
+    def run(**options: Any) -> tuple[list[int], list[Any], sw.RunReport]:
+        graph, seen, letters = sw.Graph(), [], []
         by_key(graph.source(range(100))).map(strict, retries=1, on_error="dead_letter").sink(seen.append)
         graph.dead_letters().sink(lambda letter: letters.append((letter.seq, letter.index, letter.node, letter.event)))
-        return seen, letters, ps.run(graph, **options)
+        return seen, letters, sw.run(graph, **options)
 
     seen, letters, report = run(workers=2)
     assert seen == [e for e in range(100) if e % 10 != 4]
@@ -113,12 +113,12 @@ def test_the_lowest_failure_ends_the_run(where: str, workers: int) -> None:
         return event
 
     key: Any = {"key": fail, "kind": lambda e: [e] if e % 100 == 77 else e}.get(where, lambda e: e % 5)
-    graph, seen = ps.Graph(), []
+    graph, seen = sw.Graph(), []
     keys = graph.source(range(500)).key_by(key, name="keys")
-    window = keys.window(ps.tumbling(10), time=fail if where == "time" else plain)
+    window = keys.window(sw.tumbling(10), time=fail if where == "time" else plain)
     window.aggregate(lambda held, e: held + (fail(e) if where == "state" else e), 0, name="windows").sink(seen.append)
-    with pytest.raises(ps.HandlerError) as caught:
-        ps.run(graph, workers=workers)
+    with pytest.raises(sw.HandlerError) as caught:
+        sw.run(graph, workers=workers)
     error = caught.value
     assert (error.seq, error.event) == (77, 77)
     assert error.node == ("keys" if where in ("key", "kind") else "windows")
@@ -139,11 +139,11 @@ class Fragile:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_event_that_breaks_on_its_way_ends_the_run_at_its_number(workers: int) -> None:
-    graph, seen = ps.Graph(), []
+    graph, seen = sw.Graph(), []
     keys = graph.source([Fragile(number) for number in range(40)]).key_by(lambda e: e.number % 3)
     keys.scan(lambda held, e: (held + e.number, held + e.number), 0, name="sum").sink(seen.append)
-    with pytest.raises(ps.HandlerError, match="broken on the way") as caught:
-        ps.run(graph, workers=workers)
+    with pytest.raises(sw.HandlerError, match="broken on the way") as caught:
+        sw.run(graph, workers=workers)
     assert (caught.value.seq, caught.value.node, seen) == (4, "sum", [0, 1, 2, 3])
 
 
@@ -169,17 +169,17 @@ def test_a_time_limit_and_a_stop_close_what_is_open() -> None:
     assert report.ended_by == "time_limit"
     stop = threading.Event()
     make = lambda s: s.map(lambda e: e).key_by(lambda e: 0).count()  # noqa: E731
-    graph, seen = ps.Graph(), []
+    graph, seen = sw.Graph(), []
     events = graph.source(range(10**9))
     make(events).sink(lambda pair: stop.set())
     events.key_by(lambda e: 0).count(final=True).sink(seen.append)
-    report = ps.run(graph, workers=2, stop=stop)
+    report = sw.run(graph, workers=2, stop=stop)
     assert seen == [(0, report.events_in)]
     assert report.ended_by == "stop"
 
 
 def test_an_interrupt_closes_nothing() -> None:
-    graph, seen, final = ps.Graph(), [], []
+    graph, seen, final = sw.Graph(), [], []
 
     def note(pair: Any) -> None:
         if not seen:
@@ -190,7 +190,7 @@ def test_an_interrupt_closes_nothing() -> None:
     keys.count().sink(note)
     keys.count(final=True).sink(final.append)
     with pytest.raises(KeyboardInterrupt):
-        ps.run(graph, workers=2)
+        sw.run(graph, workers=2)
     assert seen
     assert final == []
 
@@ -200,16 +200,16 @@ def test_a_source_that_fails_closes_nothing() -> None:
         yield from range(50)
         raise OSError("gone")
 
-    graph, seen = ps.Graph(), []
+    graph, seen = sw.Graph(), []
     by_key(graph.source(broken)).count(final=True).sink(seen.append)
-    with pytest.raises(ps.SourceError):
-        ps.run(graph, workers=2)
+    with pytest.raises(sw.SourceError):
+        sw.run(graph, workers=2)
     assert seen == []
 
 
 def test_a_small_budget_is_enough() -> None:
     def make(stream: Any) -> Any:
-        return by_key(stream).window(ps.tumbling(10), time=lambda e: e).collect()
+        return by_key(stream).window(sw.tumbling(10), time=lambda e: e).collect()
 
     found = outputs(range(500), make, workers=2, window_bytes=1 << 16)[0]
     assert found == outputs(range(500), make, runner="inline")[0]
@@ -233,9 +233,9 @@ def test_late_events_and_forgotten_keys_are_reported() -> None:
     events = [(e % 5, e - 40 * (e % 9 == 0)) for e in range(900)]
 
     def make(stream: Any) -> Any:
-        windows = stream.key_by(lambda e: e[0]).window(ps.tumbling(10), time=lambda e: e[1]).count()
+        windows = stream.key_by(lambda e: e[0]).window(sw.tumbling(10), time=lambda e: e[1]).count()
         kept = stream.key_by(lambda e: e[1] // 50, ttl=60, time=lambda e: e[1]).count()
-        return ps.merge(windows, kept)
+        return sw.merge(windows, kept)
 
     inline, told = outputs(events, make, runner="inline")
     seen, report = outputs(events, make, workers=3)
@@ -282,16 +282,16 @@ def plain_sessions(gap: int, lateness: int) -> list[tuple[int, int, int, int]]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_million_events_equal_plain_python() -> None:
-    def run(workers: int) -> tuple[list[Any], list[Any], Counter[int], ps.RunReport]:
-        graph = ps.Graph("million")
+    def run(workers: int) -> tuple[list[Any], list[Any], Counter[int], sw.RunReport]:
+        graph = sw.Graph("million")
         final: list[Any] = []
         sessions: list[Any] = []
         last: Counter[int] = Counter()
         keys = graph.source(range(MANY)).key_by(user)
         keys.count(final=True).sink(final.append)
         keys.count().sink(lambda pair: last.__setitem__(*pair))
-        keys.window(ps.session(600), time=moment, allowed_lateness=200).count().sink(sessions.append)
-        return final, sessions, last, ps.run(graph, workers=workers)
+        keys.window(sw.session(600), time=moment, allowed_lateness=200).count().sink(sessions.append)
+        return final, sessions, last, sw.run(graph, workers=workers)
 
     counts = Counter(map(user, range(MANY)))
     expected = plain_sessions(600, 200)

@@ -18,19 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import ormsgpack
-import penstock as ps
 import pytest
+import sluiceway as sw
 from marks import slow
-from penstock.engine.checkpoints.store import Saved
+from sluiceway.engine.checkpoints.store import Saved
 
-PACKAGE = ps.__name__
+PACKAGE = sw.__name__
 INTERNAL = tuple(f"{PACKAGE}.{layer}" for layer in ("nodes", "graphs", "engine"))
 
 #: Its states hold events of every public type, open windows of every kind, and objects of the script's own classes.
 SCRIPT = '''
 import json, os, sys, time
 from dataclasses import dataclass
-import penstock as ps
+import sluiceway as sw
 
 FOLDER, RUNNER = sys.argv[1:3]
 
@@ -59,12 +59,12 @@ def once():
 
 def letters():
     for n in range(20_000):
-        yield ps.DeadLetter(n, 0, "parse", n, "ValueError: bad", "", 1)
+        yield sw.DeadLetter(n, 0, "parse", n, "ValueError: bad", "", 1)
 
 def slow(n):
     if type(n) is dict:
         n = n.get("n", n.get("id"))
-    if type(n) is ps.DeadLetter:
+    if type(n) is sw.DeadLetter:
         n = n.event
     n = int(getattr(n, "n", n))
     time.sleep(0.0005)
@@ -82,11 +82,11 @@ def last(held, event):
 
 def public(n):
     return [
-        ps.current(),
-        ps.DeadLetter(n, 0, "parse", n, "ValueError: bad", "", 1),
-        ps.KafkaMessage(None, b"v", (), "topic", 0, n, None),
-        ps.RedisEntry(f"{n}-0", {b"n": b"1"}),
-        ps.Window("k", 0, 5, n),
+        sw.current(),
+        sw.DeadLetter(n, 0, "parse", n, "ValueError: bad", "", 1),
+        sw.KafkaMessage(None, b"v", (), "topic", 0, n, None),
+        sw.RedisEntry(f"{n}-0", {b"n": b"1"}),
+        sw.Window("k", 0, 5, n),
     ]
 
 def key(n):
@@ -95,31 +95,31 @@ def key(n):
 def time_of(n):
     return n
 
-graph = ps.Graph("stored")
+graph = sw.Graph("stored")
 numbers = graph.sequence(
     graph.source(give, name="given"),
-    graph.source(ps.jsonl(FOLDER + "/in.jsonl"), name="file"),
-    graph.source(ps.csv(FOLDER + "/in.csv"), name="table"),
-    graph.source(ps.sql("sqlite:///" + FOLDER + "/in.db", table="events", key="id"), name="rows"),
+    graph.source(sw.jsonl(FOLDER + "/in.jsonl"), name="file"),
+    graph.source(sw.csv(FOLDER + "/in.csv"), name="table"),
+    graph.source(sw.sql("sqlite:///" + FOLDER + "/in.db", table="events", key="id"), name="rows"),
     graph.source(once, name="once", journal=True),
     graph.source(letters, name="letters", journal=True),
 ).map(slow)
-numbers.map(doubtful, on_error="dead_letter").map(Job).map(Sum, ordered=True).sink(ps.jsonl(FOLDER + "/sums.jsonl"))
-graph.dead_letters().map(lambda letter: letter.seq).sink(ps.jsonl(FOLDER + "/bad.jsonl.gz"))
-numbers.map(public).scan(last, ()).map(str).sink(ps.lines(FOLDER + "/public.txt.xz"))
+numbers.map(doubtful, on_error="dead_letter").map(Job).map(Sum, ordered=True).sink(sw.jsonl(FOLDER + "/sums.jsonl"))
+graph.dead_letters().map(lambda letter: letter.seq).sink(sw.jsonl(FOLDER + "/bad.jsonl.gz"))
+numbers.map(public).scan(last, ()).map(str).sink(sw.lines(FOLDER + "/public.txt.xz"))
 keyed = numbers.key_by(key)
-keyed.scan(last, ()).map(str).sink(ps.lines(FOLDER + "/scan.txt.gz"))
-keyed.count().map(list).sink(ps.jsonl(FOLDER + "/count.jsonl"))
-keyed.count(final=True).map(list).sink(ps.jsonl(FOLDER + "/final.jsonl"))
-keyed.reduce(max).map(list).sink(ps.jsonl(FOLDER + "/reduce.jsonl"))
-keyed.map(lambda n: {"n": n}).sink(ps.csv(FOLDER + "/map.csv"))
-numbers.key_by(key, ttl=50, time=time_of).count().map(list).sink(ps.jsonl(FOLDER + "/ttl.jsonl"))
-for name, window in {"tumbling": ps.tumbling(7), "sliding": ps.sliding(30, 10), "session": ps.session(5)}.items():
+keyed.scan(last, ()).map(str).sink(sw.lines(FOLDER + "/scan.txt.gz"))
+keyed.count().map(list).sink(sw.jsonl(FOLDER + "/count.jsonl"))
+keyed.count(final=True).map(list).sink(sw.jsonl(FOLDER + "/final.jsonl"))
+keyed.reduce(max).map(list).sink(sw.jsonl(FOLDER + "/reduce.jsonl"))
+keyed.map(lambda n: {"n": n}).sink(sw.csv(FOLDER + "/map.csv"))
+numbers.key_by(key, ttl=50, time=time_of).count().map(list).sink(sw.jsonl(FOLDER + "/ttl.jsonl"))
+for name, window in {"tumbling": sw.tumbling(7), "sliding": sw.sliding(30, 10), "session": sw.session(5)}.items():
     windows = keyed.window(window, time=time_of, allowed_lateness=300)
-    windows.reduce(max).scan(last, ()).map(str).sink(ps.lines(f"{FOLDER}/{name}.txt"))
-    windows.collect().map(list).sink(ps.jsonl(f"{FOLDER}/{name}.jsonl.gz"))
+    windows.reduce(max).scan(last, ()).map(str).sink(sw.lines(f"{FOLDER}/{name}.txt"))
+    windows.collect().map(list).sink(sw.jsonl(f"{FOLDER}/{name}.jsonl.gz"))
 words = {"workers": 1} if RUNNER == "processes" else {}
-ps.run(graph, runner=RUNNER, checkpoint=FOLDER + "/run.db", checkpoint_interval_s=0.05, **words)
+sw.run(graph, runner=RUNNER, checkpoint=FOLDER + "/run.db", checkpoint_interval_s=0.05, **words)
 '''
 
 _TEXTS = frozenset({"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"})
@@ -170,8 +170,8 @@ def _run(script: str, folder: Path, runner: str) -> subprocess.CompletedProcess[
 
 
 def test_the_scanner_finds_names_at_any_depth() -> None:
-    inner = pickle.dumps({"mark": Saved, "again": [ps.Window, ps.Window]}, protocol=5)
-    outer = pickle.dumps([ps.Graph, {"states": {"a": inner, "b": b"\x00"}}], protocol=5) + pickle.dumps(None)
+    inner = pickle.dumps({"mark": Saved, "again": [sw.Window, sw.Window]}, protocol=5)
+    outer = pickle.dumps([sw.Graph, {"states": {"a": inner, "b": b"\x00"}}], protocol=5) + pickle.dumps(None)
     found = list(names_in(outer))
     assert found == [f"{PACKAGE}.graphs.graph.Graph", f"{PACKAGE}.engine.store.Saved", f"{PACKAGE}.Window"]
 
@@ -215,7 +215,7 @@ def test_what_is_stored_names_no_module_of_the_package(tmp_path: Path, runner: s
 #: A run that is stopped by a failure, and goes on with a class that has another name; `KIND` says what holds one of it.
 GONE = '''
 import asyncio, sys, time
-import penstock as ps
+import sluiceway as sw
 import kinds
 
 FOLDER, RUNNER = sys.argv[1:3]
@@ -295,13 +295,13 @@ class Looped:
         self.held = held
 
 sources = {{"place": Mark(), "extent": Logged()}}
-graph = ps.Graph("gone")
+graph = sw.Graph("gone")
 source = graph.source(sources.get(KIND, range(2_000)) if KIND != "journal" else once, journal=KIND == "journal", name="s")
 events = source.map(slow)
 events = events.map(Looped, ordered=True, name="looped") if KIND == "looped" else events.scan(add, None, name="held")
-events.sink(Keeping() if KIND == "token" else ps.jsonl(FOLDER + "/out.jsonl"), name="out")
+events.sink(Keeping() if KIND == "token" else sw.jsonl(FOLDER + "/out.jsonl"), name="out")
 words = {{"workers": 1}} if RUNNER == "processes" else {{}}
-ps.run(graph, runner=RUNNER, checkpoint=FOLDER + "/run.db", checkpoint_interval_s=0.05, **words)
+sw.run(graph, runner=RUNNER, checkpoint=FOLDER + "/run.db", checkpoint_interval_s=0.05, **words)
 '''
 KINDS_MODULE = """
 class {name}:

@@ -39,7 +39,7 @@ class OnDump:
 
 def act(how: str) -> None:
     """Strike, but not in the process that made the events."""
-    if os.environ.get("PENSTOCK_TESTS_OF") != str(os.getpid()) and how == "die":
+    if os.environ.get("SLUICEWAY_TESTS_OF") != str(os.getpid()) and how == "die":
         die("kill")
     if how == "raise":
         raise ValueError("no state")

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
+import sluiceway as sw
 
 Handler = Callable[[Any], Any]
 
@@ -76,28 +76,28 @@ def is_even(n: int) -> bool:
     return n % 2 == 0
 
 
-def small(seen: Any, source: Any, handler: Any, *, out: str = "out", **words: Any) -> ps.Graph:
+def small(seen: Any, source: Any, handler: Any, *, out: str = "out", **words: Any) -> sw.Graph:
     """Give source, handler, sink."""
-    graph = ps.Graph("small")
+    graph = sw.Graph("small")
     graph.source(source, name="numbers").map(handler, name="struck", **words).sink(seen.sink(out), name=out)
     _letters(graph, seen, words)
     return graph
 
 
-def branched(seen: Any, source: Any, handler: Any, *, out: str = "out", **words: Any) -> ps.Graph:
+def branched(seen: Any, source: Any, handler: Any, *, out: str = "out", **words: Any) -> sw.Graph:
     """Give a graph with branches, joins and two pools: the struck handler stands in the second pool."""
-    graph = ps.Graph("branched")
+    graph = sw.Graph("branched")
     numbers = graph.source(source, name="numbers").map(triple, name="first", workers=2)
     struck = numbers.barrier().map(_third, name="third").map(handler, name="struck", **words)
     halves = numbers.filter(is_even, name="evens").flat_map(_split, name="split")
-    joined = ps.zip(struck, numbers.map(str, name="text"))
-    ps.merge(joined, halves).sink(seen.sink(out), name=out)
+    joined = sw.zip(struck, numbers.map(str, name="text"))
+    sw.merge(joined, halves).sink(seen.sink(out), name=out)
     struck.sink(seen.sink("loose", ordered=False), name="loose", ordered=False)
     _letters(graph, seen, words)
     return graph
 
 
-def _letters(graph: ps.Graph, seen: Any, words: dict[str, Any]) -> None:
+def _letters(graph: sw.Graph, seen: Any, words: dict[str, Any]) -> None:
     if words.get("on_error") == "dead_letter":
         graph.dead_letters().sink(seen.sink("letters"), name="letters")
 
@@ -165,7 +165,7 @@ def same(n: Any) -> Any:
 
 
 class Caller:
-    """A script that uses penstock in an interpreter of its own; a context manager that leaves nothing of it behind."""
+    """A script that uses sluiceway in an interpreter of its own; a context manager that leaves nothing of it behind."""
 
     def __init__(self, folder: Path, script: str, *arguments: object) -> None:
         self.folder = folder
@@ -220,7 +220,7 @@ class Caller:
 
     def folders(self) -> list[Path]:
         """Give the run folders that are there."""
-        return list(self.folder.glob("penstock-*"))
+        return list(self.folder.glob("sluiceway-*"))
 
 
 class Inside:
@@ -267,7 +267,7 @@ class Inside:
 
 def look_inside(monkeypatch: Any) -> Inside:
     """Note the hubs of the runs that begin from now on."""
-    from penstock.engine.hub.hub import Hub
+    from sluiceway.engine.hub.hub import Hub
 
     inside = Inside()
     init = Hub.__init__

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from penstock.engine.local.processes.nursery import ChildExited, ChildStarted, Event, Nursery, SpawnFailed, ZygoteDied
-from penstock.nodes.errors import PenstockError
+from sluiceway.engine.local.processes.nursery import ChildExited, ChildStarted, Event, Nursery, SpawnFailed, ZygoteDied
+from sluiceway.nodes.errors import SluicewayError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -120,7 +120,7 @@ WITH_THREAD = "import threading\nthreading.Thread(target=threading.Event().wait)
 
 CALLER = '''
 import os, signal, sys, threading
-from penstock.engine.local.processes.nursery import ChildStarted, Nursery
+from sluiceway.engine.local.processes.nursery import ChildStarted, Nursery
 import selectors
 
 out, kinds = sys.argv[1], sys.argv[2].split(",")
@@ -461,7 +461,7 @@ def test_threads_in_the_zygote_force_clean_interpreters(make: Callable[..., Nurs
     nursery.spawn("wait", b"")
     started(nursery)
     (pid,) = nursery.alive.values()
-    shows_in_command(pid, b"engine.zygote" if way == "zygote" else b"engine.birth")
+    shows_in_command(pid, b"engine.local.processes.zygote" if way == "zygote" else b"engine.local.processes.bootstrap")
 
 
 def test_threads_that_python_does_not_know_count(make: Callable[..., Nursery], modules: Path) -> None:
@@ -469,7 +469,7 @@ def test_threads_that_python_does_not_know_count(make: Callable[..., Nursery], m
     nursery = make(preload=["with_native_thread"])
     nursery.spawn("wait", b"")
     started(nursery)
-    shows_in_command(nursery.alive["wait"], b"engine.birth")
+    shows_in_command(nursery.alive["wait"], b"engine.local.processes.bootstrap")
 
 
 def test_two_nurseries_do_not_disturb_each_other(make: Callable[..., Nursery]) -> None:
@@ -508,9 +508,9 @@ def test_nothing_is_left_after_failures(make: Callable[..., Nursery], modules: P
     assert (event.status, event.children, event.was_ready) == (1, ("wait",), False)
     assert "imported breaks, child_entries; it said:\nTraceback" in event.reason
     assert "ImportError: libmodel.so is missing" in event.reason
-    with pytest.raises(PenstockError, match=r"interpreter '/no/python': .*No such file"):
+    with pytest.raises(SluicewayError, match=r"interpreter '/no/python': .*No such file"):
         make(executable="/no/python")
-    with pytest.raises(PenstockError, match=r"sys\.executable must name this Python"):
+    with pytest.raises(SluicewayError, match=r"sys\.executable must name this Python"):
         make(executable="")
     assert descriptors() == before
     assert children_of(os.getpid()) == []

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 import zmq
 from fault_events import Event, locked, parse, unreadable
 from fault_graphs import die, look_inside, until
@@ -30,34 +30,34 @@ def words() -> list[str]:
     return ["0", "1", "two", "3"]
 
 
-def failing(graph: ps.Graph, **options: Any) -> str:
+def failing(graph: sw.Graph, **options: Any) -> str:
     """Run a graph that must fail; gives what the end of its traceback shows."""
-    with pytest.raises(ps.PenstockError) as caught:
-        ps.run(graph, **{"workers": 1, **options})
+    with pytest.raises(sw.SluicewayError) as caught:
+        sw.run(graph, **{"workers": 1, **options})
     return f"{type(caught.value).__name__}: {caught.value}"
 
 
-def parsing(**options: Any) -> ps.Graph:
-    graph = ps.Graph("numbers")
+def parsing(**options: Any) -> sw.Graph:
+    graph = sw.Graph("numbers")
     graph.source(words()).map(parse, **options).sink(lambda n: None, name="out")
     return graph
 
 
-def through(handler: Any, count: int = 5, **options: Any) -> ps.Graph:
-    graph = ps.Graph("numbers")
+def through(handler: Any, count: int = 5, **options: Any) -> sw.Graph:
+    graph = sw.Graph("numbers")
     graph.source(range(count)).map(handler, **options).sink(lambda n: None, name="out")
     return graph
 
 
-def letters_of(graph: ps.Graph) -> str:
-    letters: list[ps.DeadLetter] = []
+def letters_of(graph: sw.Graph) -> str:
+    letters: list[sw.DeadLetter] = []
     graph.dead_letters().sink(letters.append)
-    ps.run(graph, workers=1)
+    sw.run(graph, workers=1)
     return letters[0].error
 
 
 def logged(act: Callable[[], object]) -> str:
-    """Give the first warning of penstock while `act` runs."""
+    """Give the first warning of sluiceway while `act` runs."""
     records: list[str] = []
 
     class Ear(logging.Handler):
@@ -66,11 +66,11 @@ def logged(act: Callable[[], object]) -> str:
                 records.append(record.getMessage())
 
     ear = Ear()
-    logging.getLogger("penstock").addHandler(ear)
+    logging.getLogger("sluiceway").addHandler(ear)
     try:
         act()
     finally:
-        logging.getLogger("penstock").removeHandler(ear)
+        logging.getLogger("sluiceway").removeHandler(ear)
     return records[0]
 
 
@@ -83,7 +83,7 @@ def killed_once(folder: Path) -> str:
             die("kill")
         return n
 
-    return logged(lambda: ps.run(through(resize), workers=1, max_events_per_worker=10**9))
+    return logged(lambda: sw.run(through(resize), workers=1, max_events_per_worker=10**9))
 
 
 def dying_source(folder: Path) -> str:
@@ -94,23 +94,23 @@ def dying_source(folder: Path) -> str:
         until(lambda: os.path.exists(told))
         die("kill")
 
-    graph = ps.Graph("numbers")
+    graph = sw.Graph("numbers")
     graph.source(read, name="feed").map(abs).sink(lambda n: Path(told).touch() if n == 2 else None, name="out")
     return failing(graph)
 
 
-def source_graph(source: Any) -> ps.Graph:
-    graph = ps.Graph("numbers")
+def source_graph(source: Any) -> sw.Graph:
+    graph = sw.Graph("numbers")
     graph.source(source, name="feed").map(abs).sink(lambda n: None, name="out")
     return graph
 
 
-def sink_graph() -> ps.Graph:
+def sink_graph() -> sw.Graph:
     def store(n: int) -> None:
         if n == 2:
             raise OSError("disk full")
 
-    graph = ps.Graph("numbers")
+    graph = sw.Graph("numbers")
     graph.source(range(5)).map(abs).sink(store)
     return graph
 
@@ -129,16 +129,16 @@ def stuck(folder: Path) -> str:
                 Path(free).touch()
 
     ear = Ear()
-    logging.getLogger("penstock").addHandler(ear)
+    logging.getLogger("sluiceway").addHandler(ear)
     try:
-        return logged(lambda: ps.run(through(solve, timeout_s=60), workers=1, stall_warning_s=0.3))
+        return logged(lambda: sw.run(through(solve, timeout_s=60), workers=1, stall_warning_s=0.3))
     finally:
-        logging.getLogger("penstock").removeHandler(ear)
+        logging.getLogger("sluiceway").removeHandler(ear)
 
 
 def slow_consumer() -> str:
     def look() -> None:
-        with ps.imap(abs, iter(range(10**9)), workers=1, stall_warning_s=0.3) as results:
+        with sw.imap(abs, iter(range(10**9)), workers=1, stall_warning_s=0.3) as results:
             next(results)
             until(lambda: seen)
 
@@ -150,11 +150,11 @@ def slow_consumer() -> str:
                 seen.append(1)
 
     ear = Ear()
-    logging.getLogger("penstock").addHandler(ear)
+    logging.getLogger("sluiceway").addHandler(ear)
     try:
         return logged(look)
     finally:
-        logging.getLogger("penstock").removeHandler(ear)
+        logging.getLogger("sluiceway").removeHandler(ear)
 
 
 def zygote_death(folder: Path) -> str:
@@ -167,19 +167,19 @@ def zygote_death(folder: Path) -> str:
             until(lambda: False, 5)
         return n
 
-    return logged(lambda: ps.run(through(strike), workers=1))
+    return logged(lambda: sw.run(through(strike), workers=1))
 
 
 def stranger(monkeypatch: pytest.MonkeyPatch) -> str:
     inside = look_inside(monkeypatch)
-    results = ps.imap(abs, iter(range(10**9)), workers=1)
+    results = sw.imap(abs, iter(range(10**9)), workers=1)
     next(results)
     with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
         dealer.set(zmq.LINGER, 0)
         dealer.set(zmq.IDENTITY, b"mallory")
         dealer.connect(inside.address())
         dealer.send(b"anything")
-        with pytest.raises(ps.ProtocolError) as caught:
+        with pytest.raises(sw.ProtocolError) as caught:
             deque(results, 0)
     return f"ProtocolError: {caught.value}"
 
@@ -188,8 +188,8 @@ def events() -> list[Any]:
     return [0, 1, Event(), 3]
 
 
-def unreadable_events() -> ps.Graph:
-    graph = ps.Graph("numbers")
+def unreadable_events() -> sw.Graph:
+    graph = sw.Graph("numbers")
     graph.source(events()).map(str).sink(lambda n: None, name="out")
     return graph
 
@@ -197,7 +197,7 @@ def unreadable_events() -> ps.Graph:
 PRODUCERS: dict[str, Callable[..., str]] = {
     "handler-fail": lambda: failing(parsing()),
     "handler-retries": lambda: failing(parsing(retries=2)),
-    "handler-skip": lambda: logged(lambda: ps.run(parsing(on_error="skip"), workers=1)),
+    "handler-skip": lambda: logged(lambda: sw.run(parsing(on_error="skip"), workers=1)),
     "handler-letter": lambda: letters_of(parsing(on_error="dead_letter")),
     "worker-killed": killed_once,
     "worker-poison": lambda: failing(through(crash)),

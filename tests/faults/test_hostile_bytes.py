@@ -18,19 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import ormsgpack
-import penstock as ps
 import pytest
+import sluiceway as sw
 import zmq
 from fault_graphs import Inside, look_inside, until
 from fault_handlers import Saboteur, link_of_this_worker
 from marks import slow
-from penstock.engine.local.transport import messages as wire
-from penstock.engine.local.children.setup import ChildSettings, Link
-from penstock.engine.codec.codec import Payload, encode
-from penstock.engine.local.transport.messages import TALLY_FIELDS, VERSION, Kind, pack
-from penstock.nodes.errors import ProtocolError
-from penstock.nodes.program.program import Orders
-from penstock.nodes.ordering.segments import Segment, Slice
+from sluiceway.engine.codec.codec import Payload, encode
+from sluiceway.engine.local.children.setup import ChildSettings, Link
+from sluiceway.engine.local.transport import messages as wire
+from sluiceway.engine.local.transport.messages import TALLY_FIELDS, VERSION, Kind, pack
+from sluiceway.nodes.errors import ProtocolError
+from sluiceway.nodes.ordering.segments import Segment, Slice
+from sluiceway.nodes.program.program import Orders
 
 
 class Bomb:
@@ -53,7 +53,7 @@ class Attack:
     """A run that is under way, and a socket that writes to it under a name of its choice."""
 
     def __init__(self, inside: Inside, **words: Any) -> None:
-        self._results = ps.imap(abs, iter(range(10**9)), workers=1, **words)
+        self._results = sw.imap(abs, iter(range(10**9)), workers=1, **words)
         assert next(self._results) == 0
         self.inside = inside
         self._context = zmq.Context()
@@ -243,7 +243,7 @@ def test_many_messages_do_not_pile_up(inside: Inside) -> None:
 )
 def test_a_worker_that_says_what_it_may_not(parts: list[bytes], why: str) -> None:
     with pytest.raises(ProtocolError) as caught:
-        list(ps.imap(ps.per_worker(Saboteur, [bytes(part) for part in parts]), range(100), workers=1))
+        list(sw.imap(sw.per_worker(Saboteur, [bytes(part) for part in parts]), range(100), workers=1))
     assert "0.0.1" in str(caught.value)
     assert why.lower() in str(caught.value).lower()
 
@@ -263,7 +263,7 @@ def test_a_replayed_answer_counts_once() -> None:
             type(link).send = lambda self, parts: again([bytes(part) for part in parts])  # type: ignore[method-assign]
         return n
 
-    results = ps.imap(twice, range(5000), workers=1)
+    results = sw.imap(twice, range(5000), workers=1)
     assert list(results) == list(range(5000))
     assert results.report.events_in == 5000
 
@@ -411,7 +411,7 @@ def test_a_process_of_another_user_cannot_connect(inside: Inside) -> None:
 
 
 def test_tcp_works() -> None:
-    results = ps.imap(abs, range(5000), workers=2, transport="tcp")
+    results = sw.imap(abs, range(5000), workers=2, transport="tcp")
     assert list(results) == list(range(5000))
     assert set(results.report.children.values()) == {"stopped"}
 
@@ -449,4 +449,4 @@ def test_refusals_are_not_logged_with_payloads(inside: Inside, caplog: pytest.Lo
         attack.send(b"mallory", b"secret words")
         attack.is_refused("'mallory'")
     assert "secret" not in caplog.text
-    assert not [thread for thread in threading.enumerate() if thread.name == "penstock-hub"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "sluiceway-hub"]

@@ -11,15 +11,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from fault_handlers import Sum
 from marks import slow
 
 
-def _graph(kind: str, events: int, marks: str, results: list[Any], each: int) -> ps.Graph:
+def _graph(kind: str, events: int, marks: str, results: list[Any], each: int) -> sw.Graph:
     """Number `k * each` kills the worker that handles it, once: a file remembers that it did."""
-    graph = ps.Graph("state")
+    graph = sw.Graph("state")
     numbers = graph.source(range(events))
 
     def fatal(number: int) -> None:
@@ -51,8 +51,8 @@ def _graph(kind: str, events: int, marks: str, results: list[Any], each: int) ->
 @pytest.mark.parametrize("kind", ["scan", "keyed", slow("reduce"), "class"])
 def test_the_state_of_a_killed_worker_is_made_again(tmp_path: Path, kind: str) -> None:
     events, expected, results = 20_000, [], []
-    ps.run(_graph(kind, events, str(tmp_path), expected, events), runner="inline")
-    report = ps.run(_graph(kind, events, str(tmp_path), results, 4_000), workers=2)
+    sw.run(_graph(kind, events, str(tmp_path), expected, events), runner="inline")
+    report = sw.run(_graph(kind, events, str(tmp_path), results, 4_000), workers=2)
     assert results == expected
     assert report.worker_deaths == 4
 
@@ -60,7 +60,7 @@ def test_the_state_of_a_killed_worker_is_made_again(tmp_path: Path, kind: str) -
 def test_snapshots_bound_what_is_handled_again(tmp_path: Path) -> None:
     """With a budget far smaller than the input the run could not go on if nothing were ever saved."""
     events, results = 3_000, []
-    graph = ps.Graph("state")
+    graph = sw.Graph("state")
 
     def grow(count: int, text: str) -> tuple[int, int]:
         if count == 2_500 and not (tmp_path / "dead").exists():
@@ -69,16 +69,16 @@ def test_snapshots_bound_what_is_handled_again(tmp_path: Path) -> None:
         return count + 1, count
 
     graph.source(["x" * 1_000] * events).scan(grow, 0).sink(results.append)
-    report = ps.run(graph, workers=1, window_bytes=256 << 10)
+    report = sw.run(graph, workers=1, window_bytes=256 << 10)
     assert results == list(range(events))
     assert report.worker_deaths == 1
 
 
 def test_a_state_that_cannot_be_saved_ends_the_run_with_the_reason() -> None:
-    graph = ps.Graph("state")
+    graph = sw.Graph("state")
     graph.source(["x" * 1_000] * 3_000).map(_Unsaved, ordered=True).sink(len)
-    with pytest.raises(ps.PenstockError, match="cannot be saved today"):
-        ps.run(graph, workers=1, window_bytes=256 << 10)
+    with pytest.raises(sw.SluicewayError, match="cannot be saved today"):
+        sw.run(graph, workers=1, window_bytes=256 << 10)
 
 
 class _Unsaved:
@@ -97,9 +97,9 @@ def test_keyed_counts_are_right_under_kills_at_random_times(tmp_path: Path) -> N
     events, results, expected = 300_000, [], []
 
     def outputs(into: list[Any], **words: Any) -> None:
-        graph = ps.Graph("state")
+        graph = sw.Graph("state")
         graph.source(range(events)).key_by(lambda n: n % 1_000).count().sink(into.append)
-        ps.run(graph, max_deaths=None, **words)
+        sw.run(graph, max_deaths=None, **words)
 
     outputs(expected, runner="inline")
     with _kills(every_s=0.4, seed=7):
@@ -118,12 +118,12 @@ def test_a_million_keyed_events_are_right_under_kills(events: int, every_s: floa
         return n * 2_654_435_761 % 1009
 
     def outputs(**words: Any) -> tuple[list[Any], list[Any]]:
-        graph, counts, sessions = ps.Graph("state"), [], []
+        graph, counts, sessions = sw.Graph("state"), [], []
         numbers = graph.source(range(events))
         numbers.key_by(key).count(final=True).sink(counts.append, name="counts")
         busy = numbers.filter(lambda n: n // 5000 % 3 != 1).key_by(lambda n: key(n) % 50)
-        busy.window(ps.session(0.5), time=lambda n: n / 1000).count().sink(sessions.append, name="sessions")
-        ps.run(graph, max_deaths=None, **words)
+        busy.window(sw.session(0.5), time=lambda n: n / 1000).count().sink(sessions.append, name="sessions")
+        sw.run(graph, max_deaths=None, **words)
         return counts, sessions
 
     expected = outputs(runner="inline")

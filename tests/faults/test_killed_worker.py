@@ -12,8 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from conftest import Seen, assert_same, observe
 from fault_cases import GRAPHS
 from fault_graphs import Inside, Strikes, branched, die, killer, look_inside, same, small, until
@@ -99,7 +99,7 @@ def test_all_workers_at_once(make: Any, tmp_path: Path, inside: Inside) -> None:
 
 
 def test_all_workers_while_they_start(tmp_path: Path, inside: Inside) -> None:
-    handler: Any = ps.per_worker(SlowStart, str(tmp_path), 4)
+    handler: Any = sw.per_worker(SlowStart, str(tmp_path), 4)
 
     def kill_all() -> None:
         until(lambda: len(list(tmp_path.glob("starting-*"))) >= 4)
@@ -209,9 +209,9 @@ def test_replaced_within_a_second(tmp_path: Path, inside: Inside) -> None:
     """The time from a death to the next answer, with one worker, so that nobody stands in for it."""
     strikes = Strikes(tmp_path, 1)
     times: list[float] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     numbers = graph.source(range(400)).map(killer([200], "kill", strikes), workers=1)
     numbers.sink(lambda n: times.append(time.monotonic()))
-    report = ps.run(graph)
+    report = sw.run(graph)
     assert report.worker_deaths == 1
     assert max(later - earlier for earlier, later in pairwise(times)) < 1.0

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from conftest import Seen, observe
 from fault_cases import GRAPHS
 from fault_events import OnDump, OnLoad, OnReduce
@@ -41,7 +41,7 @@ def without(make: Any, lost: set[int], source: Any = None) -> Seen:
 def test_fail_ends_the_run_after_releasing_all_below(make: Any, how: str) -> None:
     seen = run(make, killer([250], how))
     error = seen.error
-    assert type(error) is ps.WorkerDied
+    assert type(error) is sw.WorkerDied
     assert (error.seq, error.index, error.node, error.event) == (250, 0, "struck", 250)
     ending = "exited with code 7" if how == "exit" else "was ended by SIGKILL"
     assert "after 3 attempts" in str(error)
@@ -109,9 +109,9 @@ def test_in_a_list() -> None:
         return events
 
     seen = Seen()
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(N)).map_batches(strike, batch_size=50, on_error="skip").sink(seen.sink("out"))
-    report = ps.run(graph, workers=2)
+    report = sw.run(graph, workers=2)
     assert seen.events("out") == [n for n in range(N) if n != 333]
     assert (report.skipped, report.worker_deaths) == (1, 3)
 
@@ -158,18 +158,18 @@ def test_a_sibling_of_a_flat_map() -> None:
     assert one_sibling_is_lost(strike).worker_deaths == 3
 
 
-def one_sibling_is_lost(strike: Any) -> ps.Report:
+def one_sibling_is_lost(strike: Any) -> sw.Report:
     """Run four outputs of each event through a handler; assert that it loses output 2 of event 30 and no other."""
 
     def split(n: int) -> list[tuple[int, int]]:
         return [(n, at) for at in range(4)]
 
     seen = Seen()
-    graph = ps.Graph()
+    graph = sw.Graph()
     pairs = graph.source(range(60)).flat_map(split)
     pairs.map(strike, name="struck", on_error="dead_letter").sink(seen.sink("out"))
     graph.dead_letters().sink(seen.sink("letters"))
-    report = ps.run(graph, workers=2)
+    report = sw.run(graph, workers=2)
     assert seen.events("out") == [(n, at) for n in range(60) for at in range(4) if (n, at) != (30, 2)]
     assert [(it.seq, it.index, it.event) for it in seen.events("letters")] == [(30, 2, (30, 2))]
     return report
@@ -189,8 +189,8 @@ def events_with(kind: type, numbers: set[int], how: str, count: int = 200) -> li
 def through(events: Any, policy: Any, **words: Any) -> Seen:
     """Run events through a handler that only looks at their number."""
 
-    def make(seen: Seen) -> ps.Graph:
-        graph = ps.Graph()
+    def make(seen: Seen) -> sw.Graph:
+        graph = sw.Graph()
         graph.source(events).map(number_of, name="struck", on_error=policy).sink(seen.sink("out"), name="out")
         if policy == "dead_letter":
             graph.dead_letters().sink(seen.sink("letters"), name="letters")
@@ -216,7 +216,7 @@ def test_killed_while_unpacking(kind: type, numbers: set[int]) -> None:
 
 def test_killed_while_unpacking_under_fail() -> None:
     seen = through(events_with(OnLoad, {120}, "die"), "fail")
-    assert type(seen.error) is ps.WorkerDied
+    assert type(seen.error) is sw.WorkerDied
     assert (seen.error.seq, seen.error.node) == (120, "struck")
     assert seen.events("out") == list(range(120))
 
@@ -238,7 +238,7 @@ def test_raised_while_unpacking(kind: type, numbers: set[int]) -> None:
 
 def test_raised_while_unpacking_under_fail() -> None:
     seen = through(events_with(OnLoad, {120, 130}, "raise"), "fail")
-    assert type(seen.error) is ps.HandlerError
+    assert type(seen.error) is sw.HandlerError
     assert (seen.error.seq, seen.error.node) == (120, "struck")
     assert seen.events("out") == list(range(120))
 
@@ -248,9 +248,9 @@ def test_raised_while_unpacking_for_an_async_handler() -> None:
         return number_of(event)
 
     seen = Seen()
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(events_with(OnLoad, {50}, "raise")).map(number, name="struck", on_error="skip").sink(seen.sink("out"))
-    report = ps.run(graph, workers=2)
+    report = sw.run(graph, workers=2)
     assert seen.events("out") == [n for n in range(200) if n != 50]
     assert (report.skipped, report.worker_deaths) == (1, 0)
 
@@ -261,10 +261,10 @@ def test_killed_while_packing(numbers: set[int]) -> None:
         return OnDump() if n in numbers else n
 
     seen = Seen()
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(200)).map(give, name="struck", on_error="dead_letter").sink(seen.sink("out"))
     graph.dead_letters().sink(seen.sink("letters"))
-    ps.run(graph, workers=2)
+    sw.run(graph, workers=2)
     assert seen.events("out") == [n for n in range(200) if n not in numbers]
     assert [it.seq for it in seen.events("letters")] == sorted(numbers)
 
@@ -276,10 +276,10 @@ def test_killed_while_unpacking_in_the_second_pool() -> None:
         return OnLoad(n, "die" if n in (60, 61) else "")
 
     seen = Seen()
-    graph = ps.Graph()
+    graph = sw.Graph()
     made = graph.source(range(150)).map(make, workers=1)
     made.barrier().map(number_of, name="struck", on_error="skip").sink(seen.sink("out"))
-    ps.run(graph, workers=2)
+    sw.run(graph, workers=2)
     assert seen.events("out") == [n for n in range(150) if n not in (60, 61)]
 
 

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from conftest import assert_same, observe
 from fault_cases import GRAPHS
 from fault_graphs import Strikes, die, same, small
@@ -68,7 +68,7 @@ def test_by_events_async() -> None:
         await asyncio.sleep(0)
         return n
 
-    results = ps.imap(work, range(600), workers=2, max_events_per_worker=100)
+    results = sw.imap(work, range(600), workers=2, max_events_per_worker=100)
     assert list(results) == list(range(600))
     assert results.report.worker_deaths == 0
 
@@ -81,7 +81,7 @@ def test_by_events_ordered() -> None:
 
 
 def test_a_recycled_worker_closes_its_handlers(tmp_path: Path) -> None:
-    handler: Any = ps.per_worker(Closes, str(tmp_path))
+    handler: Any = sw.per_worker(Closes, str(tmp_path))
     words: dict[str, Any] = {"max_events_per_worker": 1000, "window_numbers": 1000}
     observe(lambda seen: small(seen, range(30_000), handler), workers=2, **words)
     opened = sorted(path.name.split("-")[1] for path in tmp_path.glob("open-*"))
@@ -97,7 +97,7 @@ def test_after_every_task() -> None:
         return n, os.getpid()
 
     for words in ({"max_events_per_worker": 1}, {"max_rss_bytes": 1}):
-        results = ps.imap(work, range(60), workers=2, **words)  # type: ignore[arg-type]
+        results = sw.imap(work, range(60), workers=2, **words)  # type: ignore[arg-type]
         rows = list(results)
         assert [n for n, _ in rows] == list(range(60))
         assert len({pid for _, pid in rows}) > 2
@@ -122,7 +122,7 @@ def test_ordered_calls_go_on_in_the_successor(tmp_path: Path) -> None:
 
 def test_a_close_that_hangs_holds_nobody_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """`close_s` holds for a worker that is replaced too."""
-    handler: Any = ps.per_worker(StuckInClose, str(tmp_path))
+    handler: Any = sw.per_worker(StuckInClose, str(tmp_path))
     words: dict[str, Any] = {"max_events_per_worker": 100, "window_numbers": 500, "close_s": 0.3}
     seen = observe(lambda seen: small(seen, range(5000), handler), workers=1, **words)
     assert seen.events("out") == list(range(5000))

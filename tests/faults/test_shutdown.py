@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from fault_graphs import Caller, descendants, until
 from fault_handlers import BadClose, deaf, hang
 from marks import slow
@@ -45,10 +45,10 @@ def test_ctrl_c_once_releases_what_was_read(in_process: bool, tmp_path: Path) ->
         if n == 300:
             os.kill(os.getpid(), signal.SIGINT)
 
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(numbers if in_process else numbers()).map(abs, workers=2).sink(sink)
     with pytest.raises(KeyboardInterrupt):
-        ps.run(graph)
+        sw.run(graph)
     assert out == list(range(len(out)))
     # A source process may hold one more event that it had not given away.
     assert 0 <= read.stat().st_size - len(out) <= (64 if in_process else 1)
@@ -84,12 +84,12 @@ def interrupt_when(told: Path, times: int) -> None:
 def test_ctrl_c_while_a_handler_hangs(times: int, drain_s: float, tmp_path: Path) -> None:
     """Once waits until the deadline, twice does not wait."""
     out: list[int] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(1000)).map(hanging_from(500, tmp_path / "hangs"), workers=2).sink(out.append)
     interrupt_when(tmp_path / "hangs", times)
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        ps.run(graph, drain_s=drain_s)
+        sw.run(graph, drain_s=drain_s)
     assert time.monotonic() - began < 8
     assert out == list(range(len(out)))
     assert len(out) <= 500
@@ -97,9 +97,9 @@ def test_ctrl_c_while_a_handler_hangs(times: int, drain_s: float, tmp_path: Path
 
 
 def test_ctrl_c_while_iterating() -> None:
-    graph = ps.Graph()
+    graph = sw.Graph()
     stream = graph.source(range(10**9)).map(abs, workers=2)
-    results = ps.iterate(stream)
+    results = sw.iterate(stream)
     with pytest.raises(KeyboardInterrupt):  # noqa: PT012
         for n in results:
             if n == 100:
@@ -109,7 +109,7 @@ def test_ctrl_c_while_iterating() -> None:
 
 ENDLESS = """
 import sys
-import penstock as ps
+import sluiceway as sw
 
 def work(n):
     return n
@@ -123,10 +123,10 @@ def endless():
 def write(n):
     print(n)
 
-graph = ps.Graph()
+graph = sw.Graph()
 graph.source(endless).map(work, workers=2).sink(write)
 try:
-    ps.run(graph)
+    sw.run(graph)
 except KeyboardInterrupt:
     print("interrupted")
     sys.exit(130)
@@ -157,7 +157,7 @@ def test_signals_to_a_script(number: int, tmp_path: Path) -> None:
 
 STUCK = """
 import ctypes, os, sys
-import penstock as ps
+import sluiceway as sw
 
 def work(n):
     if n % 50 == 49:
@@ -168,14 +168,14 @@ def work(n):
 def sink(n):
     print(n)
 
-stream = ps.Graph().source(range(10000)).map(work, workers=2)
+stream = sw.Graph().source(range(10000)).map(work, workers=2)
 stream.sink(sink)
-ps.run(stream.graph)
+sw.run(stream.graph)
 """
 
 BUSY = """
 import sys
-import penstock as ps
+import sluiceway as sw
 
 def work(n):
     return bytes(n % 50000)
@@ -187,13 +187,13 @@ def numbers():
         n += 1
 
 print("begin")
-for _ in ps.imap(work, numbers(), workers=2):
+for _ in sw.imap(work, numbers(), workers=2):
     pass
 """
 
 NEXT = """
-import penstock as ps
-assert list(ps.imap(abs, range(10), workers=1)) == list(range(10))
+import sluiceway as sw
+assert list(sw.imap(abs, range(10), workers=1)) == list(range(10))
 """
 
 
@@ -221,7 +221,7 @@ def test_killed_caller_at_a_random_moment(seed: int, tmp_path: Path) -> None:
 
 def check_next_run_cleans_up(folder: Path) -> None:
     """Assert that the files of killed runs are gone when another one has run."""
-    shared = [path for path in Path("/dev/shm").glob("penstock-*") if (folder / path.name).exists()]
+    shared = [path for path in Path("/dev/shm").glob("sluiceway-*") if (folder / path.name).exists()]
     with Caller(folder, NEXT) as caller:
         status, _, error = caller.end()
         assert (status, error) == (0, "")
@@ -234,11 +234,11 @@ def check_next_run_cleans_up(folder: Path) -> None:
 
 @pytest.mark.parametrize("how", ["raise", slow("exit"), "interrupt"])
 def test_close_that_raises_is_logged(how: str, caplog: pytest.LogCaptureFixture) -> None:
-    graph = ps.Graph()
+    graph = sw.Graph()
     out: list[int] = []
-    graph.source(range(50)).map(ps.per_worker(BadClose, how), workers=1).sink(out.append)
+    graph.source(range(50)).map(sw.per_worker(BadClose, how), workers=1).sink(out.append)
     with caplog.at_level(logging.WARNING):
-        report = ps.run(graph)
+        report = sw.run(graph)
     assert out == list(range(50))
     assert report.ended_by == "source"
     assert "the close() of a handler raised in worker 0.0.1" in caplog.text
@@ -246,17 +246,17 @@ def test_close_that_raises_is_logged(how: str, caplog: pytest.LogCaptureFixture)
 
 @pytest.mark.parametrize(("how", "took"), [("", "stopped"), ("hang", "terminated"), ("deaf", "killed")])
 def test_the_ladder_says_what_it_took(how: str, took: str) -> None:
-    graph = ps.Graph()
-    graph.source(range(50)).map(ps.per_worker(BadClose, how), workers=1).sink(lambda n: None)
-    report = ps.run(graph, close_s=0.3)
+    graph = sw.Graph()
+    graph.source(range(50)).map(sw.per_worker(BadClose, how), workers=1).sink(lambda n: None)
+    report = sw.run(graph, close_s=0.3)
     assert report.children == {"0.0.1": took}
 
 
 # -- a caller that never finishes ---------------------------------------------------------------------------------
 
 
-def begin() -> ps.Results[int]:
-    results = ps.imap(abs, iter(range(10**9)), workers=2)
+def begin() -> sw.Results[int]:
+    results = sw.imap(abs, iter(range(10**9)), workers=2)
     assert next(results) == 0
     return results
 
@@ -289,7 +289,7 @@ def test_garbage_cycle() -> None:
 
 def test_with_and_an_exception() -> None:
     def divide() -> None:
-        with ps.imap(abs, iter(range(10**9)), workers=2) as results:
+        with sw.imap(abs, iter(range(10**9)), workers=2) as results:
             for n in results:
                 1 // (100 - n)
 
@@ -298,7 +298,7 @@ def test_with_and_an_exception() -> None:
 
 
 def test_never_begun() -> None:
-    results = ps.imap(abs, range(10), workers=2)
+    results = sw.imap(abs, range(10), workers=2)
     del results
     gc.collect()
 
@@ -313,7 +313,7 @@ def test_left_while_a_handler_hangs(tmp_path: Path) -> None:
             deaf(n)
         return n
 
-    results = ps.imap(work, range(1000), workers=2)
+    results = sw.imap(work, range(1000), workers=2)
     assert next(results) == 0
     until(told.exists)
     began = time.monotonic()
@@ -323,7 +323,7 @@ def test_left_while_a_handler_hangs(tmp_path: Path) -> None:
 
 
 OPEN = """
-import penstock as ps
+import sluiceway as sw
 def numbers():
     n = 0
     while True:
@@ -332,20 +332,20 @@ def numbers():
 {body}
 """
 BODIES = {
-    "module": "results = ps.imap(abs, numbers(), workers=2)\nprint(next(results))",
-    "cycle": "box = [ps.imap(abs, numbers(), workers=2)]\nbox.append(box)\nprint(next(box[0]))",
-    "exit": "import sys\nresults = ps.imap(abs, numbers(), workers=2)\nprint(next(results))\nsys.exit(5)",
+    "module": "results = sw.imap(abs, numbers(), workers=2)\nprint(next(results))",
+    "cycle": "box = [sw.imap(abs, numbers(), workers=2)]\nbox.append(box)\nprint(next(box[0]))",
+    "exit": "import sys\nresults = sw.imap(abs, numbers(), workers=2)\nprint(next(results))\nsys.exit(5)",
     "atexit": (
-        "import atexit\ndef late():\n    global results\n    results = ps.imap(abs, numbers(), workers=2)\n"
+        "import atexit\ndef late():\n    global results\n    results = sw.imap(abs, numbers(), workers=2)\n"
         "    print(next(results))\natexit.register(late)"
     ),
     "thread": (
-        "import threading\ndef go():\n    for n in ps.imap(abs, numbers(), workers=2):\n        if n == 5:\n"
+        "import threading\ndef go():\n    for n in sw.imap(abs, numbers(), workers=2):\n        if n == 5:\n"
         "            print(0)\n            up.set()\nup = threading.Event()\n"
         "threading.Thread(target=go, daemon=True).start()\nup.wait()"
     ),
     "generator": (
-        "def outer():\n    with ps.imap(abs, numbers(), workers=2) as results:\n        yield from results\n"
+        "def outer():\n    with sw.imap(abs, numbers(), workers=2) as results:\n        yield from results\n"
         "keep = outer()\nprint(next(keep))"
     ),
 }
@@ -372,7 +372,7 @@ def test_threads_may_run_and_end_runs_side_by_side() -> None:
 
     def go(leave: bool) -> None:
         try:
-            with ps.imap(abs, iter(range(3000)), workers=1) as results:
+            with sw.imap(abs, iter(range(3000)), workers=1) as results:
                 for n, m in enumerate(results):
                     assert n == m
                     if leave and n == 100:

@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from fault_graphs import same, until
 from marks import slow
 
@@ -47,14 +47,14 @@ class Sink:
             raise OSError("disk full")
 
 
-def run(first: Sink, second: Sink) -> ps.SinkError:
+def run(first: Sink, second: Sink) -> sw.SinkError:
     """Run a graph with the two sinks; it must fail."""
-    graph = ps.Graph()
+    graph = sw.Graph()
     numbers = graph.source(range(N)).map(same, workers=2)
     numbers.sink(first, name="first")
     numbers.sink(second, name="second")
-    with pytest.raises(ps.SinkError) as caught:
-        ps.run(graph)
+    with pytest.raises(sw.SinkError) as caught:
+        sw.run(graph)
     assert caught.value.report is not None
     return caught.value
 
@@ -89,10 +89,10 @@ def test_a_callable_raises() -> None:
             raise ValueError("no more")
         out.append(n)
 
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(N)).map(same, workers=2).sink(sink)
-    with pytest.raises(ps.SinkError) as caught:
-        ps.run(graph)
+    with pytest.raises(sw.SinkError) as caught:
+        sw.run(graph)
     assert (caught.value.seq, caught.value.event) == (77, 77)
     assert "everything below 77 was delivered, nothing above it" in str(caught.value)
     assert out == list(range(77))
@@ -106,10 +106,10 @@ def test_a_callable_raises_what_is_no_exception(error: type[BaseException]) -> N
         if n == 77:
             raise error
 
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(N)).map(same, workers=2).sink(sink)
     with pytest.raises(error):
-        ps.run(graph)
+        sw.run(graph)
 
 
 def test_close_raises() -> None:
@@ -131,12 +131,12 @@ def test_open_raises() -> None:
 
 def test_an_unordered_sink_raises() -> None:
     first, second = Sink("write", 100), Sink()
-    graph = ps.Graph()
+    graph = sw.Graph()
     numbers = graph.source(range(N)).map(same, workers=2)
     numbers.sink(first, name="first", ordered=False)
     numbers.sink(second, name="second")
-    with pytest.raises(ps.SinkError, match="sink 'first' failed on"):
-        ps.run(graph)
+    with pytest.raises(sw.SinkError, match="sink 'first' failed on"):
+        sw.run(graph)
     assert second.events == list(range(len(second.events)))
 
 
@@ -150,9 +150,9 @@ def test_blocks_and_memory_stays_flat() -> None:
             reports.append(1)
 
     began = time.monotonic()
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(3000)).map(lambda n: bytes(50_000), workers=2).sink(sink)
-    report = ps.run(graph, window_bytes=4 << 20)
+    report = sw.run(graph, window_bytes=4 << 20)
     assert report.events_out == 3000
     assert report.peak_bytes < 3 * (4 << 20)
 
@@ -167,9 +167,9 @@ def test_a_sink_that_closes_stdout_of_the_caller() -> None:
         out.append(n)
 
     try:
-        graph = ps.Graph()
+        graph = sw.Graph()
         graph.source(range(100)).map(same, workers=1).sink(sink)
-        ps.run(graph)
+        sw.run(graph)
     finally:
         sys.stdout.close()
         sys.stdout = kept

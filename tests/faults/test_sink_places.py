@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from conftest import Seen, observe
 from fault_graphs import same, triple, until
 from marks import slow
@@ -40,14 +40,14 @@ class Refusing:
         self.ended.append("aborted")
 
 
-def two_pools(seen: Seen, sink: Any) -> ps.Graph:
+def two_pools(seen: Seen, sink: Any) -> sw.Graph:
     """Give a graph with two pools and sinks before and behind the one that is struck."""
-    graph = ps.Graph()
+    graph = sw.Graph()
     numbers = graph.source(range(N), name="numbers")
     numbers.map(triple, name="first", workers=2).sink(seen.sink("before"), name="before")
     numbers.sink(sink, name="struck")
     again = numbers.barrier().map(same, name="second", workers=2)
-    ps.zip(again, numbers).sink(seen.sink("behind"), name="behind")
+    sw.zip(again, numbers).sink(seen.sink("behind"), name="behind")
     numbers.sink(seen.sink("loose", ordered=False), name="loose", ordered=False)
     return graph
 
@@ -60,7 +60,7 @@ def test_at_the_first_and_the_last_number(form: str, at: int) -> None:
     struck: Any = sink if form == "position" else lambda n: sink.write([n])
     seen = observe(lambda seen: two_pools(seen, struck))
     error: Any = seen.error
-    assert type(error) is ps.SinkError
+    assert type(error) is sw.SinkError
     assert (error.seq, error.index, error.node, error.event) == (at, 0, "struck", at)
     assert str(error) == (
         f"sink 'struck' failed on number {at}: OSError: disk full; everything below {at} was delivered, nothing above it"
@@ -81,11 +81,11 @@ def test_at_one_of_several_outputs_of_a_number(index: int) -> None:
             raise OSError("disk full")
         out.append(pair)
 
-    graph = ps.Graph()
+    graph = sw.Graph()
     stream: Any = graph.source(range(100)).flat_map(lambda n: [(n, at) for at in range(3)], workers=2)
     stream.sink(refuse, name="struck")
-    with pytest.raises(ps.SinkError) as caught:
-        ps.run(graph)
+    with pytest.raises(sw.SinkError) as caught:
+        sw.run(graph)
     assert (caught.value.seq, caught.value.index, caught.value.event) == (30, index, (30, index))
     assert out == [pair for pair in ((n, at) for n in range(31) for at in range(3)) if pair < (30, index)]
 
@@ -96,16 +96,16 @@ def test_at_a_dead_letter() -> None:
             raise ValueError(n)
         return n
 
-    def shred(letter: ps.DeadLetter) -> None:
+    def shred(letter: sw.DeadLetter) -> None:
         if letter.seq == 37:
             raise OSError("disk full")
 
     out: list[int] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(N)).map(refuse, on_error="dead_letter", workers=2).sink(out.append)
     graph.dead_letters().sink(shred, name="letters")
-    with pytest.raises(ps.SinkError, match="sink 'letters' failed on number 37") as caught:
-        ps.run(graph)
+    with pytest.raises(sw.SinkError, match="sink 'letters' failed on number 37") as caught:
+        sw.run(graph)
     assert caught.value.seq == 37
     assert out == [n for n in range(37) if n % 10 != 7]
 
@@ -153,12 +153,12 @@ def test_the_source_stands_still_too(branches: bool) -> None:
 
     looking = threading.Thread(target=look)
     looking.start()
-    graph = ps.Graph()
+    graph = sw.Graph()
     stream: Any = graph.source(sink.numbers(), name="numbers").map(same, name="first", workers=2)
     if branches:
-        stream = ps.zip(stream.barrier().map(same, name="second", workers=2), stream)
+        stream = sw.zip(stream.barrier().map(same, name="second", workers=2), stream)
     stream.sink(sink)
-    report = ps.run(graph, limit=1500, window_bytes=WINDOW)
+    report = sw.run(graph, limit=1500, window_bytes=WINDOW)
     looking.join()
     assert sink.got == 1500
     assert seen[0] == seen[1]
@@ -179,9 +179,9 @@ def test_a_stop_is_heard() -> None:
 
     striking = threading.Thread(target=strike)
     striking.start()
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(sink.numbers()).map(same, workers=2).sink(sink)
-    report = ps.run(graph, stop=stop, window_bytes=WINDOW)
+    report = sw.run(graph, stop=stop, window_bytes=WINDOW)
     striking.join()
     assert report.ended_by == "stop"
     assert sink.got == report.events_in == report.released
@@ -191,9 +191,9 @@ def test_one_that_is_not_ordered() -> None:
     sink = Standing()
     letting = threading.Thread(target=lambda: (sink.standing.wait(60), time.sleep(0.5), sink.go.set()))
     letting.start()
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(sink.numbers()).map(same, workers=2).sink(sink, ordered=False)
-    report = ps.run(graph, limit=1000, window_bytes=WINDOW)
+    report = sw.run(graph, limit=1000, window_bytes=WINDOW)
     letting.join()
     assert sink.got == 1000
     assert report.peak_bytes <= 2 * WINDOW

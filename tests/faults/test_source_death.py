@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from conftest import Seen, observe
 from fault_cases import GRAPHS
 from fault_graphs import branched, descendants, die, same, small, until
@@ -58,7 +58,7 @@ def check_released(make: Any, seen: Seen) -> int:
 )
 def test_by_its_own_hand(make: Any, how: str, ending: str) -> None:
     seen = observe(lambda seen: make(seen, struck_source(200, how), same), workers=2)
-    assert type(seen.error) is ps.WorkerDied
+    assert type(seen.error) is sw.WorkerDied
     assert (seen.error.node, seen.error.seq) == ("numbers", None)
     assert f"the process of source 'numbers' {ending}" in str(seen.error)
     assert 0 < check_released(make, seen) <= 200
@@ -86,7 +86,7 @@ def test_from_outside_while_the_handlers_are_behind(tmp_path: Path) -> None:
     killing.start()
     seen = observe(lambda seen: branched(seen, numbers, slow), workers=2, window_numbers=100)
     killing.join()
-    assert type(seen.error) is ps.WorkerDied
+    assert type(seen.error) is sw.WorkerDied
     check_released(branched, seen)
 
 
@@ -99,11 +99,11 @@ def test_one_of_two() -> None:
             yield n
 
     out: list[int] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     both = graph.sequence(graph.source(struck_source(100, "kill"), name="dying"), graph.source(others, name="other"))
     both.map(same, workers=2).sink(out.append)
-    with pytest.raises(ps.WorkerDied, match="'dying' was ended by SIGKILL") as caught:
-        ps.run(graph)
+    with pytest.raises(sw.WorkerDied, match="'dying' was ended by SIGKILL") as caught:
+        sw.run(graph)
     first, second = [n for n in out if n < 1000], [n for n in out if n >= 1000]
     assert first == list(range(len(first)))
     assert first
@@ -127,12 +127,12 @@ def test_together_with_the_process_that_starts_workers() -> None:
             if descendants(pid):
                 os.kill(pid, signal.SIGKILL)
 
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(numbers, name="numbers").map(same, workers=2).sink(out.append)
     killing = threading.Thread(target=kill)
     killing.start()
-    with pytest.raises(ps.WorkerDied, match="'numbers' died with the process that starts workers") as caught:
-        ps.run(graph)
+    with pytest.raises(sw.WorkerDied, match="'numbers' died with the process that starts workers") as caught:
+        sw.run(graph)
     killing.join()
     assert out == list(range(told(caught.value)))
 
@@ -170,7 +170,7 @@ class Reader:
 @pytest.mark.parametrize("runner", ["inline", "processes"])
 def test_a_reader_that_raises(where: str, count: int, runner: Any) -> None:
     seen = observe(lambda seen: small(seen, Reader(where), same), workers=2, runner=runner)
-    assert type(seen.error) is ps.SourceError
+    assert type(seen.error) is sw.SourceError
     assert f"source 'numbers' failed after {count} events" in str(seen.error)
     assert "PermissionError: not yours" in str(seen.error)
     assert seen.events("out") == list(range(count))
@@ -195,5 +195,5 @@ def test_a_handler_fails_while_the_source_blocks() -> None:
     seen = observe(lambda seen: small(seen, numbers(), refuse), workers=2)
     free.set()
     assert time.monotonic() - began < 6
-    assert (type(seen.error), seen.error.seq) == (ps.HandlerError, 15)  # type: ignore[union-attr]
+    assert (type(seen.error), seen.error.seq) == (sw.HandlerError, 15)  # type: ignore[union-attr]
     assert seen.events("out") == list(range(15))

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from conftest import Seen, assert_same, observe
 from fault_cases import GRAPHS
 from fault_graphs import die, same, small, until
@@ -56,7 +56,7 @@ def test_raises(make: Any, source: Any, in_caller: bool, count: int) -> None:
     seen = observe(lambda seen: make(seen, given(), same), workers=2)
     assert_same(reference, seen)
     error = seen.error
-    assert isinstance(error, ps.SourceError)
+    assert isinstance(error, sw.SourceError)
     assert isinstance(error.__cause__, ConnectionError)
     assert f"source 'numbers' failed after {count} events" in str(error)
     assert "ConnectionError: the line is dead" in str(error)
@@ -75,7 +75,7 @@ def test_raises(make: Any, source: Any, in_caller: bool, count: int) -> None:
 )
 def test_raises_what_is_no_exception(in_caller: bool, end: Any) -> None:
     seen = observe(lambda seen: small(seen, numbers(50, end)() if in_caller else numbers(50, end), same), workers=2)
-    assert isinstance(seen.error, ps.PenstockError)
+    assert isinstance(seen.error, sw.SluicewayError)
     assert "source 'numbers'" in str(seen.error)
     assert seen.events("out") == list(range(50))
 
@@ -89,7 +89,7 @@ def throw(error: type[BaseException]) -> None:
 def test_its_process_dies(make: Any, how: str) -> None:
     seen = observe(lambda seen: make(seen, numbers(N, lambda: die(how)), same), workers=2)
     error = seen.error
-    assert type(error) is ps.WorkerDied
+    assert type(error) is sw.WorkerDied
     assert error.node == "numbers"
     assert "the process of source 'numbers' " in str(error)
     assert ("exited with code 7" if how == "exit" else "was ended by SIGKILL") in str(error)
@@ -108,8 +108,8 @@ class Unpicklable:
 
 
 def test_cannot_be_pickled() -> None:
-    with pytest.raises(ps.GraphError, match=r"source .* cannot be sent to its process: it captures attribute 'lock'"):
-        ps.run(small(Seen(), Unpicklable(), same), workers=2)
+    with pytest.raises(sw.GraphError, match=r"source .* cannot be sent to its process: it captures attribute 'lock'"):
+        sw.run(small(Seen(), Unpicklable(), same), workers=2)
 
 
 def test_events_that_cannot_be_pickled() -> None:
@@ -120,7 +120,7 @@ def test_events_that_cannot_be_pickled() -> None:
 
     for source in (read, read()):
         seen = observe(lambda seen, given=source: small(seen, given, same), workers=2)  # type: ignore[misc]
-        assert isinstance(seen.error, ps.SourceError)
+        assert isinstance(seen.error, sw.SourceError)
         assert "_thread.lock cannot be pickled" in str(seen.error)
         assert seen.events("out") == [1, 2]
 
@@ -147,14 +147,14 @@ def test_blocks_for_ever(in_caller: bool, way: str, tmp_path: Path) -> None:
         act: Callable[[], object] = stop.set if way == "stop" else lambda: os.kill(os.getpid(), 2)
         threading.Thread(target=lambda: (until(told.exists), act())).start()
     out: list[int] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(read() if in_caller else read).map(abs, workers=1).sink(out.append)
     began = time.monotonic()
     if way == "interrupt":
         with pytest.raises(KeyboardInterrupt):
-            ps.run(graph)
+            sw.run(graph)
     else:
-        assert ps.run(graph, **words).ended_by == way.removesuffix("_s")
+        assert sw.run(graph, **words).ended_by == way.removesuffix("_s")
     assert out == list(range(20))
     assert time.monotonic() - began < 8
 
@@ -166,9 +166,9 @@ def test_blocks_for_ever_and_is_left(in_caller: bool, tmp_path: Path) -> None:
     def read() -> Iterator[int]:
         return blocked(folder)
 
-    graph = ps.Graph()
+    graph = sw.Graph()
     stream = graph.source(read() if in_caller else read).map(abs, workers=1)
-    with ps.iterate(stream) as results:
+    with sw.iterate(stream) as results:
         assert [next(results) for _ in range(20)] == list(range(20))
         began = time.monotonic()
     assert time.monotonic() - began < 4
@@ -182,7 +182,7 @@ def test_yields_faster_than_memory(in_caller: bool) -> None:
         while True:
             yield bytes(200_000)
 
-    graph = ps.Graph()
+    graph = sw.Graph()
     taken = []
 
     def slow(size: int) -> None:
@@ -191,7 +191,7 @@ def test_yields_faster_than_memory(in_caller: bool) -> None:
 
     graph.source(flood() if in_caller else flood).map(lambda event: event).map(len, workers=1).sink(slow)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    report = ps.run(graph, limit=500, window_bytes=8 << 20)
+    report = sw.run(graph, limit=500, window_bytes=8 << 20)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert taken == [200_000] * 500
     assert report.peak_bytes < (8 << 20) + 20 * 200_000

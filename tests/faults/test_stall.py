@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from conftest import Seen
 from fault_graphs import branched, small, until
 from fault_handlers import busy_loop, hold_the_lock, sleep_in_c
@@ -36,7 +36,7 @@ class Ears(logging.Handler):
 @pytest.fixture
 def ears(tmp_path: Path) -> Any:
     handler = Ears(tmp_path / "free")
-    logger = logging.getLogger("penstock")
+    logger = logging.getLogger("sluiceway")
     logger.addHandler(handler)
     yield handler
     logger.removeHandler(handler)
@@ -58,7 +58,7 @@ def stuck_at(number: int, wait: Callable[[str], None], free: Path) -> Callable[[
 @pytest.mark.parametrize("wait", [slow(sleep_in_c), slow(busy_loop), hold_the_lock])
 def test_a_stuck_handler(make: Any, wait: Any, ears: Ears, tmp_path: Path) -> None:
     seen = Seen()
-    ps.run(make(seen, range(60), stuck_at(40, wait, tmp_path / "free")), workers=2, stall_warning_s=0.4)
+    sw.run(make(seen, range(60), stuck_at(40, wait, tmp_path / "free")), workers=2, stall_warning_s=0.4)
     assert len(seen.events("out")) >= 60
     text = ears.texts[0]
     found = re.search(
@@ -72,7 +72,7 @@ def test_a_stuck_handler(make: Any, wait: Any, ears: Ears, tmp_path: Path) -> No
     assert int(found[6]) <= 40
     assert wait.__name__ in text
     assert "in work" in text
-    assert "penstock/engine" not in text
+    assert "sluiceway/engine" not in text
     assert "executor.py" not in text
 
 
@@ -87,7 +87,7 @@ def test_an_async_handler_that_waits(ears: Ears, tmp_path: Path) -> None:
             await asyncio.sleep(0.02)
         return n
 
-    assert list(ps.imap(work, range(60), workers=1, stall_warning_s=0.4)) == list(range(60))
+    assert list(sw.imap(work, range(60), workers=1, stall_warning_s=0.4)) == list(range(60))
     assert "number 40 is with worker 0.0.1" in ears.texts[0]
     assert "'work'" in ears.texts[0]
 
@@ -100,14 +100,14 @@ def test_a_slow_sink(ears: Ears) -> None:
             until(lambda: ears.texts)
             stop.set()
 
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(iter(range(10**9))).map(abs, workers=1).sink(late)
-    ps.run(graph, stall_warning_s=0.4, stop=stop)
+    sw.run(graph, stall_warning_s=0.4, stop=stop)
     assert re.search(r"number \d+ is released and waits for a sink or the consumer in the calling process", ears.texts[0])
 
 
 def test_a_slow_consumer(ears: Ears) -> None:
-    with ps.imap(abs, iter(range(10**9)), workers=1, stall_warning_s=0.4) as results:
+    with sw.imap(abs, iter(range(10**9)), workers=1, stall_warning_s=0.4) as results:
         assert next(results) == 0
         until(lambda: ears.texts)
         assert next(results) == 1
@@ -120,10 +120,10 @@ def test_a_source_that_waits_is_no_stall(ears: Ears) -> None:
         time.sleep(0.7)
         yield 2
 
-    graph = ps.Graph()
+    graph = sw.Graph()
     out: list[int] = []
     graph.source(source).map(abs, workers=1).sink(out.append)
-    ps.run(graph, stall_warning_s=0.3)
+    sw.run(graph, stall_warning_s=0.3)
     assert out == [1, 2]
     assert ears.texts == []
 
@@ -133,7 +133,7 @@ def test_a_run_that_moves_is_not_warned_about(ears: Ears) -> None:
         time.sleep(0.05)
         return n
 
-    assert list(ps.imap(work, range(16), workers=1, stall_warning_s=0.5)) == list(range(16))
+    assert list(sw.imap(work, range(16), workers=1, stall_warning_s=0.5)) == list(range(16))
     assert ears.texts == []
 
 
@@ -145,7 +145,7 @@ def test_the_line_in_the_stack_is_that_of_the_call(ears: Ears, tmp_path: Path) -
             time.sleep(0.02)  # it stands here
         return n
 
-    assert list(ps.imap(work, range(20), workers=1, stall_warning_s=0.4)) == list(range(20))
+    assert list(sw.imap(work, range(20), workers=1, stall_warning_s=0.4)) == list(range(20))
     found = re.search(rf'File "{re.escape(__file__)}", line (\d+) in work', ears.texts[-1])
     assert found, ears.texts
     line = Path(__file__).read_text().splitlines()[int(found[1]) - 1].strip()
@@ -159,7 +159,7 @@ def test_it_is_told_ever_more_seldom(ears: Ears) -> None:
         if n == 0:
             time.sleep(1.15)
 
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(1000)).map(abs, workers=1).sink(late)
-    ps.run(graph, stall_warning_s=0.3, window_numbers=50)
+    sw.run(graph, stall_warning_s=0.3, window_numbers=50)
     assert 1 <= len([text for text in ears.texts if "is released and waits" in text]) <= 2

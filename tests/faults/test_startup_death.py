@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from conftest import Seen, observe
 from fault_cases import GRAPHS
 from fault_graphs import Strikes, die, small
@@ -21,7 +21,7 @@ def test_a_constructor_that_raises(make: Any) -> None:
     began = time.monotonic()
     seen = observe(lambda seen: make(seen, range(100), Raises), workers=2)
     error = seen.error
-    assert type(error) is ps.HandlerError
+    assert type(error) is sw.HandlerError
     assert "cannot be built in a worker: OSError: no model here; no event was handled" in str(error)
     assert isinstance(error.__cause__, OSError)
     assert any("no model here" in note for note in error.__cause__.__notes__)
@@ -35,8 +35,8 @@ def test_a_constructor_that_raises(make: Any) -> None:
     [("exit", "exited with code 7"), slow("segv", "was ended by SIGSEGV")],
 )
 def test_a_constructor_that_ends_the_process(make: Any, how: str, ending: str) -> None:
-    seen = observe(lambda seen: make(seen, range(100), ps.per_worker(Dies, how)), workers=2)
-    assert type(seen.error) is ps.HandlerError
+    seen = observe(lambda seen: make(seen, range(100), sw.per_worker(Dies, how)), workers=2)
+    assert type(seen.error) is sw.HandlerError
     assert "die at their start, before any event" in str(seen.error)
     assert ending in str(seen.error)
     assert seen.journal == []
@@ -46,7 +46,7 @@ def test_a_constructor_that_ends_the_process(make: Any, how: str, ending: str) -
 def test_a_constructor_that_ends_the_process_now_and_then(tmp_path: Path) -> None:
     """It is started again, with a growing pause, until it stands."""
     strikes = Strikes(tmp_path, 3)
-    seen = observe(lambda seen: small(seen, range(100), ps.per_worker(Dies, "kill", strikes)), workers=1)
+    seen = observe(lambda seen: small(seen, range(100), sw.per_worker(Dies, "kill", strikes)), workers=1)
     assert seen.error is None
     assert seen.events("out") == list(range(100))
     assert seen.report.worker_deaths == 3
@@ -70,7 +70,7 @@ def test_a_constructor_that_no_longer_works(tmp_path: Path) -> None:
             return n
 
     seen = observe(lambda seen: small(seen, range(100), Once), workers=1)
-    assert type(seen.error) is ps.HandlerError
+    assert type(seen.error) is sw.HandlerError
     assert "die at their start" in str(seen.error)
     assert "exited with code 5" in str(seen.error)
     assert seen.events("out") == list(range(len(seen.events("out"))))
@@ -78,7 +78,7 @@ def test_a_constructor_that_no_longer_works(tmp_path: Path) -> None:
 
 def test_an_async_constructor_that_raises() -> None:
     seen = observe(lambda seen: small(seen, range(100), AsyncRaises), workers=2)
-    assert type(seen.error) is ps.HandlerError
+    assert type(seen.error) is sw.HandlerError
     assert "cannot be built in a worker: OSError: no session here" in str(seen.error)
 
 
@@ -90,11 +90,11 @@ def test_a_handler_that_cannot_be_unpacked() -> None:
         def __reduce__(self) -> Any:
             return explode, ()
 
-    with pytest.raises(ps.HandlerError, match="cannot be built in a worker: ValueError: not in this process"):
-        list(ps.imap(Sour(), range(10), workers=1))
+    with pytest.raises(sw.HandlerError, match="cannot be built in a worker: ValueError: not in this process"):
+        list(sw.imap(Sour(), range(10), workers=1))
 
 
 def test_the_error_holds_also_where_nothing_is_read() -> None:
-    with pytest.raises(ps.HandlerError, match="no model here"):
-        list(ps.imap(Raises, iter(()), workers=1))
+    with pytest.raises(sw.HandlerError, match="no model here"):
+        list(sw.imap(Raises, iter(()), workers=1))
     assert Seen().journal == []

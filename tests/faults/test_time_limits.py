@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from conftest import Seen, observe
 from fault_cases import GRAPHS
 from fault_graphs import Strikes, same, small
@@ -55,7 +55,7 @@ def without(make: Any, lost: set[int]) -> list[Any]:
 def test_fail(make: Any, sleep: Any) -> None:
     seen = observe(lambda seen: make(seen, range(N), sleep({70}), timeout_s=LIMIT_S), workers=2)
     error = seen.error
-    assert type(error) is ps.HandlerTimeout
+    assert type(error) is sw.HandlerTimeout
     assert (error.seq, error.index, error.node, error.event) == (70, 0, "struck", 70)
     assert f"still running after timeout_s={LIMIT_S:g}" in str(error)
     assert seen.journal == [row for row in without(make, set()) if row[1] < 70]
@@ -103,9 +103,9 @@ def test_a_list_is_run_again_event_by_event() -> None:
         return events
 
     seen = Seen()
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(N)).map_batches(work, batch_size=10, timeout_s=LIMIT_S, on_error="skip").sink(seen.sink("out"))
-    report = ps.run(graph, workers=2)
+    report = sw.run(graph, workers=2)
     assert seen.events("out") == [n for n in range(N) if n != 33]
     assert report.skipped == 1
     assert report.worker_deaths == 0  # the engine killed for the list, too
@@ -118,12 +118,12 @@ def test_a_list_of_one() -> None:
         return events
 
     seen = Seen()
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(40)).map_batches(work, batch_size=1, timeout_s=LIMIT_S, on_error="dead_letter").sink(
         seen.sink("out")
     )
     graph.dead_letters().sink(seen.sink("letters"))
-    ps.run(graph, workers=1)
+    sw.run(graph, workers=1)
     assert seen.events("out") == [n for n in range(40) if n != 33]
     assert [(it.seq, it.error.split(":")[0]) for it in seen.events("letters")] == [(33, "HandlerTimeout")]
 
@@ -136,9 +136,9 @@ def test_a_generator_that_sleeps() -> None:
         yield n
 
     seen = Seen()
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(40)).flat_map(work, timeout_s=LIMIT_S, on_error="skip").sink(seen.sink("out"))
-    report = ps.run(graph, workers=2)
+    report = sw.run(graph, workers=2)
     assert seen.events("out") == [n for n in range(40) for _ in range(2) if n != 33]
     assert report.skipped == 1
 
@@ -153,9 +153,9 @@ def test_a_sibling_of_a_flat_map() -> None:
         return event
 
     seen = Seen()
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(40)).flat_map(split).map(work, timeout_s=LIMIT_S, on_error="skip").sink(seen.sink("out"))
-    ps.run(graph, workers=2)
+    sw.run(graph, workers=2)
     assert seen.events("out") == [(n, at) for n in range(40) for at in range(3) if (n, at) != (20, 1)]
 
 
@@ -164,10 +164,10 @@ def test_a_plain_handler_beside_an_async_one() -> None:
         return n
 
     seen = Seen()
-    graph = ps.Graph()
+    graph = sw.Graph()
     numbers = graph.source(range(40)).map(first)
     numbers.map(sleeper({20}), timeout_s=LIMIT_S, on_error="skip").sink(seen.sink("out"))
-    ps.run(graph, workers=1)
+    sw.run(graph, workers=1)
     assert seen.events("out") == [n for n in range(40) if n != 20]
 
 
@@ -242,10 +242,10 @@ def test_a_list_whose_events_are_quick_alone() -> None:
         time.sleep(0.02 * len(numbers))
         return numbers
 
-    graph = ps.Graph()
+    graph = sw.Graph()
     out: list[int] = []
     graph.source(range(20)).map_batches(work, batch_size=20, timeout_s=0.3).sink(out.append)
-    report = ps.run(graph, workers=1)
+    report = sw.run(graph, workers=1)
     assert out == list(range(20))
     assert (report.worker_deaths, report.skipped) == (0, 0)
 
@@ -259,10 +259,10 @@ def test_an_async_generator_that_sleeps() -> None:
         yield n
 
     seen = Seen()
-    graph = ps.Graph()
+    graph = sw.Graph()
     stream: Any = graph.source(range(40))
     stream.flat_map(work, timeout_s=LIMIT_S, on_error="skip").sink(seen.sink("out"))
-    report = ps.run(graph, workers=2)
+    report = sw.run(graph, workers=2)
     assert seen.events("out") == [n for n in range(40) for _ in range(2) if n != 33]
     assert report.skipped == 1
 
@@ -275,6 +275,6 @@ def test_awaited_calls_beside_a_late_one_stay_in_their_process() -> None:
         return n, os.getpid()
 
     words: dict[str, Any] = {"workers": 1, "timeout_s": LIMIT_S, "on_error": "skip", "concurrency": 16}
-    rows = list(ps.imap(where, range(100), **words))
+    rows = list(sw.imap(where, range(100), **words))
     assert [n for n, _ in rows] == [n for n in range(100) if n != 5]
     assert len({pid for _, pid in rows}) == 1

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from conftest import Seen
 from fault_events import Closed, Holding, LoadBomb, Mute, NeedsTwo, NotHere, Outlaw, recurse, throw
 from fault_graphs import living, until
@@ -26,13 +26,13 @@ def run(handler: Any, count: int = N, **words: Any) -> Seen:
     """Run numbers through a handler in two processes, with letters where they are asked for."""
     of_run = {name: words.pop(name) for name in ("max_deaths", "workers") if name in words}
     seen = Seen()
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(count)).map(handler, name="hell", **words).sink(seen.sink("out"))
     if words.get("on_error") == "dead_letter":
         graph.dead_letters().sink(seen.sink("letters"))
     try:
-        seen.report = ps.run(graph, **{"workers": 2, **of_run})
-    except ps.PenstockError as error:
+        seen.report = sw.run(graph, **{"workers": 2, **of_run})
+    except sw.SluicewayError as error:
         seen.error, seen.report = error, error.report
     return seen
 
@@ -67,7 +67,7 @@ def others(number: int) -> list[int]:
 def test_exceptions_that_cannot_travel(make: Callable[[], Exception], text: str) -> None:
     """Their text and their traceback arrive, whatever becomes of the object."""
     seen = run(at(150, lambda: throw(make())))
-    assert type(seen.error) is ps.HandlerError
+    assert type(seen.error) is sw.HandlerError
     assert (seen.error.seq, seen.error.node, seen.error.event) == (150, "hell", 150)
     assert text in str(seen.error)
     assert seen.error.__cause__ is not None
@@ -123,7 +123,7 @@ def test_results_that_cannot_be_pickled(make: Callable[[], Any], policy: Any) ->
         assert (letter.seq, letter.node) == (150, "hell")
         assert "cannot be pickled" in letter.error
     else:
-        assert (type(seen.error), seen.error.seq) == (ps.HandlerError, 150)  # type: ignore[union-attr]
+        assert (type(seen.error), seen.error.seq) == (sw.HandlerError, 150)  # type: ignore[union-attr]
         assert "cannot be pickled" in str(seen.error)
         assert seen.events("out") == list(range(150))
     assert seen.report.worker_deaths == 0
@@ -131,7 +131,7 @@ def test_results_that_cannot_be_pickled(make: Callable[[], Any], policy: Any) ->
 
 def test_results_that_cannot_be_unpacked_by_the_caller() -> None:
     seen = run(at(150, NotHere))
-    assert type(seen.error) is ps.HandlerError
+    assert type(seen.error) is sw.HandlerError
     assert (seen.error.seq, seen.error.index) == (150, 0)
     assert "RuntimeError: cannot be rebuilt" in str(seen.error)
     assert seen.events("out") == list(range(150))
@@ -146,7 +146,7 @@ def test_results_larger_than_a_message_may_be() -> None:
     """The limit is made small in the worker, for the real one takes gigabytes."""
 
     def work(n: int) -> Any:
-        from penstock.engine.codec import codec
+        from sluiceway.engine.codec import codec
 
         codec.LARGEST_FRAME_BYTES = 100_000
         return bytes(200_000) if n == 150 else n
@@ -291,7 +291,7 @@ def test_close_every_descriptor(policy: Any) -> None:
         assert seen.events("out") == others(150)
         assert seen.report.skipped == 1
     else:
-        assert (type(seen.error), seen.error.seq) == (ps.WorkerDied, 150)  # type: ignore[union-attr]
+        assert (type(seen.error), seen.error.seq) == (sw.WorkerDied, 150)  # type: ignore[union-attr]
         assert seen.events("out") == list(range(150))
 
 
@@ -332,7 +332,7 @@ def test_logging_is_reconfigured() -> None:
 
         logging.root.handlers.clear()
         logging.shutdown()
-        logging.getLogger("penstock").disabled = True
+        logging.getLogger("sluiceway").disabled = True
         return n
 
     assert run(work).events("out") == list(range(N))
@@ -368,11 +368,11 @@ def test_the_collector_and_the_recursion_limit() -> None:
 
 def flat(handler: Any, **words: Any) -> Seen:
     seen = Seen()
-    graph = ps.Graph()
+    graph = sw.Graph()
     numbers = graph.source(range(20))
     numbers.flat_map(handler, name="hell", **words).sink(seen.sink("out"))
     graph.dead_letters().sink(seen.sink("letters"))
-    seen.report = ps.run(graph, workers=2)
+    seen.report = sw.run(graph, workers=2)
     return seen
 
 
@@ -395,7 +395,7 @@ def test_a_generator_that_never_ends_and_never_gives() -> None:
 
 def test_runs_inside_a_handler() -> None:
     def work(n: int) -> int:
-        import penstock as inner
+        import sluiceway as inner
 
         return sum(inner.imap(lambda m: m + n, range(10), workers=1))
 
@@ -408,7 +408,7 @@ def test_a_worker_killed_with_a_run_inside(tmp_path: Path) -> None:
     folder = str(tmp_path)
 
     def work(n: int) -> int:
-        import penstock as inner
+        import sluiceway as inner
 
         def note(m: int) -> int:
             Path(folder, str(os.getpid())).touch()
@@ -429,7 +429,7 @@ def test_a_worker_killed_with_a_run_inside(tmp_path: Path) -> None:
 
 def test_iterate_inside_a_handler_left_open() -> None:
     def work(n: int) -> int:
-        import penstock as inner
+        import sluiceway as inner
 
         global kept
         kept = inner.imap(abs, iter(range(10**9)), workers=1)

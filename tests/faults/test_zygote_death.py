@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from conftest import assert_same, observe
 from fault_cases import GRAPHS
 from fault_graphs import branched, same, until
@@ -65,7 +65,7 @@ def test_with_a_source_process(tmp_path: Path) -> None:
     killing.start()
     seen = observe(lambda seen: branched(seen, numbers, same), workers=2)
     killing.join()
-    assert type(seen.error) is ps.WorkerDied
+    assert type(seen.error) is sw.WorkerDied
     assert "the process of source 'numbers' died with the process that starts workers" in str(seen.error)
     assert sorted(seen.events("loose")) == list(range(seen.report.events_in))
 

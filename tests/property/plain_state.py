@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import penstock as ps
+import sluiceway as sw
 
 #: An event is `(key, time, value)`, a number a list of events.
 Event = tuple[Any, int, int]
@@ -102,7 +102,7 @@ def plain_grid(given: Numbers, size: int, slide: int, lateness: int) -> Found:
         ready = [at for at in open_ if upto is None or at[0] + size + lateness <= upto]
         for at in sorted(ready, key=lambda at: (at[0] + size, open_[at][0])):
             _, key, values = open_.pop(at)
-            found.append(ps.Window(key, at[0], at[0] + size, values))
+            found.append(sw.Window(key, at[0], at[0] + size, values))
 
     for seq, events in enumerate(given):
         for index, (key, time, value) in enumerate(events):
@@ -129,7 +129,7 @@ def plain_sessions(given: Numbers, gap: int, lateness: int) -> Found:
         ready = [s for s in open_ if upto is None or s[2] + gap + lateness <= upto]
         for session in sorted(ready, key=lambda s: (s[2] + gap, s[4])):
             open_.remove(session)
-            found.append(ps.Window(session[0], session[1], session[2] + gap, session[3]))
+            found.append(sw.Window(session[0], session[1], session[2] + gap, session[3]))
 
     for seq, events in enumerate(given):
         for index, (key, time, value) in enumerate(events):
@@ -196,13 +196,13 @@ def graph_of(kind: str, sizes: tuple[int, int, int]) -> Callable[[Any], Any]:
         "reduce": lambda s: s.key_by(key_of).reduce(add),
         "ttl": lambda s: s.key_by(key_of, ttl=size, time=time_of).count(),
         "tumbling": lambda s: s.key_by(key_of)
-        .window(ps.tumbling(size), time=time_of, allowed_lateness=lateness)
+        .window(sw.tumbling(size), time=time_of, allowed_lateness=lateness)
         .aggregate(push_value, []),
         "sliding": lambda s: s.key_by(key_of)
-        .window(ps.sliding(size, slide), time=time_of, allowed_lateness=lateness)
+        .window(sw.sliding(size, slide), time=time_of, allowed_lateness=lateness)
         .aggregate(push_value, []),
         "session": lambda s: s.key_by(key_of)
-        .window(ps.session(size), time=time_of, allowed_lateness=lateness)
+        .window(sw.session(size), time=time_of, allowed_lateness=lateness)
         .aggregate(add_value, 0, merge=lambda a, b: a + b),
     }[kind]
 
@@ -223,7 +223,7 @@ def plain_of(kind: str, sizes: tuple[int, int, int]) -> Callable[[Numbers], Foun
 
 
 def graph_over(events: Numbers, make: Callable[[Any], Any]) -> Any:
-    stream: Any = ps.Graph("state").source(events)
+    stream: Any = sw.Graph("state").source(events)
     if any(len(each) != 1 for each in events):
         stream = stream.flat_map(lambda each: [*each, None]).filter(lambda event: event is not None)
     else:

@@ -20,7 +20,7 @@ import pytest
 from drawing import drawn
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.engine.codec.codec import MSGPACK, PICKLE, CodecError, Encoder, Payload, copies, decode, encode
+from sluiceway.engine.codec.codec import MSGPACK, PICKLE, CodecError, Encoder, Payload, copies, decode, encode
 
 BIG = 20_000
 

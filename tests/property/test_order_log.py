@@ -6,9 +6,9 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
-from penstock.nodes.ordering.order_log import OrderLog, Read, Run
-from penstock.nodes.ordering.source_positions import Mark, Place
-from penstock.nodes.ordering.sequencer import Chunk, Sequencer
+from sluiceway.nodes.ordering.order_log import OrderLog, Read, Run
+from sluiceway.nodes.ordering.sequencer import Chunk, Sequencer
+from sluiceway.nodes.ordering.source_positions import Mark, Place
 
 Event = tuple[int, int]
 

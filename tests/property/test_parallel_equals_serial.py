@@ -14,19 +14,19 @@ from contextlib import suppress
 from typing import Any
 from zlib import crc32
 
-import penstock as ps
 import pytest
-from penstock.engine.sources import feed
-from penstock.engine.runners import inline
-from penstock.engine.plan.compiler import compile_graph
-from penstock.engine.codec.copying import safe_copies
-from penstock.nodes.ordering import batch_sizing as pacing
-from penstock.nodes.execution.async_executor import AsyncExecutor
-from penstock.nodes.program.column import Column
-from penstock.nodes.execution.executor import Executor
-from penstock.nodes.handlers import build
-from penstock.nodes.program.program import Answer, Program
-from penstock.nodes.program.steps import join_answers
+import sluiceway as sw
+from sluiceway.engine.codec.copying import safe_copies
+from sluiceway.engine.plan.compiler import compile_graph
+from sluiceway.engine.runners import inline
+from sluiceway.engine.sources import feed
+from sluiceway.nodes.execution.async_executor import AsyncExecutor
+from sluiceway.nodes.execution.executor import Executor
+from sluiceway.nodes.handlers import build
+from sluiceway.nodes.ordering import batch_sizing as pacing
+from sluiceway.nodes.program.column import Column
+from sluiceway.nodes.program.program import Answer, Program
+from sluiceway.nodes.program.steps import join_answers
 
 #: How many graphs are run in processes, and how many in this process alone; the second figures are for slow tests.
 RUNS, SLOW_RUNS = 20, 600
@@ -34,7 +34,7 @@ PURE, SLOW_PURE = 100, 1200
 #: The first seeds of the two tests that run in this process alone.
 STEPS, LOOPS = 0, 10_000
 
-Make = Callable[[Any], ps.Graph]
+Make = Callable[[Any], sw.Graph]
 
 
 # -- handlers: built inside functions, so that they travel by value -----------------------------------------------
@@ -71,7 +71,7 @@ def make_handler(kind: str, tag: str, fails: int, recovers: bool, form: str, lat
         weight = weigh(event)
         dawdle(weight)
         event = change(event, tag)
-        if fails and weight % fails == 0 and not (recovers and ps.current().attempt > 1):
+        if fails and weight % fails == 0 and not (recovers and sw.current().attempt > 1):
             raise ValueError(f"{tag} takes no {weight}")
         if kind == "filter":
             return weight % 3 > 0
@@ -119,7 +119,7 @@ def make_handler(kind: str, tag: str, fails: int, recovers: bool, form: str, lat
     if kind == "flat_map" and form in ("async", "generator"):
         return generate_late if form == "async" else generate
     forms = {"async": work_late, "class": Worker, "async class": LateWorker}
-    return ps.per_worker(Worker, prefix="p") if form == "per_worker" else forms.get(form, work)
+    return sw.per_worker(Worker, prefix="p") if form == "per_worker" else forms.get(form, work)
 
 
 def make_counter(tag: str) -> Any:
@@ -148,10 +148,10 @@ class Drawn:
         self._many_sources = many_sources
         self._most = most
 
-    def make(self, seen: Any) -> ps.Graph:
+    def make(self, seen: Any) -> sw.Graph:
         """Build the graph with sinks that write into `seen`."""
         rng = random.Random(self._seed)
-        graph = ps.Graph(f"drawn-{self._seed}")
+        graph = sw.Graph(f"drawn-{self._seed}")
         self._letters = False
         streams = [(self._source(rng, graph), True)]
         for at in range(rng.randint(1, 6)):
@@ -159,7 +159,7 @@ class Drawn:
         self._sinks(rng, graph, streams, seen)
         return graph
 
-    def _source(self, rng: random.Random, graph: ps.Graph) -> ps.Stream[Any]:
+    def _source(self, rng: random.Random, graph: sw.Graph) -> sw.Stream[Any]:
         size = rng.choice([0, 1, 2, 7, 30, self._most])
         if not self._many_sources or rng.random() < 0.6:
             return graph.source(_subject(rng, size, rng.random() < 0.1), name="source-0")
@@ -171,8 +171,8 @@ class Drawn:
         return graph.sequence(*streams, order="round_robin")
 
     def _step(
-        self, rng: random.Random, streams: list[tuple[ps.Stream[Any], bool]], at: int
-    ) -> tuple[ps.Stream[Any], bool]:
+        self, rng: random.Random, streams: list[tuple[sw.Stream[Any], bool]], at: int
+    ) -> tuple[sw.Stream[Any], bool]:
         kinds = ["map"] * 4 + ["filter", "flat_map", "map_batches", "map_batches", "zip", "merge", "counter", "barrier"]
         kind = rng.choice(kinds)
         stream, alone = streams[-1] if rng.random() < 0.7 else rng.choice(streams)
@@ -180,7 +180,7 @@ class Drawn:
             able = [pair for pair in streams if pair[1] or kind == "merge"]
             if able:
                 chosen = [rng.choice(able)[0] for _ in range(rng.randint(2, 3))]
-                return (ps.zip(*chosen), True) if kind == "zip" else (ps.merge(*chosen), False)
+                return (sw.zip(*chosen), True) if kind == "zip" else (sw.merge(*chosen), False)
             kind = "map"
         if kind == "barrier":
             return (stream.barrier() if stream.node.kind.value != "barrier" else stream), alone
@@ -189,7 +189,7 @@ class Drawn:
             return stream.map(make_counter(name), ordered=True, name=name), alone
         return self._handle(rng, stream, kind, name), alone and kind != "flat_map"
 
-    def _handle(self, rng: random.Random, stream: ps.Stream[Any], kind: str, name: str) -> ps.Stream[Any]:
+    def _handle(self, rng: random.Random, stream: sw.Stream[Any], kind: str, name: str) -> sw.Stream[Any]:
         forms = ["plain", "class", "per_worker", "generator"] + ["async", "async class"] * self._loops
         fails = rng.choice([0, 0, 3, 10, 40])
         words: dict[str, Any] = {"name": name}
@@ -211,7 +211,7 @@ class Drawn:
         return getattr(stream, kind)(handler, **words)  # type: ignore[no-any-return]
 
     def _sinks(
-        self, rng: random.Random, graph: ps.Graph, streams: list[tuple[ps.Stream[Any], bool]], seen: Any
+        self, rng: random.Random, graph: sw.Graph, streams: list[tuple[sw.Stream[Any], bool]], seen: Any
     ) -> None:
         used = {given for node in graph.nodes for given in node.inputs}
         leaves = {stream.node: stream for stream, _ in streams if stream.node not in used}

@@ -11,17 +11,17 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from drawing import drawn
 from hypothesis import strategies as st
-from penstock.engine.plan.compiler import compile_graph
-from penstock.engine.codec.copying import safe_copies
-from penstock.nodes.program.column import Column, join
-from penstock.nodes.execution.executor import Executor
-from penstock.nodes.handlers import build_all
-from penstock.nodes.program.program import Orders, Tally
 from plain_state import KEYS, KINDS, Found, Numbers, graph_of, graph_over, plain_of
+from sluiceway.engine.codec.copying import safe_copies
+from sluiceway.engine.plan.compiler import compile_graph
+from sluiceway.nodes.execution.executor import Executor
+from sluiceway.nodes.handlers import build_all
+from sluiceway.nodes.program.column import Column, join
+from sluiceway.nodes.program.program import Orders, Tally
 
 
 @st.composite
@@ -41,7 +41,7 @@ def numbers(draw: st.DrawFn) -> Numbers:
 
 
 def in_one_thread(stream: Any) -> Found:
-    with ps.iterate(stream, runner="inline") as results:
+    with sw.iterate(stream, runner="inline") as results:
         outputs = list(results)
         return Found(outputs, results.report.late, results.report.forgotten)
 
@@ -117,6 +117,6 @@ def some(seed: int, count: int) -> Numbers:
 def test_processes_equal_plain(kind: str, workers: int) -> None:
     events, sizes = some(workers, 400), (10, 4, 8)
     expected = plain_of(kind, sizes)(events)
-    with ps.iterate(graph_over(events, graph_of(kind, sizes)), workers=workers) as results:
+    with sw.iterate(graph_over(events, graph_of(kind, sizes)), workers=workers) as results:
         found = Found(list(results), results.report.late, results.report.forgotten)
     assert repr(found) == repr(expected)

@@ -22,20 +22,20 @@ __all__ = ["postgres"]
 
 SCRIPT = '''
 import sys, time
-import penstock as ps
+import sluiceway as sw
 
 def slow(n):
     time.sleep(0.0008)
     return {"n": n, "square": n * n}
 
 kind, url, store, events = sys.argv[1:5]
-graph = ps.Graph("killed")
+graph = sw.Graph("killed")
 rows = graph.source(range(int(events))).map(slow)
 if kind == "redis":
-    rows.sink(ps.redis_sink("rows", url=url))
+    rows.sink(sw.redis_sink("rows", url=url))
 else:
-    rows.sink(ps.sql_sink(url, table="rows", create={"n": int, "square": int, "seq": int, "at": int}, numbers=("seq", "at")))
-ps.run(graph, workers=2, checkpoint=store, checkpoint_interval_s=0.05)
+    rows.sink(sw.sql_sink(url, table="rows", create={"n": int, "square": int, "seq": int, "at": int}, numbers=("seq", "at")))
+sw.run(graph, workers=2, checkpoint=store, checkpoint_interval_s=0.05)
 '''
 
 

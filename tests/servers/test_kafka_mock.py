@@ -13,16 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from marks import slow
 from mock_kafka import QUICK, MockKafka, mock_kafka, values
 from pages import check_examples
-from penstock.graphs import kafka_logins
-from penstock.nodes.connectors.kafka.api import kafka, kafka_sink
 from resuming import MiniRun
+from sluiceway.graphs import kafka_logins
+from sluiceway.nodes.connectors.kafka.api import kafka, kafka_sink
 
-PENSTOCK = [sys.executable, "-m", "penstock.engine.cli.main"]
+SLUICEWAY = [sys.executable, "-m", "sluiceway.engine.cli.main"]
 RUNNERS = ("inline", "processes")
 
 
@@ -39,10 +39,10 @@ def test_a_topic_is_handled_in_parallel_and_given_in_the_order_of_each_partition
     topic = cluster.create("events")
     cluster.produce(topic, values(3000), keys=True)
     found: list[tuple[int, int, bytes]] = []
-    graph = ps.Graph()
+    graph = sw.Graph()
     source = kafka(topic, group="g", bootstrap_servers=cluster.servers, stop_at_end=True, config=QUICK)
     graph.source(source).map(lambda m: (m.partition, m.offset, m.value)).sink(found.append)
-    report = ps.run(graph, runner=runner, workers=2)
+    report = sw.run(graph, runner=runner, workers=2)
     assert report.events_in == 3000
     assert sorted(value for _, _, value in found) == values(3000)
     for partition in {partition for partition, _, _ in found}:
@@ -50,14 +50,14 @@ def test_a_topic_is_handled_in_parallel_and_given_in_the_order_of_each_partition
         assert offsets == list(range(len(offsets)))
     ends = {p: sum(at == p for at, _, _ in found) for p, _, _ in found}
     assert cluster.committed(topic, "g") == ends
-    assert ps.run(graph, runner=runner, workers=2).events_in == 0, "the group stands behind all of it"
+    assert sw.run(graph, runner=runner, workers=2).events_in == 0, "the group stands behind all of it"
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_offsets_are_not_committed_beyond_a_number_that_failed(cluster: MockKafka, runner: Any) -> None:
     topic = cluster.create("events")
     cluster.produce(topic, values(100), partition=0)
-    graph, found = ps.Graph(), []
+    graph, found = sw.Graph(), []
 
     def work(message: Any) -> bytes:
         if message.offset == 60:
@@ -66,8 +66,8 @@ def test_offsets_are_not_committed_beyond_a_number_that_failed(cluster: MockKafk
 
     source = kafka(topic, group="g", bootstrap_servers=cluster.servers, stop_at_end=True)
     graph.source(source).map(work).sink(found.append)
-    with pytest.raises(ps.HandlerError):
-        ps.run(graph, runner=runner, workers=2)
+    with pytest.raises(sw.HandlerError):
+        sw.run(graph, runner=runner, workers=2)
     assert found == values(60)
     assert cluster.committed(topic, "g").get(0, 0) <= 60
 
@@ -77,11 +77,11 @@ def test_a_run_from_topic_to_topic_delivers_all_once_and_in_order(cluster: MockK
     cluster.create("in", partitions=1)
     cluster.create("out", partitions=1)
     cluster.produce("in", values(2000), partition=0)
-    graph = ps.Graph()
+    graph = sw.Graph()
     source = kafka("in", group="g", bootstrap_servers=cluster.servers, stop_at_end=True)
     sink = kafka_sink("out", bootstrap_servers=cluster.servers)
     graph.source(source).map(lambda m: m.value).sink(sink)
-    ps.run(graph, runner=runner, workers=2)
+    sw.run(graph, runner=runner, workers=2)
     assert [message.value() for message in cluster.everything("out")[0]] == values(2000)
 
 
@@ -89,11 +89,11 @@ def test_a_run_from_topic_to_topic_delivers_all_once_and_in_order(cluster: MockK
 def test_a_failing_topic_ends_the_run_with_its_name(
     cluster: MockKafka, runner: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penstock.nodes.connectors.kafka.source._TOPIC_S", 0.2)  # not for a source in its own process
-    graph = ps.Graph()
+    monkeypatch.setattr("sluiceway.nodes.connectors.kafka.source._TOPIC_S", 0.2)  # not for a source in its own process
+    graph = sw.Graph()
     graph.source(kafka("nowhere", group="g", bootstrap_servers=cluster.servers)).sink(print)
-    with pytest.raises(ps.SourceError, match="no topic 'nowhere'"):
-        ps.run(graph, runner=runner, workers=1)
+    with pytest.raises(sw.SourceError, match="no topic 'nowhere'"):
+        sw.run(graph, runner=runner, workers=1)
 
 
 # Deaths
@@ -144,7 +144,7 @@ def logins_of(events: list[bytes]) -> list[Any]:
 def test_the_ready_graph_prints_logins_in_order(cluster: MockKafka, tmp_path: Path) -> None:
     cluster.create("event_topic")
     cluster.produce("event_topic", events := user_events(300), partition=2)
-    command = [*PENSTOCK, "run", "penstock.graphs.kafka_logins:logins"]
+    command = [*SLUICEWAY, "run", "sluiceway.graphs.kafka_logins:logins"]
     settings = [f"bootstrap_servers={cluster.servers}", "stop_at_end=true"]
     done = subprocess.run(
         [*command, *(part for setting in settings for part in ("--set", setting))],
@@ -159,7 +159,7 @@ def test_the_ready_graph_prints_logins_in_order(cluster: MockKafka, tmp_path: Pa
 
 def test_the_ready_graph_waits_for_more_until_ctrl_c(cluster: MockKafka, tmp_path: Path) -> None:
     cluster.create("event_topic")
-    command = [*PENSTOCK, "run", "penstock.graphs.kafka_logins:logins"]
+    command = [*SLUICEWAY, "run", "sluiceway.graphs.kafka_logins:logins"]
     process = subprocess.Popen(
         [*command, "--set", f"bootstrap_servers={cluster.servers}", "--workers", "1"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True,
@@ -184,7 +184,7 @@ def test_the_ready_graph_waits_for_more_until_ctrl_c(cluster: MockKafka, tmp_pat
 
 def test_the_ready_graph_is_one_that_people_can_copy() -> None:
     graph = kafka_logins.logins(bootstrap_servers="a:1", event_topic="t", event_group="g")
-    plan = str(ps.compile(graph, workers=1))
+    plan = str(sw.compile(graph, workers=1))
     assert "events" in plan
 
 

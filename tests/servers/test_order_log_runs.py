@@ -23,7 +23,7 @@ from redis_server import redis_server
 
 SCRIPT = '''
 import json, os, random, sys, time
-import penstock as ps
+import sluiceway as sw
 
 kind, url, folder, runner = sys.argv[1:5]
 
@@ -61,27 +61,27 @@ def slow(event):
     time.sleep(0.0005)
     return event
 
-graph = ps.Graph("killed")
+graph = sw.Graph("killed")
 if kind == "arrival":
     events = graph.sequence(*[graph.source(ticking(name, 500), name=name) for name in "abc"])
 elif kind == "files":
-    events = graph.sequence(*[graph.source(ps.lines(os.path.join(folder, name)), name=name) for name in "abc"])
+    events = graph.sequence(*[graph.source(sw.lines(os.path.join(folder, name)), name=name) for name in "abc"])
 elif kind == "key":
     events = graph.sequence(*[graph.source(keyed(name, 500), name=name) for name in "abc"], key=every_third)
 elif kind == "kafka":
-    source = ps.kafka("ordered", group="g", bootstrap_servers=url, stop_at_end=True,
+    source = sw.kafka("ordered", group="g", bootstrap_servers=url, stop_at_end=True,
                       config={"session.timeout.ms": 1300, "heartbeat.interval.ms": 100, "fetch.wait.max.ms": 20})
     events = graph.source(source, name="topic").map(lambda message: message.value.decode())
 elif kind == "sql":
-    events = graph.source(ps.sql(url, table="events", key="id"), name="rows").map(lambda row: row["name"])
+    events = graph.source(sw.sql(url, table="events", key="id"), name="rows").map(lambda row: row["name"])
 elif kind == "redis":
-    source = ps.redis("events", url=url, group="g", consumer="one", stop_at_end=True)
+    source = sw.redis("events", url=url, group="g", consumer="one", stop_at_end=True)
     events = graph.source(source, name="stream").map(lambda entry: entry.fields[b"name"].decode())
 handled = events.map(slow)
 handled.sink(Numbered(), name="numbered")
-handled.sink(ps.jsonl(os.path.join(folder, "out.jsonl")), name="once")
+handled.sink(sw.jsonl(os.path.join(folder, "out.jsonl")), name="once")
 words = {"runner": "inline"} if runner == "inline" else {"workers": 2}
-ps.run(graph, checkpoint=os.path.join(folder, "run.db"), checkpoint_interval_s=0.1, **words)
+sw.run(graph, checkpoint=os.path.join(folder, "run.db"), checkpoint_interval_s=0.1, **words)
 '''
 
 

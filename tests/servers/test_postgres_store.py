@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
-from penstock.engine.checkpoints.store import TableStore
-from penstock.engine.checkpoints.open_store import look_inside
-from penstock.nodes.ordering.order_log import Read, Run
+import sluiceway as sw
 from postgres_server import PASSWORD, PostgresServer, postgres
+from sluiceway.engine.checkpoints.open_store import look_inside
+from sluiceway.engine.checkpoints.store import TableStore
+from sluiceway.nodes.ordering.order_log import Read, Run
 from sql_checks import execute, rows_of
 from store_checks import CHECKS, IDENTITY, saved_at
 
@@ -27,13 +27,13 @@ def url(postgres: PostgresServer) -> str:
 
 @pytest.fixture
 def store(url: str) -> Iterator[TableStore]:
-    store = ps.postgres_store(url)
+    store = sw.postgres_store(url)
     yield store
     store.close()
 
 
 def _end_sessions(url: str) -> None:
-    rows_of(url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE starts_with(application_name, 'penstock ')")
+    rows_of(url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE starts_with(application_name, 'sluiceway ')")
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -42,7 +42,7 @@ def test_in_postgres(store: TableStore, check: Any) -> None:
 
 
 def test_runs_of_other_names_do_not_meet(url: str) -> None:
-    one, two, lock = ps.postgres_store(url), ps.postgres_store(url, name="two"), ps.postgres_lock(url, "g")
+    one, two, lock = sw.postgres_store(url), sw.postgres_store(url, name="two"), sw.postgres_lock(url, "g")
     lock.acquire()
     try:
         for at, store in enumerate((one, two)):
@@ -62,9 +62,9 @@ def test_runs_of_other_names_do_not_meet(url: str) -> None:
 
 def test_one_run_at_a_time(url: str, store: TableStore) -> None:
     store.open(IDENTITY, "auto")
-    other = ps.postgres_store(url)
+    other = sw.postgres_store(url)
     other.wait(0.3)
-    with pytest.raises(ps.CheckpointError, match=r"\(name 'g'\).*another run uses it, session \d+ \(penstock .*\)"):
+    with pytest.raises(sw.CheckpointError, match=r"\(name 'g'\).*another run uses it, session \d+ \(sluiceway .*\)"):
         other.open(IDENTITY, "auto")
     store.write(saved_at(1))
     store.close()
@@ -76,10 +76,10 @@ def test_a_run_whose_session_was_ended_writes_nothing(url: str, store: TableStor
     store.open(IDENTITY, "auto")
     store.write(saved_at(1))
     _end_sessions(url)
-    other = ps.postgres_store(url)
+    other = sw.postgres_store(url)
     assert other.open(IDENTITY, "auto") == saved_at(1)
     for attempt in (lambda: store.write(saved_at(2)), lambda: store.log([Run(0, 0, 1)], [])):
-        with pytest.raises(ps.CheckpointError, match="cannot keep checkpoints in"):
+        with pytest.raises(sw.CheckpointError, match="cannot keep checkpoints in"):
             attempt()
     store.close()
     other.close()
@@ -92,9 +92,9 @@ def test_a_run_that_was_taken_over_writes_nothing(url: str, store: TableStore) -
     """As if a pooler had shared its session, so that the lock did not keep the other one out."""
     store.open(IDENTITY, "auto")
     store.write(saved_at(1))
-    execute(url, "UPDATE penstock_run SET epoch = epoch + 1")
+    execute(url, "UPDATE sluiceway_run SET epoch = epoch + 1")
     for attempt in (lambda: store.write(saved_at(2)), lambda: store.log([Run(0, 0, 1)], [])):
-        with pytest.raises(ps.CheckpointError, match="another run has taken it over"):
+        with pytest.raises(sw.CheckpointError, match="another run has taken it over"):
             attempt()
     store.close()
     assert store.open(IDENTITY, "auto") == saved_at(1)
@@ -106,18 +106,18 @@ def test_what_is_damaged_or_of_another_form_is_refused(url: str, store: TableSto
     store.write(saved_at(1))
     store.log([], [Read(0, 0, 1, "a")])
     store.close()
-    execute(url, "UPDATE penstock_log SET first = 3")
+    execute(url, "UPDATE sluiceway_log SET first = 3")
     store.open(IDENTITY, "auto")
-    with pytest.raises(ps.CheckpointError, match="its order log is not what was written"):
+    with pytest.raises(sw.CheckpointError, match="its order log is not what was written"):
         store.logged()
     store.close()
-    execute(url, "UPDATE penstock_checkpoint SET body = 'wrong'")
-    with pytest.raises(ps.CheckpointError, match="its checkpoint is not what was written"):
+    execute(url, "UPDATE sluiceway_checkpoint SET body = 'wrong'")
+    with pytest.raises(sw.CheckpointError, match="its checkpoint is not what was written"):
         store.open(IDENTITY, "auto")
-    execute(url, "UPDATE penstock_run SET form = 1")
-    with pytest.raises(ps.CheckpointError, match="form 1, this one has 3"):
+    execute(url, "UPDATE sluiceway_run SET form = 1")
+    with pytest.raises(sw.CheckpointError, match="form 1, this one has 3"):
         store.open(IDENTITY, "auto")
-    with pytest.raises(ps.CheckpointError, match="form 1"):
+    with pytest.raises(sw.CheckpointError, match="form 1"):
         look_inside(url)
     assert store.open(IDENTITY, "never") is None
     store.write(saved_at(3))
@@ -141,19 +141,19 @@ def test_passwords_and_payloads_are_never_told(postgres: PostgresServer, url: st
     shown = [repr(store)]
     for wrong in (url.replace("correct", "incorrect"), url.replace(f":{postgres.port}/", ":1/")):
         for attempt in (
-            lambda wrong=wrong: ps.postgres_store(wrong).open(IDENTITY, "auto"),
+            lambda wrong=wrong: sw.postgres_store(wrong).open(IDENTITY, "auto"),
             lambda wrong=wrong: look_inside(wrong),
         ):
-            with pytest.raises(ps.CheckpointError, match="the database cannot be reached") as caught:
+            with pytest.raises(sw.CheckpointError, match="the database cannot be reached") as caught:
                 attempt()
             shown.append(f"{caught.value} {caught.value.__cause__}")
     store.open(IDENTITY, "auto")
-    execute(url, "ALTER TABLE penstock_log ADD CHECK (kind <> 'read')")
-    with pytest.raises(ps.CheckpointError, match="violates check constraint") as caught:
+    execute(url, "ALTER TABLE sluiceway_log ADD CHECK (kind <> 'read')")
+    with pytest.raises(sw.CheckpointError, match="violates check constraint") as caught:
         store.log([], [Read(0, 0, 1, "secret of a row")])
     shown.append(str(caught.value))
-    execute(url, "DROP TABLE penstock_history")
-    with pytest.raises(ps.CheckpointError, match='relation "penstock_history" does not exist') as caught:
+    execute(url, "DROP TABLE sluiceway_history")
+    with pytest.raises(sw.CheckpointError, match='relation "sluiceway_history" does not exist') as caught:
         store.write(saved_at(1))
     shown.append(str(caught.value))
     for text in shown:
@@ -163,38 +163,38 @@ def test_passwords_and_payloads_are_never_told(postgres: PostgresServer, url: st
 
 
 def test_what_is_no_address_of_postgres_is_refused(tmp_path: Path) -> None:
-    graph = ps.Graph("g")
+    graph = sw.Graph("g")
     graph.source(range(3)).sink(print)
-    with pytest.raises(ps.GraphError, match="a file or a PostgreSQL URL"):
-        ps.run(graph, checkpoint=f"sqlite:///{tmp_path / 'run.db'}")
-    with pytest.raises(ps.GraphError, match="SQLAlchemy knows no database"):
-        ps.run(graph, checkpoint="nosuch://host/db")
-    with pytest.raises(ps.GraphError, match="1 to 255 characters"):
-        ps.postgres_store("postgresql+psycopg://host/db", name="")
+    with pytest.raises(sw.GraphError, match="a file or a PostgreSQL URL"):
+        sw.run(graph, checkpoint=f"sqlite:///{tmp_path / 'run.db'}")
+    with pytest.raises(sw.GraphError, match="SQLAlchemy knows no database"):
+        sw.run(graph, checkpoint="nosuch://host/db")
+    with pytest.raises(sw.GraphError, match="1 to 255 characters"):
+        sw.postgres_store("postgresql+psycopg://host/db", name="")
 
 
 def test_looking_inside(url: str, store: TableStore) -> None:
-    with pytest.raises(ps.CheckpointError, match="holds no checkpoints"):
+    with pytest.raises(sw.CheckpointError, match="holds no checkpoints"):
         look_inside(url)
     store.open(IDENTITY, "auto")
     store.write(saved_at(7))
     shown = look_inside(url)  # while a run uses it
     assert "(name 'g'): graph 'g', begun" in shown
     assert "everything below number 7" in shown
-    other = ps.postgres_store(url, name="other")
+    other = sw.postgres_store(url, name="other")
     other.open(IDENTITY, "auto")
     other.close()
     assert "2 runs; name one" in look_inside(url)
     assert "no checkpoint yet" in look_inside(url, "other")
-    with pytest.raises(ps.CheckpointError, match="no checkpoints of the name 'third'"):
+    with pytest.raises(sw.CheckpointError, match="no checkpoints of the name 'third'"):
         look_inside(url, "third")
-    execute(url, "UPDATE penstock_run SET identity = 'x'")
-    with pytest.raises(ps.CheckpointError, match="its tables are damaged or no store"):
+    execute(url, "UPDATE sluiceway_run SET identity = 'x'")
+    with pytest.raises(sw.CheckpointError, match="its tables are damaged or no store"):
         look_inside(url, "other")
 
 
 SCRIPT = '''
-import penstock as ps
+import sluiceway as sw
 
 def work(n):
     if n == FAILS_AT:
@@ -202,8 +202,8 @@ def work(n):
     return {"n": n}
 
 def build(url):
-    graph = ps.Graph("resumed")
-    graph.source(range(300)).map(work).sink(ps.sql_sink(url, table="rows", create={"n": int}))
+    graph = sw.Graph("resumed")
+    graph.source(range(300)).map(work).sink(sw.sql_sink(url, table="rows", create={"n": int}))
     return graph
 '''
 
@@ -212,7 +212,7 @@ def test_the_command_line_goes_on_from_a_database(tmp_path: Path, url: str) -> N
     script = tmp_path / "script.py"
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "penstock.engine.cli.main", *words]
+        line = [sys.executable, "-m", "sluiceway.engine.cli.main", *words]
         return subprocess.run(line, check=False, capture_output=True, text=True, timeout=60)
 
     def run() -> subprocess.CompletedProcess[str]:
@@ -222,11 +222,11 @@ def test_the_command_line_goes_on_from_a_database(tmp_path: Path, url: str) -> N
     script.write_text(SCRIPT.replace("FAILS_AT", "200"))
     failed = run()
     assert failed.returncode == 1, failed.stderr
-    assert rows_of(url, "SELECT count(*) FROM penstock_checkpoint") == [(1,)]
+    assert rows_of(url, "SELECT count(*) FROM sluiceway_checkpoint") == [(1,)]
     script.write_text(SCRIPT.replace("FAILS_AT", "-1"))
     done = run()
     assert done.returncode == 0, done.stderr
-    assert "WARNING: penstock: 'resumed' goes on at number " in done.stderr
+    assert "WARNING: sluiceway: 'resumed' goes on at number " in done.stderr
     assert done.stderr.count("changed its code") == done.stderr.count("node 'work' changed its code") == 1
     assert rows_of(url, "SELECT n FROM rows ORDER BY n") == [(n,) for n in range(300)]
     shown = command("checkpoints", url, "--name", "resumed")

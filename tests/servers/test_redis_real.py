@@ -6,16 +6,16 @@ import random
 import time
 from typing import Any
 
-import penstock as ps
 import pytest
 import redis as package
+import sluiceway as sw
 from marks import slow
 from pages import check_examples
-from penstock.nodes.connectors.redis import sink as redissink
-from penstock.nodes.connectors.redis.api import redis, redis_lock, redis_sink
-from penstock.nodes.errors import LockHeld, LockLost
 from redis_server import PASSWORD, RedisServer
 from resuming import MiniRun
+from sluiceway.nodes.connectors.redis import sink as redissink
+from sluiceway.nodes.connectors.redis.api import redis, redis_lock, redis_sink
+from sluiceway.nodes.errors import LockHeld, LockLost
 
 RUNNERS = ("inline", "processes")
 
@@ -31,8 +31,8 @@ def double(entry: Any) -> dict[str, int]:
     return {"n": 2 * int(entry.fields[b"n"])}
 
 
-def doubler(server: RedisServer, fn: Any = double, **options: Any) -> ps.Graph:
-    graph = ps.Graph()
+def doubler(server: RedisServer, fn: Any = double, **options: Any) -> sw.Graph:
+    graph = sw.Graph()
     graph.source(redis("in", url=server.url, stop_at_end=True, **options)).map(fn).sink(redis_sink("out", url=server.url))
     return graph
 
@@ -47,12 +47,12 @@ def test_a_run_from_stream_to_stream_keeps_the_order(
     server: RedisServer, db: Any, runner: Any, group: str | None
 ) -> None:
     fill(db, 3000)
-    report = ps.run(doubler(server, group=group), runner=runner, workers=2)
+    report = sw.run(doubler(server, group=group), runner=runner, workers=2)
     assert report.events_in == 3000
     assert written(db) == list(range(0, 6000, 2))
     if group is not None:
         assert db.xpending("in", group)["pending"] == 0
-        assert ps.run(doubler(server, group=group), runner=runner).events_in == 0
+        assert sw.run(doubler(server, group=group), runner=runner).events_in == 0
 
 
 def fail_at_500(entry: Any) -> dict[str, int]:
@@ -64,8 +64,8 @@ def fail_at_500(entry: Any) -> dict[str, int]:
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_nothing_is_acknowledged_beyond_a_number_that_failed(server: RedisServer, db: Any, runner: Any) -> None:
     fill(db, 1000)
-    with pytest.raises(ps.HandlerError) as caught:
-        ps.run(doubler(server, fail_at_500, group="g"), runner=runner, workers=2)
+    with pytest.raises(sw.HandlerError) as caught:
+        sw.run(doubler(server, fail_at_500, group="g"), runner=runner, workers=2)
     assert PASSWORD not in str(caught.value)
     done = len(written(db))
     assert written(db) == list(range(0, 2 * done, 2))
@@ -98,12 +98,12 @@ def test_a_run_under_a_lock_keeps_others_out(server: RedisServer, db: Any, runne
     other = redis_lock(server.url, "job")
     other.acquire()
     with pytest.raises(LockHeld, match="holds it"):
-        ps.run(doubler(server), runner=runner, workers=1, lock=redis_lock(server.url, "job"))
+        sw.run(doubler(server), runner=runner, workers=1, lock=redis_lock(server.url, "job"))
     assert written(db) == []
     other.release()
-    ps.run(doubler(server), runner=runner, workers=1, lock=redis_lock(server.url, "job"))
+    sw.run(doubler(server), runner=runner, workers=1, lock=redis_lock(server.url, "job"))
     assert written(db) == list(range(0, 200, 2))
-    assert int(db.hget("penstock:{out}", "fence")) == int(db.get("penstock:lock:{job}:token"))
+    assert int(db.hget("sluiceway:{out}", "fence")) == int(db.get("sluiceway:lock:{job}:token"))
     again = redis_lock(server.url, "job")
     again.acquire()
     again.release()
@@ -118,12 +118,12 @@ def test_a_lost_lock_stops_the_run_before_its_next_commit(server: RedisServer, d
     def steal(entry: Any) -> dict[str, int]:
         if entry.fields[b"n"] == b"5":
             with package.Redis.from_url(url) as thief:
-                thief.set("penstock:lock:{job}", "thief process 1")
+                thief.set("sluiceway:lock:{job}", "thief process 1")
         time.sleep(0.04)  # as work does: the lock's thread finds out meanwhile
         return double(entry)
 
     with pytest.raises(LockLost):
-        ps.run(doubler(server, steal), runner=runner, workers=1, lock=lock, checkpoint_interval_s=60)
+        sw.run(doubler(server, steal), runner=runner, workers=1, lock=lock, checkpoint_interval_s=60)
     done = written(db)
     assert done == list(range(0, 2 * len(done), 2))
     assert len(done) < 25, "what came after the loss was not committed"

@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 import sql_checks as checks
 from marks import slow
-from penstock.nodes.connectors.sql.api import postgres_lock, sql, sql_sink
-from penstock.nodes.errors import GraphError, LockHeld, LockLost
-from penstock.nodes.sinks import BadEvent
 from postgres_server import PASSWORD, PostgresServer, postgres
+from sluiceway.nodes.connectors.sql.api import postgres_lock, sql, sql_sink
+from sluiceway.nodes.errors import GraphError, LockHeld, LockLost
+from sluiceway.nodes.sinks import BadEvent
 from sql_checks import MANY, read_all, read_until
 
 __all__ = ["postgres"]
@@ -258,7 +258,7 @@ def test_one_holder_at_a_time_with_rising_tokens(url: str) -> None:
         one.check()
     first = one.acquire()
     one.check()
-    with pytest.raises(LockHeld, match=rf"'graph': it is held by session \d+ \(penstock .*:{os.getpid()} graph\)"):
+    with pytest.raises(LockHeld, match=rf"'graph': it is held by session \d+ \(sluiceway .*:{os.getpid()} graph\)"):
         two.acquire()
     other.acquire()
     other.release()
@@ -320,7 +320,7 @@ def test_a_lost_lock_keeps_an_old_run_from_committing(url: str) -> None:
     old.open()
     token = old.commit(-1)
     old.write(checks.numbered(0, 3))
-    _terminate(url, "application_name LIKE 'penstock%'")  # the lock's session; the sink does not know
+    _terminate(url, "application_name LIKE 'sluiceway%'")  # the lock's session; the sink does not know
     new.fence(new_lock.acquire())
     assert new.recover(token) == -1
     with pytest.raises(LockLost):
@@ -343,13 +343,13 @@ def _seed(url: str, rows: int) -> None:
         connection.execute(insert, [{"id": n, "text": f"task {n}"} for n in range(rows)])
 
 
-def _graph(url: str) -> ps.Graph:
+def _graph(url: str) -> sw.Graph:
     def work(row: dict[str, Any]) -> dict[str, Any]:
         if row["id"] % 100 == 7:
             raise ValueError("seven")
         return {"id": row["id"], "done": row["text"].upper()}
 
-    graph = ps.Graph("tasks")
+    graph = sw.Graph("tasks")
     done = graph.source(sql(url, table="tasks", batch_size=70)).map(work, on_error="dead_letter")
     done.sink(sql_sink(url, table="done", create=True, numbers=("seq", "index")))
     graph.dead_letters().sink(sql_sink(url, table="failed", create=True))
@@ -359,7 +359,7 @@ def _graph(url: str) -> ps.Graph:
 @pytest.mark.parametrize("options", [{"runner": "inline"}, {"workers": 2}])
 def test_a_run_from_table_to_table(any_url: str, options: dict[str, Any]) -> None:
     _seed(any_url, 1000)
-    report = ps.run(_graph(any_url), **options)
+    report = sw.run(_graph(any_url), **options)
     assert (report.events_in, report.dead_letters) == (1000, 10)
     expected = [(n, n, f"TASK {n}") for n in range(1000) if n % 100 != 7]
     assert checks.rows_of(any_url, "SELECT seq, id, done FROM done ORDER BY seq") == expected
@@ -371,17 +371,17 @@ def test_a_run_from_table_to_table(any_url: str, options: dict[str, Any]) -> Non
 def test_a_refused_row_fails_the_run_at_its_number(url: str) -> None:
     _seed(url, 50)
     checks.execute(url, "CREATE TABLE done (id INTEGER CHECK (id <> 30))")
-    graph = ps.Graph("tasks")
+    graph = sw.Graph("tasks")
     graph.source(sql(url, table="tasks", columns=["id"])).sink(sql_sink(url, table="done"))
-    with pytest.raises(ps.SinkError, match="violates check constraint") as caught:
-        ps.run(graph, runner="inline")
+    with pytest.raises(sw.SinkError, match="violates check constraint") as caught:
+        sw.run(graph, runner="inline")
     assert caught.value.seq == 30
 
 
 _WRITER = """
 import json, sys
-from penstock.nodes.connectors.sql.api import sql_sink
-from penstock.nodes.sinks import Batch
+from sluiceway.nodes.connectors.sql.api import sql_sink
+from sluiceway.nodes.sinks import Batch
 
 url, token, total = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
 sink = sql_sink(url, table="out")

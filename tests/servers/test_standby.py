@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-import penstock as ps
 import pytest
+import sluiceway as sw
 from postgres_server import PostgresServer, postgres
 from sql_checks import rows_of
 
@@ -19,7 +19,7 @@ __all__ = ["postgres"]
 
 SCRIPT = '''
 import sys, time
-import penstock as ps
+import sluiceway as sw
 
 def slow(n):
     time.sleep(0.001)
@@ -29,16 +29,16 @@ def add(total, n):
     return total + n, {"n": n, "total": total + n}
 
 url, events = sys.argv[1], int(sys.argv[2])
-graph = ps.Graph("guarded")
+graph = sw.Graph("guarded")
 rows = graph.source(range(events)).map(slow).scan(add, 0)
-rows.sink(ps.sql_sink(url, table="rows", create={"n": int, "total": int, "seq": int, "at": int}, numbers=("seq", "at")))
-lock = ps.postgres_lock(url, "guarded", wait_s=None)
-ps.run(graph, workers=2, checkpoint=url, checkpoint_interval_s=0.05, lock=lock)
+rows.sink(sw.sql_sink(url, table="rows", create={"n": int, "total": int, "seq": int, "at": int}, numbers=("seq", "at")))
+lock = sw.postgres_lock(url, "guarded", wait_s=None)
+sw.run(graph, workers=2, checkpoint=url, checkpoint_interval_s=0.05, lock=lock)
 '''
-#: Which process holds the lock of the graph, by what its session says of itself: "penstock host:pid guarded".
+#: Which process holds the lock of the graph, by what its session says of itself: "sluiceway host:pid guarded".
 HOLDER = (
     "SELECT split_part(split_part(a.application_name, ':', 2), ' ', 1) FROM pg_stat_activity a JOIN pg_locks l USING (pid)"
-    " WHERE l.locktype = 'advisory' AND l.granted AND a.application_name ~ '^penstock .* guarded$'"
+    " WHERE l.locktype = 'advisory' AND l.granted AND a.application_name ~ '^sluiceway .* guarded$'"
     " AND a.application_name !~ 'checkpoints of' AND a.datname = current_database()"
 )
 
@@ -120,9 +120,9 @@ def _kill_the_active(folder: Path, url: str, events: int, kills: int, seed: int)
         pair.end()
     assert [code for code, _ in pair.ended] == [0] * len(pair.ended), pair.ended
     assert _result(url) == _rows(events)
-    ((epoch,),) = rows_of(url, "SELECT epoch FROM penstock_run")
+    ((epoch,),) = rows_of(url, "SELECT epoch FROM sluiceway_run")
     assert epoch > killed  # each that came to its turn has opened the store
-    numbers = [n for (n,) in rows_of(url, "SELECT n FROM penstock_history ORDER BY id")]
+    numbers = [n for (n,) in rows_of(url, "SELECT n FROM sluiceway_history ORDER BY id")]
     assert numbers == sorted(numbers)  # none began anew
     return killed
 
@@ -140,8 +140,8 @@ def test_a_standby_goes_on_a_hundred_times(tmp_path: Path, postgres: PostgresSer
 def test_the_server_finds_out_soon_that_a_machine_is_gone(postgres: PostgresServer) -> None:
     """The sessions of lock, store and sink have locks for which a standby waits."""
     url = postgres.database()
-    lock, store = ps.postgres_lock(url, "guarded"), ps.postgres_store(url, name="guarded")
-    sink = ps.sql_sink(url, table="rows", create={"n": int})
+    lock, store = sw.postgres_lock(url, "guarded"), sw.postgres_store(url, name="guarded")
+    sink = sw.sql_sink(url, table="rows", create={"n": int})
     lock.acquire()
     store.open({"graph": "guarded"}, "auto")
     sink.open()
@@ -164,9 +164,9 @@ def test_a_run_that_loses_its_sessions_ends_and_the_standby_goes_on(tmp_path: Pa
         pair.fill()
         active = pair.active()
         assert active is not None
-        while not rows_of(url, "SELECT 1 FROM pg_tables WHERE tablename = 'penstock_history'"):
+        while not rows_of(url, "SELECT 1 FROM pg_tables WHERE tablename = 'sluiceway_history'"):
             time.sleep(0.01)
-        while len(rows_of(url, "SELECT n FROM penstock_history")) < 3:
+        while len(rows_of(url, "SELECT n FROM sluiceway_history")) < 3:
             assert pair.running[active].poll() is None, pair.running[active].communicate()[1].decode()
             time.sleep(0.01)
         mine = f"starts_with(split_part(application_name, ':', 2), '{active} ') AND datname = current_database()"
@@ -176,5 +176,5 @@ def test_a_run_that_loses_its_sessions_ends_and_the_standby_goes_on(tmp_path: Pa
         pair.end()
     codes = sorted(code for code, _ in pair.ended)
     assert codes == [0, 1], pair.ended
-    assert any("penstock.nodes.errors." in told for code, told in pair.ended if code == 1), pair.ended
+    assert any("sluiceway.nodes.errors." in told for code, told in pair.ended if code == 1), pair.ended
     assert _result(url) == _rows(3_000)

@@ -17,9 +17,12 @@ from lives_laws import LifeLaws, check_all
 from lives_scenario import make_scenario
 from lives_sources import Intake
 from lives_workers import StateWorker, Truth
-from penstock.engine.checkpoints.checkpoints import Checkpoints
-from penstock.engine.core.core import Core
-from penstock.engine.core.effects import (
+from sim_laws import LawBroken
+from sim_workers import LoopWorker, PlainWorker, Worker
+from simulator import Packing
+from sluiceway.engine.checkpoints.checkpoints import Checkpoints
+from sluiceway.engine.core.core import Core
+from sluiceway.engine.core.effects import (
     Acknowledge,
     AskState,
     Commit,
@@ -35,13 +38,10 @@ from penstock.engine.core.effects import (
     StopWorker,
     Warn,
 )
-from penstock.nodes.ordering.order_log import OrderLog
-from penstock.nodes.ordering.batch_sizing import TARGET_S
-from penstock.nodes.ordering.source_positions import Place
-from penstock.nodes.ordering.budget import Window
-from sim_laws import LawBroken
-from sim_workers import LoopWorker, PlainWorker, Worker
-from simulator import Packing
+from sluiceway.nodes.ordering.batch_sizing import TARGET_S
+from sluiceway.nodes.ordering.budget import Window
+from sluiceway.nodes.ordering.order_log import OrderLog
+from sluiceway.nodes.ordering.source_positions import Place
 
 #: More events than this in one small life are a livelock.
 MOST_EVENTS = 20_000

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from lives_ends import Witness
-from penstock.engine.checkpoints.checkpoints import Checkpoints
-from penstock.engine.core.effects import Commit, Deliver, DeliverLoose
-from penstock.engine.delivery.sinks import End, SinkSet
-from penstock.graphs.builder.spec import Kind, Node
+from sluiceway.engine.checkpoints.checkpoints import Checkpoints
+from sluiceway.engine.core.effects import Commit, Deliver, DeliverLoose
+from sluiceway.engine.delivery.sinks import End, SinkSet
+from sluiceway.graphs.builder.spec import Kind, Node
 
 if TYPE_CHECKING:
     from lives import Life

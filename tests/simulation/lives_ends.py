@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 
 from lives_scenario import Scenario
 from lives_sources import Source
-from penstock.engine.checkpoints.store import Resume, Saved
-from penstock.nodes.ordering.order_log import Read, Run
 from sim_laws import LawBroken
+from sluiceway.engine.checkpoints.store import Resume, Saved
+from sluiceway.nodes.ordering.order_log import Read, Run
 
 #: What a sink gets for one number: the stream, the number, its events.
 Row = tuple[int, int, list[int]]

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NoReturn
 from lives_ends import Outbox, Row, World
 from lives_scenario import OF_SOURCE, Scenario
 from lives_workers import Truth
-from penstock.engine.core.effects import Acknowledge, AskState, Deliver, DeliverLoose, Effect, Finish, SendTask
-from penstock.nodes.ordering.cuts import Cut
-from penstock.nodes.ordering.retention import NUMBERS, SHARE
 from sim_laws import Before, Laws
+from sluiceway.engine.core.effects import Acknowledge, AskState, Deliver, DeliverLoose, Effect, Finish, SendTask
+from sluiceway.nodes.ordering.cuts import Cut
+from sluiceway.nodes.ordering.retention import NUMBERS, SHARE
 
 if TYPE_CHECKING:
     from lives import Life

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from penstock.engine.core.topology import PoolWiring, Wiring
-from penstock.nodes.program.program import Op, Step, make_program
 from sim_scenario import Fault, PoolScript
+from sluiceway.engine.core.topology import PoolWiring, Wiring
+from sluiceway.nodes.program.program import Op, Step, make_program
 
 #: Where everything may end in the calling thread, between what is durable and what is not.
 POINTS = (

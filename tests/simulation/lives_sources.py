@@ -12,11 +12,11 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from lives_scenario import OF_PARTITION, OF_SOURCE, SourceScript
-from penstock.engine.sources.feed import Marking, check_key
-from penstock.engine.sources.resumed import Again
-from penstock.nodes.ordering.source_positions import Mark, Place
-from penstock.nodes.ordering.sequencer import Chunk
-from penstock.nodes.sources import open_reader
+from sluiceway.engine.sources.feed import Marking, check_key
+from sluiceway.engine.sources.resumed import Again
+from sluiceway.nodes.ordering.sequencer import Chunk
+from sluiceway.nodes.ordering.source_positions import Mark, Place
+from sluiceway.nodes.sources import open_reader
 
 if TYPE_CHECKING:
     from lives import Life

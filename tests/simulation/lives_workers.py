@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lives_scenario import Scenario
-from penstock.nodes.ordering.segments import ExitData
 from sim_scenario import Reference
 from sim_workers import Job, PlainWorker
+from sluiceway.nodes.ordering.segments import ExitData
 
 _PRIME = (1 << 31) - 1
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from penstock.engine.core.effects import Deliver, DeliverLoose, Effect, Finish, SendTask
-from penstock.nodes.ordering.barrier import FailureRecord, Release
-from penstock.nodes.ordering.blame import LastSeen
-from penstock.nodes.program.column import Column, join
-from penstock.nodes.ordering.segments import SEGMENT_OVERHEAD, Slice
 from sim_scenario import MAX_DEATHS, Failed
+from sluiceway.engine.core.effects import Deliver, DeliverLoose, Effect, Finish, SendTask
+from sluiceway.nodes.ordering.barrier import FailureRecord, Release
+from sluiceway.nodes.ordering.blame import LastSeen
+from sluiceway.nodes.ordering.segments import SEGMENT_OVERHEAD, Slice
+from sluiceway.nodes.program.column import Column, join
 
 if TYPE_CHECKING:
     from sim_workers import Job, Worker

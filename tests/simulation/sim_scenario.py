@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, NamedTuple
 
-from penstock.engine.core.topology import PoolWiring, Wiring
-from penstock.nodes.program.program import CALLS, Op, Program, Step, make_program
+from sluiceway.engine.core.topology import PoolWiring, Wiring
+from sluiceway.nodes.program.program import CALLS, Op, Program, Step, make_program
 
 MAX_DEATHS = 3
 

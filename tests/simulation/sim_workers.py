@@ -7,13 +7,13 @@ from collections.abc import Callable
 from math import isqrt
 from typing import TYPE_CHECKING, Any
 
-from penstock.engine.core.effects import SendTask
-from penstock.nodes.ordering.barrier import FailureRecord
-from penstock.nodes.ordering.blame import LastSeen, Phase
-from penstock.nodes.program.column import Column, join
-from penstock.nodes.program.program import CALLS
-from penstock.nodes.ordering.segments import ExitData
 from sim_scenario import failing_index, failure_of, handle
+from sluiceway.engine.core.effects import SendTask
+from sluiceway.nodes.ordering.barrier import FailureRecord
+from sluiceway.nodes.ordering.blame import LastSeen, Phase
+from sluiceway.nodes.ordering.segments import ExitData
+from sluiceway.nodes.program.column import Column, join
+from sluiceway.nodes.program.program import CALLS
 
 if TYPE_CHECKING:
     from simulator import Simulation

@@ -12,8 +12,11 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from penstock.engine.core.core import Core
-from penstock.engine.core.effects import (
+from sim_laws import LawBroken, Laws
+from sim_scenario import MAX_DEATHS, Reference, Scenario, make_scenario
+from sim_workers import LoopWorker, PlainWorker, Worker
+from sluiceway.engine.core.core import Core
+from sluiceway.engine.core.effects import (
     Deliver,
     DeliverLoose,
     Effect,
@@ -25,12 +28,9 @@ from penstock.engine.core.effects import (
     StopWorker,
     Warn,
 )
-from penstock.nodes.ordering.batch_sizing import TARGET_S
-from penstock.nodes.ordering.sequencer import Chunk
-from penstock.nodes.ordering.budget import Window
-from sim_laws import LawBroken, Laws
-from sim_scenario import MAX_DEATHS, Reference, Scenario, make_scenario
-from sim_workers import LoopWorker, PlainWorker, Worker
+from sluiceway.nodes.ordering.batch_sizing import TARGET_S
+from sluiceway.nodes.ordering.budget import Window
+from sluiceway.nodes.ordering.sequencer import Chunk
 
 #: More events than this in one small run are a livelock.
 MOST_EVENTS = 20_000

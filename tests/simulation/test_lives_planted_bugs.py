@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 from lives import live
 from lives_ends import MemoryStore
-from penstock.engine.checkpoints.checkpoints import Checkpoints
-from penstock.engine.core.core import Core
-from penstock.engine.core.effects import Acknowledge
-from penstock.engine.core.pool import Pool
-from penstock.engine.sources.resumed import Again
-from penstock.engine.delivery.sinks import SinkSet
-from penstock.engine.checkpoints.store import Saved
-from penstock.nodes.ordering.cuts import Cut, Cuts
-from penstock.nodes.ordering.dispatcher import Dispatcher
-from penstock.nodes.ordering.order_log import OrderLog, Run
-from penstock.nodes.ordering.source_positions import Place, Track
-from penstock.nodes.ordering.retention import Retention
-from penstock.nodes.ordering.sequencer import Sequencer
 from sim_laws import LawBroken
+from sluiceway.engine.checkpoints.checkpoints import Checkpoints
+from sluiceway.engine.checkpoints.store import Saved
+from sluiceway.engine.core.core import Core
+from sluiceway.engine.core.effects import Acknowledge
+from sluiceway.engine.core.pool import Pool
+from sluiceway.engine.delivery.sinks import SinkSet
+from sluiceway.engine.sources.resumed import Again
+from sluiceway.nodes.ordering.cuts import Cut, Cuts
+from sluiceway.nodes.ordering.dispatcher import Dispatcher
+from sluiceway.nodes.ordering.order_log import OrderLog, Run
+from sluiceway.nodes.ordering.retention import Retention
+from sluiceway.nodes.ordering.sequencer import Sequencer
+from sluiceway.nodes.ordering.source_positions import Place, Track
 from test_lives import SCHEDULES
 
 _left, _ask_states, _commit, _state_to_ask = Dispatcher.left, Core._ask_states, Core._commit, Pool.state_to_ask

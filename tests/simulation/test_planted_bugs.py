@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from penstock.nodes.ordering.barrier import Barrier, Release
-from penstock.nodes.ordering.blame import Blame
-from penstock.nodes.ordering.dispatcher import Dispatcher
-from penstock.nodes.ordering.segments import SegmentStore
-from penstock.nodes.ordering.sequencer import Sequencer
-from penstock.nodes.ordering.budget import Pace, Window
 from sim_laws import LawBroken
 from simulator import simulate
+from sluiceway.nodes.ordering.barrier import Barrier, Release
+from sluiceway.nodes.ordering.blame import Blame
+from sluiceway.nodes.ordering.budget import Pace, Window
+from sluiceway.nodes.ordering.dispatcher import Dispatcher
+from sluiceway.nodes.ordering.segments import SegmentStore
+from sluiceway.nodes.ordering.sequencer import Sequencer
 from test_simulation import SCHEDULES
 
 _accept, _left, _hand_out = Dispatcher.accept, Dispatcher.left, Dispatcher.hand_out

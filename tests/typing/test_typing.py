@@ -7,19 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-import penstock
 import pytest
+import sluiceway
 
 pytest.importorskip("mypy")
 
 SAMPLES = Path(__file__).parent / "samples"
-#: What `ps` is in the samples: they are written against the package's public names.
+#: What `sw` is in the samples: they are written against the package's public names.
 PUBLIC = """
-from penstock.graphs.builder.graph import Graph as Graph, Stream as Stream, merge as merge, zip as zip
-from penstock.graphs.builder.keyed_streams import KeyedStream as KeyedStream
-from penstock.nodes.events import DeadLetter as DeadLetter
-from penstock.nodes.handlers import per_worker as per_worker
-from penstock.nodes.state.windows import Window as Window, session as session, sliding as sliding, tumbling as tumbling
+from sluiceway.graphs.builder.graph import Graph as Graph, Stream as Stream, merge as merge, zip as zip
+from sluiceway.graphs.builder.keyed_streams import KeyedStream as KeyedStream
+from sluiceway.nodes.events import DeadLetter as DeadLetter
+from sluiceway.nodes.handlers import per_worker as per_worker
+from sluiceway.nodes.state.windows import Window as Window, session as session, sliding as sliding, tumbling as tumbling
 """
 #: Which of these codes mypy gives for a wrong argument depends on its version.
 ARGUMENTS = ("arg-type", "call-arg", "call-overload")
@@ -32,10 +32,10 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int, str]
     """Run mypy once; give what it says about (sample, line, code)."""
     folder = tmp_path_factory.mktemp("mypy")
     # A link finds the package under its name, however it is installed.
-    (folder / "penstock").symlink_to(Path(penstock.__file__).parent, target_is_directory=True)
+    (folder / "sluiceway").symlink_to(Path(sluiceway.__file__).parent, target_is_directory=True)
     (folder / "public.py").write_text(PUBLIC)
     for sample in SAMPLES.glob("*.py"):
-        (folder / sample.name).write_text(sample.read_text().replace("import penstock as ps", "import public as ps"))
+        (folder / sample.name).write_text(sample.read_text().replace("import sluiceway as sw", "import public as sw"))
     names = sorted(sample.name for sample in SAMPLES.glob("*.py"))
     command = [sys.executable, "-m", "mypy", "--strict", "--warn-unreachable", "--follow-imports=silent"]
     command += ["--config-file=", "--cache-dir=cache", "--no-error-summary", "--hide-error-context", *names]

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from penstock.engine.local.transport import messages as wire
+from sluiceway.engine.local.transport import messages as wire
 
 ROOT = Path(__file__).parents[2]
 #: Each folder may import from itself and from those before it.
@@ -58,7 +58,7 @@ def tree_of(path: Path) -> ast.Module:
 
 def imported(path: Path) -> Iterator[tuple[str, int]]:
     """Give every module that a file imports, also inside functions, under its full name, with the line."""
-    package = ["penstock", *path.relative_to(ROOT).parent.parts]
+    package = ["sluiceway", *path.relative_to(ROOT).parent.parts]
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
@@ -83,7 +83,7 @@ def test_imports_run_one_way(layer: str) -> None:
     for path in sorted((ROOT / layer).rglob("*.py")):
         for module, line in imported(path):
             parts = module.split(".")
-            if parts[0] == "penstock" and (len(parts) > 1 and parts[1] not in below):
+            if parts[0] == "sluiceway" and (len(parts) > 1 and parts[1] not in below):
                 wrong.append(f"{name_of(path)}:{line} imports {module}")
     assert wrong == []
 
@@ -95,7 +95,7 @@ def test_the_package_imports_itself_relatively() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level:
                 names = [node.module or ""]
-            wrong += [f"{name_of(path)}:{node.lineno}" for name in names if name.split(".")[0] == "penstock"]
+            wrong += [f"{name_of(path)}:{node.lineno}" for name in names if name.split(".")[0] == "sluiceway"]
     assert wrong == []
 
 
@@ -170,7 +170,7 @@ def test_every_folder_with_code_is_packaged() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     folders = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in PACKAGE}
     packages = set(project["tool"]["setuptools"]["packages"])
-    assert packages == {"penstock", *(f"penstock.{folder}" for folder in folders)}
+    assert packages == {"sluiceway", *(f"sluiceway.{folder}" for folder in folders)}
 
 
 def test_the_map_shows_every_file() -> None:
@@ -206,9 +206,9 @@ def texts(folder: Path) -> Iterator[Path]:
 
 
 def test_what_few_runs_need_is_imported_by_those_alone() -> None:
-    """Each takes as long to import as a good part of penstock itself."""
+    """Each takes as long to import as a good part of sluiceway itself."""
     script = (
-        "import sys, penstock as ps; ps.run, ps.imap, ps.Graph, ps.lines;"
+        "import sys, sluiceway as sw; sw.run, sw.imap, sw.Graph, sw.lines;"
         "print(*sorted({'asyncio', 'tqdm', 'concurrent.futures', 'multiprocessing', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -13,22 +13,22 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from ....nodes.events import Failure
 from ....nodes.execution.async_executor import AsyncExecutor
 from ....nodes.ordering.blame import Phase
 from ....nodes.program.column import Column
-from ....nodes.events import Failure
 from ....nodes.program.program import Answer, Op
 from ....nodes.program.steps import join_answers
-from .setup import Link, ready
 from ...codec.copying import safe_copies
-from ..transport.status_page import StatusPage
 from ...tasks.decoding import with_failures
 from ..transport.messages import Kind, Message, TaskMessage, pack
+from ..transport.status_page import StatusPage
+from .setup import Link, ready
 
 if TYPE_CHECKING:
     from .worker import Worker
 
-_LOG = logging.getLogger("penstock")
+_LOG = logging.getLogger("sluiceway")
 
 
 @dataclass(slots=True)

@@ -175,8 +175,8 @@ class ForwardHandler(logging.Handler):
                 "threadName": record.threadName,
                 "exc_text": record.exc_text,
                 "stack_info": record.stack_info,
-                "penstock_node": node,
-                "penstock_seq": seq,
+                "sluiceway_node": node,
+                "sluiceway_seq": seq,
             }
             self._link.post(pack(Kind.LOG, frames=[ormsgpack.packb(fields, option=ormsgpack.OPT_NON_STR_KEYS)]))
         except Exception:  # logging's own convention: a record that cannot be emitted is reported, never raised

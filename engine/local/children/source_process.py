@@ -16,19 +16,19 @@ import zmq
 
 from ....nodes.ordering.source_positions import Mark
 from ....nodes.program.steps import describe
-from .setup import ChildSettings, Link, pack_cause, ready, set_up, tear_down
 from ...codec.codec import Encoder
 from ...codec.errors import CodecError
-from ...sources.feed import LINGER_S, POLL_S, Feed, Taken
 from ...codec.pickling import dumps
+from ...sources.feed import LINGER_S, POLL_S, Feed, Taken
 from ..transport.messages import Kind, Message, pack, pack_chunk
+from .setup import ChildSettings, Link, pack_cause, ready, set_up, tear_down
 
 
 def main(child: str, argument: bytes) -> None:
     """Read a source until its end or a stop: the entry point of its process."""
     settings = ChildSettings.load(argument)
     server = _Server(settings)
-    talking = threading.Thread(target=server.serve, name="penstock-talk", daemon=True)
+    talking = threading.Thread(target=server.serve, name="sluiceway-talk", daemon=True)
     talking.start()
     server.up.wait()
     if server.feed is not None:

@@ -21,32 +21,42 @@ from typing import Any, TextIO
 
 import cloudpickle
 
-from ....nodes.ordering.barrier import FailureRecord
-from ....nodes.ordering.blame import Phase
-from ....nodes.program.column import Column
 from ....nodes.errors import ProtocolError
 from ....nodes.events import Failure
 from ....nodes.execution.executor import Executor
 from ....nodes.handlers import build_all
-from ....nodes.program.program import Answer, Op, Program
+from ....nodes.ordering.barrier import FailureRecord
+from ....nodes.ordering.blame import Phase
 from ....nodes.ordering.segments import ExitData
-from ....nodes.state.stateful import States
+from ....nodes.program.column import Column
+from ....nodes.program.program import Answer, Op, Program
 from ....nodes.program.steps import close_answer, describe, keep
-from .setup import ChildSettings, Link, pack_cause, ready, rss_bytes, set_up, tear_down
+from ....nodes.state.stateful import States
+from ...checkpoints.stored_values import take_on
 from ...codec.codec import IN_BLOCKS, Encoder, Payload
-from ...codec.errors import CodecError
 from ...codec.copying import safe_copies
+from ...codec.errors import CodecError
 from ...codec.pickling import dumps
 from ...tasks.answer_buffer import Pile
+from ...tasks.decoding import TaskPieces, Unpacker, above, with_failures
+from ...tasks.long_batch import LONG_S, Watch
+from ..transport.messages import (
+    AnswerMessage,
+    Kind,
+    Message,
+    TaskMessage,
+    pack,
+    pack_answer,
+    read,
+    read_state,
+    read_task,
+)
 from ..transport.run_dir import arena_path
 from ..transport.shared_frames import ChildArena, keep_freed_blocks
 from ..transport.status_page import StatusPage
-from ...checkpoints.stored_values import take_on
-from ...tasks.decoding import TaskPieces, Unpacker, above, with_failures
-from ...tasks.long_batch import LONG_S, Watch
-from ..transport.messages import AnswerMessage, Kind, Message, TaskMessage, pack, pack_answer, read, read_state, read_task
+from .setup import ChildSettings, Link, pack_cause, ready, rss_bytes, set_up, tear_down
 
-_LOG = logging.getLogger("penstock")
+_LOG = logging.getLogger("sluiceway")
 _POLL_MS = 500
 _GC_THRESHOLDS = (50_000, 20, 100)
 #: So many tasks are worked on as a whole where the answers for pieces could not be joined.

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Self
 
-from ....nodes.errors import PenstockError
+from ....nodes.errors import SluicewayError
 from .child_events import ChildExited, ChildStarted, Event, Roll, SpawnFailed, ZygoteDied
 from .starters import ZygoteStarter
 
@@ -62,7 +62,7 @@ class Nursery:
     def start(self) -> None:
         """Start the zygote; children may be asked for at once. A failure of its imports comes as `ZygoteDied`.
 
-        May be called again after `ZygoteDied` or `shutdown`. Raises `PenstockError` when the interpreter cannot be
+        May be called again after `ZygoteDied` or `shutdown`. Raises `SluicewayError` when the interpreter cannot be
         started, `RuntimeError` when the nursery runs already.
         """
         if self._starter is not None:
@@ -73,7 +73,7 @@ class Nursery:
                 self._roll, self._entry, self._preload, self._executable, self._start_limit_s
             )
         except OSError as error:
-            raise PenstockError(
+            raise SluicewayError(
                 f"cannot start child processes with the interpreter {self._executable!r}: {error}; "
                 f"sys.executable must name this Python"
             ) from error

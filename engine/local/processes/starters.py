@@ -15,8 +15,8 @@ from typing import Any
 
 from . import bootstrap as birth
 from . import zygote
-from .pipe import Line
 from .child_events import ChildExited, ChildStarted, Event, Roll, SpawnFailed, ZygoteDied
+from .pipe import Line
 from .zygote import kill_group
 
 _TEXT_LIMIT = 8000

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 import ormsgpack
 
-from ....nodes.ordering.barrier import FailureRecord
 from ....nodes.errors import ProtocolError
-from ....nodes.program.program import Orders, Tally, Verdict
+from ....nodes.ordering.barrier import FailureRecord
 from ....nodes.ordering.segments import ExitData, Slice
+from ....nodes.program.program import Orders, Tally, Verdict
 from ...codec.codec import LARGEST_FRAME_BYTES, Buffer, Payload
 from .shared_frames import Grant
 

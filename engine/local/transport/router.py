@@ -14,8 +14,8 @@ from typing import Any
 import zmq
 
 from ....nodes.errors import ProtocolError
-from . import messages as wire
 from ...reporting import failures as inbox
+from . import messages as wire
 
 
 @dataclass(frozen=True, slots=True)

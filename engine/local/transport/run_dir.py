@@ -21,7 +21,7 @@ try:
 except ImportError:  # no advisory locks here: stale folders are left to the system's own clean-up
     fcntl = None
 
-_PREFIX = "penstock-"
+_PREFIX = "sluiceway-"
 _LOCK = "owner.lock"
 #: The path of a Unix socket has 107 bytes at most; what follows the folder's name needs some of them.
 _LONGEST = 80

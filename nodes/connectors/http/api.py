@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from ...errors import GraphError
 from ..extras import need
 from .client import endpoint, httpx, shown
+from .paging import STYLES, Paging, Style
 from .poll import HttpPoll
 from .sink import HttpSink
-from .paging import STYLES, Paging, Style
 from .webhook import Webhook
 from .webhook_server import Terms
 
@@ -99,7 +99,7 @@ def webhook(
     for a request of more than `max_bytes` bytes, 400 for what holds no event, 401 without `Authorization: Bearer
     <token>` where a `token` is set. TLS is a reverse proxy's task.
 
-    `port=0` has a free one chosen; the log says which (`penstock`, level INFO). Raises `GraphError` for arguments of
+    `port=0` has a free one chosen; the log says which (`sluiceway`, level INFO). Raises `GraphError` for arguments of
     another shape and without the extra `http`; the port is opened when a run starts.
     """
     need("h11", "http", "webhook()")
@@ -131,7 +131,7 @@ def http_sink(
 ) -> HttpSink:
     """Send events in order to an HTTP server, each as JSON, or up to `batch_size` of them as an array.
 
-    Each request is answered (2xx) before the next is sent. It carries its numbers in `Penstock-Seq` (`7`, `7.1` for
+    Each request is answered (2xx) before the next is sent. It carries its numbers in `Sluiceway-Seq` (`7`, `7.1` for
     the index 1 of number 7, `7-9` for three numbers) and in `Idempotency-Key`, which is the same when it is sent again:
     delivery is at least once, and once where the server knows the keys. A request is tried again up to `retries` times
     after 429, 5xx and broken connections, as `Retry-After` says or at growing intervals. What JSON cannot carry and

@@ -24,7 +24,7 @@ Key = str | int | None
 
 @dataclass(frozen=True, slots=True)
 class Paging:
-    """Where items and next page stand; the fields are the arguments of `penstock.http_poll`."""
+    """Where items and next page stand; the fields are the arguments of `sluiceway.http_poll`."""
 
     url: str = dataclasses.field(repr=False)  # its query may hold a secret
     items: str

@@ -22,7 +22,7 @@ WAIT_S = 0.1
 
 
 class HttpPoll:
-    """A polled interface as a source; made by `penstock.http_poll`."""
+    """A polled interface as a source; made by `sluiceway.http_poll`."""
 
     #: Pages may have changed when they are asked for again: what was read is told exactly, and checked.
     replay = "logged"

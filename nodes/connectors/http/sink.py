@@ -1,7 +1,7 @@
 """An HTTP server as a sink: events as JSON, in order, each request answered before the next is sent.
 
 Decides what a request says of its numbers, so that the server can leave out what it has already: a request whose
-answer was lost is sent again, so delivery is at least once. `Penstock-Seq` holds the numbers, `Idempotency-Key` the
+answer was lost is sent again, so delivery is at least once. `Sluiceway-Seq` holds the numbers, `Idempotency-Key` the
 same under the name of the run, which stays the same when the run is resumed.
 """
 
@@ -23,7 +23,7 @@ Number = tuple[int, int]
 
 
 class HttpSink:
-    """A server that events are sent to; made by `penstock.http_sink`."""
+    """A server that events are sent to; made by `sluiceway.http_sink`."""
 
     delivery = "at-least-once"
 
@@ -83,7 +83,7 @@ class HttpSink:
         seq = ranges(numbers)
         headers = {
             "Content-Type": "application/json",
-            "Penstock-Seq": seq,
+            "Sluiceway-Seq": seq,
             "Idempotency-Key": f"{self._run}:{seq}",
         }
         body = bodies[0] if self._batch_size is None else f"[{','.join(bodies)}]"

@@ -19,7 +19,7 @@ MOST_BYTES = 1 << 24
 
 
 class Webhook:
-    """An HTTP endpoint as a source; made by `penstock.webhook`."""
+    """An HTTP endpoint as a source; made by `sluiceway.webhook`."""
 
     #: Nobody sends again what was accepted: with `checkpoint=`, the engine's journal keeps it.
     replay = "none"

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .cloudevents import BadRequest, events_of
 from ..extras import need
+from .cloudevents import BadRequest, events_of
 from .webhook_connection import Peer, Refused, Reply, too_large
 from .webhook_queue import Entry, WebhookQueue
 
-log = logging.getLogger("penstock")
+log = logging.getLogger("sluiceway")
 
 #: How long a connection may be silent between two requests, and within one, in seconds.
 IDLE_S = 60.0
@@ -35,7 +35,7 @@ _AGAIN = (("Retry-After", "1"),)
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is asked of a request; the fields are the arguments of `penstock.webhook`."""
+    """What is asked of a request; the fields are the arguments of `sluiceway.webhook`."""
 
     host: str
     port: int

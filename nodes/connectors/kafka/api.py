@@ -34,7 +34,7 @@ def kafka(
     is opened. `start` is where a partition begins of which the group has no offset. `config` takes further settings
     of confluent-kafka, such as `security.protocol`.
 
-    Raises `GraphError` for arguments of another shape, settings that are penstock's own, and a missing
+    Raises `GraphError` for arguments of another shape, settings that are sluiceway's own, and a missing
     confluent-kafka; brokers and topic are looked up when a run starts.
     """
     client("kafka")
@@ -63,10 +63,10 @@ def kafka_sink(
     """Write events to a Kafka topic, in order within each partition.
 
     An event is bytes or `str`, or `value` makes that of it (`None`: a tombstone); `key` gives the key, by which
-    confluent-kafka chooses the partition. Each message carries the header `penstock` with `run/seq/index`, by which a
+    confluent-kafka chooses the partition. Each message carries the header `sluiceway` with `run/seq/index`, by which a
     resumed run finds what is there already. `config` takes further settings of confluent-kafka.
 
-    Raises `GraphError` for arguments of another shape, settings that are penstock's own, and a missing
+    Raises `GraphError` for arguments of another shape, settings that are sluiceway's own, and a missing
     confluent-kafka; brokers and topic are looked up when a run starts.
     """
     client("kafka_sink")

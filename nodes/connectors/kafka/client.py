@@ -1,6 +1,6 @@
 """What the Kafka source and sink share: settings, the names of faults, and how a topic is looked up.
 
-Decides which settings of confluent-kafka belong to penstock, and what an error of a client is called. Texts hold
+Decides which settings of confluent-kafka belong to sluiceway, and what an error of a client is called. Texts hold
 names, numbers and the client's own words, which never repeat a password.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 from ...errors import GraphError
 from ..extras import need
 
-LOG = logging.getLogger("penstock.kafka")
+LOG = logging.getLogger("sluiceway.kafka")
 #: How long brokers may take to answer when a client starts, in seconds.
 START_S = 30.0
 _STEP_S = 1.0
@@ -25,7 +25,7 @@ _LASTING = (
     "UNSUPPORTED_", "_UNSUPPORTED", "_BAD_MSG", "_BAD_COMPRESSION", "_CRIT_SYS_RESOURCE", "_FS", "_AUTO_OFFSET_RESET",
 )  # fmt: skip
 _UNKNOWN = ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "LEADER_NOT_AVAILABLE")
-#: Settings that penstock's promises rest on, with what to use in their place.
+#: Settings that sluiceway's promises rest on, with what to use in their place.
 _OURS = {
     "bootstrap.servers": "pass bootstrap_servers=",
     "group.id": "pass group=",
@@ -33,10 +33,10 @@ _OURS = {
     "enable.auto.offset.store": "offsets are committed when every earlier number is released",
     "enable.partition.eof": "pass stop_at_end=True to end with the topic",
     "enable.idempotence": "without it the order within a partition is not kept",
-    "transactional.id": "penstock.kafka_sink() uses no transactions",
-    "on_commit": "penstock uses it",
-    "error_cb": "penstock uses it",
-    "logger": "clients log to the logger penstock.kafka",
+    "transactional.id": "sluiceway.kafka_sink() uses no transactions",
+    "on_commit": "sluiceway uses it",
+    "error_cb": "sluiceway uses it",
+    "logger": "clients log to the logger sluiceway.kafka",
 }
 
 
@@ -63,7 +63,7 @@ def checked_servers(servers: object, maker: str) -> str:
 
 
 def checked_config(config: object, maker: str) -> dict[str, Any]:
-    """Give a copy of the user's settings; raises `GraphError` for those that are penstock's own."""
+    """Give a copy of the user's settings; raises `GraphError` for those that are sluiceway's own."""
     if config is not None and not isinstance(config, Mapping):
         raise GraphError(f"cannot make {maker}(): config must be a dict of confluent-kafka settings")
     settings = dict(config or {})

@@ -9,7 +9,7 @@ from ...public import public
 
 @public
 class KafkaMessage(NamedTuple):
-    """One message as `penstock.kafka` gives it: what was sent, and where it stands.
+    """One message as `sluiceway.kafka` gives it: what was sent, and where it stands.
 
     `key` and `value` are bytes or `None` (a tombstone), `headers` pairs of name and bytes in the order they were sent,
     `timestamp` milliseconds since 1970 UTC, or `None` where the message has none.

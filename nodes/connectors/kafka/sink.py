@@ -14,8 +14,8 @@ from functools import partial
 from typing import Any
 
 from ...errors import CheckpointError
-from ...sinks import BadEvent
 from ...program.steps import describe
+from ...sinks import BadEvent
 from .client import ClientLog, Faults, client, fault, partitions_of
 from .topic_tail import HEADER, TAIL, Number, header_of, marks_of, read_tail
 
@@ -39,7 +39,7 @@ class NotDelivered(OSError):
 
 
 class KafkaSink:
-    """A topic as a sink; made by `penstock.kafka_sink`."""
+    """A topic as a sink; made by `sluiceway.kafka_sink`."""
 
     delivery = "effectively-once"
     #: It commits while the run goes on, so that little is lost and little is held.
@@ -240,7 +240,7 @@ class KafkaSink:
 
     def _settings(self) -> dict[str, Any]:
         """Give the settings of the consumer that reads back; it joins no group, but must name one."""
-        own = {"bootstrap.servers": self.bootstrap_servers, "group.id": f"penstock-tail-{self._run}"}
+        own = {"bootstrap.servers": self.bootstrap_servers, "group.id": f"sluiceway-tail-{self._run}"}
         return {**TAIL, **self.config, **own, "error_cb": self._faults.note}
 
     def _marks(self) -> dict[int, tuple[int, int]]:

@@ -13,9 +13,9 @@ from typing import Any
 
 from ...errors import GraphError
 from .client import fault, lasts, partitions_of
-from .offsets import Extent, Ledger
 from .group_member import Member, leave
 from .message import KafkaMessage
+from .offsets import Extent, Ledger
 from .replay import Refetch
 
 _WAIT_S = 0.1
@@ -35,7 +35,7 @@ DEFAULTS = {
 
 @dataclass(frozen=True, slots=True)
 class KafkaSource:
-    """A topic as a source, read as a member of a group; made by `penstock.kafka`."""
+    """A topic as a source, read as a member of a group; made by `sluiceway.kafka`."""
 
     topic: str
     group: str

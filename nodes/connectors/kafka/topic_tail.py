@@ -9,7 +9,7 @@ from typing import Any
 from .client import START_S, ClientLog, Faults, client, fault, lasts
 
 #: The name of the header; its value is `run/seq/index`.
-HEADER = "penstock"
+HEADER = "sluiceway"
 #: Settings of the consumer that reads back.
 TAIL = {
     "enable.auto.commit": False,

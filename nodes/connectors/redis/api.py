@@ -24,7 +24,7 @@ def redis(
     *,
     url: str,
     group: str | None = None,
-    consumer: str = "penstock",
+    consumer: str = "sluiceway",
     stop_at_end: bool = False,
     start: str = FIRST,
 ) -> RedisSource:
@@ -66,5 +66,5 @@ def redis_sink(
     if fields is not None and not callable(fields):
         raise GraphError("cannot make redis_sink(): fields must be a function of the event; pass one, or leave it out")
     name = checked_name(stream, "the stream", "redis_sink")
-    key = f"penstock:{{{name}}}" if progress is None else checked_name(progress, "progress", "redis_sink")
+    key = f"sluiceway:{{{name}}}" if progress is None else checked_name(progress, "progress", "redis_sink")
     return RedisSink(name, checked_url(url, "redis_sink"), fields, key)

@@ -9,7 +9,7 @@ from ...public import public
 
 @public
 class RedisEntry(NamedTuple):
-    """One entry as `penstock.redis` gives it: its id in the stream and its fields, in their order."""
+    """One entry as `sluiceway.redis` gives it: its id in the stream and its fields, in their order."""
 
     id: str
     fields: dict[bytes, bytes]

@@ -19,7 +19,7 @@ from .entry import RedisEntry
 if TYPE_CHECKING:
     from .source import RedisSource
 
-LOG = logging.getLogger("penstock")
+LOG = logging.getLogger("sluiceway")
 _WAIT_MS = 100
 _AT_MOST = 10_000
 _AT_ONCE = 1_000  # ids in one command

@@ -17,7 +17,7 @@ from typing import Any
 from ...errors import GraphError, LockHeld, LockLost
 from .client import checked_name, checked_url, connect, package, text_of
 
-LOG = logging.getLogger("penstock")
+LOG = logging.getLogger("sluiceway")
 _STEP_S = 0.1
 #: A part of the lease given away, for clocks that do not go alike.
 _DRIFT = 0.01
@@ -44,7 +44,7 @@ def _clock() -> float:
 
 
 class RedisLock:
-    """A lock by a key with a lease; made by `penstock.redis_lock`."""
+    """A lock by a key with a lease; made by `sluiceway.redis_lock`."""
 
     fenced = True
 
@@ -75,7 +75,7 @@ class RedisLock:
 
     @property
     def _keys(self) -> tuple[str, str]:
-        return f"penstock:lock:{{{self.name}}}", f"penstock:lock:{{{self.name}}}:token"
+        return f"sluiceway:lock:{{{self.name}}}", f"sluiceway:lock:{{{self.name}}}:token"
 
     def acquire(self) -> int:
         """Take the lock, waiting up to `wait_s` for it, and give its fencing token.
@@ -89,7 +89,7 @@ class RedisLock:
         self._client = connect(self.url, "redis_lock", answer_s=self.ttl_s / 3, retries=1)
         self._value = f"{uuid.uuid4().hex} {socket.gethostname()} process {os.getpid()}"
         token = self._wait()
-        self._renewing = threading.Thread(target=self._renew, name="penstock-redis-lock", daemon=True)
+        self._renewing = threading.Thread(target=self._renew, name="sluiceway-redis-lock", daemon=True)
         self._renewing.start()
         return token
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...errors import CheckpointError, LockLost
-from ...sinks import BadEvent
 from ...program.steps import describe
+from ...sinks import BadEvent
 from .client import ANSWER_S, connect, package, text_of
 from .entry import RedisEntry
 
@@ -41,7 +41,7 @@ Fields = Callable[[Any], "Mapping[Any, Any]"]
 
 
 class RedisSink:
-    """A stream as a sink; made by `penstock.redis_sink`."""
+    """A stream as a sink; made by `sluiceway.redis_sink`."""
 
     delivery = "exactly-once"
     #: It commits while the run goes on, so that little is lost and little is held.

@@ -22,12 +22,12 @@ _AT_MOST = 10_000  # entries in one read
 
 @dataclass(frozen=True, slots=True)
 class RedisSource:
-    """A stream as a source; made by `penstock.redis`."""
+    """A stream as a source; made by `sluiceway.redis`."""
 
     stream: str
     url: str = field(repr=False)
     group: str | None = None
-    consumer: str = "penstock"
+    consumer: str = "sluiceway"
     stop_at_end: bool = False
     start: str = FIRST
 

@@ -1,4 +1,4 @@
-"""The connector for SQL databases: `penstock.sql`, `penstock.sql_sink` and `penstock.postgres_lock`.
+"""The connector for SQL databases: `sluiceway.sql`, `sluiceway.sql_sink` and `sluiceway.postgres_lock`.
 
 Decides the public arguments and what is refused before a database is reached. SQLAlchemy is needed when one of them
 is called, not before.
@@ -90,7 +90,7 @@ def sql_sink(
 ) -> SqlSink:
     """Insert dicts as rows of a table, exactly once: rows and the run's number are committed in one transaction.
 
-    The number stands in the table `penstock_progress`, which the sink makes, one row for each run. `create=True` makes
+    The number stands in the table `sluiceway_progress`, which the sink makes, one row for each run. `create=True` makes
     the target table by the types of the first event, a dict of column names and types (of Python or SQLAlchemy) makes
     it before. `numbers=("seq", "index")` names two columns for the number of each event, the primary key of a table
     that is made. `name` tells sinks of one graph on the same table apart, and two graphs that write it under locks of
@@ -135,14 +135,14 @@ def postgres_lock(url: str, name: str, *, wait_s: float | None = 0) -> PostgresL
     It is an advisory lock of a session, on a connection of its own: it ends with the process or the connection, within
     a quarter of a minute when the machine loses its power or the network. `name` says what is locked. `wait_s` is how
     long `acquire` waits for another holder: 0 not at all, `None` for ever. Its tokens come from the table
-    `penstock_locks`, which it makes. It does not work through a pooler that shares sessions (PgBouncer in transaction
+    `sluiceway_locks`, which it makes. It does not work through a pooler that shares sessions (PgBouncer in transaction
     mode).
 
     Raises `GraphError` for a URL of another database and packages that are not installed.
     """
     need("sqlalchemy", "sql", "postgres_lock()")
-    from .postgres_lock import PostgresLock
     from .database import backend, checked_url
+    from .postgres_lock import PostgresLock
 
     checked = checked_url(url, "postgres_lock()")
     if backend(checked) != "postgresql":

@@ -17,7 +17,7 @@ from ...errors import GraphError
 
 #: How long a statement waits for another connection's lock, in seconds.
 LOCK_WAIT_S = 60.0
-_BEGIN = "penstock_begin"
+_BEGIN = "sluiceway_begin"
 #: When a connection to PostgreSQL counts as dead: after so many seconds without a word, a word each so many seconds, so
 #: often; and when what was sent is not acknowledged for so many milliseconds.
 _IDLE_S, _EACH_S, _TIMES, _UNACKNOWLEDGED_MS = 5, 2, 3, 10_000

@@ -12,14 +12,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...errors import LockHeld, LockLost
-from .postgres_session import Advisory, open_session
 from .database import describe, ensure_table, set_where_known, shown
+from .postgres_session import Advisory, open_session
 
 #: How long a check may take until the lock counts as lost, in seconds.
 _ANSWER_S = 5
 
 _TOKENS = sa.Table(
-    "penstock_locks",
+    "sluiceway_locks",
     sa.MetaData(),
     sa.Column("name", sa.String(255), primary_key=True),
     sa.Column("token", sa.BigInteger, nullable=False),
@@ -27,7 +27,7 @@ _TOKENS = sa.Table(
 
 
 class PostgresLock:
-    """An advisory lock of a PostgreSQL session; made by `penstock.postgres_lock`. It is pickled without its session."""
+    """An advisory lock of a PostgreSQL session; made by `sluiceway.postgres_lock`. It is pickled without its session."""
 
     fenced = True
 
@@ -105,8 +105,8 @@ class PostgresLock:
     def _next_token(self, session: sa.Connection) -> int:
         token: int = session.execute(
             sa.text(
-                "INSERT INTO penstock_locks (name, token) VALUES (:name, 1)"
-                " ON CONFLICT (name) DO UPDATE SET token = penstock_locks.token + 1 RETURNING token"
+                "INSERT INTO sluiceway_locks (name, token) VALUES (:name, 1)"
+                " ON CONFLICT (name) DO UPDATE SET token = sluiceway_locks.token + 1 RETURNING token"
             ),
             {"name": self._name},
         ).scalar_one()

@@ -49,7 +49,7 @@ def open_session(url: str, what: str, name: str, *, answer_s: float) -> sa.Conne
     try:
         read_one_by_one(session)
         end_when_gone(session)
-        who = f"penstock {socket.gethostname()}:{os.getpid()} {name}".encode("ascii", "replace")[:63].decode()
+        who = f"sluiceway {socket.gethostname()}:{os.getpid()} {name}".encode("ascii", "replace")[:63].decode()
         for setting, value in {**_SETTINGS, "application_name": who}.items():
             set_where_known(session, setting, value)
         set_where_known(session, "statement_timeout", f"{1000 * answer_s:.0f}")

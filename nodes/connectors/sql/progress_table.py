@@ -1,6 +1,6 @@
 """The number beside the rows: how far a sink has got, in the same database and the same transaction.
 
-Decides the table `penstock_progress`. One row stands for one sink in one run, with the last number whose rows are
+Decides the table `sluiceway_progress`. One row stands for one sink in one run, with the last number whose rows are
 committed. Where the run has a lock, one more row for the sink's name, of whatever run, keeps the highest token that
 has written: a transaction with a lower one ends there.
 """
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from ...errors import CheckpointError, LockLost
 from .database import begin, describe, ensure_table
 
-TABLE = "penstock_progress"
+TABLE = "sluiceway_progress"
 #: In place of a run: the row that keeps the highest token.
 _ANY_RUN = "any run"
 

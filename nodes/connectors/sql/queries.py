@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from .database import is_time, reflected
 
-_KEY, _CLOCK = "penstock_key", "penstock_clock"
+_KEY, _CLOCK = "sluiceway_key", "sluiceway_clock"
 
 Key = tuple[Any, ...]
 
@@ -69,10 +69,10 @@ class Selection:
 
     def _query(self, connection: sa.Connection, query: str) -> sa.FromClause:
         text = query.strip().rstrip(";")
-        look = sa.text(f"SELECT * FROM (\n{text}\n) AS penstock_query WHERE 1 = 0")
+        look = sa.text(f"SELECT * FROM (\n{text}\n) AS sluiceway_query WHERE 1 = 0")
         names = list(connection.execute(look, self.params).keys())
         connection.rollback()
-        return sa.text(text).columns(*(sa.column(name) for name in names)).subquery("penstock_query")
+        return sa.text(text).columns(*(sa.column(name) for name in names)).subquery("sluiceway_query")
 
     def _key(self) -> tuple[Key, bool]:
         primary = tuple(column.name for column in self._from.primary_key) if isinstance(self._from, sa.Table) else ()

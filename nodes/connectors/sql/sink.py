@@ -64,7 +64,7 @@ class _Direct:
 
 
 class SqlSink:
-    """Inserts dicts as rows; made by `penstock.sql_sink`. It is pickled without its connection."""
+    """Inserts dicts as rows; made by `sluiceway.sql_sink`. It is pickled without its connection."""
 
     delivery = "exactly-once"
     #: It commits while the run goes on, so that little is lost and little is held.

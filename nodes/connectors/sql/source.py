@@ -32,7 +32,7 @@ _SIGHTS = 16
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SqlSource:
-    """A source of rows as dicts; made by `penstock.sql`. It holds no connection, its readers do."""
+    """A source of rows as dicts; made by `sluiceway.sql`. It holds no connection, its readers do."""
 
     replay: ClassVar[str] = "logged"
 

@@ -17,8 +17,8 @@ from ...sinks import BadEvent
 from .database import begin, describe
 from .rows import Chunk, insert
 
-_SPOOL = "penstock_spool"
-_AT, _SEQ, _INDEX = "penstock_at", "penstock_seq", "penstock_index"
+_SPOOL = "sluiceway_spool"
+_AT, _SEQ, _INDEX = "sluiceway_at", "sluiceway_seq", "sluiceway_index"
 
 
 class RefusedRow(ValueError):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
+import sluiceway as sw
 
 
 class Score:
@@ -22,7 +22,7 @@ def takes_text(event: str) -> str:
     return event
 
 
-graph = ps.Graph("mistakes")
+graph = sw.Graph("mistakes")
 numbers = graph.source(range(3))
 texts: list[str] = []
 
@@ -33,10 +33,10 @@ numbers.map(str, workers="4")  # E: arguments
 numbers.map(str, on_error="ignore")  # E: arguments
 numbers.map(str, chunksize=10)  # E: arguments
 numbers.map(Score)  # E: arguments
-numbers.map(ps.per_worker(Score, "model.pt"))  # E: arguments
-ps.per_worker(Score, 3)  # E: arguments
-ps.per_worker(Score)  # E: arguments
-ps.per_worker(Path, "a")  # E: arguments
+numbers.map(sw.per_worker(Score, "model.pt"))  # E: arguments
+sw.per_worker(Score, 3)  # E: arguments
+sw.per_worker(Score)  # E: arguments
+sw.per_worker(Path, "a")  # E: arguments
 numbers.filter(takes_text)  # E: arguments
 numbers.flat_map(abs)  # E: arguments
 numbers.map_batches(len)  # E: arguments
@@ -49,8 +49,8 @@ graph.source(3)  # E: arguments
 graph.source([1], nam="a")  # E: arguments
 graph.sequence(numbers, order="random")  # E: arguments
 graph.sequence(numbers, [1])  # E: arguments
-ps.zip(numbers, [1])  # E: arguments
-ps.merge(numbers, "abc")  # E: arguments
+sw.zip(numbers, [1])  # E: arguments
+sw.merge(numbers, "abc")  # E: arguments
 numbers.mapp(str)  # E: attr-defined
 keys = numbers.key_by(str)
 numbers.scan(lambda state, event: (state, event))  # E: arguments
@@ -61,12 +61,12 @@ keys.map(takes_text)  # E: arguments
 keys.reduce(takes_text)  # E: arguments
 keys.count(final="yes")  # E: arguments
 keys.window(5, time=float)  # E: arguments
-keys.window(ps.tumbling(5))  # E: arguments
-keys.window(ps.tumbling("5"), time=float)  # E: arguments
-keys.window(ps.session(5), time=takes_text)  # E: arguments
+keys.window(sw.tumbling(5))  # E: arguments
+keys.window(sw.tumbling("5"), time=float)  # E: arguments
+keys.window(sw.session(5), time=takes_text)  # E: arguments
 keys.sink(print)  # E: attr-defined
-keys.window(ps.session(5), time=float).sink(print)  # E: attr-defined
-narrow: ps.Stream[bool] = numbers  # E: assignment
+keys.window(sw.session(5), time=float).sink(print)  # E: attr-defined
+narrow: sw.Stream[bool] = numbers  # E: assignment
 
 
 def from_path() -> Any:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard, assert_type
 
-import penstock as ps
+import sluiceway as sw
 
 
 @dataclass
@@ -87,56 +87,56 @@ def either(event: int) -> int | str:
     return event
 
 
-graph = ps.Graph("types")
+graph = sw.Graph("types")
 
 # Sources
 numbers = graph.source(range(3))
-assert_type(numbers, ps.Stream[int])
-assert_type(graph.source(rows, name="rows"), ps.Stream[Login])
-assert_type(graph.source(partial(rows, limit=5)), ps.Stream[Login])
-assert_type(graph.source(ticks), ps.Stream[float])
-assert_type(graph.source(Numbers()), ps.Stream[int])
-assert_type(graph.source(lambda: iter(["a"])), ps.Stream[str])
+assert_type(numbers, sw.Stream[int])
+assert_type(graph.source(rows, name="rows"), sw.Stream[Login])
+assert_type(graph.source(partial(rows, limit=5)), sw.Stream[Login])
+assert_type(graph.source(ticks), sw.Stream[float])
+assert_type(graph.source(Numbers()), sw.Stream[int])
+assert_type(graph.source(lambda: iter(["a"])), sw.Stream[str])
 with open("access.log") as file:
-    assert_type(graph.source(file), ps.Stream[str])
-assert_type(graph.sequence(numbers, graph.source([1, 2]), key=lambda event: -event), ps.Stream[int])
+    assert_type(graph.source(file), sw.Stream[str])
+assert_type(graph.sequence(numbers, graph.source([1, 2]), key=lambda event: -event), sw.Stream[int])
 
 # Functions
-assert_type(numbers.map(str), ps.Stream[str])
-assert_type(numbers.map(lambda event: event / 2), ps.Stream[float])
-assert_type(numbers.map(str).map(Path), ps.Stream[Path])
-assert_type(numbers.map(fetch), ps.Stream[bytes])
-assert_type(numbers.filter(lambda event: event > 1), ps.Stream[int])
-assert_type(numbers.flat_map(range), ps.Stream[int])
-assert_type(numbers.flat_map(lambda event: [str(event)]), ps.Stream[str])
-assert_type(numbers.flat_map(stream), ps.Stream[str])
-assert_type(numbers.flat_map(several), ps.Stream[str])
-assert_type(numbers.map_batches(lambda events: [str(event) for event in events], batch_size=8), ps.Stream[str])
-assert_type(numbers.map_batches(batch), ps.Stream[str])
-assert_type(graph.source([None, Login("ada", 1.0)]).filter(is_login), ps.Stream[Login])
-assert_type(numbers.barrier(), ps.Stream[int])
+assert_type(numbers.map(str), sw.Stream[str])
+assert_type(numbers.map(lambda event: event / 2), sw.Stream[float])
+assert_type(numbers.map(str).map(Path), sw.Stream[Path])
+assert_type(numbers.map(fetch), sw.Stream[bytes])
+assert_type(numbers.filter(lambda event: event > 1), sw.Stream[int])
+assert_type(numbers.flat_map(range), sw.Stream[int])
+assert_type(numbers.flat_map(lambda event: [str(event)]), sw.Stream[str])
+assert_type(numbers.flat_map(stream), sw.Stream[str])
+assert_type(numbers.flat_map(several), sw.Stream[str])
+assert_type(numbers.map_batches(lambda events: [str(event) for event in events], batch_size=8), sw.Stream[str])
+assert_type(numbers.map_batches(batch), sw.Stream[str])
+assert_type(graph.source([None, Login("ada", 1.0)]).filter(is_login), sw.Stream[Login])
+assert_type(numbers.barrier(), sw.Stream[int])
 
 # Handler classes
-assert_type(numbers.map(Fetch), ps.Stream[bytes])
-assert_type(numbers.map(Fetch()), ps.Stream[bytes])
-assert_type(graph.source(rows).map(ps.per_worker(Score, "model.pt", device="cuda:0")), ps.Stream[float])
-assert_type(numbers.map(str).flat_map(Words), ps.Stream[str])
-assert_type(numbers.map(str).flat_map(Words()), ps.Stream[str])
-assert_type(numbers.map(str).map_batches(Embed, batch_size=4), ps.Stream[float])
-assert_type(numbers.filter(Fetch), ps.Stream[int])
+assert_type(numbers.map(Fetch), sw.Stream[bytes])
+assert_type(numbers.map(Fetch()), sw.Stream[bytes])
+assert_type(graph.source(rows).map(sw.per_worker(Score, "model.pt", device="cuda:0")), sw.Stream[float])
+assert_type(numbers.map(str).flat_map(Words), sw.Stream[str])
+assert_type(numbers.map(str).flat_map(Words()), sw.Stream[str])
+assert_type(numbers.map(str).map_batches(Embed, batch_size=4), sw.Stream[float])
+assert_type(numbers.filter(Fetch), sw.Stream[int])
 
 # Options
 assert_type(
-    numbers.map(str, name="text", workers=4, retries=2, backoff_s=0.5, timeout_s=1, on_error="skip"), ps.Stream[str]
+    numbers.map(str, name="text", workers=4, retries=2, backoff_s=0.5, timeout_s=1, on_error="skip"), sw.Stream[str]
 )
 
 # Joins and branches
-assert_type(ps.zip(numbers, numbers.map(str)), ps.Stream[tuple[int, str]])
-assert_type(ps.zip(numbers, numbers.map(str), numbers.map(float)), ps.Stream[tuple[int, str, float]])
-branches: list[ps.Stream[int]] = [numbers, numbers]
-assert_type(ps.zip(*branches), ps.Stream[tuple[int, ...]])
-assert_type(ps.merge(numbers, numbers.map(abs)), ps.Stream[int])
-wide: ps.Stream[int | str] = numbers
+assert_type(sw.zip(numbers, numbers.map(str)), sw.Stream[tuple[int, str]])
+assert_type(sw.zip(numbers, numbers.map(str), numbers.map(float)), sw.Stream[tuple[int, str, float]])
+branches: list[sw.Stream[int]] = [numbers, numbers]
+assert_type(sw.zip(*branches), sw.Stream[tuple[int, ...]])
+assert_type(sw.merge(numbers, numbers.map(abs)), sw.Stream[int])
+wide: sw.Stream[int | str] = numbers
 
 # Sinks
 results: list[int] = []
@@ -145,7 +145,7 @@ numbers.sink(print, name="shown", ordered=False)
 numbers.map(float).sink(Collector())
 numbers.sink(Collector())
 graph.dead_letters().map(lambda letter: letter.error).sink(print)
-assert_type(graph.dead_letters(), ps.Stream[ps.DeadLetter])
+assert_type(graph.dead_letters(), sw.Stream[sw.DeadLetter])
 
 
 # What is untyped stays usable

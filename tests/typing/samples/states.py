@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_type
 
-import penstock as ps
+import sluiceway as sw
 
 
 @dataclass
@@ -18,40 +18,40 @@ def total(state: float, login: Login) -> tuple[float, str]:
     return state + login.seconds, f"{login.user}: {state}"
 
 
-graph = ps.Graph("states")
+graph = sw.Graph("states")
 logins = graph.source([Login("a", datetime(2024, 5, 1), 2.0)])
 
-assert_type(logins.scan(total, 0.0), ps.Stream[str])
-assert_type(logins.scan(lambda state, login: (state + 1, login.user), 0), ps.Stream[str])
+assert_type(logins.scan(total, 0.0), sw.Stream[str])
+assert_type(logins.scan(lambda state, login: (state + 1, login.user), 0), sw.Stream[str])
 
 by_user = logins.key_by(lambda login: login.user)
-assert_type(by_user, ps.KeyedStream[str, Login])
-assert_type(logins.key_by(lambda login: (login.user, 1)), ps.KeyedStream[tuple[str, int], Login])
+assert_type(by_user, sw.KeyedStream[str, Login])
+assert_type(logins.key_by(lambda login: (login.user, 1)), sw.KeyedStream[tuple[str, int], Login])
 assert_type(
     logins.key_by(lambda login: login.user, ttl=timedelta(days=1), time=lambda login: login.at),
-    ps.KeyedStream[str, Login],
+    sw.KeyedStream[str, Login],
 )
 
-assert_type(by_user.map(lambda login: login.seconds), ps.Stream[float])
-assert_type(by_user.map(lambda login: login.seconds, workers=3, on_error="skip"), ps.Stream[float])
-assert_type(by_user.scan(total, 0.0), ps.Stream[str])
-assert_type(by_user.count(), ps.Stream[tuple[str, int]])
-assert_type(by_user.count(final=True), ps.Stream[tuple[str, int]])
-assert_type(by_user.reduce(lambda one, other: one if one.at > other.at else other), ps.Stream[tuple[str, Login]])
+assert_type(by_user.map(lambda login: login.seconds), sw.Stream[float])
+assert_type(by_user.map(lambda login: login.seconds, workers=3, on_error="skip"), sw.Stream[float])
+assert_type(by_user.scan(total, 0.0), sw.Stream[str])
+assert_type(by_user.count(), sw.Stream[tuple[str, int]])
+assert_type(by_user.count(final=True), sw.Stream[tuple[str, int]])
+assert_type(by_user.reduce(lambda one, other: one if one.at > other.at else other), sw.Stream[tuple[str, Login]])
 
-hours = by_user.window(ps.tumbling(timedelta(hours=1)), time=lambda login: login.at, allowed_lateness=timedelta(minutes=5))
-assert_type(hours.count(), ps.Stream[ps.Window[str, int]])
-assert_type(hours.collect(), ps.Stream[ps.Window[str, list[Login]]])
-assert_type(hours.reduce(lambda one, other: other), ps.Stream[ps.Window[str, Login]])
-assert_type(hours.count().map(lambda window: window.key), ps.Stream[str])
-assert_type(hours.count().map(lambda window: window.value), ps.Stream[int])
+hours = by_user.window(sw.tumbling(timedelta(hours=1)), time=lambda login: login.at, allowed_lateness=timedelta(minutes=5))
+assert_type(hours.count(), sw.Stream[sw.Window[str, int]])
+assert_type(hours.collect(), sw.Stream[sw.Window[str, list[Login]]])
+assert_type(hours.reduce(lambda one, other: other), sw.Stream[sw.Window[str, Login]])
+assert_type(hours.count().map(lambda window: window.key), sw.Stream[str])
+assert_type(hours.count().map(lambda window: window.value), sw.Stream[int])
 
 
 def add(held: float, login: Login) -> float:
     return held + login.seconds
 
 
-sessions = by_user.window(ps.session(1800), time=lambda login: login.seconds)
-assert_type(sessions.aggregate(add, 0.0, merge=lambda a, b: a + b), ps.Stream[ps.Window[str, float]])
-sliding = by_user.window(ps.sliding(60, 10.0), time=lambda login: login.seconds)
-assert_type(sliding.aggregate(add, 0.0), ps.Stream[ps.Window[str, float]])
+sessions = by_user.window(sw.session(1800), time=lambda login: login.seconds)
+assert_type(sessions.aggregate(add, 0.0, merge=lambda a, b: a + b), sw.Stream[sw.Window[str, float]])
+sliding = by_user.window(sw.sliding(60, 10.0), time=lambda login: login.seconds)
+assert_type(sliding.aggregate(add, 0.0), sw.Stream[sw.Window[str, float]])

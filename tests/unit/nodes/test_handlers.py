@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import pytest
-from penstock.nodes.errors import GraphError
-from penstock.nodes.handlers import build, is_async, is_generator, is_handler_class, needs_build, per_worker
+from sluiceway.nodes.errors import GraphError
+from sluiceway.nodes.handlers import build, is_async, is_generator, is_handler_class, needs_build, per_worker
 
 T = TypeVar("T")
 #: For calls that a type checker refuses as well.

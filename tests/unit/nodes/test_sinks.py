@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from penstock.nodes.program.column import Column
-from penstock.nodes.errors import GraphError
-from penstock.nodes.files.api import lines
-from penstock.nodes.sinks import BadEvent, Batch, CallableSink, as_sink, failed_position
+from sluiceway.nodes.errors import GraphError
+from sluiceway.nodes.files.api import lines
+from sluiceway.nodes.program.column import Column
+from sluiceway.nodes.sinks import BadEvent, Batch, CallableSink, as_sink, failed_position
 
 
 class Collecting:
@@ -118,7 +118,7 @@ async def coroutine(event: Any) -> None: ...
     ("subject", "remedy"),
     [
         (5, "callable"),
-        (io.StringIO(), "penstock.lines"),
+        (io.StringIO(), "sluiceway.lines"),
         (Collecting, r"pass Collecting\(\.\.\.\)"),
         (OnlyWrites(), r"add close\(\)"),
         (coroutine, "map it before the sink"),

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import pytest
-from penstock.nodes.async_reader import AsyncGeneratorReader
-from penstock.nodes.errors import GraphError
-from penstock.nodes.readers import GeneratorReader, IterableReader
-from penstock.nodes.sources import is_source, open_reader, read_with, size_hint
-from penstock.nodes.timer import TickReader, every
+from sluiceway.nodes.async_reader import AsyncGeneratorReader
+from sluiceway.nodes.errors import GraphError
+from sluiceway.nodes.readers import GeneratorReader, IterableReader
+from sluiceway.nodes.sources import is_source, open_reader, read_with, size_hint
+from sluiceway.nodes.timer import TickReader, every
 
 
 class Clock:

@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
-from penstock.engine.checkpoints.fingerprints import _MOST, fingerprint, fingerprints
+import sluiceway as sw
+from sluiceway.engine.checkpoints.fingerprints import _MOST, fingerprint, fingerprints
 
 #: Handlers of every kind; `build` makes a graph of them.
 SOURCE = '''
 import functools
-import penstock as ps
+import sluiceway as sw
 
 def helper(n):
     return n + 1
@@ -85,7 +85,7 @@ def ordering(n):
     return n + 20
 
 def build():
-    graph = ps.Graph("all")
+    graph = sw.Graph("all")
     one, two = graph.source(events, name="one"), graph.source(events(), name="two")
     mixed = graph.sequence(one, two, key=ordering)
     mixed.map(work, name="function")
@@ -93,7 +93,7 @@ def build():
     mixed.map(times(21), name="closure")
     mixed.map(lambda n: n + 22, name="lambda")
     mixed.map(Handler, name="class")
-    mixed.map(ps.per_worker(Handler, 23), name="per_worker")
+    mixed.map(sw.per_worker(Handler, 23), name="per_worker")
     mixed.map(Handler().step, name="static")
     mixed.map(Handler().__call__, name="bound")
     mixed.map(functools.partial(work, more=(24,)), name="partial")
@@ -102,10 +102,10 @@ def build():
     mixed.scan(fold, 0, name="scan")
     keyed = mixed.key_by(at, name="key")
     keyed.reduce(lambda a, b: a + b + 25, name="reduce")
-    keyed.window(ps.tumbling(5), time=at).aggregate(lambda a, b: a + b + 26, 0, name="window")
+    keyed.window(sw.tumbling(5), time=at).aggregate(lambda a, b: a + b + 26, 0, name="window")
     mixed.sink(print, name="builtin")
     mixed.sink(lambda n: n + 27, name="sink")
-    mixed.sink(ps.lines("out.txt"), name="file")
+    mixed.sink(sw.lines("out.txt"), name="file")
     return graph
 '''
 NODES = {
@@ -134,7 +134,7 @@ def test_what_has_code_has_a_digest_of_its_own(known: dict[str, str]) -> None:
 @pytest.mark.parametrize("seed", ["1", "2", "3"])
 def test_a_digest_is_the_same_in_every_process(tmp_path: Path, known: dict[str, str], seed: str) -> None:
     """With another order of sets, at another place, and with other line numbers."""
-    tell = "\nimport json\nfrom penstock.engine.checkpoints import fingerprints as f\nprint(json.dumps(f.fingerprints(build().nodes)))\n"
+    tell = "\nimport json\nfrom sluiceway.engine.checkpoints import fingerprints as f\nprint(json.dumps(f.fingerprints(build().nodes)))\n"
     moved = tmp_path / f"place{seed}" / "user.py"
     moved.parent.mkdir()
     moved.write_text("# a comment\n" * int(seed) + SOURCE + tell)
@@ -203,7 +203,7 @@ def test_code_that_has_run_often_is_what_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [None, 5, "text", [1, len], range(3), {"a": print}, iter([1]), len, json.loads, ps.lines("x.txt"), object()]
+    "data", [None, 5, "text", [1, len], range(3), {"a": print}, iter([1]), len, json.loads, sw.lines("x.txt"), object()]
 )
 def test_data_and_libraries_have_none(data: Any) -> None:
     assert fingerprint(data) is None

@@ -12,12 +12,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
 import pytest
-from penstock.engine.checkpoints import store as stores
-from penstock.engine.checkpoints.sqlite_store import file_store, look_into_file
-from penstock.engine.checkpoints.store import Saved, TableStore
-from penstock.nodes.ordering.order_log import Read, Run
+import sluiceway as sw
+from sluiceway.engine.checkpoints import store as stores
+from sluiceway.engine.checkpoints.sqlite_store import file_store, look_into_file
+from sluiceway.engine.checkpoints.store import Saved, TableStore
+from sluiceway.nodes.ordering.order_log import Read, Run
 from store_checks import CHECKS, IDENTITY, saved_at
 
 
@@ -52,18 +52,18 @@ def test_a_changed_body_is_not_unpacked(store: TableStore, path: Path) -> None:
     store.close()
     _change(path, "UPDATE log SET size = 5 WHERE kind = 'run'")
     store.open(IDENTITY, "auto")
-    with pytest.raises(ps.CheckpointError, match="its order log is not what was written"):
+    with pytest.raises(sw.CheckpointError, match="its order log is not what was written"):
         store.logged()
     store.close()
     _change(path, "UPDATE checkpoint SET body = zeroblob(40)")
-    with pytest.raises(ps.CheckpointError, match="its checkpoint is not what was written"):
+    with pytest.raises(sw.CheckpointError, match="its checkpoint is not what was written"):
         store.open(IDENTITY, "auto")
 
 
 #: Pickled bytes, and what is said of them: names that cannot be imported here, then what has another form.
 _UNREADABLE = [
     pytest.param(b"cno_such_module\nThing\n.", "ModuleNotFoundError: .*names a module or class that", id="no module"),
-    pytest.param(b"cpenstock.nodes.places\nMoved\n.", "AttributeError: .*put that back under its old name", id="no class"),
+    pytest.param(b"csluiceway.nodes.places\nMoved\n.", "AttributeError: .*put that back under its old name", id="no class"),
     pytest.param(b"", "EOFError: .*it is damaged", id="nothing"),
     pytest.param(b"no pickle", "UnpicklingError: .*it is damaged", id="no pickle"),
     pytest.param(b"cbuiltins\nint\n(Vx\ntR.", "ValueError: .*it is damaged", id="refused by its class"),
@@ -87,7 +87,7 @@ def test_a_body_that_cannot_be_unpacked_is_said_to_be_that(store: TableStore, pa
     store.write(saved_at(2))
     store.close()
     _replace_body(path, body)
-    with pytest.raises(ps.CheckpointError, match=rf"the checkpoint in .*run\.db cannot be unpacked \({said}"):
+    with pytest.raises(sw.CheckpointError, match=rf"the checkpoint in .*run\.db cannot be unpacked \({said}"):
         store.open(IDENTITY, "auto")
     assert store.open(IDENTITY, "never") is None
 
@@ -100,12 +100,12 @@ def test_an_extent_that_cannot_be_unpacked_is_said_to_be_that(
     with closing(sqlite3.connect(path)) as db, db:
         row = stores._row("read", 0, 0, 4, extent)
         db.execute("UPDATE log SET extent = ?, digest = ?", (extent, row["digest"]))
-    with pytest.raises(ps.CheckpointError, match=rf"the order log in .*run\.db cannot be unpacked \({said}"):
+    with pytest.raises(sw.CheckpointError, match=rf"the order log in .*run\.db cannot be unpacked \({said}"):
         store.logged()
 
 
 def test_a_store_that_is_open_is_not_opened_again(store: TableStore) -> None:
-    with pytest.raises(ps.CheckpointError, match="another run uses it"):
+    with pytest.raises(sw.CheckpointError, match="another run uses it"):
         store.open(IDENTITY, "auto")
     store.write(saved_at(1))  # the first use of it has not suffered
 
@@ -114,12 +114,12 @@ def test_tables_that_are_missing_are_damage_and_a_full_disk_is_not(store: TableS
     database = store._backing._db  # type: ignore[attr-defined]
     pages = database.execute("PRAGMA page_count").fetchone()[0]
     database.execute(f"PRAGMA max_page_count={pages}")
-    with pytest.raises(ps.CheckpointError, match=r"cannot keep checkpoints in .*run\.db: database or disk is full"):
+    with pytest.raises(sw.CheckpointError, match=r"cannot keep checkpoints in .*run\.db: database or disk is full"):
         store.write(Saved(1, (), 0, {"a": bytes(100_000)}, {}))
     database.execute("PRAGMA max_page_count=100000")
     store.write(saved_at(1))
     database.execute("DROP TABLE log")
-    with pytest.raises(ps.CheckpointError, match="damaged or no store"):
+    with pytest.raises(sw.CheckpointError, match="damaged or no store"):
         store.logged()
 
 
@@ -127,7 +127,7 @@ def test_a_disk_that_is_full_when_a_store_is_opened_is_no_damage(path: Path) -> 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     try:
-        with pytest.raises(ps.CheckpointError, match=r"cannot keep checkpoints in .*run\.db: (disk I/O|database or disk)"):
+        with pytest.raises(sw.CheckpointError, match=r"cannot keep checkpoints in .*run\.db: (disk I/O|database or disk)"):
             file_store(path).open(IDENTITY, "auto")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -151,9 +151,9 @@ def test_a_description_of_the_run_that_cannot_be_read_is_damage(store: TableStor
     store.write(saved_at(1))
     store.close()
     _change(path, f"UPDATE run SET identity = {damage}")
-    with pytest.raises(ps.CheckpointError, match="damaged"):
+    with pytest.raises(sw.CheckpointError, match="damaged"):
         store.open(IDENTITY, "auto")
-    with pytest.raises(ps.CheckpointError, match="damaged"):
+    with pytest.raises(sw.CheckpointError, match="damaged"):
         look_into_file(path)
 
 
@@ -165,10 +165,10 @@ def test_an_older_form_is_refused_and_replaced_where_that_is_asked_for(path: Pat
         db.execute(f"PRAGMA user_version={form}")
     path.chmod(0o600)
     store = file_store(path)
-    said = f"written by another version of penstock \\(form {form}, this one has 3\\)"
-    with pytest.raises(ps.CheckpointError, match=said):
+    said = f"written by another version of sluiceway \\(form {form}, this one has 3\\)"
+    with pytest.raises(sw.CheckpointError, match=said):
         store.open(IDENTITY, "auto")
-    with pytest.raises(ps.CheckpointError, match=said):
+    with pytest.raises(sw.CheckpointError, match=said):
         look_into_file(path)
     assert store.open(IDENTITY, "never") is None
     store.write(saved_at(1))
@@ -190,11 +190,11 @@ def test_what_others_may_have_put_beside_it_is_not_read(path: Path, suffix: str)
     beside = Path(f"{path}{suffix}")
     beside.touch()
     beside.chmod(0o666)
-    with pytest.raises(ps.CheckpointError, match=f"run.db{suffix} .*others may have written it"):
+    with pytest.raises(sw.CheckpointError, match=f"run.db{suffix} .*others may have written it"):
         file_store(path).open(IDENTITY, "auto")
     beside.unlink()
     beside.symlink_to("elsewhere")
-    with pytest.raises(ps.CheckpointError, match="others may have written it"):
+    with pytest.raises(sw.CheckpointError, match="others may have written it"):
         file_store(path).open(IDENTITY, "auto")
 
 

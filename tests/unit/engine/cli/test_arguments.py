@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Union
 
 import pytest
-from penstock.engine.cli.arguments import UsageError, arguments_of
+from sluiceway.engine.cli.arguments import UsageError, arguments_of
 
 
 def taking(hint: Any) -> Callable[..., Any]:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.engine.codec import blocks
-from penstock.engine.codec.codec import (
+from sluiceway.engine.codec import blocks
+from sluiceway.engine.codec.block_reader import Pieces
+from sluiceway.engine.codec.codec import (
     BLOCKS,
     MSGPACK,
     PICKLE,
@@ -23,7 +24,6 @@ from penstock.engine.codec.codec import (
     encode,
     join_payloads,
 )
-from penstock.engine.codec.block_reader import Pieces
 
 FLAT = [{"id": n, "user": "ada", "score": n / 2} for n in range(3 * blocks.FEWEST)]
 

@@ -20,9 +20,19 @@ import cloudpickle
 import numpy as np
 import ormsgpack
 import pytest
-from penstock.engine.codec import codec
-from penstock.engine.codec import pickling
-from penstock.engine.codec.codec import MSGPACK, PICKLE, RAW, CodecError, Encoder, Payload, copies, decode, encode, is_atomic
+from sluiceway.engine.codec import codec, pickling
+from sluiceway.engine.codec.codec import (
+    MSGPACK,
+    PICKLE,
+    RAW,
+    CodecError,
+    Encoder,
+    Payload,
+    copies,
+    decode,
+    encode,
+    is_atomic,
+)
 
 BIG = 20_000
 
@@ -420,7 +430,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import cloudpickle
-from penstock.engine.codec.codec import Payload, decode, encode
+from sluiceway.engine.codec.codec import Payload, decode, encode
 
 
 @dataclass
@@ -496,8 +506,8 @@ import cloudpickle
 from types import ModuleType
 
 sys.modules["__main__"] = ModuleType("__main__")
-from penstock.engine.codec import pickling
-from penstock.engine.codec.codec import Payload, decode, encode
+from sluiceway.engine.codec import pickling
+from sluiceway.engine.codec.codec import Payload, decode, encode
 
 question = json.loads(sys.stdin.read())
 asked = []

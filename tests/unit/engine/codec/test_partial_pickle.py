@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from penstock.engine.codec.codec import PICKLE, Encoder, Payload, decode, decode_part
-from penstock.engine.codec.errors import CodecError
+from sluiceway.engine.codec.codec import PICKLE, Encoder, Payload, decode, decode_part
+from sluiceway.engine.codec.errors import CodecError
 
 
 class Colour(enum.Enum):

@@ -6,15 +6,15 @@ import sys
 from typing import Any
 
 import pytest
-from penstock.engine.core.core import Core
-from penstock.engine.core.effects import Deliver, Finish, Pull, SendTask, Spawn
-from penstock.engine.core.topology import PoolWiring, Wiring
-from penstock.nodes.ordering.barrier import FailureRecord
-from penstock.nodes.ordering.blame import LastSeen, Phase
-from penstock.nodes.program.program import Op, Step, make_program
-from penstock.nodes.ordering.segments import ExitData
-from penstock.nodes.ordering.sequencer import Chunk, Order
-from penstock.nodes.ordering.budget import Window
+from sluiceway.engine.core.core import Core
+from sluiceway.engine.core.effects import Deliver, Finish, Pull, SendTask, Spawn
+from sluiceway.engine.core.topology import PoolWiring, Wiring
+from sluiceway.nodes.ordering.barrier import FailureRecord
+from sluiceway.nodes.ordering.blame import LastSeen, Phase
+from sluiceway.nodes.ordering.budget import Window
+from sluiceway.nodes.ordering.segments import ExitData
+from sluiceway.nodes.ordering.sequencer import Chunk, Order
+from sluiceway.nodes.program.program import Op, Step, make_program
 
 
 class _Packing:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from penstock.engine.core.core import Core
-from penstock.engine.core.effects import AskState, Commit, Deliver, Finish, Restore, SendTask, Spawn, StopWorker
-from penstock.engine.core.topology import PoolWiring, Wiring
-from penstock.nodes.ordering.barrier import FailureRecord
-from penstock.nodes.ordering.order_log import OrderLog
-from penstock.nodes.program.program import Op, Step, make_program
-from penstock.nodes.ordering.retention import SHARE
-from penstock.nodes.ordering.segments import ExitData
-from penstock.nodes.ordering.sequencer import Chunk
-from penstock.nodes.ordering.budget import Window
+from sluiceway.engine.core.core import Core
+from sluiceway.engine.core.effects import AskState, Commit, Deliver, Finish, Restore, SendTask, Spawn, StopWorker
+from sluiceway.engine.core.topology import PoolWiring, Wiring
+from sluiceway.nodes.ordering.barrier import FailureRecord
+from sluiceway.nodes.ordering.budget import Window
+from sluiceway.nodes.ordering.order_log import OrderLog
+from sluiceway.nodes.ordering.retention import SHARE
+from sluiceway.nodes.ordering.segments import ExitData
+from sluiceway.nodes.ordering.sequencer import Chunk
+from sluiceway.nodes.program.program import Op, Step, make_program
 
 
 class _Packing:

@@ -7,20 +7,20 @@ import operator
 from functools import partial
 from typing import Any
 
-import penstock as ps
 import pytest
-from penstock.engine.plan.compiler import compile_graph
-from penstock.engine.core.core import Core
-from penstock.engine.core.effects import Spawn
-from penstock.engine.core.pool import RESTART_MOST_S
-from penstock.engine.local.preload import modules_of
-from penstock.engine.local.restarts import Restart, Restarts
-from penstock.engine.core.topology import PoolWiring, Wiring
-from penstock.graphs import census
-from penstock.nodes.ordering.blame import LastSeen, Phase
-from penstock.nodes.program.program import Op, Step, make_program
-from penstock.nodes.ordering.sequencer import Chunk
-from penstock.nodes.ordering.budget import Window
+import sluiceway as sw
+from sluiceway.engine.core.core import Core
+from sluiceway.engine.core.effects import Spawn
+from sluiceway.engine.core.pool import RESTART_MOST_S
+from sluiceway.engine.core.topology import PoolWiring, Wiring
+from sluiceway.engine.local.preload import modules_of
+from sluiceway.engine.local.restarts import Restart, Restarts
+from sluiceway.engine.plan.compiler import compile_graph
+from sluiceway.graphs import census
+from sluiceway.nodes.ordering.blame import LastSeen, Phase
+from sluiceway.nodes.ordering.budget import Window
+from sluiceway.nodes.ordering.sequencer import Chunk
+from sluiceway.nodes.program.program import Op, Step, make_program
 
 
 def test_a_place_is_empty_until_a_successor_takes_work() -> None:
@@ -72,13 +72,13 @@ def test_no_pause_is_longer_than_a_second_and_what_died_in_hand_is_counted() -> 
     ("handler", "home"),
     [
         (json.loads, "json"),
-        (partial(census.measure, root="/"), "penstock.graphs.census"),
-        (ps.per_worker(operator.itemgetter, 0), "operator"),
+        (partial(census.measure, root="/"), "sluiceway.graphs.census"),
+        (sw.per_worker(operator.itemgetter, 0), "operator"),
         (lambda n: n, None),
         (pytest.approx, None),
     ],
 )
 def test_own_modules_and_those_of_python_are_imported_once(handler: Any, home: str | None) -> None:
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(["1"]).map(handler).sink(print)
     assert modules_of(compile_graph(graph, workers=1), held=False) == ([] if home is None else [home])

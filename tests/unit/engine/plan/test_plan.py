@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import penstock as ps
+import sluiceway as sw
 
 
 class Committing:
@@ -26,30 +26,30 @@ class OnlyCommitting(Committing):
     recover = None  # type: ignore[assignment]
 
 
-def _lines(plan: ps.Plan) -> list[str]:
+def _lines(plan: sw.Plan) -> list[str]:
     return [line for line in str(plan).splitlines() if line.startswith("with ")]
 
 
 def test_a_plan_says_what_each_sink_can_rely_on(tmp_path: Path) -> None:
-    graph = ps.Graph()
+    graph = sw.Graph()
     events = graph.source(range(3)).map(str, workers=2)
     events.sink(print)
-    events.sink(ps.jsonl(str(tmp_path / "a.jsonl")))
-    events.sink(ps.jsonl(str(tmp_path / "b.jsonl")), ordered=False, name="loose")
-    events.sink(ps.sql_sink(f"sqlite:///{tmp_path}/c.db", table="t"), name="rows")
-    events.sink(ps.kafka_sink("t", bootstrap_servers="127.0.0.1:1"), name="topic")
+    events.sink(sw.jsonl(str(tmp_path / "a.jsonl")))
+    events.sink(sw.jsonl(str(tmp_path / "b.jsonl")), ordered=False, name="loose")
+    events.sink(sw.sql_sink(f"sqlite:///{tmp_path}/c.db", table="t"), name="rows")
+    events.sink(sw.kafka_sink("t", bootstrap_servers="127.0.0.1:1"), name="topic")
     events.sink(Committing(), name="own")
     events.sink(OnlyCommitting(), name="half")
-    assert _lines(ps.compile(graph)) == [
+    assert _lines(sw.compile(graph)) == [
         "with checkpoint=: exactly-once to a.jsonl, rows, own; effectively-once to topic; at-least-once to print, half, loose",
         "with lock=: checked before every commit, inside the transactions of rows; best effort for the others",
     ]
 
 
 def test_without_a_sink_that_checks_the_lock_it_is_best_effort() -> None:
-    graph = ps.Graph()
+    graph = sw.Graph()
     graph.source(range(3)).sink(print)
-    assert _lines(ps.compile(graph)) == [
+    assert _lines(sw.compile(graph)) == [
         "with checkpoint=: at-least-once to print",
         "with lock=: checked before every commit, best effort",
     ]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from penstock.engine.sources.feed import POLL_S, Feed
+from sluiceway.engine.sources.feed import POLL_S, Feed
 
 SMALL = 28.0
 

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
-import penstock as ps
 import pytest
-from penstock.engine.sources import journaled as journal
-from penstock.engine.sources import journal_file as journalfile
-from penstock.engine.sources.journaled import Journaled
-from penstock.engine.sources.journal_file import JournalFile, begin, drop, journal_path
-from penstock.engine.sources.read_ahead import FIRST
+import sluiceway as sw
+from sluiceway.engine.sources import journal_file as journalfile
+from sluiceway.engine.sources import journaled as journal
+from sluiceway.engine.sources.journal_file import JournalFile, begin, drop, journal_path
+from sluiceway.engine.sources.journaled import Journaled
+from sluiceway.engine.sources.read_ahead import FIRST
 
 MANY = 1 << 20
 #: Long enough for any machine; nothing waits for it unless it is broken.
@@ -189,7 +189,7 @@ def test_what_the_source_says_of_itself_is_passed_on(path: Path) -> None:
 CRASHING = """
 import sys
 from pathlib import Path
-from penstock.engine.sources.journaled import Journaled
+from sluiceway.engine.sources.journaled import Journaled
 
 def numbers():
     yield from range(10**9)
@@ -319,7 +319,7 @@ def test_a_position_that_is_not_in_the_journal_is_refused(path: Path, position: 
     file.append([journalfile.Piece(5, 0, b"a"), journalfile.Piece(5, 0, b"b")])
     file.forget(5)
     file.close()
-    with pytest.raises(ps.CheckpointError, match=r"do not belong together"):
+    with pytest.raises(sw.CheckpointError, match=r"do not belong together"):
         Journaled(Session(1), path, "it").reader(position)
     assert stored(path) == (5, 10, False)  # and it is free again
 
@@ -342,7 +342,7 @@ def test_a_journal_is_for_its_owner_alone(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.chmod(0o660)
     for afresh in (False, True):
-        with pytest.raises(ps.CheckpointError, match="chmod 600"):
+        with pytest.raises(sw.CheckpointError, match="chmod 600"):
             Journaled(Session(5), path, "it", afresh=afresh)
 
 
@@ -350,7 +350,7 @@ def test_what_lies_beside_a_journal_must_be_its_owners_too(path: Path, tmp_path:
     begin(path)
     (tmp_path / "elsewhere").write_bytes(b"")
     path.with_name(f"{path.name}-wal").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ps.CheckpointError, match="-wal as the journal of a source: others"):
+    with pytest.raises(sw.CheckpointError, match="-wal as the journal of a source: others"):
         Journaled(Session(5), path, "it")
 
 
@@ -358,7 +358,7 @@ def test_what_is_no_journal_is_refused_and_left_alone(path: Path, tmp_path: Path
     path.write_bytes(b"nothing that SQLite knows" * 100)
     path.chmod(0o600)
     for make in (lambda: begin(path), lambda: Journaled(Session(1), path, "it").reader(None), lambda: drop(path)):
-        with pytest.raises(ps.CheckpointError, match="damaged or no journal"):
+        with pytest.raises(sw.CheckpointError, match="damaged or no journal"):
             make()
     assert path.read_bytes().startswith(b"nothing")
     path.unlink()
@@ -366,25 +366,25 @@ def test_what_is_no_journal_is_refused_and_left_alone(path: Path, tmp_path: Path
         db.execute("CREATE TABLE mine (x)")
     path.chmod(0o600)
     for make in (lambda: begin(path), lambda: Journaled(Session(1), path, "it").reader(None), lambda: drop(path)):
-        with pytest.raises(ps.CheckpointError, match="something else"):
+        with pytest.raises(sw.CheckpointError, match="something else"):
             make()
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("SELECT x FROM mine")
     path.unlink()
     path.mkdir()
-    with pytest.raises(ps.CheckpointError, match="no plain file"):
+    with pytest.raises(sw.CheckpointError, match="no plain file"):
         begin(path)
-    with pytest.raises(ps.CheckpointError, match="No such file"):
+    with pytest.raises(sw.CheckpointError, match="No such file"):
         begin(tmp_path / "nowhere" / "run.db.0.events")
 
 
 def test_a_journal_that_is_missing_is_said_to_be(path: Path) -> None:
-    with pytest.raises(ps.CheckpointError, match="is missing"):
+    with pytest.raises(sw.CheckpointError, match="is missing"):
         Journaled(Session(1), path, "it")
     drop(path)  # there is nothing to remove
     made = Journaled(Session(1), path, "it", afresh=True)
     path.unlink()
-    with pytest.raises(ps.CheckpointError, match="is missing"):
+    with pytest.raises(sw.CheckpointError, match="is missing"):
         made.reader(None)
 
 
@@ -392,7 +392,7 @@ def test_another_form_is_refused(path: Path) -> None:
     begin(path)
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version=99")
-    with pytest.raises(ps.CheckpointError, match="another version"):
+    with pytest.raises(sw.CheckpointError, match="another version"):
         Journaled(Session(1), path, "it").reader(None)
 
 
@@ -415,7 +415,7 @@ def test_damage_is_found(path: Path, statement: str) -> None:
     file.close()
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(statement)
-    with pytest.raises(ps.CheckpointError, match="damaged"), closing(JournalFile(path, "it")) as damaged:
+    with pytest.raises(sw.CheckpointError, match="damaged"), closing(JournalFile(path, "it")) as damaged:
         damaged.load(7)
 
 
@@ -425,7 +425,7 @@ def test_pages_that_do_not_fit_are_found(path: Path) -> None:
     reader.close()
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ps.CheckpointError, match="damaged"):
+    with pytest.raises(sw.CheckpointError, match="damaged"):
         Journaled(Session(1), path, "it").reader(None)
 
 
@@ -433,7 +433,7 @@ def test_two_cannot_use_one_journal(path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(journalfile, "LOCK_S", 0.05)
     first = Journaled(Session(1), path, "it", afresh=True).reader(None)
     for make in (lambda: Journaled(Session(1), path, "it").reader(None), lambda: begin(path), lambda: drop(path)):
-        with pytest.raises(ps.CheckpointError, match="another process uses it"):
+        with pytest.raises(sw.CheckpointError, match="another process uses it"):
             make()
     assert read(first) == [(1, 0)]
     first.close()
@@ -461,7 +461,7 @@ def test_a_full_disk_is_a_source_error_behind_what_was_stored(path: Path) -> Non
     reader._file._db.execute("PRAGMA max_page_count=50")
     assert read(reader, 1) == [b"small"]
     gate.set()
-    with pytest.raises(ps.SourceError, match=r"cannot store 1 events of source 'it' in .*full"):
+    with pytest.raises(sw.SourceError, match=r"cannot store 1 events of source 'it' in .*full"):
         read(reader)
     reader.close()
     assert stored(path) == (0, 1, False)
@@ -471,7 +471,7 @@ def test_a_journal_is_beside_the_file_of_its_checkpoints(tmp_path: Path) -> None
     assert journal_path(tmp_path / "run.db", 2) == tmp_path / "run.db.2.events"
     assert journal_path("run.db", 0) == Path("run.db.0.events")
     for other in (object(), "postgresql://host/database"):
-        with pytest.raises(ps.GraphError, match="pass the path of a file"):
+        with pytest.raises(sw.GraphError, match="pass the path of a file"):
             journal_path(other, 0)
 
 
@@ -697,7 +697,7 @@ def test_an_event_that_cannot_be_stored_is_a_source_error(path: Path, bad: Any) 
     assert read(reader, 1) == [0]
     gate.set()
     assert read(reader, 2) == [{1}, (2,)]
-    with pytest.raises(ps.SourceError, match=r"cannot store event 3 of source 'it', which has journal=True: .*"):
+    with pytest.raises(sw.SourceError, match=r"cannot store event 3 of source 'it', which has journal=True: .*"):
         read(reader)
     reader.close()
     assert stored(path)[:2] == (0, 3)
@@ -721,7 +721,7 @@ def test_large_events_are_stored_in_parts(path: Path, monkeypatch: pytest.Monkey
 
     reader = Journaled(_Source(TooLarge), path, "it", afresh=True).reader(None)
     assert read(reader, 1) == [b"small"]
-    with pytest.raises(ps.SourceError, match=r"cannot store event 1 .* takes 300,0.. bytes"):
+    with pytest.raises(sw.SourceError, match=r"cannot store event 1 .* takes 300,0.. bytes"):
         read(reader)
     reader.close()
 
@@ -826,7 +826,7 @@ def test_nothing_is_told_of_events_that_could_not_be_stored(path: Path) -> None:
     source = _Source(Bad, True)
     reader = Journaled(source, path, "it", afresh=True).reader(None)
     assert read(reader, 1) == [1]
-    with pytest.raises(ps.SourceError):
+    with pytest.raises(sw.SourceError):
         read(reader)
     reader.close()
     assert source.opened.said == ["closed"]
@@ -835,31 +835,31 @@ def test_nothing_is_told_of_events_that_could_not_be_stored(path: Path) -> None:
 # -- graphs -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("subject", [[1], range(3), {1}, ps.lines("a.log"), ps.every(1.0)], ids=repr)
+@pytest.mark.parametrize("subject", [[1], range(3), {1}, sw.lines("a.log"), sw.every(1.0)], ids=repr)
 def test_what_can_be_read_again_needs_no_journal(subject: Any) -> None:
-    with pytest.raises(ps.GraphError, match="can be read again; leave journal out"):
-        ps.Graph("g").source(subject, journal=True)
+    with pytest.raises(sw.GraphError, match="can be read again; leave journal out"):
+        sw.Graph("g").source(subject, journal=True)
 
 
 def test_a_graph_knows_what_is_journaled() -> None:
-    graph = ps.Graph("g")
-    with pytest.raises(ps.GraphError, match="journal='yes'; use True or False"):
+    graph = sw.Graph("g")
+    with pytest.raises(sw.GraphError, match="journal='yes'; use True or False"):
         graph.source(Session(1), journal="yes")  # type: ignore[arg-type]
     plain = graph.source(Session(1), name="plain")
     iterator = graph.source(iter([1]), name="iterator", journal=True)
-    stdin = graph.source(ps.lines("-"), name="stdin", journal=True)
-    hook = graph.source(ps.webhook(), name="hook", journal=True)
+    stdin = graph.source(sw.lines("-"), name="stdin", journal=True)
+    hook = graph.source(sw.webhook(), name="hook", journal=True)
     graph.sequence(plain, iterator, stdin, hook).sink(print)
     assert [node.journal for node in graph.nodes[:4]] == [False, True, True, True]
-    table = {row[1]: row[3] for row in ps.compile(graph, workers=1).rows()}
+    table = {row[1]: row[3] for row in sw.compile(graph, workers=1).rows()}
     assert "journaled" not in table["plain"]
     assert all(table[name].endswith("; with checkpoint= journaled") for name in ("iterator", "stdin", "hook"))
 
 
 def test_without_checkpoints_a_journal_has_no_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    graph, results = ps.Graph("g"), []  # type: tuple[ps.Graph, list[Any]]
+    graph, results = sw.Graph("g"), []  # type: tuple[sw.Graph, list[Any]]
     graph.source(Session(3), journal=True).sink(results.append)
-    ps.run(graph, runner="inline")
+    sw.run(graph, runner="inline")
     assert results == [(1, 0), (1, 1), (1, 2)]
     assert list(tmp_path.iterdir()) == []

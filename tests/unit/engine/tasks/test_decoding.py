@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from penstock.engine.codec import blocks
-from penstock.engine.tasks import decoding as unpack
-from penstock.engine.codec.codec import encode
-from penstock.engine.tasks.decoding import Unpacker
-from penstock.engine.local.transport.messages import Part, TaskMessage
-from penstock.nodes.program.program import NO_ORDERS, Op, Step, make_program
+from sluiceway.engine.codec import blocks
+from sluiceway.engine.codec.codec import encode
+from sluiceway.engine.local.transport.messages import Part, TaskMessage
+from sluiceway.engine.tasks import decoding as unpack
+from sluiceway.engine.tasks.decoding import Unpacker
+from sluiceway.nodes.program.program import NO_ORDERS, Op, Step, make_program
 
 PROGRAM = make_program(
     1, 2, [Step(op=Op.MAP, node="f", node_id=0, inputs=(0,), output=1)], [1]

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock.graphs.builder import graph as ps
-from penstock.graphs.builder.checks import check_graph, check_words, claim_iterators, foreign_words
-from penstock.graphs.builder.graph import Graph, Stream
-from penstock.nodes.errors import GraphError
-from penstock.nodes.handlers import per_worker
+from sluiceway.graphs.builder import graph as sw
+from sluiceway.graphs.builder.checks import check_graph, check_words, claim_iterators, foreign_words
+from sluiceway.graphs.builder.graph import Graph, Stream
+from sluiceway.nodes.errors import GraphError
+from sluiceway.nodes.handlers import per_worker
 
 
 def refuses(*texts: str) -> Any:
@@ -163,8 +163,8 @@ def test_ordered_handlers_have_one_worker() -> None:
 def test_words_of_other_libraries_are_answered_with_ours(word: str, ours: str) -> None:
     with pytest.raises(TypeError, match=f"'{word}'.*{ours}"):
         start()[1].map(parse, **{word: 4})  # type: ignore[call-overload]
-    with pytest.raises(TypeError, match=f"ps.imap has no option '{word}'.*{ours}"):
-        foreign_words({word: 4}, call="ps.imap")
+    with pytest.raises(TypeError, match=f"sw.imap has no option '{word}'.*{ours}"):
+        foreign_words({word: 4}, call="sw.imap")
 
 
 def test_unknown_words_are_answered_with_the_known_ones() -> None:
@@ -172,7 +172,7 @@ def test_unknown_words_are_answered_with_the_known_ones() -> None:
         start()[1].map(parse, worker=4)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match=r"Stream\.map has no option 'batch_size'"):
         start()[1].map(parse, batch_size=4)  # type: ignore[call-overload]
-    check_words(["limit"], ["limit", "stop"], call="ps.run")
+    check_words(["limit"], ["limit", "stop"], call="sw.run")
 
 
 # Sources
@@ -181,7 +181,7 @@ def test_unknown_words_are_answered_with_the_known_ones() -> None:
 @pytest.mark.parametrize("source", ["access.log", b"x", bytearray(b"x"), Path("x"), {"a": 1}, OrderedDict(a=1)])
 def test_text_and_paths_are_not_sources(source: Any) -> None:
     graph = Graph("logins")
-    with refuses("of graph 'logins'", "ps.lines(path)"):
+    with refuses("of graph 'logins'", "sw.lines(path)"):
         graph.source(source)
     assert graph.nodes == []
 
@@ -291,8 +291,8 @@ def test_a_refused_claim_claims_nothing() -> None:
     [
         (3, "a int cannot be called"),
         (None, "a NoneType cannot be called"),
-        (Model, "give it ps.per_worker(Model, ...)"),
-        (functools.partial(Model, "model.pt"), "give it ps.per_worker(Model, ...)"),
+        (Model, "give it sw.per_worker(Model, ...)"),
+        (functools.partial(Model, "model.pt"), "give it sw.per_worker(Model, ...)"),
         (lambda: None, "cannot be called with one event alone"),
         (lambda a, b: None, "cannot be called with one event alone"),
         (NoArgument, "cannot be called with one event alone"),
@@ -337,8 +337,8 @@ def test_a_flat_map_takes_generators() -> None:
 @pytest.mark.parametrize(
     ("sink", "text"),
     [
-        ("out.jsonl", "ps.jsonl(path)"),
-        (Path("out.txt"), "ps.lines(path)"),
+        ("out.jsonl", "sw.jsonl(path)"),
+        (Path("out.txt"), "sw.lines(path)"),
         ([], "results.append"),
         (3, "cannot sink to a int"),
         (Collector, "give it an instance"),
@@ -403,7 +403,7 @@ def test_a_graph_has_one_sequence_and_its_sources_are_used_up() -> None:
         a.map(parse)
 
 
-@pytest.mark.parametrize("join", [ps.zip, ps.merge])
+@pytest.mark.parametrize("join", [sw.zip, sw.merge])
 def test_joins_take_two_or_more_streams_of_one_graph(join: Any) -> None:
     _, a = start()
     other = Graph("other").source([1], name="x")
@@ -422,12 +422,12 @@ def test_joins_take_two_or_more_streams_of_one_graph(join: Any) -> None:
 def test_a_zip_behind_a_flat_map_is_refused() -> None:
     graph, events = start()
     many = events.flat_map(split).map(parse)
-    with refuses("zip 'zip' of graph 'logins'", "flat_map 'split'", "ps.merge"):
-        ps.zip(events, many)
+    with refuses("zip 'zip' of graph 'logins'", "flat_map 'split'", "sw.merge"):
+        sw.zip(events, many)
     with refuses("merge 'merge'"):
-        ps.zip(events, ps.merge(events, events.map(parse)))
-    ps.zip(events, events.filter(bool)).flat_map(split)
-    ps.merge(many, events)
+        sw.zip(events, sw.merge(events, events.map(parse)))
+    sw.zip(events, events.filter(bool)).flat_map(split)
+    sw.merge(many, events)
     assert graph.nodes[-1].name == "merge-2"
 
 
@@ -440,9 +440,9 @@ def test_dead_letters_take_plain_handlers_and_sinks_only() -> None:
     for build in (
         letters.barrier,
         lambda: letters.map_batches(parse),
-        lambda: ps.zip(letters, letters),
-        lambda: ps.merge(letters, events),
-        lambda: ps.merge(events, letters.map(parse)),
+        lambda: sw.zip(letters, letters),
+        lambda: sw.merge(letters, events),
+        lambda: sw.merge(events, letters.map(parse)),
     ):
         with refuses("of graph 'logins'", "dead letters take only map, filter, flat_map and sink"):
             build()
@@ -545,7 +545,7 @@ def test_a_graph_with_everything_passes() -> None:
     graph = Graph()
     joined = graph.sequence(graph.source([1]), graph.source(numbers), key=abs)
     good = joined.map(parse, on_error="dead_letter").barrier()
-    ps.zip(good, joined.filter(bool)).sink(print)
-    ps.merge(good, joined.flat_map(split)).map_batches(parse, ordered=True).sink(print, ordered=False)
+    sw.zip(good, joined.filter(bool)).sink(print)
+    sw.merge(good, joined.flat_map(split)).map_batches(parse, ordered=True).sink(print, ordered=False)
     graph.dead_letters().map(parse).sink(print)
     assert check_graph(graph) == graph.nodes

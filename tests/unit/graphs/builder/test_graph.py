@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock.graphs.builder import graph as ps
-from penstock.graphs.builder.graph import Graph, Stream
-from penstock.graphs.builder.spec import Kind, Options
-from penstock.nodes.errors import GraphError
-from penstock.nodes.files.api import lines
-from penstock.nodes.handlers import per_worker
+from sluiceway.graphs.builder import graph as sw
+from sluiceway.graphs.builder.graph import Graph, Stream
+from sluiceway.graphs.builder.spec import Kind, Options
+from sluiceway.nodes.errors import GraphError
+from sluiceway.nodes.files.api import lines
+from sluiceway.nodes.handlers import per_worker
 
 
 class Model:
@@ -107,8 +107,8 @@ def test_a_sequence_keeps_its_key() -> None:
 
 def test_zip_and_merge_join_branches_of_one_graph() -> None:
     graph, events = start()
-    pairs = ps.zip(events, events.map(parse))
-    both = ps.merge(pairs, pairs.map(parse))
+    pairs = sw.zip(events, events.map(parse))
+    both = sw.merge(pairs, pairs.map(parse))
     assert (pairs.node.kind, both.node.kind) == (Kind.ZIP, Kind.MERGE)
     assert pairs.node.inputs == (graph.nodes[0], graph.nodes[1])
     assert both.node.inputs == (graph.nodes[2], graph.nodes[3])

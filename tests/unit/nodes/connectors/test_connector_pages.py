@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from pages import check_examples, read_page
-from penstock.nodes.files import compression as members
+from sluiceway.nodes.files import compression as members
 
 
 @pytest.mark.parametrize(("page", "count"), [("files", 2), ("http", 2), ("sql", 3)])

@@ -10,11 +10,11 @@ from random import Random
 from typing import Any
 
 import pytest
-from penstock.nodes.program.column import Column
-from penstock.nodes.events import current
-from penstock.nodes.execution.executor import Executor
-from penstock.nodes.execution.batch_split import Knife
-from penstock.nodes.program.program import Op, Step, make_program
+from sluiceway.nodes.events import current
+from sluiceway.nodes.execution.batch_split import Knife
+from sluiceway.nodes.execution.executor import Executor
+from sluiceway.nodes.program.column import Column
+from sluiceway.nodes.program.program import Op, Step, make_program
 
 
 def laid(count: int) -> tuple[Knife, list[int], Iterator[int]]:

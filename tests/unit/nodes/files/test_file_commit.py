@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock.nodes.files import compression as members
-from penstock.nodes.errors import CheckpointError
-from penstock.nodes.files.api import csv, jsonl, lines
-from penstock.nodes.sinks import Batch
+from sluiceway.nodes.errors import CheckpointError
+from sluiceway.nodes.files import compression as members
+from sluiceway.nodes.files.api import csv, jsonl, lines
+from sluiceway.nodes.sinks import Batch
 
 SUFFIXES = ["", ".gz", ".bz2", ".xz"]
 UNPACK: dict[str, Any] = {"": bytes, ".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}

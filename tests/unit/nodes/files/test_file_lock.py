@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock.nodes.errors import GraphError, LockHeld, LockLost
-from penstock.nodes.files.file_lock import file_lock
-from penstock.nodes.locks import Lock
+from sluiceway.nodes.errors import GraphError, LockHeld, LockLost
+from sluiceway.nodes.files.file_lock import file_lock
+from sluiceway.nodes.locks import Lock
 
 HOLDER = """
 import sys
-from penstock.nodes.files.file_lock import file_lock
+from sluiceway.nodes.files.file_lock import file_lock
 print(file_lock(sys.argv[1]).acquire(), flush=True)
 sys.stdin.read()
 """

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock.nodes.errors import CheckpointError
-from penstock.nodes.files.api import csv, jsonl, lines
-from penstock.nodes.sources import open_reader
-from penstock.nodes.timer import every
+from sluiceway.nodes.errors import CheckpointError
+from sluiceway.nodes.files.api import csv, jsonl, lines
+from sluiceway.nodes.sources import open_reader
+from sluiceway.nodes.timer import every
 
 MANY = 1 << 20
 BLOCK = 1 << 18

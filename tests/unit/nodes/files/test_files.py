@@ -20,12 +20,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from penstock.nodes.files import line_blocks as lineblocks
-from penstock.nodes.errors import GraphError
-from penstock.nodes.events import DeadLetter
-from penstock.nodes.files.api import csv, jsonl, lines
-from penstock.nodes.sinks import BadEvent, Batch
-from penstock.nodes.sources import open_reader
+from sluiceway.nodes.errors import GraphError
+from sluiceway.nodes.events import DeadLetter
+from sluiceway.nodes.files import line_blocks as lineblocks
+from sluiceway.nodes.files.api import csv, jsonl, lines
+from sluiceway.nodes.sinks import BadEvent, Batch
+from sluiceway.nodes.sources import open_reader
 
 MANY = 1 << 20
 
@@ -767,7 +767,7 @@ def test_file_readers_take_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1\n")
     for source in (lines(tmp_path / "a"), jsonl(tmp_path / "a"), csv(tmp_path / "a")):
         reader = open_reader(source)
-        assert type(reader).__module__.startswith("penstock.nodes.")
+        assert type(reader).__module__.startswith("sluiceway.nodes.")
         assert not hasattr(reader, "one_by_one")
         reader.close()
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock.nodes.files import follow
-from penstock.nodes.errors import CheckpointError, GraphError
-from penstock.nodes.files.api import csv, jsonl, lines
+from sluiceway.nodes.errors import CheckpointError, GraphError
+from sluiceway.nodes.files import follow
+from sluiceway.nodes.files.api import csv, jsonl, lines
 
 MANY = 1 << 20
 
@@ -124,7 +124,7 @@ def test_a_truncated_file_begins_again(tmp_path: Path, caplog: pytest.LogCapture
     reader = lines(path, follow=True).reader(None)
     assert there(reader) == ["1", "2"]
     os.truncate(path, 0)
-    with caplog.at_level(logging.WARNING, "penstock"):
+    with caplog.at_level(logging.WARNING, "sluiceway"):
         assert there(reader) == []
     assert f"{path} was truncated" in caplog.text
     add(path, "4\n")
@@ -182,7 +182,7 @@ def test_a_file_that_was_rotated_twice_is_warned_of(tmp_path: Path, caplog: pyte
     (tmp_path / "a.1").write_text("2\n")
     os.utime(tmp_path / "a.1", (200, 200))
     path.write_text("3\n")
-    with caplog.at_level(logging.WARNING, "penstock"):
+    with caplog.at_level(logging.WARNING, "sluiceway"):
         assert there(reader) == ["3"]
     assert "rotated more than once" in caplog.text
     assert "a.1 was not read" in caplog.text

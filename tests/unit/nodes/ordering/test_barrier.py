@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.nodes.ordering.barrier import Barrier, FailureRecord, Release
+from sluiceway.nodes.ordering.barrier import Barrier, FailureRecord, Release
 
 
 def _failure(seq: int, on_error: str = "fail", *, node_id: int = 1, index: int = 0) -> FailureRecord:

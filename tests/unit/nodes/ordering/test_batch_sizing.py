@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.nodes.ordering.batch_sizing import DEEPEST, GROWTH, LARGEST, PREFETCH_BELOW_S, TARGET_BYTES, TARGET_S, Pacer
+from sluiceway.nodes.ordering.batch_sizing import (
+    DEEPEST,
+    GROWTH,
+    LARGEST,
+    PREFETCH_BELOW_S,
+    TARGET_BYTES,
+    TARGET_S,
+    Pacer,
+)
 
 
 def _taught(each_s: float, bytes_each: int = 1, rounds: int = 20) -> Pacer:

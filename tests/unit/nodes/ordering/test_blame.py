@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from penstock.nodes.ordering.blame import Blame, LastSeen, Phase
-from penstock.nodes.program.program import Op, Step
+from sluiceway.nodes.ordering.blame import Blame, LastSeen, Phase
+from sluiceway.nodes.program.program import Op, Step
 
 _STEPS = tuple(Step(op=Op.MAP, node=name, node_id=at, inputs=(at,), output=at + 1, retries=at) for at, name in enumerate("ab"))
 _CALL = ("a", 5, 0)

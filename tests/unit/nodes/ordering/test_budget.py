@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from penstock.nodes.ordering.budget import Pace, Window
+from sluiceway.nodes.ordering.budget import Pace, Window
 
 
 def test_numbers_are_admitted_up_to_the_limit() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.engine.sources.feed import Taken
-from penstock.nodes.ordering.cuts import Cut, Cuts
-from penstock.nodes.ordering.source_positions import Mark, Place, Track
-from penstock.nodes.ordering.retention import MOST, NUMBERS, SHARE, Retention, share_of
+from sluiceway.engine.sources.feed import Taken
+from sluiceway.nodes.ordering.cuts import Cut, Cuts
+from sluiceway.nodes.ordering.retention import MOST, NUMBERS, SHARE, Retention, share_of
+from sluiceway.nodes.ordering.source_positions import Mark, Place, Track
 
 
 @given(st.data(), st.lists(st.integers(1, 9), min_size=1, max_size=20), st.integers(0, 5))

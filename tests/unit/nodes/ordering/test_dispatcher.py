@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from penstock.nodes.ordering.blame import LastSeen, Phase
-from penstock.nodes.ordering.dispatcher import Dispatcher, Task, merge_ready
-from penstock.nodes.ordering.intervals import Intervals
-from penstock.nodes.program.program import Op, Step, make_program
-from penstock.nodes.ordering.budget import Pace
+from sluiceway.nodes.ordering.blame import LastSeen, Phase
+from sluiceway.nodes.ordering.budget import Pace
+from sluiceway.nodes.ordering.dispatcher import Dispatcher, Task, merge_ready
+from sluiceway.nodes.ordering.intervals import Intervals
+from sluiceway.nodes.program.program import Op, Step, make_program
 
 
 def _dispatcher(*workers: str, ordered: bool = False, **options: Any) -> Dispatcher:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.nodes.ordering.intervals import Intervals
+from sluiceway.nodes.ordering.intervals import Intervals
 
 _RUN = st.tuples(st.integers(0, 40), st.integers(0, 12)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 _MOVE = st.tuples(st.sampled_from(("add", "remove")), _RUN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.nodes.ordering.queue_stats import Gauge
+from sluiceway.nodes.ordering.queue_stats import Gauge
 
 
 def test_an_empty_gauge_measures_nothing() -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.nodes.ordering.segments import SEGMENT_OVERHEAD, Segment, SegmentStore
+from sluiceway.nodes.ordering.segments import SEGMENT_OVERHEAD, Segment, SegmentStore
 
 
 def _store(readers: int, *runs: tuple[int, int]) -> SegmentStore:

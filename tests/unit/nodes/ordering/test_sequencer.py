@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.nodes.ordering.sequencer import Chunk, Order, Sequencer
+from sluiceway.nodes.ordering.sequencer import Chunk, Order, Sequencer
 
 
 def _packed(size: int, name: str = "") -> Chunk:

@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.nodes.program.column import Column, join
-from penstock.nodes.program.steps import collect, flatten, keep
+from sluiceway.nodes.program.column import Column, join
+from sluiceway.nodes.program.steps import collect, flatten, keep
 
 _Rows = list[list[tuple[int, Any]]]
 

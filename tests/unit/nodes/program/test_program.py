@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from penstock.nodes.program.program import Op, Step, Tally, make_program
+from sluiceway.nodes.program.program import Op, Step, Tally, make_program
 
 
 def _step(output: int, *inputs: int, op: Op = Op.MAP, **options: Any) -> Step:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
-from penstock.nodes.state.keys import KeyCheck, Splitter, part_of, stable_hash
+from sluiceway.nodes.state.keys import KeyCheck, Splitter, part_of, stable_hash
 
 
 class Colour(Enum):
@@ -67,7 +67,7 @@ SCRIPT = """
 from datetime import datetime, timedelta, UTC
 from decimal import Decimal
 from uuid import UUID
-from penstock.nodes.state.keys import stable_hash
+from sluiceway.nodes.state.keys import stable_hash
 keys = ["text", b"bytes", 7, 2.5, None, ("a", 1), frozenset({"a", "b", "c"}), datetime(2024, 5, 1, tzinfo=UTC),
         timedelta(1), UUID(int=5), Decimal("1.5")]
 print([stable_hash(key) for key in keys])

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.engine.local.transport import messages as wire
-from penstock.engine.local.transport.arena import Arena
-from penstock.engine.codec.codec import Payload, decode, encode
-from penstock.engine.local.transport.extents import PAGE, Extents
-from penstock.engine.local.grants import Grants
-from penstock.engine.local.transport.run_dir import create_locked, remove_stale_arenas
-from penstock.engine.local.transport.shared_frames import FRAME_BYTES, ChildArena, Grant, Region
-from penstock.nodes.errors import ProtocolError
-from penstock.nodes.program.program import Orders
-from penstock.nodes.ordering.segments import ExitData, Segment, Slice
+from sluiceway.engine.codec.codec import Payload, decode, encode
+from sluiceway.engine.local.grants import Grants
+from sluiceway.engine.local.transport import messages as wire
+from sluiceway.engine.local.transport.arena import Arena
+from sluiceway.engine.local.transport.extents import PAGE, Extents
+from sluiceway.engine.local.transport.run_dir import create_locked, remove_stale_arenas
+from sluiceway.engine.local.transport.shared_frames import FRAME_BYTES, ChildArena, Grant, Region
+from sluiceway.nodes.errors import ProtocolError
+from sluiceway.nodes.ordering.segments import ExitData, Segment, Slice
+from sluiceway.nodes.program.program import Orders
 
 LARGE = b"large " * FRAME_BYTES
 MIB = 1 << 20
@@ -154,12 +154,12 @@ def test_the_file_is_private_and_frames_outlive_it(path: Path) -> None:
 
 
 def test_only_files_that_nobody_holds_are_removed(tmp_path: Path) -> None:
-    held = create_locked(tmp_path / "penstock-held")
-    os.close(create_locked(tmp_path / "penstock-stale"))
-    (tmp_path / "penstock-folder").mkdir()
+    held = create_locked(tmp_path / "sluiceway-held")
+    os.close(create_locked(tmp_path / "sluiceway-stale"))
+    (tmp_path / "sluiceway-folder").mkdir()
     (tmp_path / "other").touch()
     remove_stale_arenas(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["other", "penstock-folder", "penstock-held"]
+    assert sorted(os.listdir(tmp_path)) == ["other", "sluiceway-folder", "sluiceway-held"]
     os.close(held)
 
 

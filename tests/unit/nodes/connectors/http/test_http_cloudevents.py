@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.nodes.connectors.http.cloudevents import BATCH, STRUCTURED, BadRequest, events_of
+from sluiceway.nodes.connectors.http.cloudevents import BATCH, STRUCTURED, BadRequest, events_of
 
 EVENT = {"specversion": "1.0", "id": "7", "source": "/shop", "type": "order.made"}
 BINARY = {f"ce-{name}": value for name, value in EVENT.items()}

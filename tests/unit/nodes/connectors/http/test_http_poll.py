@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from http_server import Reply, Request, Server, serving
-from penstock.nodes.connectors.http import client as httpclient
-from penstock.nodes.connectors.http import poll as httppoll
-from penstock.nodes.connectors.http.api import http_poll
-from penstock.nodes.connectors.http.client import NoAnswer, wait_asked
-from penstock.nodes.errors import GraphError
+from sluiceway.nodes.connectors.http import client as httpclient
+from sluiceway.nodes.connectors.http import poll as httppoll
+from sluiceway.nodes.connectors.http.api import http_poll
+from sluiceway.nodes.connectors.http.client import NoAnswer, wait_asked
+from sluiceway.nodes.errors import GraphError
 
 MANY = 1 << 20
 PAGE = 10

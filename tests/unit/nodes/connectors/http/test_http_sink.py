@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from http_server import Reply, Request, serving
-from penstock.nodes.connectors.http import client as httpclient
-from penstock.nodes.connectors.http.api import http_sink
-from penstock.nodes.connectors.http.client import NoAnswer
-from penstock.nodes.connectors.http.sink import ranges
-from penstock.nodes.errors import CheckpointError, GraphError
-from penstock.nodes.events import DeadLetter
-from penstock.nodes.sinks import BadEvent, Batch, as_sink
+from sluiceway.nodes.connectors.http import client as httpclient
+from sluiceway.nodes.connectors.http.api import http_sink
+from sluiceway.nodes.connectors.http.client import NoAnswer
+from sluiceway.nodes.connectors.http.sink import ranges
+from sluiceway.nodes.errors import CheckpointError, GraphError
+from sluiceway.nodes.events import DeadLetter
+from sluiceway.nodes.sinks import BadEvent, Batch, as_sink
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def test_events_arrive_in_order_with_their_numbers() -> None:
         sink.write(batch((5, 0)))
         sink.close()
         assert [request.json for request in server.requests] == [{"number": n} for n in ([0, 0], [1, 0], [1, 1], [5, 0])]
-        assert [request.headers["penstock-seq"] for request in server.requests] == ["0", "1", "1.1", "5"]
+        assert [request.headers["sluiceway-seq"] for request in server.requests] == ["0", "1", "1.1", "5"]
         assert {request.headers["content-type"] for request in server.requests} == {"application/json"}
         assert {(request.method, request.path) for request in server.requests} == {("POST", "/events")}
         keys = [request.headers["idempotency-key"] for request in server.requests]
@@ -52,7 +52,7 @@ def test_batches_are_arrays() -> None:
         sink = http_sink(server.url, batch_size=3, method="PUT")
         sink.write(batch((0, 0), (1, 0), (2, 0), (4, 0), (5, 0), (5, 1), (6, 0)))
         sink.close()
-        assert [request.headers["penstock-seq"] for request in server.requests] == ["0-2", "4-5,5.1", "6"]
+        assert [request.headers["sluiceway-seq"] for request in server.requests] == ["0-2", "4-5,5.1", "6"]
         assert [len(request.json) for request in server.requests] == [3, 3, 1]
         assert {request.method for request in server.requests} == {"PUT"}
 
@@ -68,7 +68,7 @@ def test_passing_failures_are_tried_again_with_the_same_key() -> None:
         sink = http_sink(server.url)
         sink.write(batch((0, 0), (1, 0)))
         sink.close()
-        assert [request.headers["penstock-seq"] for request in server.requests] == ["0"] * 4 + ["1"]
+        assert [request.headers["sluiceway-seq"] for request in server.requests] == ["0"] * 4 + ["1"]
         assert len({request.headers["idempotency-key"] for request in server.requests}) == 2
 
 
@@ -84,7 +84,7 @@ def test_passing_failures_are_tried_again_with_the_same_key() -> None:
 @pytest.mark.parametrize("size", [None, 2])
 def test_failures_name_the_event(reply: Reply, kind: type[Exception], text: str, size: int | None) -> None:
     def answer(request: Request) -> Reply:
-        return reply if request.headers["penstock-seq"].startswith("2") else taken(request)
+        return reply if request.headers["sluiceway-seq"].startswith("2") else taken(request)
 
     with serving(answer) as server:
         sink = http_sink(f"{server.url}/a?key=secret", retries=1, batch_size=size)

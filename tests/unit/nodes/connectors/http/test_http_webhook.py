@@ -18,11 +18,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from penstock.nodes.connectors.http import webhook as webhook_module
-from penstock.nodes.connectors.http import webhook_connection as webhookpeer
-from penstock.nodes.connectors.http.api import http_poll, http_sink, webhook
-from penstock.nodes.connectors.http.webhook_queue import Entry, WebhookQueue
-from penstock.nodes.errors import GraphError
+from sluiceway.nodes.connectors.http import webhook as webhook_module
+from sluiceway.nodes.connectors.http import webhook_connection as webhookpeer
+from sluiceway.nodes.connectors.http.api import http_poll, http_sink, webhook
+from sluiceway.nodes.connectors.http.webhook_queue import Entry, WebhookQueue
+from sluiceway.nodes.errors import GraphError
 
 MANY = 1 << 20
 
@@ -317,7 +317,7 @@ def test_close_wakes_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_port_is_told_and_a_taken_one_named(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "penstock"), listening(path="/events", token="s3cret") as reader:
+    with caplog.at_level(logging.INFO, "sluiceway"), listening(path="/events", token="s3cret") as reader:
         assert f"webhook listens on {reader.url}" in caplog.text
         port = urlsplit(reader.url).port
         assert port
@@ -382,7 +382,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h11", None)
     monkeypatch.setitem(sys.modules, "httpx", None)
     for make, name in ((webhook, "h11"), (lambda: http_poll("http://a"), "httpx"), (lambda: http_sink("http://a"), "httpx")):
-        with pytest.raises(GraphError, match=rf"{name} is not installed; install penstock\[http\]"):
+        with pytest.raises(GraphError, match=rf"{name} is not installed; install sluiceway\[http\]"):
             make()
 
 

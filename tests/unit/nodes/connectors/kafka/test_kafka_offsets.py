@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.nodes.connectors.kafka.offsets import Extent, Ledger
+from sluiceway.nodes.connectors.kafka.offsets import Extent, Ledger
 
 
 def commit(ledger: Ledger) -> dict[int, int]:

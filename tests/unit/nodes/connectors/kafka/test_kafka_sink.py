@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from marks import slow
 from mock_kafka import PRODUCE, MockKafka, mock_kafka
-from penstock.nodes.connectors.kafka.api import KafkaSink, kafka_sink
-from penstock.nodes.connectors.kafka.sink import NotDelivered
-from penstock.nodes.connectors.kafka.topic_tail import number_in
-from penstock.nodes.errors import CheckpointError, GraphError
-from penstock.nodes.sinks import BadEvent, Batch
+from sluiceway.nodes.connectors.kafka.api import KafkaSink, kafka_sink
+from sluiceway.nodes.connectors.kafka.sink import NotDelivered
+from sluiceway.nodes.connectors.kafka.topic_tail import number_in
+from sluiceway.nodes.errors import CheckpointError, GraphError
+from sluiceway.nodes.sinks import BadEvent, Batch
 
 #: Keys that go to all four partitions.
 KEYS = 7
@@ -255,7 +255,7 @@ def test_a_broker_that_is_away_for_a_while_holds_the_commit_back() -> None:
 
 
 def test_a_topic_that_is_not_there_is_named(cluster: MockKafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock.nodes.connectors.kafka.sink._MAKING_S", 0.2)
+    monkeypatch.setattr("sluiceway.nodes.connectors.kafka.sink._MAKING_S", 0.2)
     cluster.forget("nowhere")
     sink = make(cluster, "nowhere")
     with pytest.raises(LookupError, match="no topic 'nowhere'"):

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from marks import slow
 from mock_kafka import FETCH, OFFSET_COMMIT, QUICK, MockKafka, mock_kafka, values
-from penstock.nodes.connectors.kafka.api import KafkaMessage, kafka
-from penstock.nodes.connectors.kafka.source import KafkaReader
-from penstock.nodes.errors import GraphError
+from sluiceway.nodes.connectors.kafka.api import KafkaMessage, kafka
+from sluiceway.nodes.connectors.kafka.source import KafkaReader
+from sluiceway.nodes.errors import GraphError
 
 MANY = 1 << 20
 
@@ -172,7 +172,7 @@ def test_a_place_that_is_gone_is_an_error_and_no_silent_gap(cluster: MockKafka, 
 
 
 def test_a_topic_that_is_not_there_is_named(cluster: MockKafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock.nodes.connectors.kafka.source._TOPIC_S", 0.2)
+    monkeypatch.setattr("sluiceway.nodes.connectors.kafka.source._TOPIC_S", 0.2)
     with pytest.raises(LookupError, match=r"no topic 'nowhere'"):
         open_reader(cluster, "nowhere")
 
@@ -318,7 +318,7 @@ def test_a_run_that_ends_without_its_brokers_says_so(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for patience in ("_END_S", "_LEAVE_S"):
-        monkeypatch.setattr(f"penstock.nodes.connectors.kafka.group_member.{patience}", 0.5)
+        monkeypatch.setattr(f"sluiceway.nodes.connectors.kafka.group_member.{patience}", 0.5)
     with mock_kafka() as cluster:
         topic = cluster.create("gone")
         cluster.produce(topic, values(10), partition=0)

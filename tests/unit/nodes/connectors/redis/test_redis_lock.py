@@ -9,12 +9,12 @@ import time
 from typing import Any
 
 import pytest
-from penstock.nodes.connectors.redis.api import RedisLock, redis_lock
-from penstock.nodes.errors import GraphError, LockHeld, LockLost
-from penstock.nodes.locks import Lock
 from redis_server import RedisServer, redis_server
+from sluiceway.nodes.connectors.redis.api import RedisLock, redis_lock
+from sluiceway.nodes.errors import GraphError, LockHeld, LockLost
+from sluiceway.nodes.locks import Lock
 
-KEY = "penstock:lock:{job}"
+KEY = "sluiceway:lock:{job}"
 
 
 def make(server: RedisServer, **options: Any) -> RedisLock:
@@ -140,7 +140,7 @@ def test_a_lease_that_ran_out_while_the_machine_slept_is_lost(
     lock = make(server)
     lock.acquire()
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    monkeypatch.setattr("penstock.nodes.connectors.redis.lock._clock", lambda: now + 11)
+    monkeypatch.setattr("sluiceway.nodes.connectors.redis.lock._clock", lambda: now + 11)
     with pytest.raises(LockLost, match="its lease of 10 s"):
         lock.check()
     lock.release()

@@ -7,11 +7,11 @@ import threading
 from typing import Any
 
 import pytest
-from penstock.nodes.connectors.redis import sink as redissink
-from penstock.nodes.connectors.redis.api import RedisEntry, RedisSink, redis_sink
-from penstock.nodes.errors import CheckpointError, GraphError, LockLost
-from penstock.nodes.sinks import BadEvent, Batch
 from redis_server import PASSWORD, RedisServer, redis_server
+from sluiceway.nodes.connectors.redis import sink as redissink
+from sluiceway.nodes.connectors.redis.api import RedisEntry, RedisSink, redis_sink
+from sluiceway.nodes.errors import CheckpointError, GraphError, LockLost
+from sluiceway.nodes.sinks import BadEvent, Batch
 
 
 def batch(begin: int, end: int) -> Batch[dict[str, int]]:
@@ -37,7 +37,7 @@ def held(db: Any) -> list[int]:
 
 
 def stages(db: Any) -> list[bytes]:
-    return list(db.keys("penstock:*:stage:*"))
+    return list(db.keys("sluiceway:*:stage:*"))
 
 
 @pytest.fixture(params=[False, True], ids=["in memory", "staged"])
@@ -207,7 +207,7 @@ def test_a_server_that_forgot_commits_is_seen(server: RedisServer, db: Any) -> N
     sink, _ = opened(server)
     sink.write(batch(0, 10))
     token = sink.commit(4)
-    db.hset("penstock:{s}", mapping={"n": -1, "commits": 0})
+    db.hset("sluiceway:{s}", mapping={"n": -1, "commits": 0})
     with pytest.raises(CheckpointError, match="lost what was committed"):
         resumed(server, token)
 

@@ -7,9 +7,9 @@ import threading
 from typing import Any
 
 import pytest
-from penstock.nodes.connectors.redis.api import RedisEntry, redis
-from penstock.nodes.errors import GraphError
 from redis_server import PASSWORD, RedisServer, redis_server
+from sluiceway.nodes.connectors.redis.api import RedisEntry, redis
+from sluiceway.nodes.errors import GraphError
 
 MANY = 1 << 20
 
@@ -209,7 +209,7 @@ def test_entries_of_a_log_that_were_deleted_are_named(server: RedisServer, db: A
         again.replay(extent)
     again.close()
     anew = grouped(server)
-    with pytest.raises(LookupError, match=rf"the entry {ids[2]}, which consumer 'penstock' was given"):
+    with pytest.raises(LookupError, match=rf"the entry {ids[2]}, which consumer 'sluiceway' was given"):
         anew.read(10, MANY)
     anew.close()
 
@@ -219,7 +219,7 @@ def test_an_answer_that_is_lost_loses_no_entry(server: RedisServer, db: Any) -> 
     reader = grouped(server)
     found = numbers(reader.read(10, MANY))
     # what a lost answer is to the server: given to this consumer, never seen by it
-    db.xreadgroup("g", "penstock", {"s": ">"}, count=10)
+    db.xreadgroup("g", "sluiceway", {"s": ">"}, count=10)
     real, failing = reader._client.xreadgroup, reader._passing[0]("connection lost")
 
     def lost(*_: Any, **__: Any) -> Any:

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import sql_checks as checks
-from penstock.nodes.connectors.sql.api import sql_sink
-from penstock.nodes.connectors.sql.sqlite_spool import RefusedRow
-from penstock.nodes.errors import GraphError
-from penstock.nodes.events import DeadLetter
-from penstock.nodes.sinks import BadEvent
+from sluiceway.nodes.connectors.sql.api import sql_sink
+from sluiceway.nodes.connectors.sql.sqlite_spool import RefusedRow
+from sluiceway.nodes.errors import GraphError
+from sluiceway.nodes.events import DeadLetter
+from sluiceway.nodes.sinks import BadEvent
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_close_commits_and_abort_rolls_back(url: str) -> None:
     sink.close()
     sink.close()
     assert checks.rows_of(url, "SELECT count(*) FROM ends") == [(3,)]
-    assert checks.rows_of(url, "SELECT number FROM penstock_progress WHERE sink = 'ends'") == [(2,)]
+    assert checks.rows_of(url, "SELECT number FROM sluiceway_progress WHERE sink = 'ends'") == [(2,)]
 
 
 def test_commits_do_not_go_backwards_and_need_an_open_sink(url: str) -> None:
@@ -162,7 +162,7 @@ def test_it_is_pickled_without_its_connection(url: str) -> None:
     copy.open()
     copy.write(checks.numbered(0, 1))
     copy.close()
-    assert checks.rows_of(url, "SELECT sink FROM penstock_progress") == [("mine",)]
+    assert checks.rows_of(url, "SELECT sink FROM sluiceway_progress") == [("mine",)]
 
 
 @pytest.mark.parametrize(
@@ -188,5 +188,5 @@ def test_mistakes_are_seen_when_it_is_made(url: str, arguments: dict[str, Any], 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sqlalchemy", None)
-    with pytest.raises(GraphError, match=r"cannot make sql_sink\(\): sqlalchemy is not installed; install penstock\[sql\]"):
+    with pytest.raises(GraphError, match=r"cannot make sql_sink\(\): sqlalchemy is not installed; install sluiceway\[sql\]"):
         sql_sink("sqlite:///x.db", table="t")

@@ -13,9 +13,9 @@ import pytest
 import sql_checks as checks
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from penstock.nodes.connectors.sql.api import sql
-from penstock.nodes.connectors.sql.source import SqlReader, _Sights
-from penstock.nodes.errors import GraphError
+from sluiceway.nodes.connectors.sql.api import sql
+from sluiceway.nodes.connectors.sql.source import SqlReader, _Sights
+from sluiceway.nodes.errors import GraphError
 from sql_checks import MANY, read_all, read_until
 
 #: One time, as three programs write it.
