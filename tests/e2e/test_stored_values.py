@@ -178,7 +178,7 @@ def test_the_scanner_finds_names_at_any_depth() -> None:
 
 @pytest.mark.parametrize("name", ["Context", "DeadLetter", "KafkaMessage", "RedisEntry", "Window"])
 def test_events_of_the_package_are_stored_under_its_name(name: str) -> None:
-    cls = getattr(ps, name)
+    cls = getattr(sw, name)
     assert list(names_in(pickle.dumps(cls, protocol=5))) == [f"{PACKAGE}.{name}"]
     assert pickle.loads(pickle.dumps(cls)) is cls
 

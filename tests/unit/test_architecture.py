@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -20,6 +21,10 @@ LAYERS = ("nodes", "graphs", "engine")
 PACKAGE = sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
 MODULES = [path for path in PACKAGE if path.name != "__init__.py"]
 
+#: For each room (a folder, or a file that joins rooms) the rooms that it may import from. No other arrow is allowed.
+ALLOWED: dict[str, list[str]] = json.loads(Path(__file__).with_name("allowed_imports.json").read_text())
+MOST_FILES = 16
+
 MOST_LINES = 400
 #: Those that join everything else are longer. They may shrink; what is added to them belongs elsewhere.
 LONGER = {"engine/core/core.py": 569}
@@ -29,15 +34,25 @@ IMPURE = {
     "asyncio", "multiprocessing", "os", "random", "select", "selectors", "signal", "socket", "subprocess",
     "threading", "time", "zmq",
 }  # fmt: skip
+#: Rooms whose every file decides and does nothing else.
+PURE_ROOMS = ("engine/core", "nodes/ordering")
 DECISIONS = (
-    "engine/core/core.py", "engine/core/effects.py", "engine/core/pool.py", "engine/core/source_credit.py", "engine/core/stream_stores.py", "nodes/ordering/barrier.py",
-    "nodes/ordering/blame.py", "nodes/program/column.py", "nodes/ordering/cuts.py", "nodes/ordering/dispatcher.py", "nodes/ordering/order_log.py", "nodes/ordering/source_positions.py",
-    "nodes/ordering/retention.py", "nodes/ordering/queue_stats.py", "nodes/ordering/intervals.py", "nodes/ordering/batch_sizing.py", "nodes/program/program.py", "nodes/ordering/segments.py",
-    "nodes/ordering/sequencer.py", "nodes/ordering/stall.py", "nodes/ordering/budget.py",
-)  # fmt: skip
-SOCKET_OWNERS = {"engine/local/children/setup.py", "engine/local/transport/router.py", "engine/reporting/failures.py", "engine/local/children/source_process.py"}
+    *(name for room in PURE_ROOMS for name in sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / room).glob("*.py"))),
+    "nodes/program/column.py",
+    "nodes/program/program.py",
+)
+SOCKET_OWNERS = {
+    "engine/local/children/setup.py",
+    "engine/local/children/source_process.py",
+    "engine/local/transport/router.py",
+    "engine/reporting/failures.py",
+}
 #: Beside them only the command that runs the benches of a checkout starts a process, none of a run's.
-PROCESS_OWNERS = {"engine/cli/bench.py", "engine/local/processes/bootstrap.py", "engine/local/processes/starters.py"}
+PROCESS_OWNERS = {
+    "engine/cli/bench.py",
+    "engine/local/processes/bootstrap.py",
+    "engine/local/processes/starters.py",
+}
 #: Who speaks to a person at a terminal.
 SPEAKERS = {"engine/cli/main.py", "engine/cli/demo.py"}
 
@@ -86,6 +101,85 @@ def test_imports_run_one_way(layer: str) -> None:
             if parts[0] == "sluiceway" and (len(parts) > 1 and parts[1] not in below):
                 wrong.append(f"{name_of(path)}:{line} imports {module}")
     assert wrong == []
+
+
+def room_of(name: str) -> str:
+    """Return the room of a file: its folder, or the file itself where the table names it."""
+    return name if name in ALLOWED else name.rpartition("/")[0]
+
+
+@cache
+def arrows() -> dict[str, set[str]]:
+    """Return which files of the package each file imports, also inside functions."""
+    found: dict[str, set[str]] = {name_of(path): set() for path in PACKAGE}
+    for path in PACKAGE:
+        for module, _ in imported(path):
+            stem = module.removeprefix("sluiceway").lstrip(".").replace(".", "/")
+            found[name_of(path)] |= {name for name in (f"{stem}.py", f"{stem}/__init__.py") if name in found}
+    return found
+
+
+def test_imports_between_rooms_are_those_of_the_table() -> None:
+    wrong = sorted(
+        f"{user} imports {used}"
+        for user, names in arrows().items()
+        for used in names
+        if not used.endswith("__init__.py")
+        and room_of(user) != room_of(used)
+        and room_of(used) not in ALLOWED.get(room_of(user), ())
+    )
+    assert wrong == []
+
+
+def test_the_table_runs_one_way() -> None:
+    """Whoever follows the arrows of the table never comes back to where he was."""
+    assert circles({room: set(used) for room, used in ALLOWED.items()}) == []
+
+
+def test_the_table_names_no_arrow_that_is_not_there() -> None:
+    there = {(room_of(user), room_of(used)) for user, names in arrows().items() for used in names}
+    assert [(room, used) for room, names in ALLOWED.items() for used in names if (room, used) not in there] == []
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    assert circles({user: names - {user} for user, names in arrows().items()}) == []
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Return every cycle that a walk through the graph meets, as the path that leads back to its beginning."""
+    found: list[list[str]] = []
+    done: set[str] = set()
+
+    def walk(at: str, path: list[str]) -> None:
+        if at in path:
+            found.append([*path[path.index(at) :], at])
+        elif at not in done:
+            for following in sorted(graph.get(at, ())):
+                walk(following, [*path, at])
+            done.add(at)
+
+    for start in sorted(graph):
+        walk(start, [])
+    return found
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [["b", "c", "b"]]
+
+
+def test_rooms_stay_small() -> None:
+    rooms = [path.parent.relative_to(ROOT).as_posix() for path in MODULES]
+    assert {room: n for room in set(rooms) if (n := rooms.count(room)) > MOST_FILES} == {}
+
+
+def test_every_room_says_what_it_decides() -> None:
+    heads = {name_of(path): ast.get_docstring(tree_of(path)) or "" for path in PACKAGE if path.name == "__init__.py"}
+    assert [name for name, head in heads.items() if len(head.splitlines()) < 2] == []
+
+
+def test_unit_tests_stand_in_the_room_of_what_they_test() -> None:
+    folders = {path.parent.relative_to(ROOT / "tests" / "unit").as_posix() for path in (ROOT / "tests/unit").rglob("test_*.py")}
+    assert sorted(folder for folder in folders if folder != "." and not (ROOT / folder / "__init__.py").exists()) == []
 
 
 def test_the_package_imports_itself_relatively() -> None:
@@ -173,9 +267,10 @@ def test_every_folder_with_code_is_packaged() -> None:
     assert packages == {"sluiceway", *(f"sluiceway.{folder}" for folder in folders)}
 
 
-def test_the_map_shows_every_file() -> None:
-    tree = re.findall(r"^ {2,4}(\w+\.py) +\S", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
-    assert sorted(tree) == sorted(path.name for path in MODULES)
+def test_the_map_shows_every_room() -> None:
+    rooms = {path.parent.relative_to(ROOT).as_posix() for path in PACKAGE}
+    shown = set(re.findall(r"^(?:\| )?`?((?:nodes|graphs|engine)(?:/\w+)*)/`? ", (ROOT / "ARCHITECTURE.md").read_text(), re.M))
+    assert shown == rooms
 
 
 def test_the_map_shows_every_message() -> None:

@@ -134,7 +134,10 @@ def test_what_has_code_has_a_digest_of_its_own(known: dict[str, str]) -> None:
 @pytest.mark.parametrize("seed", ["1", "2", "3"])
 def test_a_digest_is_the_same_in_every_process(tmp_path: Path, known: dict[str, str], seed: str) -> None:
     """With another order of sets, at another place, and with other line numbers."""
-    tell = "\nimport json\nfrom sluiceway.engine.checkpoints import fingerprints as f\nprint(json.dumps(f.fingerprints(build().nodes)))\n"
+    tell = (
+        "\nimport json\nfrom sluiceway.engine.checkpoints import fingerprints as f"
+        "\nprint(json.dumps(f.fingerprints(build().nodes)))\n"
+    )
     moved = tmp_path / f"place{seed}" / "user.py"
     moved.parent.mkdir()
     moved.write_text("# a comment\n" * int(seed) + SOURCE + tell)
