@@ -63,7 +63,7 @@ def test_a_changed_body_is_not_unpacked(store: TableStore, path: Path) -> None:
 #: Pickled bytes, and what is said of them: names that cannot be imported here, then what has another form.
 _UNREADABLE = [
     pytest.param(b"cno_such_module\nThing\n.", "ModuleNotFoundError: .*names a module or class that", id="no module"),
-    pytest.param(b"csluiceway.nodes.places\nMoved\n.", "AttributeError: .*put that back under its old name", id="no class"),
+    pytest.param(b"csluiceway.nodes.events\nMoved\n.", "AttributeError: .*put that back under its old name", id="no class"),
     pytest.param(b"", "EOFError: .*it is damaged", id="nothing"),
     pytest.param(b"no pickle", "UnpicklingError: .*it is damaged", id="no pickle"),
     pytest.param(b"cbuiltins\nint\n(Vx\ntR.", "ValueError: .*it is damaged", id="refused by its class"),
