@@ -1,4 +1,4 @@
-"""The errors that sluiceway raises, and nothing else.
+"""The errors that sluiceway raises, and how any exception is described on one line.
 
 Every error says what was attempted, on which node and number, which rule broke and what to do. A text never holds
 an event; `.event` does.
@@ -80,3 +80,12 @@ class LockHeld(LockError):
 
 class LockLost(LockError):
     """A run was stopped, for its lock is lost or may be: another run may have begun to work."""
+
+
+def describe(error: BaseException) -> str:
+    """Return `Type: text` on one line, also for an exception whose `__str__` raises."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception as second:
+        text = f"<text unavailable: its __str__ raised {type(second).__name__}>"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -9,8 +9,7 @@ from typing import Any
 
 import cloudpickle
 
-from ...nodes.errors import CheckpointError
-from ...nodes.program.steps import describe
+from ...nodes.errors import CheckpointError, describe
 from ...nodes.state.stateful import States
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import ormsgpack
 
-from ...nodes.program.steps import describe
+from ...nodes.errors import describe
 from . import blocks, pickling
 from .errors import CodecError, explain, type_name
 from .partial_pickle import Carver

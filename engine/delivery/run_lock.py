@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ...nodes.errors import LockError, LockLost, SluicewayError
+from ...nodes.errors import LockError, LockLost, SluicewayError, describe
 from ...nodes.locks import Lock
-from ...nodes.program.steps import describe
 
 #: A lock is looked at so often beside the commits, in seconds.
 LOOK_S = 1.0

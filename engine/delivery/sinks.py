@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ...graphs.builder.spec import Node
-from ...nodes.errors import CheckpointError, LockLost, SinkError
+from ...nodes.errors import CheckpointError, LockLost, SinkError, describe
 from ...nodes.locks import Lock
 from ...nodes.ordering.cuts import Cut
 from ...nodes.ordering.order_log import Entries
-from ...nodes.program.steps import describe
 from ...nodes.sinks import as_sink
 from ..checkpoints.checkpoints import Checkpoints
 from ..plan.plan import Outlet, SinkPlan

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...nodes.errors import ProtocolError, WorkerDied
+from ...nodes.errors import ProtocolError, WorkerDied, describe
 from ...nodes.ordering.sequencer import Chunk
 from ...nodes.ordering.source_positions import Mark
-from ...nodes.program.steps import describe
 from ..codec.codec import Encoder, Payload, decode
 from ..codec.errors import CodecError
 from ..core.core import Core

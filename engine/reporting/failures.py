@@ -14,10 +14,17 @@ from typing import TYPE_CHECKING, Any
 import ormsgpack
 import zmq
 
-from ...nodes.errors import CheckpointError, HandlerError, HandlerTimeout, ProtocolError, SourceError, WorkerDied
+from ...nodes.errors import (
+    CheckpointError,
+    HandlerError,
+    HandlerTimeout,
+    ProtocolError,
+    SourceError,
+    WorkerDied,
+    describe,
+)
 from ...nodes.events import Failure
 from ...nodes.ordering.barrier import FailureRecord
-from ...nodes.program.steps import describe
 from ..codec.codec import Payload, decode
 from ..codec.errors import CodecError
 from ..codec.pickling import dumps

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import Any
 
+from ...nodes.errors import describe
 from ...nodes.execution.batch_split import Knife
 from ...nodes.execution.executor import Executor
 from ...nodes.handlers import needs_build
 from ...nodes.program.column import Column
-from ...nodes.program.steps import describe
 from ..codec.codec import Payload, decode, encode
 from ..codec.copying import safe_copies
 from ..codec.errors import CodecError

@@ -11,7 +11,7 @@ from itertools import islice
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from ...nodes.errors import CheckpointError, SourceError
+from ...nodes.errors import CheckpointError, SourceError, describe
 from ...nodes.execution.executor import Executor
 from ...nodes.handlers import build_all
 from ...nodes.ordering.cuts import Cut
@@ -19,7 +19,6 @@ from ...nodes.ordering.sequencer import Chunk, Sequencer
 from ...nodes.ordering.source_positions import Mark
 from ...nodes.program.column import Column
 from ...nodes.program.program import NO_ORDERS, Answer, Orders
-from ...nodes.program.steps import describe
 from ...nodes.sources import PAUSES_S, open_reader
 from ..checkpoints.checkpoints import PAUSES, Checkpoints
 from ..checkpoints.stored_values import take_on

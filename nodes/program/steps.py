@@ -12,6 +12,7 @@ from itertools import accumulate, chain, compress, islice
 from operator import sub
 from typing import Any
 
+from ..errors import describe
 from ..events import Failure
 from .column import Column, join
 from .program import Answer, CallName, Op, Orders, Step, Tally
@@ -186,15 +187,6 @@ def user_frames(error: BaseException) -> Any:
 
 
 _PACKAGE = __name__.partition(".")[0]
-
-
-def describe(error: BaseException) -> str:
-    """Give `Type: text` on one line, also for an exception whose `__str__` raises."""
-    try:
-        text = " ".join(str(error).split())
-    except Exception as second:
-        text = f"<text unavailable: its __str__ raised {type(second).__name__}>"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def verdict_for(orders: Orders, step: Step, name: tuple[int, int], event: Any) -> Failure | None:

@@ -14,8 +14,8 @@ from pathlib import Path
 import cloudpickle
 import zmq
 
+from ....nodes.errors import describe
 from ....nodes.ordering.source_positions import Mark
-from ....nodes.program.steps import describe
 from ...codec.codec import Encoder
 from ...codec.errors import CodecError
 from ...codec.pickling import dumps

@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 import cloudpickle
 
-from ....nodes.errors import ProtocolError
+from ....nodes.errors import ProtocolError, describe
 from ....nodes.events import Failure
 from ....nodes.execution.executor import Executor
 from ....nodes.handlers import build_all
@@ -30,7 +30,7 @@ from ....nodes.ordering.blame import Phase
 from ....nodes.ordering.segments import ExitData
 from ....nodes.program.column import Column
 from ....nodes.program.program import Answer, Op, Program
-from ....nodes.program.steps import close_answer, describe, keep
+from ....nodes.program.steps import close_answer, keep
 from ....nodes.state.stateful import States
 from ...checkpoints.stored_values import take_on
 from ...codec.codec import IN_BLOCKS, Encoder, Payload

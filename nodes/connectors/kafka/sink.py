@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ...errors import CheckpointError
-from ...program.steps import describe
+from ...errors import CheckpointError, describe
 from ...sinks import BadEvent
 from .client import ClientLog, Faults, client, fault, partitions_of
 from .topic_tail import HEADER, TAIL, Number, header_of, marks_of, read_tail

@@ -12,8 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ...errors import CheckpointError, LockLost
-from ...program.steps import describe
+from ...errors import CheckpointError, LockLost, describe
 from ...sinks import BadEvent
 from .client import ANSWER_S, connect, package, text_of
 from .entry import RedisEntry
