@@ -27,13 +27,6 @@ def safe_copies(events: list[Any]) -> list[Any]:
         return [_copy(event) for event in events]
 
 
-def is_lent(subject: Any) -> bool:
-    """Whether the events of a source stay in a container of the caller's, who does not expect them to be changed."""
-    if callable(subject) or hasattr(subject, "reader") or type(subject) is range:
-        return False
-    return iter(subject) is not subject
-
-
 def _flat_copies(events: list[Any]) -> list[Any] | None:
     """Copy events that are dicts or lists of nothing but immutable values, or such values; `None` for others."""
     types = set(map(type, events))

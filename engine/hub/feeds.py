@@ -21,9 +21,9 @@ from ..local.transport.arena import Arena
 from ..local.transport.router import Port
 from ..plan.plan import Plan
 from ..reporting import failures as inbox
-from ..sources.feed import LINGER_S, Feed, SliceFeed, Taken, make_feed
-from ..sources.read_marks import listens_to_commits
+from ..sources.feed import LINGER_S, Feed, listens_to_commits, make_feed
 from ..sources.resumed import shorter
+from ..sources.slice_feed import SliceFeed, Taken
 
 
 class Intake:

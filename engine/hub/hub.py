@@ -46,7 +46,8 @@ from ..local.transport.run_dir import RunDir, arena_path
 from ..options import RunOptions
 from ..plan.plan import Plan
 from ..reporting import failures as inbox
-from ..sources.feed import POLL_S, Feed, SliceFeed
+from ..sources.feed import POLL_S, Feed
+from ..sources.slice_feed import SliceFeed
 from .feeds import EventPacking, Intake
 from .outcome import Outcome
 from .wakeup import Bell

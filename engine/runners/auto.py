@@ -29,7 +29,8 @@ from ..plan.plan import Plan
 from ..reporting import failures as inbox
 from ..reporting.progress import Clock
 from ..reporting.report import RunReport
-from ..sources.feed import POLL_S, Feed, SliceFeed, Taken, make_feed
+from ..sources.feed import POLL_S, Feed, make_feed
+from ..sources.slice_feed import SliceFeed, Taken
 from .caller import Here
 from .processes import ProcessRun
 

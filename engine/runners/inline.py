@@ -7,32 +7,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterator
-from itertools import islice
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ...nodes.errors import CheckpointError, SourceError, describe
 from ...nodes.execution.executor import Executor
 from ...nodes.handlers import build_all
 from ...nodes.ordering.cuts import Cut
 from ...nodes.ordering.sequencer import Chunk, Sequencer
-from ...nodes.ordering.source_positions import Mark
 from ...nodes.program.column import Column
 from ...nodes.program.program import NO_ORDERS, Answer, Orders
-from ...nodes.sources import PAUSES_S, open_reader
 from ..checkpoints.checkpoints import PAUSES, Checkpoints
 from ..checkpoints.stored_values import take_on
-from ..codec.copying import is_lent, safe_copies
+from ..codec.copying import safe_copies
 from ..codec.pickling import dumps
 from ..core.topology import closes
 from ..delivery.sinks import opened
 from ..options import RunOptions
-from ..plan.plan import Plan, SourcePlan
-from ..reporting import failures as inbox
+from ..plan.plan import Plan
 from ..reporting.progress import Clock
 from ..reporting.report import RunReport
-from ..sources.feed import check_key
-from ..sources.read_marks import Marking
+from ..sources.direct import DirectSource
 from ..sources.resumed import shorter
 from .caller import Here
 from .loop_thread import LoopThread
@@ -58,7 +52,7 @@ class InlineRun:
         self._sequencer = Sequencer(
             len(plan.sources), plan.order, options.limit, checkpoints.order_log if checkpoints is not None else None
         )
-        self._sources = [_Source(source, plan.key if self._sequencer.merges else None) for source in plan.sources]
+        self._sources = [DirectSource(source, plan.key if self._sequencer.merges else None) for source in plan.sources]
         self._clock = Clock(options.progress)
         self._turn = 0
         self._most = 1
@@ -231,93 +225,3 @@ def _close_handlers(loop: LoopThread, closers: list[Callable[[], Any]]) -> None:
             loop.close_with(close)
         except Exception:
             _LOG.warning("the close() of a handler raised", exc_info=True)
-
-
-class _Source:
-    """One source read in this thread. Events of a container stay the caller's own: handlers get copies."""
-
-    def __init__(self, plan: SourcePlan, key: Callable[[Any], Any] | None) -> None:
-        self._plan = plan
-        self._key = key
-        self._last_key: Any = getattr(plan.node.subject, "last_key", None)
-        self._reader: Any = None
-        self._closed = False
-        self._count = 0
-        self._marking = Marking.of(plan.node.subject)
-        self.listens = self._marking.listens
-        self.error: SourceError | CheckpointError | None = None
-        self._lent = is_lent(plan.node.subject)
-
-    def read(self, most: int) -> tuple[list[Any], list[Any] | None, bool]:
-        """Give events, their keys, and whether that was the end; an error ends the source and is kept."""
-        events: list[Any] = []
-        ended = False
-        try:
-            if self._reader is None:
-                self._reader = open_reader(self._plan.node.subject)
-            if getattr(self._reader, "one_by_one", False):
-                events.extend(islice(self._reader.iterator, most))
-                ended = len(events) < most
-            else:
-                events, ended = self._read_batch(most)
-        except Exception as error:
-            self._fail(error, len(events))
-            ended = True
-        if self._lent:
-            events = safe_copies(events)
-        keys: list[Any] | None = None
-        if self._key is not None:
-            keys = []
-            try:
-                for event in events:
-                    self._last_key = check_key(
-                        self._key(event), self._last_key, self._plan.node.name, self._count + len(keys)
-                    )
-                    keys.append(self._last_key)
-            except Exception as error:
-                self._fail(error, len(keys))
-                events, ended = events[: len(keys)], True
-        self._count += len(events)
-        return events, keys, ended
-
-    def marks(self, size: int) -> list[Mark]:
-        """Mark the last read, which gave so many events, if the source's places count."""
-        if not size or self.error is not None or not self._marking.places or self._closed:
-            return []
-        return [self._marking.mark(self._reader, size)]
-
-    def acknowledge(self, position: object) -> None:
-        """Tell the source that everything before a position is committed."""
-        if not self._closed:
-            self._reader.acknowledge(position)
-
-    def _read_batch(self, most: int) -> tuple[list[Any], bool]:
-        pause = PAUSES_S[0]
-        while True:
-            batch = self._reader.read(most, 1 << 20)
-            if batch is None:
-                if not self.listens:
-                    self.close()  # here, so that what it raises is the source's error
-                return [], True
-            if batch:
-                return list(batch), False
-            # The reader has nothing yet and cannot say when; waiting is all that this thread has to do.
-            sleep(pause)
-            if self.listens:
-                return [], False  # what is delivered may have to be committed meanwhile
-            pause = min(PAUSES_S[1], pause * 2)
-
-    def _fail(self, error: Exception, given: int) -> None:
-        if isinstance(error, (SourceError, CheckpointError)):
-            self.error = error
-            return
-        count = self._count + given
-        plain = self._reader is None or getattr(self._reader, "one_by_one", False)
-        position = repr(count if plain else self._reader.position())
-        self.error = inbox.source_error(self._plan.node.name, describe(error), position, count, error)
-
-    def close(self) -> None:
-        """Close the reader."""
-        if self._reader is not None and not self._closed:
-            self._closed = True
-            self._reader.close()

@@ -21,7 +21,8 @@ from ..options import RunOptions
 from ..plan.plan import Plan
 from ..reporting.progress import Clock
 from ..reporting.report import RunReport, report_of
-from ..sources.feed import Feed, SliceFeed
+from ..sources.feed import Feed
+from ..sources.slice_feed import SliceFeed
 
 #: How long the caller's thread waits at a time, in seconds, so that progress is shown also when nothing comes.
 _WAIT_S = 0.5

@@ -18,7 +18,7 @@ from typing import Any
 from ...nodes.errors import SourceError
 from ...nodes.ordering.source_positions import Mark
 from ...nodes.sources import PAUSES_S, open_reader
-from .read_marks import Marking
+from .slice_feed import SliceFeed, Taken
 
 #: How many events may wait before their size is known.
 _FIRST = 4
@@ -40,68 +40,27 @@ _END: Any = object()
 
 
 @dataclass(slots=True)
-class Taken:
-    """What a feed gave: events, their keys where a key was asked for, and whether that was the end."""
+class Marking:
+    """Whether the places of a source count, who wants to hear of them, and how its reads are marked."""
 
-    events: Sequence[Any]
-    keys: list[Any] | None
-    ended: bool
-    error: BaseException | None = None
-    marks: Sequence[Mark] = ()  #: of the reads that gave these events, where the source's places count
+    listens: bool  #: it is told what is committed
+    places: bool
+    logged: bool  #: each read has an extent for the order log
 
-    def marks_of(self, count: int) -> Sequence[Mark]:
-        """Give the marks of so many of the events: known only where that is all of them."""
-        return self.marks if count == len(self.events) else ()
+    @staticmethod
+    def of(subject: object) -> Marking:
+        """Look at what a source says of itself."""
+        listens = listens_to_commits(subject)
+        return Marking(listens, listens or bool(getattr(subject, "marked", False)), bool(getattr(subject, "logged", False)))
+
+    def mark(self, reader: Any, size: int) -> Mark:
+        """Mark what the last read gave."""
+        return Mark(size, reader.position(), reader.extent() if self.logged else None)
 
 
-class SliceFeed:
-    """A feed over a list, tuple or range: nothing can block, so there is no thread and nothing is read ahead."""
-
-    bulk = False
-
-    def __init__(self, subject: Sequence[Any]) -> None:
-        self._subject = subject
-        self.count = 0
-        self.read_s = 0.0
-        self.size_hint: int | None = len(subject)
-
-    @property
-    def fraction(self) -> float | None:
-        """How much of the source was taken, 0..1."""
-        return self.count / len(self._subject) if self._subject else 1.0
-
-    def take(self, most: int, event_bytes: float) -> Taken | None:
-        """Give up to `most` events; there are always some until the end."""
-        started = monotonic()
-        # A slice of a range stays one: its events are written down only where they are worked on.
-        events = self._subject[self.count : self.count + most]
-        if type(events) is tuple:
-            events = list(events)
-        self.count += len(events)
-        self.read_s += monotonic() - started
-        return Taken(events, None, self.count >= len(self._subject))
-
-    def put_back(self, events: list[Any]) -> None:
-        """Take back the last events that were given; nobody has touched them."""
-        self.count -= len(events)
-
-    @property
-    def position(self) -> int:
-        """How many events were taken."""
-        return self.count
-
-    def start(self, wake: Callable[[], None]) -> None:
-        """Do nothing: there is no thread to start."""
-
-    def attach(self, wake: Callable[[], None]) -> None:
-        """Do nothing: nobody ever waits."""
-
-    def stop(self) -> Taken:
-        """End the reading; nothing was read ahead."""
-        return Taken([], None, True)
-
-    def close(self) -> None:
-        """Do nothing: there is nobody to let go."""
+def listens_to_commits(subject: object) -> bool:
+    """Whether a source is to be told what is committed."""
+    return bool(getattr(subject, "acknowledges", False))
 
 
 class Feed:
@@ -391,3 +350,10 @@ def make_feed(subject: Any, *, key: Callable[[Any], Any] | None, name: str) -> F
     if key is None and type(subject) in (list, tuple, range):
         return SliceFeed(subject)
     return Feed(subject, key=key, name=name)
+
+
+def is_lent(subject: Any) -> bool:
+    """Whether the events of a source stay in a container of the caller's, who does not expect them to be changed."""
+    if callable(subject) or hasattr(subject, "reader") or type(subject) is range:
+        return False
+    return iter(subject) is not subject

@@ -20,7 +20,8 @@ from ...nodes.errors import CheckpointError
 from ...nodes.ordering.order_log import Read
 from ...nodes.ordering.source_positions import Place
 from ...nodes.sources import is_source, open_reader, size_hint
-from ..codec.copying import is_lent, safe_copies
+from ..codec.copying import safe_copies
+from .feed import is_lent
 
 #: Events that are left out are read in such portions.
 _PORTION = 4096

@@ -19,7 +19,8 @@ from ....nodes.ordering.source_positions import Mark
 from ...codec.codec import Encoder
 from ...codec.errors import CodecError
 from ...codec.pickling import dumps
-from ...sources.feed import LINGER_S, POLL_S, Feed, Taken
+from ...sources.feed import LINGER_S, POLL_S, Feed
+from ...sources.slice_feed import Taken
 from ..transport.messages import Kind, Message, pack, pack_chunk
 from .setup import ChildSettings, Link, pack_cause, ready, set_up, tear_down
 

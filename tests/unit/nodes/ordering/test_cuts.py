@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sluiceway.engine.sources.feed import Taken
+from sluiceway.engine.sources.slice_feed import Taken
 from sluiceway.nodes.ordering.cuts import Cut, Cuts
 from sluiceway.nodes.ordering.retention import MOST, NUMBERS, SHARE, Retention, share_of
 from sluiceway.nodes.ordering.source_positions import Mark, Place, Track
