@@ -208,7 +208,14 @@ def _make_run(graph: Graph, options: RunOptions, **outlets: Any) -> Run:
         options = replace(options, lock=taken)
     checkpoints = None
     try:
-        checkpoints = checkpointed(plan, graph.nodes, options)
+        checkpoints = checkpointed(
+            plan,
+            graph.nodes,
+            checkpoint=options.checkpoint,
+            resume=options.resume,
+            runner=options.runner,
+            locked=options.lock is not None,
+        )
         if taken is not None and checkpoints is not None:
             taken.under(checkpoints.store.close)
         if not here:

@@ -7,6 +7,7 @@ that a run is finished when its last cut was kept so, before any file is put in 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,15 +20,14 @@ from ...nodes.ordering.cuts import Cut
 from ...nodes.ordering.order_log import OrderLog, Read
 from ...nodes.ordering.source_positions import Place
 from ...nodes.sources import is_source
-from ..options import RunOptions
+from ..codec.stored_values import decode_stored
 from ..plan.plan import Plan
 from ..sources.journal_file import check_unused, drop, journal_path
 from ..sources.journaled import Journaled
 from ..sources.resumed import Again
 from .fingerprints import fingerprints, python_form
 from .open_store import store_of
-from .store import Saved, Store
-from .stored_values import unpacked
+from .store import Resume, Saved, Store
 
 _LOG = logging.getLogger("sluiceway")
 #: How the reading may have ended for the run to be finished; after any other end the next run goes on.
@@ -93,24 +93,34 @@ class Checkpoints:
         self.keep(Cut(0, tuple(Place() for _ in range(sources))), tokens)
 
 
-def checkpointed(plan: Plan, nodes: list[Node], options: RunOptions) -> Checkpoints | None:
-    """Open the store of a run and set its sources to their places; gives `None` for a run without checkpoints.
+def checkpointed(
+    plan: Plan,
+    nodes: list[Node],
+    *,
+    checkpoint: str | os.PathLike[str] | Store | None,
+    resume: Resume,
+    runner: str,
+    locked: bool,
+) -> Checkpoints | None:
+    """Open the store of a run and set its sources to their positions; return `None` for a run without checkpoints.
+
+    `locked` says that the run has a lock.
 
     Raises `GraphError` for a graph that could not go on exactly, `CheckpointError` for what the store says.
     """
-    if options.checkpoint is None:
+    if checkpoint is None:
         return None
     _check(plan)
-    inline = options.runner == "inline"
+    inline = runner == "inline"
     pools = tuple(at for at, pool in enumerate(plan.wiring.pools) if pool.stateful)
     names = tuple(f"{plan.wiring.pools[at].name} ({at})" for at in pools)
     if inline:
         pools, names = (0,), ("all",)
-    store = store_of(options.checkpoint, locked=options.lock is not None)
+    store = store_of(checkpoint, locked=locked)
     journals = {
-        at: journal_path(options.checkpoint, at) for at, source in enumerate(plan.sources) if source.node.journal
+        at: journal_path(checkpoint, at) for at, source in enumerate(plan.sources) if source.node.journal
     }
-    saved = store.open(_identity(plan, nodes, options.runner, names), options.resume)
+    saved = store.open(_identity(plan, nodes, runner, names), resume)
     if saved is not None and saved.finished:
         _LOG.warning(
             "%r has finished before, at number %d: nothing is read; begin anew with resume='never'", plan.name, saved.n
@@ -123,7 +133,7 @@ def checkpointed(plan: Plan, nodes: list[Node], options: RunOptions) -> Checkpoi
             subject, name = source.node.subject, source.node.name
             if source.remote and not inline:
                 place, mine = _unpacked(place, mine, name)
-            if at in journals and saved is None and options.resume != "never":
+            if at in journals and saved is None and resume != "never":
                 check_unused(journals[at])
             if at in journals and (saved is None or not saved.finished):
                 subject = Journaled(subject, journals[at], name, afresh=saved is None)
@@ -146,9 +156,9 @@ def _places(saved: Saved) -> list[Place]:
 def _unpacked(place: Place, reads: list[Read], source: str) -> tuple[Place, list[Read]]:
     """Return what a source process had packed, for only it knows how to read it; raises `CheckpointError`."""
     if isinstance(place.position, bytes):
-        place = replace(place, position=unpacked(place.position, f"the place of source {source!r}"))
+        place = replace(place, position=decode_stored(place.position, f"the place of source {source!r}"))
     what = f"a read of source {source!r} in the order log"
-    return place, [replace(read, extent=unpacked(read.extent, what)) for read in reads]
+    return place, [replace(read, extent=decode_stored(read.extent, what)) for read in reads]
 
 
 def _identity(plan: Plan, nodes: list[Node], runner: str, states: tuple[str, ...]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 
 from ...nodes.errors import CheckpointError
 from ...nodes.ordering.order_log import Read, Run
-from .stored_values import unpacked, unreadable
+from ..codec.stored_values import decode_stored, unreadable
 
 #: The form of the tables; a store of another one is refused.
 VERSION = 3
@@ -195,7 +195,7 @@ class TableStore:
             if kind == "run":
                 runs.append(Run(first, source, size))
             else:
-                reads.append(Read(source, first, size, unpacked(extent, f"the order log in {self._backing.where}")))
+                reads.append(Read(source, first, size, decode_stored(extent, f"the order log in {self._backing.where}")))
         return runs, reads
 
     def close(self) -> None:
@@ -258,7 +258,7 @@ class TableStore:
         if _digest(body) != bytes(digest):
             raise self._backing.damaged("its checkpoint is not what was written")
         what = f"the checkpoint in {self._backing.where}"
-        values = unpacked(body, what)
+        values = decode_stored(body, what)
         try:
             return Saved(**values)
         except TypeError as error:

@@ -17,9 +17,9 @@ from ...nodes.ordering.sequencer import Chunk, Sequencer
 from ...nodes.program.column import Column
 from ...nodes.program.program import NO_ORDERS, Answer, Orders
 from ..checkpoints.checkpoints import PAUSES, Checkpoints
-from ..checkpoints.stored_values import take_on
 from ..codec.copying import safe_copies
 from ..codec.pickling import dumps
+from ..codec.stored_values import restore_stored
 from ..core.topology import closes
 from ..delivery.sinks import opened
 from ..options import RunOptions
@@ -134,7 +134,7 @@ class InlineRun:
         saved = self._checkpoints.saved
         self._sequencer.resume(saved.n, self._checkpoints.places, saved.turn)
         for packed in self._checkpoints.packed().values():
-            take_on(executor.states, packed, f"a state of graph {self._plan.name!r}")
+            restore_stored(executor.states.restore, packed, f"a state of graph {self._plan.name!r}")
 
     def _turns(self, run: Callable[[list[Column], Orders], Answer]) -> Iterator[list[Any]]:
         while not self._sequencer.finished:

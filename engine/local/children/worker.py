@@ -32,11 +32,11 @@ from ....nodes.program.column import Column
 from ....nodes.program.program import Answer, Op, Program
 from ....nodes.program.steps import close_answer, keep
 from ....nodes.state.stateful import States
-from ...checkpoints.stored_values import take_on
 from ...codec.codec import IN_BLOCKS, Encoder, Payload
 from ...codec.copying import safe_copies
 from ...codec.errors import CodecError
 from ...codec.pickling import dumps
+from ...codec.stored_values import restore_stored
 from ...tasks.answer_buffer import Pile
 from ...tasks.decoding import TaskPieces, Unpacker, above, with_failures
 from ...tasks.long_batch import LONG_S, Watch
@@ -283,7 +283,7 @@ class Worker:
         try:
             if message.kind is Kind.RESTORE:
                 nodes = dict.fromkeys(step.node for step in self.spec.program.steps)
-                take_on(states, read_state(message), f"a state of {'+'.join(nodes)!r}")
+                restore_stored(states.restore, read_state(message), f"a state of {'+'.join(nodes)!r}")
                 return
             packed = dumps(states.snapshot())
         except Exception as error:

@@ -1,22 +1,23 @@
-"""Values out of a store of checkpoints, unpacked again.
+"""Values that a checkpoint, an order log or a snapshot holds, decoded again.
 
-Decides what is said where one cannot be: what is there was written, so most often code that it names has moved since.
+Decides what is said where one cannot be decoded: it was written whole, so most often code that it names has moved since.
+Where such values are kept is not known here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import cloudpickle
 
 from ...nodes.errors import CheckpointError, describe
-from ...nodes.state.stateful import States
 
 
-def unpacked(packed: Any, what: str) -> Any:
-    """Return a value that was packed; `what` is what errors call it.
+def decode_stored(packed: Any, what: str) -> Any:
+    """Return the value that was pickled in `packed`; `what` is its name in error texts.
 
-    Raises `CheckpointError` for one that cannot be unpacked, whatever pickle or the classes of its parts raise.
+    Raises `CheckpointError` for one that cannot be unpickled, whatever pickle or the classes of its parts raise.
     """
     try:
         return cloudpickle.loads(packed)
@@ -24,11 +25,11 @@ def unpacked(packed: Any, what: str) -> Any:
         raise unreadable(what, error) from error
 
 
-def take_on(states: States, packed: Any, what: str) -> None:
-    """Unpack the states of handlers and let them take them on; raises `CheckpointError` where either cannot be."""
-    values = unpacked(packed, what)
+def restore_stored(restore: Callable[[Any], object], packed: Any, what: str) -> None:
+    """Decode the states of handlers and pass them to `restore`; raises `CheckpointError` where either fails."""
+    values = decode_stored(packed, what)
     try:
-        states.restore(values)
+        restore(values)
     except Exception as error:
         raise CheckpointError(
             f"cannot resume: {what} cannot be taken on ({describe(error)}); run the handlers as they were, or begin"
@@ -37,7 +38,7 @@ def take_on(states: States, packed: Any, what: str) -> None:
 
 
 def unreadable(what: str, error: BaseException) -> CheckpointError:
-    """Return the error for a stored value that cannot be unpacked."""
+    """Return the error for a stored value that cannot be decoded."""
     if isinstance(error, (ImportError, AttributeError)):
         why = "it names a module or class that cannot be imported here; put that back under its old name"
     else:
