@@ -21,6 +21,7 @@ from ...nodes.ordering.retention import Retention, share_of
 from ...nodes.ordering.segments import ExitData, Segment
 from ...nodes.ordering.sequencer import Chunk, Sequencer
 from ...nodes.ordering.source_positions import Place
+from ...nodes.ordering.worker_name import WorkerName
 from ...nodes.program.program import CALLS, Tally
 from .effects import (
     Acknowledge,
@@ -227,7 +228,7 @@ class Core:
         if at is None:
             return
         pool = self.pools[at]
-        index = int(worker.split(".")[1])
+        index = WorkerName.parse(worker).index
         pool.lose_state(self.cuts.missing(at))
         known = pool.dispatcher.left(worker, seen, cause)
         if known is not None:
@@ -549,7 +550,7 @@ class Core:
 
     def _spawn(self, pool: int, index: int, pause_s: float) -> None:
         self.pools[pool].incarnations += 1
-        name = f"{pool}.{index}.{self.pools[pool].incarnations}"
+        name = str(WorkerName(pool, index, self.pools[pool].incarnations))
         self._pool_of[name] = pool
         self._effects.append(Spawn(name, pool, index, pause_s))
 

@@ -12,6 +12,7 @@ from ...nodes.ordering.dispatcher import Dispatcher
 from ...nodes.ordering.intervals import Intervals
 from ...nodes.ordering.queue_stats import Gauge
 from ...nodes.ordering.retention import Retention
+from ...nodes.ordering.worker_name import WorkerName
 from ...nodes.program.program import Tally
 from .topology import PoolWiring
 
@@ -71,7 +72,7 @@ class Pool:
 
     def joined(self, worker: str) -> None:
         """Take in that a worker is ready: one can start in its place, whether or not there is work for it."""
-        index = int(worker.split(".")[1])
+        index = WorkerName.parse(worker).index
         for killed in (False, True):
             del self.start_deaths[index, killed]
         self.proven = True

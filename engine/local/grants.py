@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ...nodes.ordering.worker_name import WorkerName
 from .transport.arena import Arena
 from .transport.extents import Slot
 from .transport.shared_frames import FRAME_BYTES, Region, size_of
@@ -35,11 +36,11 @@ class Grants:
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
         self._held: dict[str, dict[int, _Held]] = {}
-        self._needs: dict[str, float] = {}
+        self._needs: dict[int, float] = {}
 
     def give(self, worker: str, task: int, numbers: int) -> tuple[int, int] | None:
         """Give room for the answer of a task of `numbers` numbers, or `None` where none is needed or free."""
-        need = self._needs.get(_pool_of(worker), 0.0) * numbers
+        need = self._needs.get(WorkerName.parse(worker).pool, 0.0) * numbers
         if need < FRAME_BYTES:
             return None
         slot = self._arena.take(int(need) + _SLACK_BYTES)
@@ -61,7 +62,7 @@ class Grants:
             sizes = [size_of(frame) for frame in payload.frames]
             need += sum([size for size in sizes if size >= FRAME_BYTES])
             end = max([end, *[place + size for place, size in zip(payload.places, sizes, strict=False) if place >= 0]])
-        pool = _pool_of(worker)
+        pool = WorkerName.parse(worker).pool
         self._needs[pool] = max(need / answer.size, self._needs.get(pool, 0.0) * _DECAY)
         tasks = self._held.get(worker)
         held = tasks.get(answer.task) if tasks is not None else None
@@ -85,7 +86,3 @@ class Grants:
     def forget(self) -> None:
         """Let go of all grants, when the run is over and nobody writes any more."""
         self._held.clear()
-
-
-def _pool_of(worker: str) -> str:
-    return worker.partition(".")[0]

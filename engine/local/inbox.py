@@ -12,6 +12,7 @@ from time import monotonic
 
 from ...nodes.errors import ProtocolError
 from ...nodes.ordering.dispatcher import Dispatcher
+from ...nodes.ordering.worker_name import WorkerName
 from ..core.core import Core
 from ..hub.feeds import Intake
 from ..hub.outcome import Outcome
@@ -107,7 +108,7 @@ class Mail:
             raise ProtocolError(f"cannot take an ANSWER from {peer}: it is no worker")
         shared, slot = self._grants.of(peer, message.fields[0])
         answer: wire.AnswerMessage = wire.read(peer, message, lambda it: wire.read_answer(it, shared, slot))
-        wired = self._core.wiring.pools[int(peer.split(".", 1)[0])]
+        wired = self._core.wiring.pools[WorkerName.parse(peer).pool]
         if (len(answer.exits), len(answer.tallies)) != (len(wired.exits), len(wired.program.steps)):
             raise ProtocolError(f"cannot take an ANSWER from {peer}: it is not that of a worker of pool {wired.name!r}")
         if answer.start + answer.size > self._core.sequencer.next:
@@ -136,7 +137,7 @@ class Mail:
             self._intake.failed(peer, message)
             return
         text, remote, *_ = message.fields
-        pool = self._plan.pools[int(peer.split(".")[0])]
+        pool = self._plan.pools[WorkerName.parse(peer).pool]
         why = inbox.cause(message.frames, text, remote)
         self._end(Outcome("error", error=inbox.start_error(pool.name, text, why)))
 

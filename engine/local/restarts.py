@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from ...nodes.ordering.worker_name import WorkerName
+
 _KEPT = 10_000
 
 
@@ -30,15 +32,15 @@ class Restarts:
 
     def __init__(self) -> None:
         self.made: deque[Restart] = deque(maxlen=_KEPT)
-        self._empty: dict[str, list[tuple[str, float]]] = {}
+        self._empty: dict[tuple[int, int], list[tuple[str, float]]] = {}
 
     def gone(self, worker: str, now: float) -> None:
         """Take in that a worker has died."""
-        self._empty.setdefault(_place(worker), []).append((worker, now))
+        self._empty.setdefault(_seat(worker), []).append((worker, now))
 
     def ready(self, worker: str, now: float) -> None:
         """Take in that a worker takes work: whoever died in its place is replaced."""
-        for dead, at in self._empty.pop(_place(worker), ()):
+        for dead, at in self._empty.pop(_seat(worker), ()):
             self.made.append(Restart(dead, at, now))
 
     def quantile_s(self, share: float) -> float:
@@ -47,6 +49,7 @@ class Restarts:
         return took[min(len(took) - 1, int(share * len(took)))] if took else 0.0
 
 
-def _place(worker: str) -> str:
-    """Give a worker's name without the count of its lives."""
-    return worker.rpartition(".")[0]
+def _seat(worker: str) -> tuple[int, int]:
+    """Return the pool of a worker and its index in it: what it shares with its successors."""
+    name = WorkerName.parse(worker)
+    return name.pool, name.index

@@ -146,9 +146,10 @@ class Crew:
         """Whether a child is a living worker."""
         return child in self._pages
 
-    def ready(self, worker: str) -> None:
-        """Take in that a worker takes work."""
-        self._restarts.ready(worker, monotonic())
+    def ready(self, child: str) -> None:
+        """Record that a child takes work; a worker ends the gap that its predecessor left."""
+        if self.is_worker(child):
+            self._restarts.ready(child, monotonic())
 
     def leaving(self, worker: str, why: str) -> None:
         """Take in that a worker asks to be replaced."""

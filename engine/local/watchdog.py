@@ -15,6 +15,7 @@ from typing import Any
 
 from ...nodes.ordering.blame import LastSeen, Phase
 from ...nodes.ordering.stall import StallWatch
+from ...nodes.ordering.worker_name import WorkerName
 from ...nodes.program.program import Op, Step
 from ..core.core import Core
 from .transport.status_page import Sight, StatusPage
@@ -35,7 +36,7 @@ class Overrun:
 
 def steps_of(core: Core, worker: str) -> tuple[Step, ...]:
     """Give the steps that a worker runs."""
-    return core.wiring.pools[int(worker.split(".")[0])].program.steps
+    return core.wiring.pools[WorkerName.parse(worker).pool].program.steps
 
 
 def overruns(core: Core, pages: Mapping[str, StatusPage], killed: Iterable[str], now: float) -> list[Overrun]:

@@ -16,6 +16,7 @@ from sim_laws import Before, Laws
 from sluiceway.engine.core.effects import Acknowledge, AskState, Deliver, DeliverLoose, Effect, Finish, SendTask
 from sluiceway.nodes.ordering.cuts import Cut
 from sluiceway.nodes.ordering.retention import NUMBERS, SHARE
+from sluiceway.nodes.ordering.worker_name import WorkerName
 
 if TYPE_CHECKING:
     from lives import Life
@@ -84,8 +85,8 @@ class LifeLaws(Laws):
         How many numbers are a share is halved by every death.
         """
         core = self.life.core
-        at, _, births = map(int, effect.worker.split("."))
-        pool = core.pools[at]
+        name = WorkerName.parse(effect.worker)
+        pool = core.pools[name.pool]
         lacks = core.cuts._open is not None and core.cuts._open.n == effect.n
         if lacks or self.life.workers[effect.worker].known_to_leave:
             return
@@ -94,8 +95,8 @@ class LifeLaws(Laws):
         if core.window.bytes >= core.window.limit_bytes and not core.in_flight:
             return  # nothing else is in the way
         kept = sum(part.cost for stream in pool.wiring.ports for part in core.retained.stores[stream].slices(upto, frontier))
-        if kept * SHARE <= core.window.limit_bytes and effect.n - upto < NUMBERS >> births - 1:
-            self.broken(f"the state of pool {at} is asked for, and only {kept} bytes are kept for it")
+        if kept * SHARE <= core.window.limit_bytes and effect.n - upto < NUMBERS >> name.life - 1:
+            self.broken(f"the state of pool {name.pool} is asked for, and only {kept} bytes are kept for it")
 
     def _delivered(self, effect: Deliver) -> None:
         super()._delivered(effect)

@@ -28,6 +28,7 @@ from ....nodes.handlers import build_all
 from ....nodes.ordering.barrier import FailureRecord
 from ....nodes.ordering.blame import Phase
 from ....nodes.ordering.segments import ExitData
+from ....nodes.ordering.worker_name import WorkerName
 from ....nodes.program.column import Column
 from ....nodes.program.program import Answer, Op, Program
 from ....nodes.program.steps import close_answer, keep
@@ -136,7 +137,7 @@ class Worker:
         self._page = page
         self.name = settings.name
         self._arena = ChildArena(arena_path(Path(settings.spec_path).parent))
-        self.index = int(settings.name.split(".")[1])
+        self.index = WorkerName.parse(settings.name).index
         self.spec: WorkerSpec = cloudpickle.loads(Path(settings.spec_path).read_bytes())
         self._encoders = [Encoder() for _ in self.spec.program.exits]
         self.unpacker = Unpacker(self.spec.program, page.codec)

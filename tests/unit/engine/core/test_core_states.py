@@ -14,6 +14,7 @@ from sluiceway.nodes.ordering.order_log import OrderLog
 from sluiceway.nodes.ordering.retention import SHARE
 from sluiceway.nodes.ordering.segments import ExitData
 from sluiceway.nodes.ordering.sequencer import Chunk
+from sluiceway.nodes.ordering.worker_name import WorkerName
 from sluiceway.nodes.program.program import Op, Step, make_program
 
 
@@ -102,7 +103,7 @@ class _Run:
         else:
             task = effect.task
             size = task.stop - task.start
-            wiring = self.core.wiring.pools[int(effect.worker.split(".")[0])]
+            wiring = self.core.wiring.pools[WorkerName.parse(effect.worker).pool]
             exits = [ExitData([0] * size, 0) for _ in wiring.exits]
             failures = [_failure(n) for n in range(task.start, task.stop) if n == self.fails_at]
             seconds = self.each_s * size

@@ -1,0 +1,29 @@
+"""What a worker is called: its pool, its place in the pool, and which of the lives of the whole pool it is.
+
+Decides the text form, which messages, file names and logs carry: `2.0.5` is the fifth worker started for pool 2, at
+place 0. Everything else that takes a name apart does it here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerName:
+    """The parts of a worker's name, all of them counted by the core: pool and index from 0, life from 1 within a pool."""
+
+    pool: int
+    index: int
+    life: int
+
+    def __str__(self) -> str:
+        return f"{self.pool}.{self.index}.{self.life}"
+
+    @staticmethod
+    @lru_cache(4096)
+    def parse(text: str) -> WorkerName:
+        """Return the parts of a name; raise `ValueError` for a text that is not the name of a worker."""
+        pool, index, life = text.split(".")
+        return WorkerName(int(pool), int(index), int(life))
