@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from .engine.reporting.report import NodeReport, OrderReport, RunReport
     from .engine.run import Results, imap, iterate, run
     from .engine.run import compile_ as compile
-    from .graphs.builder.graph import Graph, Stream, merge, zip
-    from .graphs.builder.keyed_streams import KeyedStream
+    from .graphs.builder.graph import Graph
+    from .graphs.builder.streams import KeyedStream, Stream, merge, zip
     from .nodes.connectors.http.api import http_poll, http_sink, webhook
     from .nodes.connectors.kafka.api import KafkaMessage, kafka, kafka_sink
     from .nodes.connectors.redis.api import RedisEntry, redis, redis_sink
@@ -52,8 +52,8 @@ _HOMES = {
     "engine.reporting.report": ("NodeReport", "OrderReport", "RunReport"),
     "engine.run": ("Results", "compile", "imap", "iterate", "run"),
     "engine.checkpoints.open_store": ("postgres_store",),
-    "graphs.builder.graph": ("Graph", "Stream", "merge", "zip"),
-    "graphs.builder.keyed_streams": ("KeyedStream",),
+    "graphs.builder.graph": ("Graph",),
+    "graphs.builder.streams": ("KeyedStream", "Stream", "merge", "zip"),
     "nodes.connectors.http.api": ("http_poll", "http_sink", "webhook"),
     "nodes.connectors.kafka.api": ("kafka", "kafka_sink"),
     "nodes.connectors.kafka.message": ("KafkaMessage",),

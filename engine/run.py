@@ -13,7 +13,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
 from ..graphs.builder.checks import check_words, claim_iterators
-from ..graphs.builder.graph import HANDLER_WORDS, Graph, HandlerOptions, Stream
+from ..graphs.builder.graph import Graph
+from ..graphs.builder.options import HANDLER_WORDS, HandlerOptions
+from ..graphs.builder.spec import GraphSpec
+from ..graphs.builder.streams import Stream
 from ..nodes.errors import GraphError, SluicewayError
 from ..nodes.handlers import Handler
 from .checkpoints.checkpoints import checkpointed
@@ -195,7 +198,7 @@ def _checked_graph(graph: Graph, call: str) -> Graph:
     return graph
 
 
-def _make_run(graph: Graph, options: RunOptions, **outlets: Any) -> Run:
+def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
     """Place a graph and make the run for it; `outlets` go to the compiler."""
     plan = compile_graph(graph, workers=options.workers, **outlets)
     sources = [source.node for source in plan.sources]

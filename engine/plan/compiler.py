@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...graphs.builder.checks import check_graph
-from ...graphs.builder.graph import Graph
-from ...graphs.builder.spec import Kind, Node
+from ...graphs.builder.spec import GraphSpec, Kind, Node
 from ...nodes.program.program import Step, make_program
 from ...nodes.sources import is_source
 from ..core.topology import SOURCE_STREAM, PoolWiring, Wiring
@@ -58,7 +57,7 @@ class _Draft:
 
 
 def compile_graph(
-    graph: Graph,
+    graph: GraphSpec,
     *,
     workers: int | None = None,
     outlet: Node | None = None,

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...graphs.builder.keyed_streams import Windowing
-from ...graphs.builder.spec import KEYED, Kind, Node, Options
+from ...graphs.builder.spec import KEYED, Kind, Node, Options, Windowing
 from ...nodes.handlers import PerWorker, Recipe
 from ...nodes.state.folds import FoldRecipe, KeyRecipe, SplitRecipe, TimeRecipe
 from ...nodes.state.keys import MOST_PARTS

@@ -13,16 +13,13 @@ import operator
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from ...nodes.errors import GraphError
 from ...nodes.events import OnError
 from . import subjects
-from .spec import HANDLERS, Kind, Node, Options
+from .spec import HANDLERS, GraphSpec, Kind, Node, Options
 from .wiring import check_not_sequenced, check_wiring, upstream
-
-if TYPE_CHECKING:
-    from .graph import Graph
 
 #: What other libraries call things, and what to use here.
 FOREIGN_WORDS = {
@@ -65,7 +62,7 @@ def check_graph_name(name: Any) -> None:
     _check_name("Graph(name)", name)
 
 
-def check_node(graph: Graph, node: Node) -> None:
+def check_node(graph: GraphSpec, node: Node) -> None:
     """Check a node before it joins the nodes of `graph`: its name, its wiring, the user's part."""
     where = place(graph.name, node)
     if node.named:
@@ -153,7 +150,7 @@ def _shown(value: Any) -> str:
 # The whole graph
 
 
-def check_graph(graph: Graph, *, outlets: Sequence[Node] = (), letters_read: bool = False) -> list[Node]:
+def check_graph(graph: GraphSpec, *, outlets: Sequence[Node] = (), letters_read: bool = False) -> list[Node]:
     """Check a graph that is to run, and give the nodes that have work in it, in order of their ids.
 
     `outlets` are nodes whose events somebody takes without a sink, as `iterate` does; then nodes that lead nowhere
@@ -192,7 +189,7 @@ def _check_sources(where: str, nodes: Sequence[Node]) -> None:
         )
 
 
-def _check_letters_unread(graph: Graph, live: set[Node]) -> None:
+def _check_letters_unread(graph: GraphSpec, live: set[Node]) -> None:
     for node in sorted(live, key=lambda node: node.id):
         if node.options.on_error == "dead_letter":
             raise GraphError(
@@ -201,7 +198,7 @@ def _check_letters_unread(graph: Graph, live: set[Node]) -> None:
             )
 
 
-def _check_dangling(graph: Graph, live: set[Node]) -> None:
+def _check_dangling(graph: GraphSpec, live: set[Node]) -> None:
     fed = {given for node in graph.nodes for given in node.inputs}
     for node in graph.nodes:
         if node.kind is Kind.KEY_BY and node not in fed:
@@ -216,7 +213,7 @@ def _check_dangling(graph: Graph, live: set[Node]) -> None:
 _claiming = Lock()
 
 
-def claim_iterators(graph: Graph, live: Iterable[Node] | None = None) -> None:
+def claim_iterators(graph: GraphSpec, live: Iterable[Node] | None = None) -> None:
     """Claim the sources that can be read only once for the run that begins now.
 
     `live` are the nodes that take part in the run. Raises `GraphError` for an iterator that an earlier run has begun

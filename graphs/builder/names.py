@@ -22,7 +22,7 @@ def name_of(kind: Kind, subject: object) -> str:
     return name if name.strip() and name.isprintable() and not name.startswith("<") else kind.value
 
 
-def settle(nodes: Sequence[Node], node: Node) -> None:
+def make_name_unique(nodes: Sequence[Node], node: Node) -> None:
     """Make the name of `node` unique among `nodes`, which it is about to join."""
     taken = {other.name: other for other in nodes}
     if not node.named:

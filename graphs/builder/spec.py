@@ -1,15 +1,20 @@
 """The plain description of a graph that the builder writes and the compiler reads: nodes, kinds, options.
 
-It decides nothing; checks are in `checks`, building in `graph`, meaning in the executors.
+It decides nothing; checks are in `checks`, building in `building`, meaning in the executors.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from ...nodes.events import OnError
+from ...nodes.handlers import Recipe
+from ...nodes.state.sessions import SessionRecipe
+from ...nodes.state.window_state import Aggregate, ClockRecipe, WindowRecipe
+from ...nodes.state.windows import AnyWindow, Grid, Session
 
 
 class Kind(Enum):
@@ -84,3 +89,42 @@ class Node:
     spec: Any = None
     named: bool = False
     claimed: bool = False
+
+
+class GraphSpec:
+    """A graph as the checks and the compiler see it: its name, and its nodes in the order in which they were added.
+
+    A node's id is its place in `nodes`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.nodes: list[Node] = []
+
+
+@dataclass(frozen=True)
+class Windowing:
+    """The subject of a window's node: the windows, the times, and what is made of a window's events."""
+
+    window: AnyWindow
+    time: Callable[[Any], Any]
+    lateness: Any
+    aggregate: Aggregate
+    __name__ = "window"
+
+    @property
+    def form(self) -> str:
+        """What must be as it was for windows that an earlier run has kept to mean the same."""
+        return f"{self.window}, lateness {self.lateness}, {self.aggregate.form}"
+
+    @property
+    def clock(self) -> ClockRecipe:
+        """Where the watermark is told: where a window of one size ends, or wherever it moves."""
+        return ClockRecipe(None if isinstance(self.window, Session) else Grid.of(self.window, self.lateness))
+
+    @property
+    def recipe(self) -> Recipe:
+        """What each part keeps."""
+        if isinstance(self.window, Session):
+            return SessionRecipe(self.window.gap, self.lateness, self.aggregate)
+        return WindowRecipe(Grid.of(self.window, self.lateness), self.aggregate)

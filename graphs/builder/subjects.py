@@ -17,6 +17,7 @@ from ...nodes.errors import GraphError
 from ...nodes.handlers import PerWorker, accepts, called, is_async, is_generator, is_handler_class
 from ...nodes.sinks import as_sink
 from ...nodes.sources import is_source
+from ...nodes.state.windows import check_span
 from .spec import Kind
 
 
@@ -162,3 +163,14 @@ def check_sink(where: str, subject: Any) -> None:
         raise GraphError(f"{where}: {error}") from None
     if alone and not accepts(subject, None):
         raise GraphError(f"{where}: it cannot be called with one event alone; bind the rest with functools.partial")
+
+
+def check_ttl(where: str, ttl: Any, time: Any) -> None:
+    """Check that a time to live and the times it is measured by go together."""
+    if ttl is None and time is None:
+        return
+    if ttl is None or time is None:
+        there, missing = ("time=", "ttl=") if ttl is None else ("ttl=", "time=")
+        raise GraphError(f"{where}: {there} without {missing}, but a key is forgotten by both; give both, or none")
+    check_span(f"{where}, ttl=", ttl)
+    check_function(f"{where}, time=", time, "event")

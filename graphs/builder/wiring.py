@@ -8,17 +8,14 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...nodes.errors import GraphError
 from ...nodes.handlers import is_async
-from .spec import Kind, Node, Options
-
-if TYPE_CHECKING:
-    from .graph import Graph
+from .spec import GraphSpec, Kind, Node, Options
 
 
-def check_streams(call: str, streams: Sequence[Any], *, least: int, graph: Graph | None = None) -> None:
+def check_streams(call: str, streams: Sequence[Any], *, least: int, graph: GraphSpec | None = None) -> None:
     """Check what a joining call was given: at least so many streams, all of one graph."""
     for stream in streams:
         if not isinstance(getattr(stream, "node", None), Node):

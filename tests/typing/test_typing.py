@@ -15,8 +15,8 @@ pytest.importorskip("mypy")
 SAMPLES = Path(__file__).parent / "samples"
 #: What `sw` is in the samples: they are written against the package's public names.
 PUBLIC = """
-from sluiceway.graphs.builder.graph import Graph as Graph, Stream as Stream, merge as merge, zip as zip
-from sluiceway.graphs.builder.keyed_streams import KeyedStream as KeyedStream
+from sluiceway.graphs.builder.graph import Graph as Graph
+from sluiceway.graphs.builder.streams import KeyedStream as KeyedStream, Stream as Stream, merge as merge, zip as zip
 from sluiceway.nodes.events import DeadLetter as DeadLetter
 from sluiceway.nodes.handlers import per_worker as per_worker
 from sluiceway.nodes.state.windows import Window as Window, session as session, sliding as sliding, tumbling as tumbling

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sluiceway.graphs.builder import graph as sw
-from sluiceway.graphs.builder.graph import Graph, Stream
+from sluiceway.graphs.builder import streams as sw
+from sluiceway.graphs.builder.graph import Graph
 from sluiceway.graphs.builder.spec import Kind, Options
+from sluiceway.graphs.builder.streams import Stream
 from sluiceway.nodes.errors import GraphError
 from sluiceway.nodes.files.api import lines
 from sluiceway.nodes.handlers import per_worker
