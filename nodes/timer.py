@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from .checks import check_seconds, check_whole
 from .errors import GraphError
 
 
@@ -77,8 +78,8 @@ def every(seconds: float, limit: int | None = None) -> Every:
     `limit` ends the source after that many ticks. Raises `GraphError` for a period that is not a positive number and
     a limit that is not a count.
     """
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
-        raise GraphError("cannot tick in every(): seconds must be a positive number; pass for example every(0.5)")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
-        raise GraphError("cannot end every(): limit must be a count of ticks, 0 or more; pass None for endless ticks")
-    return Every(seconds, limit)
+    where = "cannot make every()"
+    period_s = check_seconds(where, "seconds", seconds, "pass for example every(0.5)", positive=True)
+    if limit is not None:
+        limit = check_whole(where, "limit", limit, "pass None for endless ticks", least=0)
+    return Every(period_s, limit)

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from os import PathLike
 from typing import Any
 
+from ..checks import check_seconds
 from ..errors import GraphError, LockHeld, LockLost
 
 #: How long waiting pauses between two tries, in seconds: doubling from the first to the second.
@@ -184,8 +185,8 @@ def file_lock(path: str | PathLike[str], *, wait_s: float | None = 0) -> FileLoc
     text = os.fspath(path) if isinstance(path, str | PathLike) else None
     if not isinstance(text, str) or not text:
         raise GraphError(f"cannot make file_lock() from a {type(path).__name__}: it needs the path of a file; pass one")
-    if wait_s is not None and (isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not wait_s >= 0):
-        raise GraphError(f"cannot make file_lock({text!r}): wait_s is a number of seconds, 0 or more, or None; pass one")
+    if wait_s is not None:
+        wait_s = check_seconds(f"cannot make file_lock({text!r})", "wait_s", wait_s, "pass None to wait for ever")
     if importlib.util.find_spec("fcntl") is None:
         raise GraphError(
             f"cannot make file_lock({text!r}): this system has no flock; use the lock of a database or of Redis"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ...checks import check_seconds, check_whole
 from ...errors import GraphError
 from ..extras import need
 from .client import endpoint, httpx, shown
@@ -21,7 +22,8 @@ from .webhook_server import Terms
 
 __all__ = ["HttpPoll", "HttpSink", "Webhook", "http_poll", "http_sink", "webhook"]
 
-_MOST_BATCH = 500
+#: The largest array of one request, in events.
+MAX_BATCH = 500
 _PARAMS = {"cursor": "cursor", "after": "after", "page": "page"}
 
 
@@ -67,17 +69,17 @@ def http_poll(
         raise GraphError(f"{what}: paging is one of {', '.join(map(repr, STYLES))} or None; pass one of them")
     if paging == "cursor" and not field:
         raise GraphError(f"{what}: paging='cursor' needs the field of the next cursor; pass for example field='next'")
-    if (paging == "page") != (page_size is not None) or (page_size is not None and not _is_count(page_size)):
+    if (paging == "page") != (page_size is not None):
         raise GraphError(f"{what}: page_size is the number of items of a full page, and goes with paging='page'")
+    if page_size is not None:
+        page_size = check_whole(what, "page_size", page_size, "pass the number of items of a full page")
     if start is not None and (paging in (None, "link") or (paging == "page" and not isinstance(start, int))):
         raise GraphError(f"{what}: start is where 'cursor', 'after' and 'page' begin; pass the url to begin at instead")
-    if isinstance(poll_s, bool) or not isinstance(poll_s, int | float) or not poll_s > 0:
-        raise GraphError(f"{what}: poll_s is a number of seconds above 0; pass one")
-    if not _is_count(max_bytes):
-        raise GraphError(f"{what}: max_bytes is a count above 0; pass one")
+    poll_s = check_seconds(what, "poll_s", poll_s, "pass for example 10", positive=True)
+    max_bytes = check_whole(what, "max_bytes", max_bytes, "pass a number of bytes")
     named = field if paging != "after" else field or "id"
     pages = Paging(to.url, items, paging, named, param or _PARAMS.get(paging or "", ""), start, page_size)
-    return HttpPoll(to, pages, float(poll_s), bool(stop_at_end), max_bytes)
+    return HttpPoll(to, pages, poll_s, bool(stop_at_end), max_bytes)
 
 
 def webhook(
@@ -103,20 +105,18 @@ def webhook(
     another shape and without the extra `http`; the port is opened when a run starts.
     """
     need("h11", "http", "webhook()")
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 1 << 16:
-        raise GraphError("cannot make webhook(): port is a number from 0 to 65535; pass one, or 0 for any")
+    where = "cannot make webhook()"
+    port = check_whole(where, "port", port, "pass 0 to have a free one chosen", least=0, most=(1 << 16) - 1)
     if not isinstance(host, str) or not host:
-        raise GraphError("cannot make webhook(): host is a name or address; pass for example host='0.0.0.0'")
+        raise GraphError(f"{where}: host is a name or address; pass for example host='0.0.0.0'")
     if not isinstance(path, str) or not path.startswith("/") or "?" in path:
-        raise GraphError("cannot make webhook(): path begins with a slash; pass for example path='/events'")
+        raise GraphError(f"{where}: path begins with a slash; pass for example path='/events'")
     if token is not None and (not isinstance(token, str) or not token):
-        raise GraphError("cannot make webhook(): token is a text that is not empty; pass one, or None for anybody")
-    for name, value in (("queue", queue), ("max_bytes", max_bytes)):
-        if not _is_count(value):
-            raise GraphError(f"cannot make webhook(): {name} is a count above 0; pass one")
-    if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not wait_s > 0:
-        raise GraphError("cannot make webhook(): wait_s is a number of seconds above 0; pass one")
-    return Webhook(Terms(host, port, path, token, max_bytes, float(wait_s)), queue)
+        raise GraphError(f"{where}: token is a text that is not empty; pass one, or None for anybody")
+    queue = check_whole(where, "queue", queue, "pass a number of events")
+    max_bytes = check_whole(where, "max_bytes", max_bytes, "pass a number of bytes")
+    wait_s = check_seconds(where, "wait_s", wait_s, "pass for example 30", positive=True)
+    return Webhook(Terms(host, port, path, token, max_bytes, wait_s), queue)
 
 
 def http_sink(
@@ -144,10 +144,6 @@ def http_sink(
     what = f"cannot make http_sink({shown(to.url)!r})"
     if method not in ("POST", "PUT", "PATCH"):
         raise GraphError(f"{what}: method is 'POST', 'PUT' or 'PATCH'; pass one of them")
-    if batch_size is not None and not (_is_count(batch_size) and batch_size <= _MOST_BATCH):
-        raise GraphError(f"{what}: batch_size is a count from 1 to {_MOST_BATCH}; pass one, or None for single events")
+    if batch_size is not None:
+        batch_size = check_whole(what, "batch_size", batch_size, "pass None for single events", most=MAX_BATCH)
     return HttpSink(to, method, batch_size)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from ...checks import check_seconds, check_whole
 from ...errors import GraphError
 from ..extras import need
 
@@ -110,14 +111,12 @@ def endpoint(
         isinstance(auth, tuple) and len(auth) == 2 and all(isinstance(text, str) for text in auth)
     ):
         raise GraphError(f"{what}: auth is a user's name and password; pass a tuple of both, or use headers")
-    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not timeout_s > 0:
-        raise GraphError(f"{what}: timeout_s is a number of seconds above 0; pass one")
-    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-        raise GraphError(f"{what}: retries is a count, 0 or more; pass one")
+    limit_s = check_seconds(what, "timeout_s", timeout_s, "pass for example 30", positive=True)
+    tries = check_whole(what, "retries", retries, "pass 0 for none", least=0)
     if parts.username is not None and auth is None:
         auth = (unquote(parts.username), unquote(parts.password or ""))
     bare = parts._replace(netloc=_host_of(parts), fragment="").geturl()  # the scheme in lower case
-    return Endpoint(bare, given, auth, float(timeout_s), retries)
+    return Endpoint(bare, given, auth, limit_s, tries)
 
 
 class Client:

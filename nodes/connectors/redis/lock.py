@@ -14,10 +14,13 @@ import time
 import uuid
 from typing import Any
 
-from ...errors import GraphError, LockHeld, LockLost
+from ...checks import check_seconds
+from ...errors import LockHeld, LockLost
 from .client import checked_name, checked_url, connect, package, text_of
 
 LOG = logging.getLogger("sluiceway")
+#: Bounds of a lease: shorter ones end between two renewals, longer ones keep the lock of a dead holder for days.
+MIN_TTL_S, MAX_TTL_S = 0.1, 1e6
 _STEP_S = 0.1
 #: A part of the lease given away, for clocks that do not go alike.
 _DRIFT = 0.01
@@ -169,8 +172,8 @@ def redis_lock(url: str, name: str, *, ttl_s: float = 10, wait_s: float | None =
     """
     package("redis_lock")
     checked_name(name, "name", "redis_lock")
-    if isinstance(ttl_s, bool) or not isinstance(ttl_s, int | float) or not 0.1 <= ttl_s < 1e6:
-        raise GraphError("cannot make redis_lock(): ttl_s must be a number of seconds, at least 0.1")
-    if wait_s is not None and (isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or wait_s < 0):
-        raise GraphError("cannot make redis_lock(): wait_s must be a number of seconds, or None to wait for ever")
-    return RedisLock(checked_url(url, "redis_lock"), name, float(ttl_s), wait_s)
+    where = "cannot make redis_lock()"
+    ttl_s = check_seconds(where, "ttl_s", ttl_s, "pass for example 10", least=MIN_TTL_S, most=MAX_TTL_S)
+    if wait_s is not None:
+        wait_s = check_seconds(where, "wait_s", wait_s, "pass None to wait for ever")
+    return RedisLock(checked_url(url, "redis_lock"), name, ttl_s, wait_s)

@@ -6,10 +6,10 @@ is called, not before.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ...checks import check_seconds, check_whole
 from ...errors import GraphError
 from ..extras import need
 
@@ -62,10 +62,11 @@ def sql(
         raise GraphError("cannot make sql(): query= needs key= and takes neither where= nor schema=; write them in it")
     if columns is not None and (isinstance(columns, str) or not columns):
         raise GraphError("cannot make sql(): columns must be a list of names; leave it out to read all")
-    _check_seconds("poll_s", poll_s, "sql()")
-    _check_seconds("settle_s", settle_s, "sql()")
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise GraphError("cannot make sql(): batch_size must be a number of rows, 1 or more; pass for example 1000")
+    where_called = "cannot make sql()"
+    if poll_s is not None:
+        poll_s = check_seconds(where_called, "poll_s", poll_s, "pass for example 0.5, or None to end")
+    settle_s = check_seconds(where_called, "settle_s", settle_s, "pass for example 0.5")
+    batch_size = check_whole(where_called, "batch_size", batch_size, "pass for example 1000")
     wanted = Wanted(
         table=table,
         query=query,
@@ -149,11 +150,6 @@ def postgres_lock(url: str, name: str, *, wait_s: float | None = 0) -> PostgresL
         raise GraphError("cannot make postgres_lock(): it needs a PostgreSQL URL; pass postgresql+psycopg://...")
     if not isinstance(name, str) or not 0 < len(name) <= 255:
         raise GraphError("cannot make postgres_lock(): name must be a text of 1 to 255 characters; say what is locked")
-    _check_seconds("wait_s", wait_s, "postgres_lock()")
+    if wait_s is not None:
+        wait_s = check_seconds("cannot make postgres_lock()", "wait_s", wait_s, "pass None to wait for ever")
     return PostgresLock(checked, name, wait_s)
-
-
-def _check_seconds(name: str, value: object, maker: str) -> None:
-    fine = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
-    if (value is not None and not fine) or (value is None and name == "settle_s"):
-        raise GraphError(f"cannot make {maker}: {name} must be a number of seconds, 0 or more; pass for example 0.5")

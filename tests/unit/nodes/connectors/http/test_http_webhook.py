@@ -339,15 +339,15 @@ def test_it_cannot_be_read_again() -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"port": -1}, "port is a number"),
-        ({"port": "80"}, "port is a number"),
+        ({"port": -1}, "port=-1, but it must be a whole number, from 0 to 65535"),
+        ({"port": "80"}, "port='80', but it must be a whole number"),
         ({"host": ""}, "host is"),
         ({"path": "events"}, "path begins with a slash"),
         ({"path": "/?a"}, "path begins with a slash"),
         ({"token": ""}, "token is a text"),
-        ({"queue": 0}, "queue is a count"),
-        ({"max_bytes": True}, "max_bytes is a count"),
-        ({"wait_s": 0}, "wait_s"),
+        ({"queue": 0}, "queue=0, but it must be a whole number, 1 or more"),
+        ({"max_bytes": True}, "max_bytes=True, but it must be a whole number"),
+        ({"wait_s": 0}, "wait_s=0, but it must be a number of seconds, more than 0"),
     ],
 )
 def test_arguments_are_checked(options: Any, text: str) -> None:

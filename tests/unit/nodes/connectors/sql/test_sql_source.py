@@ -285,9 +285,9 @@ def test_it_is_pickled_and_shown_without_secrets(url: str) -> None:
         ({"query": "SELECT 1"}, "query= needs key="),
         ({"query": "SELECT 1", "key": "a", "where": "1"}, "takes neither where="),
         ({"table": "t", "columns": "id"}, "columns must be a list"),
-        ({"table": "t", "poll_s": -1}, "poll_s must be a number of seconds"),
-        ({"table": "t", "settle_s": None}, "settle_s must be a number of seconds"),
-        ({"table": "t", "batch_size": 0}, "batch_size must be a number of rows"),
+        ({"table": "t", "poll_s": -1}, "poll_s=-1, but it must be a number of seconds"),
+        ({"table": "t", "settle_s": None}, "settle_s=None, but it must be a number of seconds"),
+        ({"table": "t", "batch_size": 0}, "batch_size=0, but it must be a whole number"),
     ],
 )
 def test_mistakes_are_seen_when_it_is_made(url: str, arguments: dict[str, Any], text: str) -> None:
