@@ -18,6 +18,7 @@ from ..hub.feeds import Intake
 from ..hub.outcome import Outcome
 from ..plan.plan import Plan
 from ..reporting import failures as inbox
+from . import child_output
 from .grants import Grants
 from .supervisor import Crew
 from .transport import messages as wire
@@ -68,9 +69,9 @@ class Mail:
         peer, message = letter.peer, letter.open()
         kind = message.kind
         if kind is wire.Kind.LOG:
-            inbox.log(peer, message)
+            child_output.log(peer, message)
         elif kind is wire.Kind.PRINT:
-            inbox.show(*message.fields)
+            child_output.show(*message.fields)
         elif not letter.living:
             return  # late words of a process that is gone: its numbers are in other hands
         elif kind is wire.Kind.ANSWER:
@@ -142,7 +143,7 @@ class Mail:
         self._end(Outcome("error", error=inbox.start_error(pool.name, text, why)))
 
     def _define(self, peer: str, name: str) -> None:
-        packed = inbox.definition(name)
+        packed = child_output.definition(name)
         self._port.send(peer, wire.pack(wire.Kind.DEFINE, name, packed is not None, frames=[packed or b""]))
 
     def listen(self) -> None:
@@ -154,9 +155,9 @@ class Mail:
                     return
                 message = letter.open()
                 if message.kind is wire.Kind.LOG:
-                    inbox.log(letter.peer, message)
+                    child_output.log(letter.peer, message)
                 elif message.kind is wire.Kind.PRINT:
-                    inbox.show(*message.fields)
+                    child_output.show(*message.fields)
                 elif message.kind is wire.Kind.READY:
                     self._port.arrived(letter.peer)
             except ProtocolError as error:

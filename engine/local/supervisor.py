@@ -20,7 +20,7 @@ from ..core.core import Core
 from ..core.effects import Spawn
 from ..options import RunOptions
 from ..plan.plan import Plan
-from ..reporting import failures as inbox
+from . import child_output
 from .children.setup import ChildSettings
 from .children.worker import WorkerSpec
 from .preload import modules_of
@@ -114,8 +114,8 @@ class Crew:
             self._port.endpoint,
             child,
             self._port.enrol(child),
-            inbox.logger_levels(),
-            inbox.prints_are_captured(),
+            child_output.logger_levels(),
+            child_output.prints_are_captured(),
             self._port.curve,
             str(self._folder / spec),
         )

@@ -1,84 +1,26 @@
-"""What arrives in the calling process beside answers: logs, prints and errors of children, turned into the caller's own.
+"""Turns the failures of handlers, sources and workers into the exceptions that a run raises.
 
-Decides how a remote error becomes an exception here, and that the caller's own logging settings rule.
+Decides how the error of another process becomes an exception of this one. How the failure got here is not known.
 """
 
 from __future__ import annotations
 
 import logging
 import pickle
-import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import ormsgpack
-import zmq
-
-from ...nodes.errors import (
-    CheckpointError,
-    HandlerError,
-    HandlerTimeout,
-    ProtocolError,
-    SourceError,
-    WorkerDied,
-    describe,
-)
+from ...nodes.errors import CheckpointError, HandlerError, HandlerTimeout, SourceError, WorkerDied, describe
 from ...nodes.events import Failure
 from ...nodes.ordering.barrier import FailureRecord
 from ..codec.codec import Payload, decode
 from ..codec.errors import CodecError
-from ..codec.pickling import dumps
-from ..local.transport.messages import Message
-
-if TYPE_CHECKING:
-    from zmq.auth.thread import ThreadAuthenticator
 
 _LOG = logging.getLogger("sluiceway")
 
 
 class RemoteError(Exception):
     """Stands for an exception of another process that could not be sent; its text is that exception's."""
-
-
-def logger_levels() -> dict[str, int]:
-    """Give the levels that are set in this process, so that children send no more than is wanted."""
-    levels = {"": logging.root.level}
-    for name, logger in list(logging.root.manager.loggerDict.items()):
-        if isinstance(logger, logging.Logger) and logger.level:
-            levels[name] = logger.level
-    return levels
-
-
-def prints_are_captured() -> bool:
-    """Whether stdout or stderr of this process is not the one that children inherit: a notebook, a test."""
-    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
-        try:
-            if stream is None or stream.fileno() != number:
-                return True
-        except (OSError, ValueError, AttributeError):
-            return True
-    return False
-
-
-def log(peer: str, message: Message) -> None:
-    """Give a child's log record to this process's logging."""
-    try:
-        fields = ormsgpack.unpackb(message.frames[0])
-        record = logging.makeLogRecord(fields)
-        name = str(fields["name"])
-    except (ValueError, TypeError, KeyError, IndexError):
-        raise ProtocolError(f"cannot take a log record from {peer}: its fields are not those of the format") from None
-    logger = logging.getLogger(name)
-    if logger.isEnabledFor(record.levelno):
-        logger.handle(record)
-
-
-def show(number: int, text: str) -> None:
-    """Print what a child printed, a line at a time."""
-    stream = sys.stderr if number == 2 else sys.stdout
-    if stream is not None:
-        stream.write(text)
-        stream.flush()
 
 
 def warn_skipped(failure: Failure | FailureRecord) -> None:
@@ -167,33 +109,3 @@ def event_of(payload: Payload | None) -> Any:
     except (CodecError, IndexError) as error:
         _LOG.warning("an event of a failure cannot be shown: %s", describe(error))
         return None
-
-
-def definition(name: str) -> bytes | None:
-    """Pack what a dotted name stands for in this process's `__main__`, for a child that needs it; `None` without one."""
-    value: Any = sys.modules.get("__main__")
-    try:
-        for part in name.split("."):
-            value = getattr(value, part)
-        return dumps(value)
-    except Exception as error:  # whatever it is, the child reports it with the number it concerns
-        _LOG.debug("there is no definition of %s to send: %s", name, type(error).__name__)
-        return None
-
-
-def allow_only(socket: zmq.Socket[bytes], secret: bytes, key: bytes) -> ThreadAuthenticator:
-    """Make a TCP socket take only peers that hold the run's own key (CURVE, https://rfc.zeromq.org/spec/26/)."""
-    from zmq.auth.thread import ThreadAuthenticator  # brings asyncio along; only TCP needs it
-
-    class OneKey:
-        def callback(self, domain: str, given: bytes) -> bool:
-            return given == key
-
-    authenticator = ThreadAuthenticator(socket.context)
-    authenticator.start()
-    authenticator.configure_curve_callback(domain="sluiceway", credentials_provider=OneKey())
-    socket.set(zmq.CURVE_SECRETKEY, secret)
-    socket.set(zmq.CURVE_PUBLICKEY, zmq.curve_public(secret))
-    socket.set(zmq.CURVE_SERVER, 1)
-    socket.set(zmq.ZAP_DOMAIN, b"sluiceway")
-    return authenticator

@@ -45,7 +45,6 @@ SOCKET_OWNERS = {
     "engine/local/children/setup.py",
     "engine/local/children/source_process.py",
     "engine/local/transport/router.py",
-    "engine/reporting/failures.py",
 }
 #: Beside them only the command that runs the benches of a checkout starts a process, none of a run's.
 PROCESS_OWNERS = {

@@ -9,13 +9,15 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from ....nodes.errors import ProtocolError
-from ...reporting import failures as inbox
 from . import messages as wire
+
+if TYPE_CHECKING:
+    from zmq.auth.thread import ThreadAuthenticator
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Port:
             return
         public, secret = zmq.curve_keypair()
         child_public, child_secret = zmq.curve_keypair()
-        self._auth = inbox.allow_only(socket, secret, child_public)
+        self._auth = _allow_only(socket, secret, child_public)
         number = socket.bind_to_random_port("tcp://127.0.0.1")
         self.endpoint = f"tcp://127.0.0.1:{number}"
         self.curve = (public, child_public, child_secret)
@@ -134,3 +136,21 @@ class Port:
 def _shown(identity: bytes) -> str:
     """Give what a stranger calls itself, fit to be read."""
     return repr(identity.decode("utf-8", "backslashreplace"))[:60]
+
+
+def _allow_only(socket: zmq.Socket[bytes], secret: bytes, key: bytes) -> ThreadAuthenticator:
+    """Make a TCP socket take only peers that hold the run's own key (CURVE, https://rfc.zeromq.org/spec/26/)."""
+    from zmq.auth.thread import ThreadAuthenticator  # brings asyncio along; only TCP needs it
+
+    class OneKey:
+        def callback(self, domain: str, given: bytes) -> bool:
+            return given == key
+
+    authenticator = ThreadAuthenticator(socket.context)
+    authenticator.start()
+    authenticator.configure_curve_callback(domain="sluiceway", credentials_provider=OneKey())
+    socket.set(zmq.CURVE_SECRETKEY, secret)
+    socket.set(zmq.CURVE_PUBLICKEY, zmq.curve_public(secret))
+    socket.set(zmq.CURVE_SERVER, 1)
+    socket.set(zmq.ZAP_DOMAIN, b"sluiceway")
+    return authenticator

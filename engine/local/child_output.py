@@ -1,0 +1,71 @@
+"""What children print and log, shown by the calling process; and what of its `__main__` they need.
+
+Decides that the calling process's own logging settings and output streams rule.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import ormsgpack
+
+from ...nodes.errors import ProtocolError
+from ..codec.pickling import dumps
+from .transport.messages import Message
+
+_LOG = logging.getLogger("sluiceway")
+
+
+def logger_levels() -> dict[str, int]:
+    """Give the levels that are set in this process, so that children send no more than is wanted."""
+    levels = {"": logging.root.level}
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and logger.level:
+            levels[name] = logger.level
+    return levels
+
+
+def prints_are_captured() -> bool:
+    """Whether stdout or stderr of this process is not the one that children inherit: a notebook, a test."""
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            if stream is None or stream.fileno() != number:
+                return True
+        except (OSError, ValueError, AttributeError):
+            return True
+    return False
+
+
+def log(peer: str, message: Message) -> None:
+    """Give a child's log record to this process's logging."""
+    try:
+        fields = ormsgpack.unpackb(message.frames[0])
+        record = logging.makeLogRecord(fields)
+        name = str(fields["name"])
+    except (ValueError, TypeError, KeyError, IndexError):
+        raise ProtocolError(f"cannot take a log record from {peer}: its fields are not those of the format") from None
+    logger = logging.getLogger(name)
+    if logger.isEnabledFor(record.levelno):
+        logger.handle(record)
+
+
+def show(number: int, text: str) -> None:
+    """Print what a child printed, a line at a time."""
+    stream = sys.stderr if number == 2 else sys.stdout
+    if stream is not None:
+        stream.write(text)
+        stream.flush()
+
+
+def definition(name: str) -> bytes | None:
+    """Pack what a dotted name stands for in this process's `__main__`, for a child that needs it; `None` without one."""
+    value: Any = sys.modules.get("__main__")
+    try:
+        for part in name.split("."):
+            value = getattr(value, part)
+        return dumps(value)
+    except Exception as error:  # whatever it is, the child reports it with the number it concerns
+        _LOG.debug("there is no definition of %s to send: %s", name, type(error).__name__)
+        return None
