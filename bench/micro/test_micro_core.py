@@ -13,11 +13,12 @@ from sluiceway.nodes.ordering.budget import Window
 from sluiceway.nodes.ordering.segments import ExitData
 from sluiceway.nodes.ordering.sequencer import Chunk
 from sluiceway.nodes.program.column import Column
-from sluiceway.nodes.program.program import Op, Step, make_program
+from sluiceway.nodes.program.kinds import NodeKind
+from sluiceway.nodes.program.program import Step, make_program
 
 from bench.micro.cases import by_size, ints, timed
 
-PROGRAM = make_program(1, 2, [Step(op=Op.MAP, node="step", node_id=1, inputs=(0,), output=1)], [1])
+PROGRAM = make_program(1, 2, [Step(kind=NodeKind.MAP, node="step", node_id=1, inputs=(0,), output=1)], [1])
 
 
 class NoPacking:

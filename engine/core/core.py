@@ -22,7 +22,7 @@ from ...nodes.ordering.segments import ExitData, Segment
 from ...nodes.ordering.sequencer import Chunk, Sequencer
 from ...nodes.ordering.source_positions import Place
 from ...nodes.ordering.worker_name import WorkerName
-from ...nodes.program.program import CALLS, Tally
+from ...nodes.program.program import Tally
 from .effects import (
     Acknowledge,
     AskState,
@@ -252,7 +252,8 @@ class Core:
     def _answer_condemned(self, pool: Pool) -> None:
         """Answer for numbers that no worker survives unpacking or packing: failures of the pool's first handler."""
         now = self._last_cycle or 0.0
-        step = next((step for step in pool.wiring.program.steps if step.op in CALLS), pool.wiring.program.steps[0])
+        steps = pool.wiring.program.steps
+        step = next((step for step in steps if step.kind.traits.calls_user_code), steps[0])
         while pool.dispatcher.condemned:
             number, verdict = pool.dispatcher.condemned.pop()
             if not pool.dispatcher.accepted.add(number, number + 1):

@@ -16,7 +16,8 @@ from typing import Any
 from ...nodes.ordering.blame import LastSeen, Phase
 from ...nodes.ordering.stall import StallWatch
 from ...nodes.ordering.worker_name import WorkerName
-from ...nodes.program.program import Op, Step
+from ...nodes.program.kinds import NodeKind
+from ...nodes.program.program import Step
 from ..core.core import Core
 from .transport.status_page import Sight, StatusPage
 
@@ -51,7 +52,7 @@ def overruns(core: Core, pages: Mapping[str, StatusPage], killed: Iterable[str],
             continue
         step = steps_of(core, worker)[sight.seen.step]
         event = sight.seen.phase is Phase.EVENT
-        if step.timeout_s is None or step.is_async or (not event and step.op is not Op.MAP_BATCHES):
+        if step.timeout_s is None or step.is_async or (not event and step.kind is not NodeKind.MAP_BATCHES):
             continue
         if now - sight.since_s > step.timeout_s:
             found.append(Overrun(worker, sight.seen, step.timeout_s, event))

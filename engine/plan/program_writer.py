@@ -12,7 +12,8 @@ from typing import Any
 from ...graphs.builder.spec import HANDLERS, Kind, Node
 from ...nodes.events import OnError
 from ...nodes.handlers import is_async
-from ...nodes.program.program import Op, Program, Step, make_program
+from ...nodes.program.kinds import NodeKind
+from ...nodes.program.program import Program, Step, make_program
 from ..core.topology import SOURCE_STREAM
 from .key_expansion import KEEPERS, widths
 from .plan import SinkPlan
@@ -128,11 +129,11 @@ def whole_program(
 
 
 def make_step(node: Node, inputs: tuple[int, ...], output: int, *, counted: bool = True) -> Step:
-    op = Op(node.kind.value)
+    kind = NodeKind[node.kind.name]
     if node.kind not in HANDLERS:
         width, width_out = widths(node)
         return Step(
-            op=op,
+            kind=kind,
             node=node.name,
             node_id=node.id,
             inputs=inputs,
@@ -145,7 +146,7 @@ def make_step(node: Node, inputs: tuple[int, ...], output: int, *, counted: bool
     options = node.options
     on_error: OnError = options.on_error
     return Step(
-        op=op,
+        kind=kind,
         node=node.name,
         node_id=node.id,
         inputs=inputs,

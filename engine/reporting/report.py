@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ...nodes.program.program import HIDDEN
 from ..core.core import Core
 
 
@@ -161,7 +160,7 @@ def report_of(
         gauge, wired = pool.gauge, pool.wiring
         stay = gauge.mean_stay_s
         for step, tally in zip(wired.program.steps, pool.tallies, strict=True):
-            if step.op in HIDDEN or (not tally.seconds and step.op.value in ("zip", "merge")):
+            if step.kind.traits.hidden or (not tally.seconds and step.kind.traits.joins):
                 continue
             # A node behind others is offered its share of what is read.
             rate = offered * (tally.events_in / read) if read else 0.0

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...nodes.events import DeadLetter, Failure
 from ...nodes.locks import Lock
-from ...nodes.program.program import HIDDEN, Answer, Tally
+from ...nodes.program.program import Answer, Tally
 from ..checkpoints.checkpoints import Checkpoints
 from ..delivery.delivery import Delivery
 from ..plan.plan import Plan
@@ -58,7 +58,7 @@ class Here:
         """Give the report of what was handled here."""
         nodes = {}
         for step, tally in zip(self._plan.whole.steps, self._tallies, strict=True):
-            if step.op.value in ("zip", "merge") or step.op in HIDDEN:
+            if step.kind.traits.joins or step.kind.traits.hidden:
                 continue
             events_in, events_out, seconds = tally.events_in, tally.events_out, tally.seconds
             service = events_in / seconds if seconds else 0.0

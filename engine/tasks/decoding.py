@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from ...nodes.events import Failure
 from ...nodes.program.column import Column, join
-from ...nodes.program.program import CALLS, Answer, Program, Step
+from ...nodes.program.program import Answer, Program, Step
 from ...nodes.program.steps import close_answer, keep
 from ..codec.block_reader import Pieces
 from ..codec.blocks import FEWEST
@@ -113,7 +113,7 @@ class Unpacker:
         slots = {port}
         for step in self._program.steps:
             if slots.intersection(step.inputs):
-                if step.op in CALLS:
+                if step.kind.traits.calls_user_code:
                     return step
                 slots.add(step.output)
         return self._program.steps[0]

@@ -16,7 +16,8 @@ from typing import Any
 from ..errors import HandlerTimeout
 from ..events import Context, Failure, context_of_call
 from ..program.column import Column
-from ..program.program import NO_ORDERS, STATEFUL, Answer, Op, Orders, Program, Step, Tally
+from ..program.kinds import NodeKind
+from ..program.program import NO_ORDERS, Answer, Orders, Program, Step, Tally
 from ..program.steps import (
     FAILED,
     MAX_OUTPUTS,
@@ -78,7 +79,7 @@ class AsyncExecutor:
         A handler that works on lists sees the events of the whole run; others see number by number.
         """
         start, stop = ports[0].start, ports[0].stop
-        if stop - start == 1 or any(step.op is Op.MAP_BATCHES for step in self._program.steps):
+        if stop - start == 1 or any(step.kind is NodeKind.MAP_BATCHES for step in self._program.steps):
             return await self._unit(ports, orders)
         units = [self._unit([port.cut(n, n + 1) for port in ports], orders) for n in range(start, stop)]
         if self._ordered:
@@ -96,9 +97,9 @@ class AsyncExecutor:
     async def _unit(self, ports: Sequence[Column], orders: Orders) -> Answer:
         walk = Walk(self._program, ports, self._copies)
         for number, step, inputs, tally in walk.calls():
-            if step.op in STATEFUL:
+            if step.kind.traits.stateful:
                 walk.put(step, *self._keep(number, step, inputs, orders, tally))
-            elif step.op is Op.CODES:
+            elif step.kind is NodeKind.CODES:
                 codes: Any = self._handlers[number]
                 walk.put(step, codes.column(inputs[0]), [])
             else:
@@ -120,7 +121,7 @@ class AsyncExecutor:
         self, number: int, step: Step, column: Column, orders: Orders, tally: Tally
     ) -> tuple[Column, list[Failure]]:
         events, names = column.events, column.numbers()
-        if step.op is Op.MAP_BATCHES:
+        if step.kind is NodeKind.MAP_BATCHES:
             size = step.batch_size or max(1, len(events))
             calls = [
                 self._list(number, step, names[lo : lo + size], events[lo : lo + size], orders, tally)
@@ -156,7 +157,7 @@ class AsyncExecutor:
             return decree
         attempts = used + orders.used.get((step.node, *name), 0)
         safe = self._copies([event]) if step.keeps_original else None
-        lists = step.op is Op.MAP_BATCHES
+        lists = step.kind is NodeKind.MAP_BATCHES
         while True:
             attempts += 1
             try:
@@ -239,11 +240,11 @@ async def _result(step: Step, handler: Callable[..., Any], event: Any) -> Any:
     given = handler(event)
     if inspect.isawaitable(given):
         given = await given
-    if step.op is Op.FILTER:
+    if step.kind is NodeKind.FILTER:
         return bool(given)
-    if step.op is Op.FLAT_MAP:
+    if step.kind is NodeKind.FLAT_MAP:
         return await _collect_async(given) if isinstance(given, AsyncIterable) else collect(given)
-    if step.op is Op.MAP_BATCHES:
+    if step.kind is NodeKind.MAP_BATCHES:
         return checked_batch(step, given, len(event))
     return given
 

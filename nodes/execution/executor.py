@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from ..events import Context, Failure, context_of_call
 from ..program.column import Column
-from ..program.program import NO_ORDERS, STATEFUL, Answer, Op, Orders, Program, Step, Tally
+from ..program.kinds import NodeKind
+from ..program.program import NO_ORDERS, Answer, Orders, Program, Step, Tally
 from ..program.steps import (
     FAILED,
     USER_ERRORS,
@@ -30,8 +31,6 @@ from ..state.stateful import States, Turns, keep_state
 from .batch_split import Knife, begun
 from .program_run import Walk
 
-#: Steps whose events are taken from a list one by one, so that it can be cut.
-_ONE_BY_ONE = (Op.MAP, Op.FILTER, Op.FLAT_MAP)
 #: A handler at least this slow is watched call by call: the mark costs less than a twentieth of it.
 WATCH_FROM_S = 2e-6
 
@@ -98,13 +97,13 @@ class Executor:
         walk = Walk(self._program, ports, self._copies)
         self.left = []
         for number, step, inputs, tally in walk.calls():
-            if step.op in STATEFUL:
+            if step.kind.traits.stateful:
                 walk.put(step, *self._keep(number, step, inputs, orders, tally))
-            elif step.op is Op.CODES:
+            elif step.kind is NodeKind.CODES:
                 codes: Any = self._handlers[number]
                 walk.put(step, codes.column(inputs[0]), [])
             else:
-                cuttable = number == 0 and len(ports) == 1 and step.op in _ONE_BY_ONE and inputs[0].counts is None
+                cuttable = number == 0 and len(ports) == 1 and step.kind.traits.event_by_event and inputs[0].counts is None
                 call = _Call(self, number, step, inputs[0], orders, tally, self._knife if cuttable else None)
                 walk.put(step, call.run(), call.failures)
                 if call.stop < inputs[0].stop:
@@ -188,7 +187,7 @@ class _Call:
         token = context_of_call.set(self._executor._cursor.context)
         started = perf_counter()
         try:
-            results = self._batched() if step.op is Op.MAP_BATCHES else self._each()
+            results = self._batched() if step.kind is NodeKind.MAP_BATCHES else self._each()
         finally:
             context_of_call.reset(token)
         left = self._knife.settle(len(results)) if self._knife is not None else []
@@ -248,9 +247,9 @@ class _Call:
     def _over(self, events: Iterator[Any]) -> Iterator[Any]:
         """Give the results lazily, by C iterators only."""
         given = map(self._handler, events)
-        if self._step.op is Op.FILTER:
+        if self._step.kind is NodeKind.FILTER:
             return map(truth, given)
-        if self._step.op is Op.FLAT_MAP:
+        if self._step.kind is NodeKind.FLAT_MAP:
             return map(collect, given)
         return given
 
@@ -360,10 +359,10 @@ class _Call:
 
 def _one_of(step: Step, handler: Callable[..., Any]) -> Callable[[Any], Any]:
     """Give the handler as a function of one event to one result."""
-    if step.op is Op.FILTER:
+    if step.kind is NodeKind.FILTER:
         return lambda event: truth(handler(event))
-    if step.op is Op.FLAT_MAP:
+    if step.kind is NodeKind.FLAT_MAP:
         return lambda event: collect(handler(event))
-    if step.op is Op.MAP_BATCHES:
+    if step.kind is NodeKind.MAP_BATCHES:
         return lambda event: checked_batch(step, handler([event]), 1)[0]
     return handler

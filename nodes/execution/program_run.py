@@ -11,7 +11,8 @@ from typing import Any
 
 from ..events import Failure
 from ..program.column import Column
-from ..program.program import Answer, Op, Program, Step, Tally
+from ..program.kinds import NodeKind
+from ..program.program import Answer, Program, Step, Tally
 from ..program.steps import Copier, close_answer, merge_columns, zip_columns
 from ..state.partitions import gather_columns, part_column
 
@@ -37,13 +38,13 @@ class Walk:
             tally = Tally()
             self._tallies.append(tally)
             inputs = [self._input(slot, number, place) for place, slot in enumerate(step.inputs)]
-            if step.op is Op.ZIP:
+            if step.kind is NodeKind.ZIP:
                 self._slots[step.output] = zip_columns(inputs, tally if step.counted else Tally())
-            elif step.op is Op.MERGE:
+            elif step.kind is NodeKind.MERGE:
                 self._slots[step.output] = merge_columns(inputs, tally)
-            elif step.op is Op.PART:
+            elif step.kind is NodeKind.PART:
                 self._slots[step.output] = self._part(number, step, inputs)
-            elif step.op is Op.GATHER:
+            elif step.kind is NodeKind.GATHER:
                 self._slots[step.output] = gather_columns(step.spec, inputs)
             else:
                 yield number, step, inputs, tally
@@ -52,7 +53,7 @@ class Walk:
         column: Column = self._slots[slot]
         if self._cut < column.stop:
             column = column.cut(column.start, self._cut)
-        if (number, place) in self._program.copied and self._program.steps[number].op is not Op.PART:
+        if (number, place) in self._program.copied and self._program.steps[number].kind is not NodeKind.PART:
             column = column.with_events(self._copies(column.events))
         return column
 

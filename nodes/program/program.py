@@ -8,40 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 from ..events import Failure, OnError
 from .column import Column
-
-
-class Op(Enum):
-    """What a step does; the names are those of the methods of `Stream`."""
-
-    MAP = "map"
-    FILTER = "filter"
-    FLAT_MAP = "flat_map"
-    MAP_BATCHES = "map_batches"
-    ZIP = "zip"
-    MERGE = "merge"
-    SCAN = "scan"
-    KEY = "key_by"  #: the key of every event
-    TIME = "time"  #: the event time of every event
-    CODES = "codes"  #: which part every key belongs to
-    PART = "part"  #: the events of one part, laid out with their keys and times
-    CLOCK = "clock"  #: the watermark where it may matter
-    STATE = "state"  #: what a part does with its events
-    GATHER = "gather"  #: the parts' results in one order again
-
-
-#: The steps that call user code; the others only join and part.
-CALLS = frozenset({Op.MAP, Op.FILTER, Op.FLAT_MAP, Op.MAP_BATCHES, Op.SCAN, Op.KEY, Op.TIME, Op.CLOCK, Op.STATE})
-#: The steps that remember what they have seen.
-STATEFUL = frozenset({Op.SCAN, Op.CLOCK, Op.STATE})
-#: The steps that only look at their events and never change them.
-LOOKS = frozenset({Op.KEY, Op.TIME, Op.CODES})
-#: The steps that a report does not show: they are parts of the nodes that it shows.
-HIDDEN = frozenset({Op.TIME, Op.CODES, Op.PART, Op.CLOCK, Op.GATHER})
+from .kinds import NodeKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +22,7 @@ class Step:
     `node_id` is the node's place in the graph; failures of one number are ordered by it.
     """
 
-    op: Op
+    kind: NodeKind
     node: str
     node_id: int
     inputs: tuple[int, ...]
@@ -111,10 +82,10 @@ def make_program(ports: int, slots: int, steps: list[Step], exits: list[int]) ->
 
     def who(reader: tuple[int, int] | None) -> object:
         step = None if reader is None else steps[reader[0]]
-        return ("parts", step.node_id) if step is not None and step.op is Op.PART else reader
+        return ("parts", step.node_id) if step is not None and step.kind is NodeKind.PART else reader
 
     copied = set()
-    values = {step.output for step in steps if step.op in LOOKS or step.op is Op.CLOCK}
+    values = {step.output for step in steps if step.kind.traits.read_only or step.kind is NodeKind.CLOCK}
     for slot, all_ in readers.items():
         if slot in values:  # keys, times: nobody can change them
             continue
@@ -122,7 +93,7 @@ def make_program(ports: int, slots: int, steps: list[Step], exits: list[int]) ->
         copied |= {
             reader
             for reader in all_[:-1]
-            if reader is not None and steps[reader[0]].op not in LOOKS and who(reader) != last
+            if reader is not None and not steps[reader[0]].kind.traits.read_only and who(reader) != last
         }
     return Program(ports, slots, tuple(steps), tuple(exits), frozenset(copied))
 

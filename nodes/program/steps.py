@@ -15,7 +15,8 @@ from typing import Any
 from ..errors import describe
 from ..events import Failure
 from .column import Column, join
-from .program import Answer, CallName, Op, Orders, Step, Tally
+from .kinds import NodeKind
+from .program import Answer, CallName, Orders, Step, Tally
 
 
 class _Failed:
@@ -61,10 +62,10 @@ def collect(outputs: Iterable[Any]) -> list[Any]:
 def shape(step: Step, column: Column, results: list[Any], failed: int, tally: Tally) -> Column:
     """Turn one result per event of `column`, `failed` of them `FAILED`, into the step's output column."""
     tally.events_in += len(results)
-    if step.op is Op.FILTER:
+    if step.kind is NodeKind.FILTER:
         output = keep(column, column.events, results)
         tally.filtered += len(results) - failed - len(output.events)
-    elif step.op is Op.FLAT_MAP:
+    elif step.kind is NodeKind.FLAT_MAP:
         output = flatten(column, results if not failed else [() if given is FAILED else given for given in results])
     elif failed:
         output = keep(column, results, [given is not FAILED for given in results])

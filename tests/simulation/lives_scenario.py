@@ -11,7 +11,8 @@ from typing import Any
 
 from sim_scenario import Fault, PoolScript
 from sluiceway.engine.core.topology import PoolWiring, Wiring
-from sluiceway.nodes.program.program import Op, Step, make_program
+from sluiceway.nodes.program.kinds import NodeKind
+from sluiceway.nodes.program.program import Step, make_program
 
 #: Where everything may end in the calling thread, between what is durable and what is not.
 POINTS = (
@@ -174,12 +175,12 @@ def _make_pool(rng: Random, at: int, streams: int) -> tuple[PoolWiring, PoolScri
     steps, slot = [], 0
     if len(ports) > 1:
         slot = len(ports)
-        steps.append(Step(op=Op.MERGE, node=f"merge{at}", node_id=10 * at, inputs=tuple(range(slot)), output=slot))
+        steps.append(Step(kind=NodeKind.MERGE, node=f"merge{at}", node_id=10 * at, inputs=tuple(range(slot)), output=slot))
     output = max(len(ports), slot + 1)
     on_error: Any = "fail" if stateful else rng.choice(("fail", "fail", "skip", "dead_letter"))
-    op = Op.SCAN if stateful else Op.MAP
+    kind = NodeKind.SCAN if stateful else NodeKind.MAP
     steps.append(
-        Step(op=op, node=f"node{at}", node_id=10 * at + 1, inputs=(slot,), output=output, on_error=on_error, is_async=loop)
+        Step(kind=kind, node=f"node{at}", node_id=10 * at + 1, inputs=(slot,), output=output, on_error=on_error, is_async=loop)
     )
     faults = {n: Fault("error", len(steps) - 1) for n in rng.sample(range(40), 3)} if on_error in ("skip", "dead_letter") else {}
     wiring = PoolWiring(

@@ -11,7 +11,8 @@ from random import Random
 from typing import Any, NamedTuple
 
 from sluiceway.engine.core.topology import PoolWiring, Wiring
-from sluiceway.nodes.program.program import CALLS, Op, Program, Step, make_program
+from sluiceway.nodes.program.kinds import NodeKind
+from sluiceway.nodes.program.program import Program, Step, make_program
 
 MAX_DEATHS = 3
 
@@ -143,7 +144,7 @@ def _make_pool(rng: Random, at: int, streams: int, numbers: int) -> tuple[PoolSc
         faults = {n: Fault("error", 0) for n in rng.sample(range(numbers), min(numbers, 3))}
     timed = any(fault.kind == "slow" for fault in faults.values())
     program = _program(rng, at, len(ports), len(exits), loop, timed, 1.0 if aimed else 0.35)
-    calls = [number for number, step in enumerate(program.steps) if step.op in CALLS]
+    calls = [number for number, step in enumerate(program.steps) if step.kind.traits.calls_user_code]
     faults = {n: Fault(f.kind, calls[0] if f.kind == "codec" else rng.choice(calls)) for n, f in faults.items()}
     wiring = PoolWiring(
         f"pool{at}",
@@ -187,7 +188,7 @@ def _program(
     steps: list[Step] = []
     slot = 0
     if ports > 1:
-        steps.append(Step(op=Op.MERGE, node=f"merge{pool}", node_id=10 * pool, inputs=tuple(range(ports)), output=ports))
+        steps.append(Step(kind=NodeKind.MERGE, node=f"merge{pool}", node_id=10 * pool, inputs=tuple(range(ports)), output=ports))
         slot = ports
     fatal = rng.random() < fatal_share
     for at in range(rng.choice((1, 2))):
@@ -195,7 +196,7 @@ def _program(
         output = max(ports, slot + 1)
         steps.append(
             Step(
-                op=Op.MAP_BATCHES if lists else Op.MAP,
+                kind=NodeKind.MAP_BATCHES if lists else NodeKind.MAP,
                 node=f"node{pool}{'ab'[at]}",
                 node_id=10 * pool + 1 + at,
                 inputs=(slot,),

@@ -13,7 +13,6 @@ from sluiceway.nodes.ordering.barrier import FailureRecord
 from sluiceway.nodes.ordering.blame import LastSeen, Phase
 from sluiceway.nodes.ordering.segments import ExitData
 from sluiceway.nodes.program.column import Column, join
-from sluiceway.nodes.program.program import CALLS
 
 if TYPE_CHECKING:
     from simulator import Simulation
@@ -288,7 +287,7 @@ class PlainWorker(Worker):
             self.dies(LastSeen(Phase.IDLE if self.up else Phase.START))
             return
         at = min(job.stop - 1, job.start + int((self.run.now - self._since) / self.script.each_s))
-        step = next(n for n, step in enumerate(self.wiring.program.steps) if step.op in CALLS)
+        step = next(n for n, step in enumerate(self.wiring.program.steps) if step.kind.traits.calls_user_code)
         phase = self.run.rng.choice((Phase.CODEC, Phase.EVENT if self.script.watched or job.orders.careful else Phase.BATCH))
         self.dies(LastSeen(phase, step, at if phase is Phase.EVENT else job.start), at)
 

@@ -17,7 +17,8 @@ from ....nodes.events import Failure
 from ....nodes.execution.async_executor import AsyncExecutor
 from ....nodes.ordering.blame import Phase
 from ....nodes.program.column import Column
-from ....nodes.program.program import Answer, Op
+from ....nodes.program.kinds import NodeKind
+from ....nodes.program.program import Answer
 from ....nodes.program.steps import join_answers
 from ...codec.copying import safe_copies
 from ...tasks.decoding import with_failures
@@ -54,7 +55,7 @@ class LoopWorker:
         self._parked = 0
         self._stopped = asyncio.Event()
         self._queue: asyncio.Queue[TaskMessage | Message] = asyncio.Queue()
-        self._lists = any(step.op is Op.MAP_BATCHES for step in worker.spec.program.steps)
+        self._lists = any(step.kind is NodeKind.MAP_BATCHES for step in worker.spec.program.steps)
 
     def serve(self) -> None:
         """Run the loop until told to stop."""

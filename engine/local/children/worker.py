@@ -30,7 +30,8 @@ from ....nodes.ordering.blame import Phase
 from ....nodes.ordering.segments import ExitData
 from ....nodes.ordering.worker_name import WorkerName
 from ....nodes.program.column import Column
-from ....nodes.program.program import Answer, Op, Program
+from ....nodes.program.kinds import NodeKind
+from ....nodes.program.program import Answer, Program
 from ....nodes.program.steps import close_answer, keep
 from ....nodes.state.stateful import States
 from ...codec.codec import IN_BLOCKS, Encoder, Payload
@@ -142,7 +143,7 @@ class Worker:
         self._encoders = [Encoder() for _ in self.spec.program.exits]
         self.unpacker = Unpacker(self.spec.program, page.codec)
         self._pid = os.getpid()
-        self._lists = any(step.op is Op.MAP_BATCHES for step in self.spec.program.steps)
+        self._lists = any(step.kind is NodeKind.MAP_BATCHES for step in self.spec.program.steps)
         self._producers = {step.output: step for step in self.spec.program.steps}
         self.closers: list[Callable[[], Any]] = []
         self._events = 0

@@ -15,7 +15,8 @@ from sluiceway.nodes.ordering.retention import SHARE
 from sluiceway.nodes.ordering.segments import ExitData
 from sluiceway.nodes.ordering.sequencer import Chunk
 from sluiceway.nodes.ordering.worker_name import WorkerName
-from sluiceway.nodes.program.program import Op, Step, make_program
+from sluiceway.nodes.program.kinds import NodeKind
+from sluiceway.nodes.program.program import Step, make_program
 
 
 class _Packing:
@@ -27,7 +28,7 @@ class _Packing:
 
 
 def _pool(at: int, port: int, stream: int) -> PoolWiring:
-    step = Step(op=Op.SCAN, node=f"scan{at}", node_id=at, inputs=(0,), output=1)
+    step = Step(kind=NodeKind.SCAN, node=f"scan{at}", node_id=at, inputs=(0,), output=1)
     return PoolWiring(step.node, make_program(1, 2, [step], [1]), 1, True, (port,), (stream,), in_order=True, stateful=True)
 
 
@@ -45,7 +46,7 @@ class _Run:
         self, window_bytes: int = 1 << 30, *, cuts: bool = False, needs_end: bool = False, parts: int = 1
     ) -> None:
         exits = tuple(range(1, parts + 1))
-        step = Step(op=Op.MAP, node="part", node_id=99, inputs=(0,), output=1)
+        step = Step(kind=NodeKind.MAP, node="part", node_id=99, inputs=(0,), output=1)
         before = PoolWiring("part", make_program(1, 2, [step], [1] * parts), 1, False, (0,), exits)
         pools = (_pool(0, 0, 1),) if parts == 1 else (*(_pool(at, 1 + at, 1 + at + parts) for at in range(parts)), before)
         tail = tuple(pool.exits[0] for pool in pools if pool.stateful)

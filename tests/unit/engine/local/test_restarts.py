@@ -20,7 +20,8 @@ from sluiceway.graphs import census
 from sluiceway.nodes.ordering.blame import LastSeen, Phase
 from sluiceway.nodes.ordering.budget import Window
 from sluiceway.nodes.ordering.sequencer import Chunk
-from sluiceway.nodes.program.program import Op, Step, make_program
+from sluiceway.nodes.program.kinds import NodeKind
+from sluiceway.nodes.program.program import Step, make_program
 
 
 def test_a_place_is_empty_until_a_successor_takes_work() -> None:
@@ -48,7 +49,7 @@ class _Packing:
 
 
 def test_no_pause_is_longer_than_a_second_and_what_died_in_hand_is_counted() -> None:
-    step = Step(op=Op.MAP, node="work", node_id=1, inputs=(0,), output=1)
+    step = Step(kind=NodeKind.MAP, node="work", node_id=1, inputs=(0,), output=1)
     pool = PoolWiring("work", make_program(1, 2, [step], [1]), 1, False, (0,), (1,))
     wiring = Wiring((pool,), (1,), (), (True,), "arrival")
     core = Core(wiring, _Packing(), window=Window(1 << 40, 1 << 20), max_deaths=None)

@@ -10,10 +10,11 @@ from sluiceway.engine.codec.codec import encode
 from sluiceway.engine.local.transport.messages import Part, TaskMessage
 from sluiceway.engine.tasks import decoding as unpack
 from sluiceway.engine.tasks.decoding import Unpacker
-from sluiceway.nodes.program.program import NO_ORDERS, Op, Step, make_program
+from sluiceway.nodes.program.kinds import NodeKind
+from sluiceway.nodes.program.program import NO_ORDERS, Step, make_program
 
 PROGRAM = make_program(
-    1, 2, [Step(op=Op.MAP, node="f", node_id=0, inputs=(0,), output=1)], [1]
+    1, 2, [Step(kind=NodeKind.MAP, node="f", node_id=0, inputs=(0,), output=1)], [1]
 )
 
 

@@ -14,7 +14,8 @@ from sluiceway.nodes.events import current
 from sluiceway.nodes.execution.batch_split import Knife
 from sluiceway.nodes.execution.executor import Executor
 from sluiceway.nodes.program.column import Column
-from sluiceway.nodes.program.program import Op, Step, make_program
+from sluiceway.nodes.program.kinds import NodeKind
+from sluiceway.nodes.program.program import Step, make_program
 
 
 def laid(count: int) -> tuple[Knife, list[int], Iterator[int]]:
@@ -110,8 +111,8 @@ def test_every_event_once_whenever_the_cut_is_made(seed: int) -> None:
     assert cuts > 0
 
 
-@pytest.mark.parametrize("op", [Op.MAP, Op.FILTER, Op.FLAT_MAP])
-def test_a_run_that_is_cut_is_answered_as_far_as_it_went(op: Op) -> None:
+@pytest.mark.parametrize("kind", [NodeKind.MAP, NodeKind.FILTER, NodeKind.FLAT_MAP])
+def test_a_run_that_is_cut_is_answered_as_far_as_it_went(kind: NodeKind) -> None:
     """Two branches and the input itself: all end where the first step was cut."""
     knife = Knife()
     calls: list[int] = []
@@ -120,12 +121,12 @@ def test_a_run_that_is_cut_is_answered_as_far_as_it_went(op: Op) -> None:
         calls.append(n)
         if n == 103:
             knife.cut()
-        return {Op.MAP: n, Op.FILTER: n % 2, Op.FLAT_MAP: [n, n]}[op]
+        return {NodeKind.MAP: n, NodeKind.FILTER: n % 2, NodeKind.FLAT_MAP: [n, n]}[kind]
 
-    def step(op: Op, node: str, place: int, output: int) -> Step:
-        return Step(op=op, node=node, node_id=place, inputs=(0,), output=output)
+    def step(kind: NodeKind, node: str, place: int, output: int) -> Step:
+        return Step(kind=kind, node=node, node_id=place, inputs=(0,), output=output)
 
-    program = make_program(1, 3, [step(op, "first", 0, 1), step(Op.MAP, "second", 1, 2)], [0, 1, 2])
+    program = make_program(1, 3, [step(kind, "first", 0, 1), step(NodeKind.MAP, "second", 1, 2)], [0, 1, 2])
     executor = Executor(program, [first, lambda n: -n], list, knife=knife)
     answer = executor.run([Column(100, 10, list(range(100, 110)))])
     assert (answer.start, answer.size) == (100, 5)
@@ -135,8 +136,12 @@ def test_a_run_that_is_cut_is_answered_as_far_as_it_went(op: Op) -> None:
     assert {column.stop for column in answer.exits} == {105}
     assert given.events == [100, 101, 102, 103, 104]
     assert two.events == [-100, -101, -102, -103, -104]
-    whole = {Op.MAP: [100, 101, 102, 103, 104], Op.FILTER: [101, 103], Op.FLAT_MAP: [n for n in calls for _ in "xx"]}
-    assert one.events == whole[op]
+    whole = {
+        NodeKind.MAP: [100, 101, 102, 103, 104],
+        NodeKind.FILTER: [101, 103],
+        NodeKind.FLAT_MAP: [n for n in calls for _ in "xx"],
+    }
+    assert one.events == whole[kind]
     assert [tally.events_in for tally in answer.tallies] == [5, 5]
     again = executor.run([Column(105, 5, list(range(105, 110)))])
     assert (again.size, executor.left) == (5, [])
@@ -151,7 +156,7 @@ def test_a_failure_in_a_run_that_is_cut_ends_it_there() -> None:
             raise ValueError
         return n
 
-    failing = Step(op=Op.MAP, node="first", node_id=0, inputs=(0,), output=1)
+    failing = Step(kind=NodeKind.MAP, node="first", node_id=0, inputs=(0,), output=1)
     executor = Executor(make_program(1, 2, [failing], [1]), [first], list, knife=knife)
     answer = executor.run([Column(0, 10, list(range(10)))])
     assert (answer.size, executor.left, [failed.seq for failed in answer.failures]) == (4, [], [3])
@@ -171,7 +176,7 @@ def test_a_cut_that_comes_too_late_changes_no_number_and_loses_no_event() -> Non
             raise ValueError
         return n
 
-    failing = Step(op=Op.MAP, node="first", node_id=0, inputs=(0,), output=1, on_error="dead_letter")
+    failing = Step(kind=NodeKind.MAP, node="first", node_id=0, inputs=(0,), output=1, on_error="dead_letter")
     executor = Executor(make_program(1, 2, [failing], [1]), [first], list, knife=knife)
     answer = executor.run([Column(0, 10, list(range(10)))])
     assert seqs == [5]

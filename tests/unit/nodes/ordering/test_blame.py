@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from sluiceway.nodes.ordering.blame import Blame, LastSeen, Phase
-from sluiceway.nodes.program.program import Op, Step
+from sluiceway.nodes.program.kinds import NodeKind
+from sluiceway.nodes.program.program import Step
 
-_STEPS = tuple(Step(op=Op.MAP, node=name, node_id=at, inputs=(at,), output=at + 1, retries=at) for at, name in enumerate("ab"))
+_STEPS = tuple(
+    Step(kind=NodeKind.MAP, node=name, node_id=at, inputs=(at,), output=at + 1, retries=at) for at, name in enumerate("ab")
+)
 _CALL = ("a", 5, 0)
 
 

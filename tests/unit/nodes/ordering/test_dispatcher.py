@@ -9,11 +9,12 @@ from sluiceway.nodes.ordering.blame import LastSeen, Phase
 from sluiceway.nodes.ordering.budget import Pace
 from sluiceway.nodes.ordering.dispatcher import Dispatcher, Task, merge_ready
 from sluiceway.nodes.ordering.intervals import Intervals
-from sluiceway.nodes.program.program import Op, Step, make_program
+from sluiceway.nodes.program.kinds import NodeKind
+from sluiceway.nodes.program.program import Step, make_program
 
 
 def _dispatcher(*workers: str, ordered: bool = False, **options: Any) -> Dispatcher:
-    step = Step(op=options.pop("op", Op.MAP), node="work", node_id=1, inputs=(0,), output=1, **options)
+    step = Step(kind=options.pop("kind", NodeKind.MAP), node="work", node_id=1, inputs=(0,), output=1, **options)
     dispatcher = Dispatcher(make_program(1, 2, [step], [1]), ordered=ordered)
     for worker in workers:
         dispatcher.joined(worker)
@@ -159,7 +160,7 @@ def test_waiting_for_a_retry_is_no_load() -> None:
 
 
 def test_a_loop_that_works_on_lists_gets_whole_lists() -> None:
-    dispatcher = _fast(_dispatcher("a", op=Op.MAP_BATCHES, is_async=True, concurrency=4, batch_size=50))
+    dispatcher = _fast(_dispatcher("a", kind=NodeKind.MAP_BATCHES, is_async=True, concurrency=4, batch_size=50))
     dispatcher.ready(0, 200)
     assert _out(dispatcher)[0] == ("a", 0, 50)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sluiceway.nodes.program.program import Op, Step, Tally, make_program
+from sluiceway.nodes.program.kinds import NodeKind
+from sluiceway.nodes.program.program import Step, Tally, make_program
 
 
-def _step(output: int, *inputs: int, op: Op = Op.MAP, **options: Any) -> Step:
-    return Step(op=op, node=f"node{output}", node_id=output, inputs=inputs, output=output, **options)
+def _step(output: int, *inputs: int, kind: NodeKind = NodeKind.MAP, **options: Any) -> Step:
+    return Step(kind=kind, node=f"node{output}", node_id=output, inputs=inputs, output=output, **options)
 
 
 def test_a_chain_copies_nothing() -> None:
@@ -28,7 +29,7 @@ def test_a_reader_before_an_exit_works_on_a_copy() -> None:
 
 
 def test_the_inputs_of_a_join_are_told_apart() -> None:
-    program = make_program(2, 4, [_step(2, 0, 1, 0, op=Op.ZIP), _step(3, 1)], [2, 3])
+    program = make_program(2, 4, [_step(2, 0, 1, 0, kind=NodeKind.ZIP), _step(3, 1)], [2, 3])
     assert program.copied == {(0, 0), (0, 1)}
 
 
