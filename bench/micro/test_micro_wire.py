@@ -6,6 +6,7 @@ from typing import Any
 
 from sluiceway.engine.codec.codec import Encoder
 from sluiceway.engine.local.transport import messages as wire
+from sluiceway.engine.tasks.task import AnswerMessage
 from sluiceway.nodes.ordering.segments import ExitData, Segment, Slice
 from sluiceway.nodes.program.program import Orders, Tally
 
@@ -39,6 +40,6 @@ def test_read_task(benchmark: Any, size: int) -> None:
 def test_answer(benchmark: Any, size: int) -> None:
     payload = Encoder().encode(dicts(size))
     exits = [ExitData(payload, payload.nbytes)]
-    answer = wire.AnswerMessage(1, 0, size, 0.001, [Tally(size, size, 0.001).as_list()], exits, [])
+    answer = AnswerMessage(1, 0, size, 0.001, [Tally(size, size, 0.001).as_list()], exits, [])
     read = timed(benchmark, size, lambda: wire.read_answer(wire.unpack(wire.pack_answer(answer), "0.0.1")))
     assert read.size == size

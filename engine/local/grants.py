@@ -15,7 +15,7 @@ from .transport.extents import Slot
 from .transport.shared_frames import FRAME_BYTES, Region, size_of
 
 if TYPE_CHECKING:
-    from .transport.messages import AnswerMessage
+    from ..tasks.task import AnswerMessage
 
 #: What a pool needs less than before is forgotten by this much with each answer.
 _DECAY = 0.95

@@ -18,6 +18,7 @@ from ..hub.feeds import Intake
 from ..hub.outcome import Outcome
 from ..plan.plan import Plan
 from ..reporting import failures as inbox
+from ..tasks.task import AnswerMessage
 from . import child_output
 from .grants import Grants
 from .supervisor import Crew
@@ -108,7 +109,7 @@ class Mail:
         if not self._crew.is_worker(peer):
             raise ProtocolError(f"cannot take an ANSWER from {peer}: it is no worker")
         shared, slot = self._grants.of(peer, message.fields[0])
-        answer: wire.AnswerMessage = wire.read(peer, message, lambda it: wire.read_answer(it, shared, slot))
+        answer: AnswerMessage = wire.read(peer, message, lambda it: wire.read_answer(it, shared, slot))
         wired = self._core.wiring.pools[WorkerName.parse(peer).pool]
         if (len(answer.exits), len(answer.tallies)) != (len(wired.exits), len(wired.program.steps)):
             raise ProtocolError(f"cannot take an ANSWER from {peer}: it is not that of a worker of pool {wired.name!r}")

@@ -19,7 +19,7 @@ from ..codec.block_reader import Pieces
 from ..codec.blocks import FEWEST
 from ..codec.codec import IN_BLOCKS, decode, decode_part
 from ..codec.errors import CodecError
-from ..local.transport.messages import Part, TaskMessage
+from .task import Part, TaskMessage
 
 
 class Unpacker:

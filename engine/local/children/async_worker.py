@@ -22,7 +22,8 @@ from ....nodes.program.program import Answer
 from ....nodes.program.steps import join_answers
 from ...codec.copying import safe_copies
 from ...tasks.decoding import with_failures
-from ..transport.messages import Kind, Message, TaskMessage, pack
+from ...tasks.task import TaskMessage
+from ..transport.messages import Kind, Message, pack
 from ..transport.status_page import StatusPage
 from .setup import Link, ready
 

@@ -42,11 +42,10 @@ from ...codec.stored_values import restore_stored
 from ...tasks.answer_buffer import Pile
 from ...tasks.decoding import TaskPieces, Unpacker, above, with_failures
 from ...tasks.long_batch import LONG_S, Watch
+from ...tasks.task import AnswerMessage, TaskMessage
 from ..transport.messages import (
-    AnswerMessage,
     Kind,
     Message,
-    TaskMessage,
     pack,
     pack_answer,
     read,

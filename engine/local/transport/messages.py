@@ -18,7 +18,7 @@ from ....nodes.ordering.barrier import FailureRecord
 from ....nodes.ordering.segments import ExitData, Slice
 from ....nodes.program.program import Orders, Tally, Verdict
 from ...codec.codec import LARGEST_FRAME_BYTES, Buffer, Payload
-from .shared_frames import Grant
+from ...tasks.task import AnswerMessage, Grant, Part, TaskMessage
 
 VERSION = 1
 #: The figures of one step in an answer.
@@ -181,32 +181,6 @@ class _Frames:
             raise ValueError("there are frames too many")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A slice of one segment as a worker gets it: of the payload's `start .. stop - 1`, only `lo .. hi - 1`."""
-
-    lo: int
-    hi: int
-    start: int
-    stop: int
-    payload: Payload
-    counts: list[int] | None
-    indices: list[int] | None
-
-
-@dataclass(frozen=True, slots=True)
-class TaskMessage:
-    """A run of numbers to work on."""
-
-    id: int
-    start: int
-    stop: int
-    cut: int
-    orders: Orders
-    ports: list[list[Part]]
-    grant: Grant | None = None
-
-
 def pack_task(
     id_: int,
     start: int,
@@ -263,19 +237,6 @@ def read_task(message: Message, shared: Shared | None = None) -> TaskMessage:
         end,
     )
     return TaskMessage(id_, start, stop, cut, orders, parts, Grant(*room) if room else None)
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerMessage:
-    """A worker's answer for `size` numbers from `start` on."""
-
-    task: int
-    start: int
-    size: int
-    seconds: float
-    tallies: list[list[float]]
-    exits: list[ExitData]
-    failures: list[FailureRecord]
 
 
 def pack_answer(answer: AnswerMessage) -> list[Buffer]:

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from ...codec.codec import Buffer, Payload
+from ...tasks.task import Grant
 from .extents import Slot, round_up
 
 #: Smaller frames go through the socket: there they cost less than their place costs here.
@@ -35,16 +36,6 @@ class Region:
         if nbytes < 0 or offset < self._start or offset + nbytes > self._stop:
             raise ValueError("a frame lies outside of the memory that may be used")
         return self._memory[offset : offset + nbytes].toreadonly()
-
-
-class Grant:
-    """Room in the arena that came with a task; filled from its start."""
-
-    __slots__ = ("at", "stop")
-
-    def __init__(self, start: int, stop: int) -> None:
-        self.at = start
-        self.stop = stop
 
 
 class ChildArena:

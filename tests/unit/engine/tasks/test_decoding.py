@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from sluiceway.engine.codec import blocks
 from sluiceway.engine.codec.codec import encode
-from sluiceway.engine.local.transport.messages import Part, TaskMessage
 from sluiceway.engine.tasks import decoding as unpack
 from sluiceway.engine.tasks.decoding import Unpacker
+from sluiceway.engine.tasks.task import Part, TaskMessage
 from sluiceway.nodes.program.kinds import NodeKind
 from sluiceway.nodes.program.program import NO_ORDERS, Step, make_program
 

@@ -17,7 +17,8 @@ from sluiceway.engine.local.transport import messages as wire
 from sluiceway.engine.local.transport.arena import Arena
 from sluiceway.engine.local.transport.extents import PAGE, Extents
 from sluiceway.engine.local.transport.run_dir import create_locked, remove_stale_arenas
-from sluiceway.engine.local.transport.shared_frames import FRAME_BYTES, ChildArena, Grant, Region
+from sluiceway.engine.local.transport.shared_frames import FRAME_BYTES, ChildArena, Region
+from sluiceway.engine.tasks.task import AnswerMessage, Grant
 from sluiceway.nodes.errors import ProtocolError
 from sluiceway.nodes.ordering.segments import ExitData, Segment, Slice
 from sluiceway.nodes.program.program import Orders
@@ -223,7 +224,7 @@ def test_a_child_fills_its_grant_and_leaves_the_rest_to_the_socket(arena: Arena,
 
 def _answer(payload: Payload) -> wire.Message:
     data = ExitData(payload, payload.nbytes)
-    return wire.unpack(wire.pack_answer(wire.AnswerMessage(3, 0, 1, 0.5, [], [data], [])), "0.0.1")
+    return wire.unpack(wire.pack_answer(AnswerMessage(3, 0, 1, 0.5, [], [data], [])), "0.0.1")
 
 
 def test_an_answer_by_reference_arrives_and_one_outside_its_grant_is_refused(arena: Arena, path: Path) -> None:
@@ -260,7 +261,7 @@ def test_a_task_hands_a_placed_payload_on_without_its_bytes(arena: Arena, path: 
 
 def _take_in(grants: Grants, payload: Payload, task: int, size: int, worker: str = "0.0.1") -> None:
     data = ExitData(payload, payload.nbytes)
-    grants.answered(worker, wire.AnswerMessage(task, 0, size, 0.1, [], [data], []))
+    grants.answered(worker, AnswerMessage(task, 0, size, 0.1, [], [data], []))
 
 
 def test_a_task_is_granted_what_answers_have_needed(arena: Arena, path: Path) -> None:

@@ -1,0 +1,62 @@
+"""A task and its answer as plain values.
+
+Decides what a worker is told about a task and what it answers; how these values travel is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...nodes.ordering.barrier import FailureRecord
+from ...nodes.ordering.segments import ExitData
+from ...nodes.program.program import Orders
+from ..codec.codec import Payload
+
+
+class Grant:
+    """Room in the arena that came with a task; filled from its start."""
+
+    __slots__ = ("at", "stop")
+
+    def __init__(self, start: int, stop: int) -> None:
+        self.at = start
+        self.stop = stop
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A slice of one segment as a worker gets it: of the payload's `start .. stop - 1`, only `lo .. hi - 1`."""
+
+    lo: int
+    hi: int
+    start: int
+    stop: int
+    payload: Payload
+    counts: list[int] | None
+    indices: list[int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskMessage:
+    """A run of numbers to work on."""
+
+    id: int
+    start: int
+    stop: int
+    cut: int
+    orders: Orders
+    ports: list[list[Part]]
+    grant: Grant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerMessage:
+    """A worker's answer for `size` numbers from `start` on."""
+
+    task: int
+    start: int
+    size: int
+    seconds: float
+    tallies: list[list[float]]
+    exits: list[ExitData]
+    failures: list[FailureRecord]
