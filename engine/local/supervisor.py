@@ -21,12 +21,11 @@ from ..core.effects import Spawn
 from ..options import RunOptions
 from ..plan.plan import Plan
 from . import child_output
-from .children.setup import ChildSettings
-from .children.worker import WorkerSpec
 from .preload import modules_of
 from .processes.nursery import ChildExited, Event, Nursery, ZygoteDied
 from .restarts import Restarts
 from .transport import messages as wire
+from .transport.launch import ChildSettings, WorkerSpec
 from .transport.router import Port
 from .transport.status_page import Sight, StatusPage
 from .watchdog import Overrun, Stalls, has_limits, overruns, steps_of

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fault_graphs import Strikes, die, until
-from sluiceway.engine.local.children.setup import Link
+from sluiceway.engine.local.transport.link import Link
 
 # -- while they are built -----------------------------------------------------------------------------------------
 

@@ -25,8 +25,9 @@ from fault_graphs import Inside, look_inside, until
 from fault_handlers import Saboteur, link_of_this_worker
 from marks import slow
 from sluiceway.engine.codec.codec import Payload, encode
-from sluiceway.engine.local.children.setup import ChildSettings, Link
 from sluiceway.engine.local.transport import messages as wire
+from sluiceway.engine.local.transport.launch import ChildSettings
+from sluiceway.engine.local.transport.link import Link
 from sluiceway.engine.local.transport.messages import TALLY_FIELDS, VERSION, Kind, pack
 from sluiceway.nodes.errors import ProtocolError
 from sluiceway.nodes.ordering.segments import Segment, Slice

@@ -42,8 +42,8 @@ DECISIONS = (
     "nodes/program/program.py",
 )
 SOCKET_OWNERS = {
-    "engine/local/children/setup.py",
     "engine/local/children/source_process.py",
+    "engine/local/transport/link.py",
     "engine/local/transport/router.py",
 }
 #: Beside them only the command that runs the benches of a checkout starts a process, none of a run's.

@@ -23,9 +23,10 @@ from ....nodes.program.steps import join_answers
 from ...codec.copying import safe_copies
 from ...tasks.decoding import with_failures
 from ...tasks.task import TaskMessage
+from ..transport.link import Link
 from ..transport.messages import Kind, Message, pack
 from ..transport.status_page import StatusPage
-from .setup import Link, ready
+from .setup import ready
 
 if TYPE_CHECKING:
     from .worker import Worker

@@ -1,6 +1,6 @@
-"""What every child process of a run shares: its socket to the hub, and where its logs, warnings and prints go.
+"""What every child process of a run sets up: where its logs, warnings and prints go, and its `__main__`.
 
-Decides that one thread owns the socket; what other threads have to say waits for it in a queue.
+Decides that all of them travel to the caller through the link; knows nothing of tasks and sources.
 """
 
 from __future__ import annotations
@@ -10,142 +10,20 @@ import logging
 import os
 import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
 
 import cloudpickle
 import ormsgpack
-import zmq
 
 from ....nodes.events import context_of_call
 from ...codec import pickling
 from ...codec.pickling import dumps
-from ..transport.messages import MAX_FRAME_BYTES, Kind, Message, pack, unpack
-
-_HUB = "the calling process"
-
-
-@dataclass(frozen=True, slots=True)
-class ChildSettings:
-    """What a child is told at its birth."""
-
-    endpoint: str
-    name: str
-    identity: bytes
-    levels: dict[str, int]
-    forward_prints: bool
-    curve: tuple[bytes, bytes, bytes] | None
-    spec_path: str
-
-    def dump(self) -> bytes:
-        """Pack for the child's start."""
-        curve = list(self.curve) if self.curve is not None else None
-        return ormsgpack.packb(
-            [self.endpoint, self.name, self.identity, self.levels, self.forward_prints, curve, self.spec_path]
-        )
-
-    @staticmethod
-    def load(packed: bytes) -> ChildSettings:
-        """Unpack in the child."""
-        endpoint, name, identity, levels, forward, curve, spec = ormsgpack.unpackb(packed)
-        return ChildSettings(endpoint, name, identity, levels, forward, tuple(curve) if curve else None, spec)
-
-
-class Link:
-    """A child's socket. Only the thread that made it sends and receives; `post` may be called from any."""
-
-    def __init__(self, settings: ChildSettings) -> None:
-        self._context = zmq.Context()
-        self.socket = self._context.socket(zmq.DEALER)
-        self.socket.set(zmq.IDENTITY, settings.identity)
-        self.socket.set(zmq.LINGER, -1)
-        self.socket.set(zmq.SNDHWM, 0)
-        self.socket.set(zmq.RCVHWM, 0)
-        self.socket.set(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-        if settings.curve is not None:
-            server, public, secret = settings.curve
-            self.socket.set(zmq.CURVE_SERVERKEY, server)
-            self.socket.set(zmq.CURVE_PUBLICKEY, public)
-            self.socket.set(zmq.CURVE_SECRETKEY, secret)
-        self.socket.connect(settings.endpoint)
-        self._owner = threading.get_ident()
-        self._posted: deque[list[Any]] = deque()
-        self._put_back: deque[Message] = deque()
-        self._wanted: dict[str, SimpleQueue[Message]] = {}
-
-    def send(self, parts: Sequence[Any]) -> None:
-        """Send a message; never blocks, the number of messages under way is bounded by the hub's credit."""
-        self.flush()
-        self.socket.send_multipart(parts, copy=False)
-
-    def post(self, parts: list[Any]) -> None:
-        """Send from any thread: at once in the owner's, else when the owner comes round."""
-        self._posted.append(parts)
-        if threading.get_ident() == self._owner:
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what other threads have posted."""
-        while self._posted:
-            self.socket.send_multipart(self._posted.popleft(), copy=False)
-
-    def receive(self, timeout_ms: int) -> Message | None:
-        """Give the next message of the hub, or `None` when none came in time."""
-        self.flush()
-        if not self._put_back and not self.socket.poll(timeout_ms):
-            return None
-        message = self._put_back.popleft() if self._put_back else self._next()
-        if message.kind is Kind.DEFINE and message.fields[0] in self._wanted:
-            self._wanted[message.fields[0]].put(message)
-            return None
-        return message
-
-    def _next(self) -> Message:
-        frames = self.socket.recv_multipart(copy=False)
-        return unpack([frame.buffer for frame in frames], _HUB)
-
-    def ask_definition(self, name: str) -> object:
-        """Ask the hub for what `name` is in the caller's `__main__`; raises `AttributeError` when it has none.
-
-        In another thread than the owner's it waits until the owner comes round.
-        """
-        ask = pack(Kind.NEED, name)
-        message = self._ask(name, ask) if threading.get_ident() == self._owner else self._have_asked(name, ask)
-        if not message.fields[1]:
-            raise AttributeError(f"__main__ of the calling process has no {name!r}")
-        value: object = cloudpickle.loads(bytes(message.frames[0]))
-        if isinstance(value, type) and name.isidentifier():
-            setattr(sys.modules["__main__"], name, value)  # so that it is asked for once
-        return value
-
-    def _ask(self, name: str, ask: list[Any]) -> Message:
-        self.send(ask)
-        while True:
-            message = self._next()
-            if message.kind is Kind.DEFINE and message.fields[0] == name:
-                return message
-            self._put_back.append(message)
-
-    def _have_asked(self, name: str, ask: list[Any]) -> Message:
-        """Ask in a thread that does not own the socket; there is one such thread at most."""
-        answer: SimpleQueue[Message] = SimpleQueue()
-        self._wanted[name] = answer
-        self.post(ask)
-        try:
-            return answer.get()
-        finally:
-            del self._wanted[name]
-
-    def close(self) -> None:
-        """Send what is left and close."""
-        self.flush()
-        self.socket.close()
-        self._context.term()
+from ..transport.launch import ChildSettings
+from ..transport.link import Link
+from ..transport.messages import Kind, pack
 
 
 class ForwardHandler(logging.Handler):

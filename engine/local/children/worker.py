@@ -13,7 +13,6 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
@@ -31,7 +30,7 @@ from ....nodes.ordering.segments import ExitData
 from ....nodes.ordering.worker_name import WorkerName
 from ....nodes.program.column import Column
 from ....nodes.program.kinds import NodeKind
-from ....nodes.program.program import Answer, Program
+from ....nodes.program.program import Answer
 from ....nodes.program.steps import close_answer, keep
 from ....nodes.state.stateful import States
 from ...codec.codec import IN_BLOCKS, Encoder, Payload
@@ -43,6 +42,8 @@ from ...tasks.answer_buffer import Pile
 from ...tasks.decoding import TaskPieces, Unpacker, above, with_failures
 from ...tasks.long_batch import LONG_S, Watch
 from ...tasks.task import AnswerMessage, TaskMessage
+from ..transport.launch import ChildSettings, WorkerSpec
+from ..transport.link import Link
 from ..transport.messages import (
     Kind,
     Message,
@@ -55,24 +56,13 @@ from ..transport.messages import (
 from ..transport.run_dir import arena_path
 from ..transport.shared_frames import ChildArena, keep_freed_blocks
 from ..transport.status_page import StatusPage
-from .setup import ChildSettings, Link, pack_cause, ready, rss_bytes, set_up, tear_down
+from .setup import pack_cause, ready, rss_bytes, set_up, tear_down
 
 _LOG = logging.getLogger("sluiceway")
 _POLL_MS = 500
 _GC_THRESHOLDS = (50_000, 20, 100)
 #: So many tasks are worked on as a whole where the answers for pieces could not be joined.
 _WHOLE_FOR = 64
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSpec:
-    """What the workers of one pool share, written to a file once and read by each at its birth."""
-
-    program: Program
-    handlers: bytes
-    ordered: bool
-    max_events: int | None
-    max_rss_bytes: int | None
 
 
 def main(child: str, argument: bytes) -> None:

@@ -1,0 +1,49 @@
+"""What a child process is launched with: the settings each child gets, and what the workers of one pool share.
+
+Decides which values these are and how they are packed; who starts a child, and with which values, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ormsgpack
+
+from ....nodes.program.program import Program
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSettings:
+    """What a child is told at its birth."""
+
+    endpoint: str
+    name: str
+    identity: bytes
+    levels: dict[str, int]
+    forward_prints: bool
+    curve: tuple[bytes, bytes, bytes] | None
+    spec_path: str
+
+    def dump(self) -> bytes:
+        """Pack for the child's start."""
+        curve = list(self.curve) if self.curve is not None else None
+        return ormsgpack.packb(
+            [self.endpoint, self.name, self.identity, self.levels, self.forward_prints, curve, self.spec_path]
+        )
+
+    @staticmethod
+    def load(packed: bytes) -> ChildSettings:
+        """Unpack in the child."""
+        endpoint, name, identity, levels, forward, curve, spec = ormsgpack.unpackb(packed)
+        return ChildSettings(endpoint, name, identity, levels, forward, tuple(curve) if curve else None, spec)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """What the workers of one pool share, written to a file once and read by each at its birth."""
+
+    program: Program
+    handlers: bytes
+    ordered: bool
+    max_events: int | None
+    max_rss_bytes: int | None
