@@ -13,10 +13,11 @@ from typing import Any
 
 from ...graphs.builder.spec import KEYED, Kind, Node, Options, Windowing
 from ...nodes.handlers import PerWorker, Recipe
-from ...nodes.state.folds import FoldRecipe, KeyRecipe, SplitRecipe, TimeRecipe
+from ...nodes.state.folds import FoldRecipe
+from ...nodes.state.key_steps import KeyRecipe, SplitRecipe, TimeRecipe
 from ...nodes.state.keys import MOST_PARTS
 from ...nodes.state.partitions import Part, Record
-from ...nodes.state.window_state import ClockRecipe
+from ...nodes.state.watermark import ClockRecipe
 from ...nodes.state.windows import length_of
 
 #: Made where the keys are.

@@ -13,7 +13,8 @@ from typing import Any
 from ...nodes.events import OnError
 from ...nodes.handlers import Recipe
 from ...nodes.state.sessions import SessionRecipe
-from ...nodes.state.window_state import Aggregate, ClockRecipe, WindowRecipe
+from ...nodes.state.watermark import ClockRecipe
+from ...nodes.state.window_state import Aggregate, WindowRecipe
 from ...nodes.state.windows import AnyWindow, Grid, Session
 
 

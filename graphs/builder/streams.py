@@ -14,7 +14,8 @@ from typing import Any, Generic, TypeAlias, TypeGuard, TypeVar, Unpack, overload
 from ...nodes.errors import GraphError
 from ...nodes.handlers import Handler
 from ...nodes.sinks import Sink
-from ...nodes.state.folds import FoldRecipe, KeyRecipe
+from ...nodes.state.folds import FoldRecipe
+from ...nodes.state.key_steps import KeyRecipe
 from ...nodes.state.stateful import ScanRecipe
 from ...nodes.state.window_state import Aggregate
 from ...nodes.state.windows import AnyWindow, Session, Sliding, Span, Tumbling, Window, check_span, length_of

@@ -16,20 +16,10 @@ from typing import Any
 from ..errors import HandlerTimeout
 from ..events import Context, Failure, context_of_call
 from ..program.column import Column
+from ..program.failures import USER_ERRORS, failure, verdict_for
 from ..program.kinds import NodeKind
 from ..program.program import NO_ORDERS, Answer, Orders, Program, Step, Tally
-from ..program.steps import (
-    FAILED,
-    MAX_OUTPUTS,
-    USER_ERRORS,
-    Copier,
-    checked_batch,
-    collect,
-    failure,
-    join_answers,
-    shape,
-    verdict_for,
-)
+from ..program.steps import FAILED, MAX_OUTPUTS, Copier, checked_batch, collect, join_answers, shape
 from ..state.stateful import States, Turns, keep_state
 from .executor import Monitor, NoMonitor
 from .program_run import Walk

@@ -14,19 +14,11 @@ from typing import Any, Protocol
 
 from ..events import Context, Failure, context_of_call
 from ..program.column import Column
+from ..program.failures import USER_ERRORS, failure, verdict_for
 from ..program.kinds import NodeKind
 from ..program.program import NO_ORDERS, Answer, Orders, Program, Step, Tally
-from ..program.steps import (
-    FAILED,
-    USER_ERRORS,
-    Copier,
-    checked_batch,
-    collect,
-    failure,
-    shape,
-    verdict_for,
-)
-from ..state.folds import Check, Checked
+from ..program.steps import FAILED, Copier, checked_batch, collect, shape
+from ..state.key_steps import Check, Checked
 from ..state.stateful import States, Turns, keep_state
 from .batch_split import Knife, begun
 from .program_run import Walk

@@ -1,4 +1,4 @@
-"""The rules that every executor shares: what a result means for the shape of a column, and what a failure carries.
+"""The rules that every executor shares: what a result means for the shape of a column.
 
 Pure functions over columns; who calls the handlers, and when, is decided by the executors.
 """
@@ -6,17 +6,15 @@ Pure functions over columns; who calls the handlers, and when, is decided by the
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, chain, compress, islice
 from operator import sub
 from typing import Any
 
-from ..errors import describe
 from ..events import Failure
 from .column import Column, join
 from .kinds import NodeKind
-from .program import Answer, CallName, Orders, Step, Tally
+from .program import Answer, Step, Tally
 
 
 class _Failed:
@@ -31,10 +29,6 @@ FAILED: Any = _Failed()
 MAX_OUTPUTS = 1_000_000
 MAX_OUTPUT_BYTES = 1 << 30
 _PIECE = 4096
-
-#: What counts as a failure of user code. `sys.exit` in a handler fails its event, it does not end a worker.
-USER_ERRORS = (Exception, SystemExit)
-
 
 def collect(outputs: Iterable[Any]) -> list[Any]:
     """Read a flat_map's outputs into a list.
@@ -156,48 +150,6 @@ def checked_batch(step: Step, given: Any, expected: int) -> Sequence[Any]:
     if isinstance(given, list):
         return given
     return list(given)
-
-
-def failure(
-    step: Step, name: tuple[int, int], error: BaseException, attempts: int, event: Any, kind: Any = "error"
-) -> Failure:
-    """Describe the final failure of one event: one line, the traceback without the executor's frames, the cause."""
-    if isinstance(error, StopIteration) or (isinstance(error.__cause__, StopIteration) and not user_frames(error)):
-        # A C loop takes it for the end of its events and a coroutine wraps it; it reads the same everywhere.
-        error = RuntimeError("the handler raised StopIteration")
-    return Failure(
-        name[0],
-        name[1],
-        step.node,
-        step.on_error,
-        describe(error),
-        "".join(traceback.format_exception(type(error), error, user_frames(error))),
-        attempts,
-        event,
-        error,
-        kind,
-    )
-
-
-def user_frames(error: BaseException) -> Any:
-    """Give the traceback of `error` from the first frame outside this package on."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith(_PACKAGE + ".nodes."):
-        frames = frames.tb_next
-    return frames
-
-
-_PACKAGE = __name__.partition(".")[0]
-
-
-def verdict_for(orders: Orders, step: Step, name: tuple[int, int], event: Any) -> Failure | None:
-    """Give the failure that the engine has decreed for this call, if any."""
-    call: CallName = (step.node, *name)
-    verdict = orders.verdicts.get(call)
-    if verdict is None:
-        return None
-    kind: Any = verdict.kind
-    return Failure(*name, step.node, step.on_error, verdict.error, "", verdict.attempts, event, None, kind)
 
 
 def close_answer(

@@ -8,88 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
 from itertools import chain, compress, repeat
-from typing import Any, TypeAlias
+from typing import Any
 
 from ..handlers import Recipe
 from ..program.column import Column
-from ..program.steps import USER_ERRORS
-from .keys import KeyCheck, Splitter
+from ..program.failures import USER_ERRORS
 from .partitions import Record, flat, scaled
 from .stateful import FREE, MISSING, Turns, form_of, free_copy, function_name
-from .windows import TimeCheck
-
-#: Gives the place of the first value that is wrong and what is wrong with it, or `None`.
-Check: TypeAlias = Callable[[list[Any]], tuple[int, Exception] | None]
-
-
-class Checked:
-    """A key or time function with the check of what it gives; the check takes many values at once."""
-
-    def __init__(self, fn: Callable[[Any], Any], check: Check) -> None:
-        self.fn = fn
-        self.check = check
-
-    def __call__(self, event: Any) -> Any:
-        value = self.fn(event)
-        wrong = self.check([value])
-        if wrong is not None:
-            raise wrong[1]
-        return value
-
-
-class KeyRecipe(Recipe):
-    """The key function of `key_by`."""
-
-    def __init__(self, fn: Callable[[Any], Any], ttl: Any = None, time: Callable[[Any], Any] | None = None) -> None:
-        self.fn = fn
-        self.ttl = ttl
-        self.time = time
-
-    @property
-    def __name__(self) -> str:
-        return function_name(self.fn)
-
-    @property
-    def form(self) -> str:
-        return "" if self.ttl is None else "with ttl"
-
-    def make(self) -> Any:
-        return Checked(self.fn, KeyCheck())
-
-
-class TimeRecipe(Recipe):
-    """The event time of windows or of a time to live, of which `length` is a length."""
-
-    def __init__(self, fn: Callable[[Any], Any], length: Any) -> None:
-        self.fn = fn
-        self.length = length
-
-    def make(self) -> Any:
-        return Checked(self.fn, TimeCheck(isinstance(self.length, timedelta)))
-
-
-class SplitRecipe(Recipe):
-    """Which part each key belongs to."""
-
-    def __init__(self, parts: int) -> None:
-        self.parts = parts
-
-    def make(self) -> Any:
-        return Codes(self.parts)
-
-
-class Codes:
-    """Gives a column of parts for a column of keys; it remembers nothing that matters."""
-
-    def __init__(self, parts: int) -> None:
-        self._splitter = Splitter(parts)
-
-    def column(self, keys: Column) -> Column:
-        """Give the part of every key, as bytes."""
-        codes: Any = self._splitter.codes(keys.events)
-        return keys.with_events(codes)
 
 
 class FoldRecipe(Recipe):

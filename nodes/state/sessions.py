@@ -13,9 +13,10 @@ from typing import Any
 
 from ..handlers import Recipe
 from ..program.column import Column
-from ..program.steps import USER_ERRORS
+from ..program.failures import USER_ERRORS
 from .stateful import Turns
-from .window_state import Aggregate, Output, rows_of
+from .watermark import rows_of
+from .window_state import Aggregate, Output
 
 
 class SessionRecipe(Recipe):

@@ -19,8 +19,9 @@ from uuid import UUID
 from ..events import Context, Failure, context_of_call
 from ..handlers import Recipe
 from ..program.column import Column
+from ..program.failures import USER_ERRORS, failure, user_frames, verdict_for
 from ..program.program import Orders, Step, Tally
-from ..program.steps import USER_ERRORS, Copier, failure, user_frames, verdict_for
+from ..program.steps import Copier
 from .windows import MIXED
 
 #: Values that nobody can change, so that a state and an output may be the same object.
