@@ -14,7 +14,7 @@ from typing import Any
 from .client import START_S, ClientLog, Faults, client, fault, lasts
 
 _AHEAD = 5_000  # messages of one partition that wait while another one is wanted
-_AT_ONCE = 1_000
+MAX_MESSAGES = 1_000
 
 
 class Refetch:
@@ -76,7 +76,7 @@ class Refetch:
 
     def _fill(self) -> bool:
         """Take in what has come, of whichever partition."""
-        messages = self._consumer.consume(_AT_ONCE, 0) or [self._consumer.poll(0.1)]
+        messages = self._consumer.consume(MAX_MESSAGES, 0) or [self._consumer.poll(0.1)]
         self._faults.check()
         for message in messages:
             if message is None:

@@ -19,7 +19,7 @@ from .offsets import Extent, Ledger
 from .replay import Refetch
 
 _WAIT_S = 0.1
-_AT_MOST = 10_000  # messages in one read
+MAX_MESSAGES = 10_000  # messages in one read
 _TOPIC_S = 3.0
 _END = "end"
 
@@ -111,7 +111,7 @@ class KafkaReader:
         kept, self._kept = self._kept, []
         events = self._accept(kept) if kept else []
         if not events:
-            count = min(limit, _AT_MOST, max(1, int(max_bytes / self._message_bytes)) if self._message_bytes else limit)
+            count = min(limit, MAX_MESSAGES, max(1, int(max_bytes / self._message_bytes)) if self._message_bytes else limit)
             events = self._accept(self._member.read(max(count, 1), _WAIT_S))
         self._member.commit()
         return None if not events and self._at_end() else events

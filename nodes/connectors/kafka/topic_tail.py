@@ -18,7 +18,7 @@ TAIL = {
     "isolation.level": "read_uncommitted",
 }
 _STEP_S = 0.1
-_AT_ONCE = 1_000
+MAX_MESSAGES = 1_000
 
 Number = tuple[int, int]
 
@@ -75,7 +75,7 @@ def read_tail(
         consumer.assign([kafka.TopicPartition(topic, partition, ranges[partition][0]) for partition in left])
         heard_at = time.monotonic()
         while left:
-            messages = consumer.consume(_AT_ONCE, _STEP_S)
+            messages = consumer.consume(MAX_MESSAGES, _STEP_S)
             faults.check()
             if messages:
                 heard_at = time.monotonic()

@@ -14,7 +14,7 @@ ANSWER_S = 10.0
 FIRST = "0-0"
 
 #: The id of the last entry read and, with `stop_at_end`, of the last one to read.
-Place = tuple[str, "str | None"]
+Position = tuple[str, "str | None"]
 
 
 def package(maker: str) -> Any:

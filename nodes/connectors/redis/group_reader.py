@@ -11,29 +11,39 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .client import ANSWER_S, FIRST, Place, id_key, newest_id, package, text_of
+from .client import ANSWER_S, FIRST, Position, id_key, newest_id, package, text_of
 from .entry import RedisEntry
-
-if TYPE_CHECKING:
-    from .source import RedisSource
 
 LOG = logging.getLogger("sluiceway")
 _WAIT_MS = 100
-_AT_MOST = 10_000
-_AT_ONCE = 1_000  # ids in one command
+#: Entries of one read, and ids of one command.
+MAX_ENTRIES = 10_000
+MAX_IDS = 1_000
 
 
 class GroupReader:
-    """Reads what a group gives one consumer."""
+    """Reads what a group assigns to one consumer."""
 
-    def __init__(self, source: RedisSource, client: Any, place: Place | None) -> None:
+    def __init__(
+        self,
+        client: Any,
+        position: Position | None,
+        *,
+        stream: str,
+        group: str,
+        consumer: str,
+        start: str,
+        stop_at_end: bool,
+    ) -> None:
         errors = package("redis").exceptions
         self._passing = (errors.ConnectionError, errors.TimeoutError)
-        self._source = source
         self._client = client
-        self._last, self._end = place or (FIRST, None)
+        self._stream = stream
+        self._group = group
+        self._consumer = consumer
+        self._last, self._end = position or (FIRST, None)
         #: Where the pending entries are read from, `None` behind the last of them.
         self._pending: str | None = self._last
         self._given: deque[str] = deque()
@@ -43,27 +53,28 @@ class GroupReader:
         self._entry_bytes = 0.0
         self._thread = 0
         self._closed = False
-        self._join(errors.ResponseError)
-        if source.stop_at_end and self._end is None:
-            self._end = newest_id(client, source.stream)
-        if place is not None:
-            self._settle_before(place[0])
+        self._create_group(start, errors.ResponseError)
+        if stop_at_end and self._end is None:
+            self._end = newest_id(client, stream)
+        if position is not None:
+            self._acknowledge_up_to(position[0])
 
-    def _join(self, refused: type[Exception]) -> None:
-        source = self._source
+    def __repr__(self) -> str:
+        return f"redis({self._stream!r}, group={self._group!r})"
+
+    def _create_group(self, start: str, refused: type[Exception]) -> None:
         try:
-            self._client.xgroup_create(source.stream, source.group, source.start, mkstream=True)
+            self._client.xgroup_create(self._stream, self._group, start, mkstream=True)
         except refused as error:
             if not str(error).startswith("BUSYGROUP"):  # that is: it is there already
                 raise
 
-    def _settle_before(self, last: str) -> None:
+    def _acknowledge_up_to(self, last: str) -> None:
         """Acknowledge what a run that died had finished, but not acknowledged, when it made its last checkpoint."""
-        source = self._source
         while pending := self._client.xpending_range(
-            source.stream, source.group, "-", last, _AT_ONCE, consumername=source.consumer
+            self._stream, self._group, "-", last, MAX_IDS, consumername=self._consumer
         ):
-            self._client.xack(source.stream, source.group, *[entry["message_id"] for entry in pending])
+            self._client.xack(self._stream, self._group, *[entry["message_id"] for entry in pending])
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[RedisEntry] | None:
         """Give what is pending, then what is new, waiting for a moment where nothing is; `None` at the end.
@@ -74,26 +85,25 @@ class GroupReader:
         self._acknowledge_done()
         if self._closed:
             return None
-        count = max(1, min(limit, _AT_MOST, int(max_bytes / self._entry_bytes) if self._entry_bytes else limit))
+        count = max(1, min(limit, MAX_ENTRIES, int(max_bytes / self._entry_bytes) if self._entry_bytes else limit))
         if self._pending is not None:
-            entries = self._take(self._pending, count)
+            entries = self._read_group(self._pending, count)
             if entries or entries is None:
                 return entries or []
             self._pending = None
         if self._end is not None and id_key(self._last) >= id_key(self._end):
             return None
-        entries = self._take(">", count)
+        entries = self._read_group(">", count)
         # with an end, the group having nothing more is one too: other consumers have the rest
         return None if entries == [] and self._end is not None else entries or []
 
-    def _take(self, begin: str, count: int) -> list[RedisEntry] | None:
-        """Give entries of the group, `None` where the server did not answer."""
-        source = self._source
+    def _read_group(self, begin: str, count: int) -> list[RedisEntry] | None:
+        """Return entries of the group, or `None` if the server did not answer."""
         wait = _WAIT_MS if begin == ">" and self._end is None else None
         try:
-            raw = self._client.xreadgroup(source.group, source.consumer, {source.stream: begin}, count, block=wait)
+            raw = self._client.xreadgroup(self._group, self._consumer, {self._stream: begin}, count, block=wait)
         except self._passing as error:
-            self._patience(error)
+            self._raise_if_away_too_long(error)
             self._pending = self._last  # what was in a lost answer is pending now
             return None
         self._failing_since = None
@@ -101,30 +111,30 @@ class GroupReader:
         for entry in entries:
             if not entry.fields:
                 raise LookupError(
-                    f"cannot read from {source!r}: the entry {entry.id}, which consumer {source.consumer!r} was given "
+                    f"cannot read from {self!r}: the entry {entry.id}, which consumer {self._consumer!r} was given "
                     "and did not acknowledge, was deleted; acknowledge it with XACK to go on without it"
                 )
         if entries:
-            self._note(entries)
+            self._remember(entries)
             if begin != ">":
                 self._pending = entries[-1].id
         return entries
 
-    def _note(self, entries: Sequence[RedisEntry]) -> None:
+    def _remember(self, entries: Sequence[RedisEntry]) -> None:
         self._extent = tuple(entry.id for entry in entries)
         self._given.extend(self._extent)
         self._last = self._extent[-1]
         nbytes = sum(len(name) + len(value) for entry in entries for name, value in entry.fields.items())
         self._entry_bytes = nbytes / len(entries)
 
-    def _patience(self, error: Exception) -> None:
-        """Raise the client's error when the server has been away for too long."""
+    def _raise_if_away_too_long(self, error: Exception) -> None:
+        """Raise the client's error if the server has not answered for `ANSWER_S` seconds."""
         now = time.monotonic()
         self._failing_since = self._failing_since or now
         if now - self._failing_since > ANSWER_S:
             raise error
 
-    def position(self) -> Place:
+    def position(self) -> Position:
         """Give the id of the last entry given, and that of the last one to read where the source ends."""
         return self._last, self._end
 
@@ -140,17 +150,17 @@ class GroupReader:
         ids = list(extent)
         pipe = self._client.pipeline(transaction=False)
         for entry_id in ids:
-            pipe.xrange(self._source.stream, entry_id, entry_id)
+            pipe.xrange(self._stream, entry_id, entry_id)
         entries = []
         for entry_id, found in zip(ids, pipe.execute(), strict=True):
             if not found:
                 raise LookupError(
-                    f"cannot replay {self._source!r}: the entry {entry_id} was deleted; keep entries until they are "
+                    f"cannot replay {self!r}: the entry {entry_id} was deleted; keep entries until they are "
                     "acknowledged, or start anew with resume='never'"
                 )
             entries.append(RedisEntry(entry_id, found[0][1]))
         if entries:
-            self._note(entries)
+            self._remember(entries)
             self._pending = self._last
         return entries
 
@@ -163,19 +173,19 @@ class GroupReader:
 
     def _acknowledge_done(self) -> None:
         while self._done:
-            part = self._done[:_AT_ONCE]
+            part = self._done[:MAX_IDS]
             try:
-                self._client.xack(self._source.stream, self._source.group, *part)
+                self._client.xack(self._stream, self._group, *part)
             except self._passing as error:
-                self._patience(error)
+                self._raise_if_away_too_long(error)
                 return
             self._failing_since = None
-            del self._done[:_AT_ONCE]
+            del self._done[:MAX_IDS]
 
     def close(self) -> None:
         """End the reading. Called by another thread than the one that reads, it only makes that one end."""
         self._closed = True
         if self._thread in (0, threading.get_ident()):
             if self._done:
-                LOG.warning("%r: %d entries could not be acknowledged; they are given again", self._source, len(self._done))
+                LOG.warning("%r: %d entries could not be acknowledged; they are given again", self, len(self._done))
             self._client.close()

@@ -20,7 +20,7 @@ from .entry import RedisEntry
 #: How many bytes may wait here before they go to the stage.
 STAGE_BYTES = 4 << 20
 _MOST_FIELDS = 1_000  # what the script can pass on in one call, and more
-_AT_ONCE = 1_000
+MAX_COMMANDS = 1_000
 
 _MOVE = """
 local from, count = '-', 0
@@ -249,9 +249,9 @@ class RedisSink:
     def _send_to_stage(self) -> None:
         # after a lost answer, what has arrived is counted: ids are those of the count
         there = self._client.xlen(self._stage_key) - self._staged
-        for begin in range(there, len(self._rows), _AT_ONCE):
+        for begin in range(there, len(self._rows), MAX_COMMANDS):
             pipe = self._client.pipeline(transaction=False)
-            for place, row in enumerate(self._rows[begin : begin + _AT_ONCE], self._staged + begin + 1):
+            for place, row in enumerate(self._rows[begin : begin + MAX_COMMANDS], self._staged + begin + 1):
                 pipe.execute_command("XADD", self._stage_key, f"1-{place}", *row)
             pipe.execute()
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import GraphError
-from .client import FIRST, Place, connect, id_key, newest_id, stream_info, text_of
+from .client import FIRST, Position, connect, id_key, newest_id, stream_info, text_of
 from .entry import RedisEntry
 from .group_reader import GroupReader
 
 _WAIT_MS = 100
-_AT_MOST = 10_000  # entries in one read
+#: Entries of one read.
+MAX_ENTRIES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,20 @@ class RedisSource:
         """
         if position is not None and not (isinstance(position, list | tuple) and len(position) == 2):
             raise GraphError(f"cannot go on from a {type(position).__name__}: the position in a stream is a pair of ids")
-        place = None if position is None else (position[0], position[1])
+        after = None if position is None else (position[0], position[1])
         client = connect(self.url, "redis")
         try:
             if self.group is not None:
-                return GroupReader(self, client, place)
-            return StreamReader(self, client, place)
+                return GroupReader(
+                    client,
+                    after,
+                    stream=self.stream,
+                    group=self.group,
+                    consumer=self.consumer,
+                    start=self.start,
+                    stop_at_end=self.stop_at_end,
+                )
+            return StreamReader(self, client, after)
         except BaseException:
             client.close()
             raise
@@ -65,12 +74,12 @@ class RedisSource:
 class StreamReader:
     """Reads one stream by ids."""
 
-    def __init__(self, source: RedisSource, client: Any, place: Place | None) -> None:
+    def __init__(self, source: RedisSource, client: Any, after: Position | None) -> None:
         self._source = source
         self._client = client
-        self._last, self._end = place or (source.start, None)
+        self._last, self._end = after or (source.start, None)
         #: An entry was there and read: that it is there still shows that nothing behind it was trimmed.
-        self._anchored = place is not None and place[0] not in (source.start, FIRST)
+        self._anchored = after is not None and after[0] not in (source.start, FIRST)
         self._thread = 0
         self._closed = False
         self._entry_bytes = 0.0
@@ -87,7 +96,7 @@ class StreamReader:
         self._thread = threading.get_ident()
         if self._closed or (self._end is not None and id_key(self._last) >= id_key(self._end)):
             return None
-        count = max(1, min(limit, _AT_MOST, int(max_bytes / self._entry_bytes) if self._entry_bytes else limit))
+        count = max(1, min(limit, MAX_ENTRIES, int(max_bytes / self._entry_bytes) if self._entry_bytes else limit))
         entries = self._range(count)
         if entries:
             self._last, self._anchored = entries[-1].id, True
@@ -125,7 +134,7 @@ class StreamReader:
             "pause, or start anew to go on without them"
         )
 
-    def position(self) -> Place:
+    def position(self) -> Position:
         """Give the id of the last entry read, and that of the last one to read where the source ends."""
         return self._last, self._end
 

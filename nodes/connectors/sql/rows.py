@@ -15,7 +15,7 @@ from ...sinks import BadEvent, Numbers
 from .database import describe, lost
 
 #: How many rows go in one statement at most.
-ROWS_AT_ONCE = 1000
+MAX_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def chunks(
             if names is not None:
                 assert numbers is not None
                 row = with_numbers(row, names, numbers[position])
-            if not rows or len(rows) >= ROWS_AT_ONCE or row.keys() != rows[0].keys():
+            if not rows or len(rows) >= MAX_ROWS or row.keys() != rows[0].keys():
                 _check_columns(row, known)
                 if rows:
                     yield Chunk(rows, first, numbers and numbers[first:position])
