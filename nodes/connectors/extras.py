@@ -1,4 +1,8 @@
-"""The packages that only some connectors need: brought in when such a connector is made, refused helpfully without."""
+"""Imports of optional packages: the ones that only some connectors need.
+
+Decides what the error says where such a package is missing. It does not know which connectors there are. The texts
+name a clone, for sluiceway is on no package index.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,14 @@ from types import ModuleType
 
 from ..errors import GraphError
 
-#: Modules whose package to install has another name.
-_PACKAGE_OF = {"confluent_kafka": "confluent-kafka", "psycopg": "psycopg[binary]"}
+#: Packages whose module has another name.
+_PACKAGE_OF = {"confluent_kafka": "confluent-kafka"}
 
 
 def need(module: str, extra: str, maker: str) -> ModuleType:
-    """Import `module`, which the extra `extra` installs, for the connector that the user made with `maker`.
+    """Import and return `module`, which the extra `extra` installs, for the connector that the user made with `maker`.
 
-    Raises `GraphError` where it is not installed. A module that is there but fails to import raises its own error.
+    Raises `GraphError` if it is not installed. An installed module that fails to import raises its own error.
     """
     try:
         return import_module(module)
@@ -23,4 +27,6 @@ def need(module: str, extra: str, maker: str) -> ModuleType:
         if error.name is None or error.name.partition(".")[0] != top:
             raise  # the package is there and misses something of its own
         package = _PACKAGE_OF.get(top, top)
-        raise GraphError(f"cannot make {maker}: {package} is not installed; install sluiceway[{extra}]") from None
+        raise GraphError(
+            f"cannot make {maker}: {package} is not installed; run pip install '.[{extra}]' in a clone of sluiceway"
+        ) from None

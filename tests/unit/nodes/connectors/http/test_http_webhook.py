@@ -382,7 +382,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h11", None)
     monkeypatch.setitem(sys.modules, "httpx", None)
     for make, name in ((webhook, "h11"), (lambda: http_poll("http://a"), "httpx"), (lambda: http_sink("http://a"), "httpx")):
-        with pytest.raises(GraphError, match=rf"{name} is not installed; install sluiceway\[http\]"):
+        with pytest.raises(GraphError, match=rf"{name} is not installed; run pip install '\.\[http\]' in a clone"):
             make()
 
 
