@@ -475,10 +475,6 @@ class Core:
     def _take_tallies(self, pool: Pool, tallies: Sequence[Sequence[float]]) -> None:
         for tally, values in zip(pool.tallies, tallies, strict=True):
             tally.add(values)
-            _, _, _, retries, filtered, unmatched, *_ = values
-            self.counts.retries += int(retries)
-            self.counts.filtered += int(filtered)
-            self.counts.unmatched += int(unmatched)
 
     def _hand_out(self, head: int, now: float) -> None:
         waiting = self.barrier.released > self.consumed or self._loose_out > 0

@@ -31,13 +31,10 @@ RESTART_MOST_S = 0.8
 
 @dataclass(slots=True)
 class Counts:
-    """What the report counts."""
+    """What the report counts beside the tallies of the steps."""
 
-    filtered: int = 0
     skipped: int = 0
-    unmatched: int = 0
     dead_letters: int = 0
-    retries: int = 0
     worker_deaths: int = 0
     replayed: int = 0  #: numbers that a worker took with it, so that they are handed out again
 

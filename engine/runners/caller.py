@@ -15,7 +15,8 @@ from ..checkpoints.checkpoints import Checkpoints
 from ..delivery.delivery import Delivery
 from ..plan.plan import Plan
 from ..reporting import failures as inbox
-from ..reporting.report import NodeReport, RunReport
+from ..reporting.figures import add_tallies, is_reported, node_report
+from ..reporting.report import RunReport
 
 
 class Here:
@@ -24,6 +25,7 @@ class Here:
     def __init__(self, plan: Plan, lock: Lock | None = None, checkpoints: Checkpoints | None = None) -> None:
         self.delivery = Delivery(plan, inline=True, lock=lock, checkpoints=checkpoints)
         self._plan = plan
+        self._ordered = any(pool.ordered for pool in plan.pools)
         self._tallies = [Tally() for _ in plan.whole.steps]
         self._ids = {step.node: step.node_id for step in plan.whole.steps}
         self._skipped = 0
@@ -56,51 +58,35 @@ class Here:
 
     def report(self, *, read: int, wall_s: float, ended_by: str, runner: str) -> RunReport:
         """Give the report of what was handled here."""
-        nodes = {}
-        for step, tally in zip(self._plan.whole.steps, self._tallies, strict=True):
-            if step.kind.traits.joins or step.kind.traits.hidden:
-                continue
-            events_in, events_out, seconds = tally.events_in, tally.events_out, tally.seconds
-            service = events_in / seconds if seconds else 0.0
-            rate = events_in / wall_s if wall_s else 0.0
-            busy = rate / service if service else 0.0
-            each = 1 / service if service else 0.0
-            nodes[step.node] = NodeReport(
+        nodes = {
+            step.node: node_report(
+                step,
+                tally,
                 pool="calling process",
                 workers=1,
-                events_in=events_in,
-                events_out=events_out,
-                arrival_rate=rate,
-                service_rate=service,
-                utilisation=busy,
-                throughput=rate,
-                predicted_throughput=min(rate, service) if service else rate,
-                mean_inside=busy,
-                predicted_inside=busy,
-                time_inside_s=each,
-                p50_s=each,
-                p99_s=each,
+                ordered=self._ordered,
+                rate=tally.events_in / wall_s if wall_s else 0.0,
+                wall_s=wall_s,
             )
-        delivery, tallies = self.delivery, self._tallies
-        return RunReport(
+            for step, tally in zip(self._plan.whole.steps, self._tallies, strict=True)
+            if is_reported(step)
+        }
+        report = RunReport(
             graph=self._plan.name,
             runner=runner,
             events_in=read,
-            events_out=delivery.events_out,
-            retries=sum(tally.retries for tally in tallies),
-            filtered=sum(tally.filtered for tally in tallies),
-            unmatched=sum(tally.unmatched for tally in tallies) + delivery.unmatched,
-            late=sum(tally.late for tally in tallies),
-            forgotten=sum(tally.forgotten for tally in tallies),
-            keys=sum(tally.keys for tally in tallies),
+            events_out=self.delivery.events_out,
+            unmatched=self.delivery.unmatched,
             skipped=self._skipped,
             dead_letters=self._dead,
-            released=delivery.delivered - delivery.sinks.first,
-            here=read,
+            released=self.delivery.delivered - self.delivery.sinks.first,
+            in_caller=read,
             wall_s=wall_s,
             ended_by=ended_by,
             nodes=nodes,
         )
+        add_tallies(report, self._tallies)
+        return report
 
 
 def _letter(failed: Failure) -> DeadLetter:

@@ -19,8 +19,9 @@ from ..hub.hub import Hub
 from ..hub.outcome import Outcome, error_of
 from ..options import RunOptions
 from ..plan.plan import Plan
+from ..reporting.figures import report_of
 from ..reporting.progress import Clock
-from ..reporting.report import RunReport, report_of
+from ..reporting.report import RunReport
 from ..sources.feed import Feed
 from ..sources.slice_feed import SliceFeed
 

@@ -761,6 +761,18 @@ def test_the_report(runner: Any) -> None:
     assert report.as_dict()["nodes"]["keep"]["events_out"] == 75
 
 
+def test_the_report_says_how_busy_workers_were(runner: Any) -> None:
+    """A bounded source offers far more than the workers can handle; they are busy all the time, but not more."""
+    graph = sw.Graph("slow")
+    graph.source(range(200)).map(lambda n: time.sleep(0.002) or n, name="sleep").sink(lambda n: None)
+    report = sw.run(graph, workers=2, runner=runner)
+    node = report.nodes["sleep"]
+    workers = 1 if runner == "inline" else 2
+    assert 0.2 < node.busy <= 1.0
+    assert node.busy == pytest.approx(node.events_in / node.service_rate / (workers * report.wall_s), rel=0.01)
+    assert report.as_dict()["nodes"]["sleep"]["utilisation"] == node.utilisation
+
+
 def test_native_libraries_have_one_thread_each_in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MKL_NUM_THREADS", "3")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
