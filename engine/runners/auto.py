@@ -15,7 +15,7 @@ from time import monotonic, perf_counter
 from typing import Any
 
 from ...nodes.errors import describe
-from ...nodes.execution.batch_split import Knife
+from ...nodes.execution.batch_split import BatchSplitter
 from ...nodes.execution.executor import Executor
 from ...nodes.handlers import needs_build
 from ...nodes.program.column import Column
@@ -96,7 +96,7 @@ class AutoRun:
         self._feed: Feed | SliceFeed = make_feed(node.subject, key=None, name=node.name)
         marking = getattr(self._feed, "marking", None)
         #: Cuts a turn short in which an event takes long; what the places of a source count in is read once.
-        self._knife = None if marking is not None and marking.places else Knife()
+        self._splitter = None if marking is not None and marking.places else BatchSplitter()
         self._lent = isinstance(self._feed, SliceFeed) and type(node.subject) is not range
         self._cores = default_workers()
         self._crew: ProcessRun | None = None
@@ -182,7 +182,7 @@ class AutoRun:
 
     def _turns(self) -> Iterator[list[Any]]:
         """Handle events here until the source ends or processes have taken over."""
-        executor = Executor(self._plan.whole, self._plan.whole_handlers, safe_copies, knife=self._knife)
+        executor = Executor(self._plan.whole, self._plan.whole_handlers, safe_copies, splitter=self._splitter)
         while (taken := self._take()) is not None:
             events = list(taken.events)
             if events:
@@ -339,9 +339,9 @@ class AutoRun:
 
         Under the lock from the cut on, for the caller may be done meanwhile, and must not read on before.
         """
-        if self._knife is not None:
-            self._knife.cut()
-            self._put_back(self._knife.claim())
+        if self._splitter is not None:
+            self._splitter.split()
+            self._put_back(self._splitter.take_rest())
 
 
 def _cost(events: list[Any]) -> tuple[float, float]:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import os
 import threading
 
-from ...nodes.execution.batch_split import Knife
+from ...nodes.execution.batch_split import BatchSplitter
 
 #: A run is cut when it has taken between this long and twice as long, in seconds.
 LONG_S = 0.05
 
 
 class Watch:
-    """Looks at the runs of one worker between `begin` and `end`, and cuts them with its `knife`."""
+    """Looks at the runs of one worker between `begin` and `end`, and splits them with its `splitter`."""
 
     def __init__(self) -> None:
-        self.knife = Knife()
-        os.register_at_fork(after_in_child=self.knife.renew)
+        self.splitter = BatchSplitter()
+        os.register_at_fork(after_in_child=self.splitter.after_fork)
         self._count = 0  # odd while a run is under way
         self._wanted = threading.Event()
         self._tick = threading.Event()  # never set
@@ -41,7 +41,7 @@ class Watch:
         while self._wanted.wait():
             count = self._count
             if count == seen and count % 2:
-                self.knife.cut()
+                self.splitter.split()
             elif count == seen:
                 self._wanted.clear()
                 if self._count != count:  # a run has begun before the flag was down

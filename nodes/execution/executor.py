@@ -20,7 +20,7 @@ from ..program.program import NO_ORDERS, Answer, Orders, Program, Step, Tally
 from ..program.steps import FAILED, Copier, checked_batch, collect, shape
 from ..state.key_steps import Check, Checked
 from ..state.stateful import States, Turns, keep_state
-from .batch_split import Knife, begun
+from .batch_split import BatchSplitter, count_started
 from .program_run import Walk
 
 #: A handler at least this slow is watched call by call: the mark costs less than a twentieth of it.
@@ -65,7 +65,7 @@ class Executor:
         worker: int = 0,
         monitor: Monitor | None = None,
         watch: bool = False,
-        knife: Knife | None = None,
+        splitter: BatchSplitter | None = None,
     ) -> None:
         self._program = program
         self._handlers = handlers
@@ -75,7 +75,7 @@ class Executor:
         self._watched = [watch or step.timeout_s is not None for step in program.steps]
         self._may_watch = monitor is not None
         self._cursor = _Cursor(worker)
-        self._knife = knife
+        self._splitter = splitter
         #: Of the last run, what was cut off its first step and not claimed by who cut.
         self.left: list[Any] = []
         #: What the steps remember that can be saved.
@@ -96,7 +96,7 @@ class Executor:
                 walk.put(step, codes.column(inputs[0]), [])
             else:
                 cuttable = number == 0 and len(ports) == 1 and step.kind.traits.event_by_event and inputs[0].counts is None
-                call = _Call(self, number, step, inputs[0], orders, tally, self._knife if cuttable else None)
+                call = _Call(self, number, step, inputs[0], orders, tally, self._splitter if cuttable else None)
                 walk.put(step, call.run(), call.failures)
                 if call.stop < inputs[0].stop:
                     walk.shorten(call.stop)
@@ -132,7 +132,7 @@ class _Cursor:
     def position(self) -> int:
         if self.fixed is not None:
             return self.fixed
-        return begun(self.column.events, self.rest) - 1
+        return count_started(self.column.events, self.rest) - 1
 
     def context(self) -> Context:
         seq, index = self.column.number_of(self.position())
@@ -150,11 +150,11 @@ class _Call:
         column: Column,
         orders: Orders,
         tally: Tally,
-        knife: Knife | None,
+        splitter: BatchSplitter | None,
     ) -> None:
         self.failures: list[Failure] = []
         self.cut = self.stop = column.stop
-        self._knife = knife
+        self._splitter = splitter
         self._executor = executor
         self._number = number
         self._step = step
@@ -182,9 +182,9 @@ class _Call:
             results = self._batched() if step.kind is NodeKind.MAP_BATCHES else self._each()
         finally:
             context_of_call.reset(token)
-        left = self._knife.settle(len(results)) if self._knife is not None else []
+        left = self._splitter.finish(len(results)) if self._splitter is not None else []
         self._measure(perf_counter() - started, len(results))
-        if len(results) < column.size and self.cut == column.stop and self._knife is not None:
+        if len(results) < column.size and self.cut == column.stop and self._splitter is not None:
             self._executor.left = left
             column = self._column = Column(column.start, len(results), column.events)
             self.cut = self.stop = column.stop
@@ -208,8 +208,8 @@ class _Call:
         events = self._column.events
         rest = iter(events)
         self._place(rest, None)
-        if self._knife is not None:
-            self._knife.lay(events, rest)
+        if self._splitter is not None:
+            self._splitter.watch(events, rest)
         results: list[Any] = []
         watched = self._orders.careful or self._executor._watched[self._number]
         if not watched:
@@ -229,8 +229,8 @@ class _Call:
             if raised is None and len(results) < len(events) and self.cut == self._column.stop:
                 raised = RuntimeError("the handler raised StopIteration")
             if raised is not None:
-                if self._knife is not None:
-                    self._knife.keep(len(results) + 1)
+                if self._splitter is not None:
+                    self._splitter.restore(len(results) + 1)
                 results.append(self._settle(len(results), raised))
             if self.cut < self._column.stop:
                 break
@@ -247,7 +247,7 @@ class _Call:
 
     def _marked(self, rest: Iterator[Any]) -> Iterator[Any]:
         mark, column, number = self._monitor.event, self._column, self._number
-        position = begun(column.events, rest)
+        position = count_started(column.events, rest)
         if column.counts is None:
             for seq, event in enumerate(rest, column.start + position):
                 mark(number, seq, 0)

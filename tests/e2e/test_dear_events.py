@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import sluiceway as sw
-from sluiceway.nodes.execution.batch_split import Knife
+from sluiceway.nodes.execution.batch_split import BatchSplitter
 
 CHEAP, DEAR = 150_000, 60
 EACH_S = 0.02
@@ -135,10 +135,10 @@ def test_nobody_reads_on_before_what_was_cut_off_is_put_back(
     make: Any, limit: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The thread that cuts is held up with what it has claimed; meanwhile the calling one comes to the end of its turn."""
-    claim, held_up = Knife.claim, []
+    take_rest, held_up = BatchSplitter.take_rest, []
 
-    def slowly(knife: Knife) -> list[Any]:
-        taken = claim(knife)
+    def slowly(splitter: BatchSplitter) -> list[Any]:
+        taken = take_rest(splitter)
         if taken:
             held_up.append(len(taken))
             time.sleep(0.1)
@@ -149,7 +149,7 @@ def test_nobody_reads_on_before_what_was_cut_off_is_put_back(
             time.sleep(0.06)
         return n, sw.current().seq
 
-    monkeypatch.setattr(Knife, "claim", slowly)
+    monkeypatch.setattr(BatchSplitter, "take_rest", slowly)
     assert list(sw.imap(handle, make(range(3000)), limit=limit)) == [(n, n) for n in range(3000)]
     assert held_up
 

@@ -146,7 +146,7 @@ class Worker:
             self._executor = Executor(
                 self.spec.program, self._handlers, safe_copies,
                 worker=self.index, monitor=page,
-                knife=self._watch.knife if self._watch is not None else None,
+                splitter=self._watch.splitter if self._watch is not None else None,
             )
 
     def build(self) -> list[Callable[..., Any] | None]:

@@ -1,4 +1,4 @@
-"""Lists cut while they are handled: every event is either handled or given back, once, whenever the cut is made."""
+"""Batches split while they run: every event is either handled or returned, once, whenever the split is made."""
 
 from __future__ import annotations
 
@@ -11,83 +11,83 @@ from typing import Any
 
 import pytest
 from sluiceway.nodes.events import current
-from sluiceway.nodes.execution.batch_split import Knife
+from sluiceway.nodes.execution.batch_split import BatchSplitter
 from sluiceway.nodes.execution.executor import Executor
 from sluiceway.nodes.program.column import Column
 from sluiceway.nodes.program.kinds import NodeKind
 from sluiceway.nodes.program.program import Step, make_program
 
 
-def laid(count: int) -> tuple[Knife, list[int], Iterator[int]]:
-    """Give a knife, and the events and the iterator that it is laid at."""
-    knife, events = Knife(), list(range(count))
+def watched(count: int) -> tuple[BatchSplitter, list[int], Iterator[int]]:
+    """Return a splitter, and the events and the iterator that it watches."""
+    splitter, events = BatchSplitter(), list(range(count))
     rest = iter(events)
-    knife.lay(events, rest)
-    return knife, events, rest
+    splitter.watch(events, rest)
+    return splitter, events, rest
 
 
-def test_what_is_not_begun_is_taken_but_for_one() -> None:
-    knife, events, rest = laid(10)
+def test_all_events_not_started_but_one_are_removed() -> None:
+    splitter, events, rest = watched(10)
     results = [next(rest), next(rest)]
-    knife.cut()
-    knife.cut()  # once is enough
+    splitter.split()
+    splitter.split()  # once is enough
     results += rest
     assert results == [0, 1, 2]
-    assert knife.settle(len(results)) == list(range(3, 10))
+    assert splitter.finish(len(results)) == list(range(3, 10))
     assert events == [0, 1, 2]
 
 
 def test_what_is_claimed_is_not_given_twice() -> None:
-    knife, _, rest = laid(10)
+    splitter, _, rest = watched(10)
     next(rest)
-    knife.cut()
-    assert knife.claim() == list(range(2, 10))
-    assert knife.claim() == []
-    assert knife.settle(1 + len(list(rest))) == []
+    splitter.split()
+    assert splitter.take_rest() == list(range(2, 10))
+    assert splitter.take_rest() == []
+    assert splitter.finish(1 + len(list(rest))) == []
 
 
-def test_nothing_is_claimed_when_it_may_be_begun() -> None:
-    """An iterator that has come to the end of its list may have passed the cut before it was made."""
-    knife, _, rest = laid(4)
+def test_nothing_is_taken_that_may_have_started() -> None:
+    """An iterator at the end of its list may have passed the split before it was made."""
+    splitter, _, rest = watched(4)
     next(rest)
-    knife.cut()
+    splitter.split()
     assert list(rest) == [1]
-    assert knife.claim() == []
-    assert knife.settle(2) == [2, 3]
+    assert splitter.take_rest() == []
+    assert splitter.finish(2) == [2, 3]
 
 
-def test_what_was_begun_before_the_cut_is_put_back() -> None:
-    knife, events, rest = laid(6)
+def test_what_started_before_the_split_is_put_back() -> None:
+    splitter, events, rest = watched(6)
     next(rest)
-    knife.cut()  # as one would that read the place of the iterator too early
-    assert knife.settle(4) == [4, 5]
+    splitter.split()  # as one would that read the place of the iterator too early
+    assert splitter.finish(4) == [4, 5]
     assert events == [0, 1, 2, 3]
 
 
-def test_nothing_is_cut_outside_of_a_run() -> None:
-    knife, events = Knife(), list(range(4))
-    knife.cut()
-    knife.lay(events, iter(events))
-    assert knife.settle(4) == []
-    knife.cut()
+def test_nothing_is_split_outside_of_a_batch() -> None:
+    splitter, events = BatchSplitter(), list(range(4))
+    splitter.split()
+    splitter.watch(events, iter(events))
+    assert splitter.finish(4) == []
+    splitter.split()
     assert events == [0, 1, 2, 3]
-    assert knife.claim() == []
+    assert splitter.take_rest() == []
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_every_event_once_whenever_the_cut_is_made(seed: int) -> None:
-    rng, knife, over = Random(seed), Knife(), threading.Event()
+def test_every_event_once_whenever_the_split_is_made(seed: int) -> None:
+    rng, splitter, over = Random(seed), BatchSplitter(), threading.Event()
     claimed: SimpleQueue[list[int]] = SimpleQueue()
 
-    def cutting() -> None:
+    def splitting() -> None:
         while not over.wait(rng.random() * 2e-4):
-            knife.cut()
-            if rng.random() < 0.5 and (taken := knife.claim()):
+            splitter.split()
+            if rng.random() < 0.5 and (taken := splitter.take_rest()):
                 claimed.put(taken)
 
-    thread = threading.Thread(target=cutting)
+    thread = threading.Thread(target=splitting)
     thread.start()
-    cuts = 0
+    splits = 0
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)  # the threads take turns after next to every call
     try:
@@ -95,39 +95,39 @@ def test_every_event_once_whenever_the_cut_is_made(seed: int) -> None:
             events = list(range(rng.randint(1, 3000)))
             whole = list(events)
             rest = iter(events)
-            knife.lay(events, rest)
+            splitter.watch(events, rest)
             results: list[int] = []
             results.extend(map(lambda n: n, rest))  # noqa: C417 - calls of Python let others in
-            left = knife.settle(len(results))
+            left = splitter.finish(len(results))
             if len(results) + len(left) < len(whole):
                 left += claimed.get(timeout=30)
             assert results + left == whole
             assert events == results
-            cuts += len(results) < len(whole)
+            splits += len(results) < len(whole)
     finally:
         sys.setswitchinterval(interval)
         over.set()
         thread.join()
-    assert cuts > 0
+    assert splits > 0
 
 
 @pytest.mark.parametrize("kind", [NodeKind.MAP, NodeKind.FILTER, NodeKind.FLAT_MAP])
-def test_a_run_that_is_cut_is_answered_as_far_as_it_went(kind: NodeKind) -> None:
-    """Two branches and the input itself: all end where the first step was cut."""
-    knife = Knife()
+def test_a_batch_that_is_split_is_answered_as_far_as_it_went(kind: NodeKind) -> None:
+    """Two branches and the input itself: all end where the first step was split."""
+    splitter = BatchSplitter()
     calls: list[int] = []
 
     def first(n: int) -> Any:
         calls.append(n)
         if n == 103:
-            knife.cut()
+            splitter.split()
         return {NodeKind.MAP: n, NodeKind.FILTER: n % 2, NodeKind.FLAT_MAP: [n, n]}[kind]
 
     def step(kind: NodeKind, node: str, place: int, output: int) -> Step:
         return Step(kind=kind, node=node, node_id=place, inputs=(0,), output=output)
 
     program = make_program(1, 3, [step(kind, "first", 0, 1), step(NodeKind.MAP, "second", 1, 2)], [0, 1, 2])
-    executor = Executor(program, [first, lambda n: -n], list, knife=knife)
+    executor = Executor(program, [first, lambda n: -n], list, splitter=splitter)
     answer = executor.run([Column(100, 10, list(range(100, 110)))])
     assert (answer.start, answer.size) == (100, 5)
     assert executor.left == [105, 106, 107, 108, 109]
@@ -147,37 +147,37 @@ def test_a_run_that_is_cut_is_answered_as_far_as_it_went(kind: NodeKind) -> None
     assert (again.size, executor.left) == (5, [])
 
 
-def test_a_failure_in_a_run_that_is_cut_ends_it_there() -> None:
-    knife = Knife()
+def test_a_failure_in_a_split_batch_ends_it_there() -> None:
+    splitter = BatchSplitter()
 
     def first(n: int) -> int:
         if n == 3:
-            knife.cut()
+            splitter.split()
             raise ValueError
         return n
 
     failing = Step(kind=NodeKind.MAP, node="first", node_id=0, inputs=(0,), output=1)
-    executor = Executor(make_program(1, 2, [failing], [1]), [first], list, knife=knife)
+    executor = Executor(make_program(1, 2, [failing], [1]), [first], list, splitter=splitter)
     answer = executor.run([Column(0, 10, list(range(10)))])
     assert (answer.size, executor.left, [failed.seq for failed in answer.failures]) == (4, [], [3])
     assert answer.exits[0].events == [0, 1, 2]
 
 
-def test_a_cut_that_comes_too_late_changes_no_number_and_loses_no_event() -> None:
-    """The place of the iterator was read, it went on, and only then the list was cut."""
-    knife = Knife()
+def test_a_split_that_comes_too_late_changes_no_number_and_loses_no_event() -> None:
+    """The position of the iterator was read, it moved on, and only then the list was split."""
+    splitter = BatchSplitter()
     seqs: list[int] = []
 
     def first(n: int) -> int:
         if n == 5:
-            knife._taken = knife._events[3:]
-            del knife._events[3:]
+            splitter._removed = splitter._events[3:]
+            del splitter._events[3:]
             seqs.append(current().seq)
             raise ValueError
         return n
 
     failing = Step(kind=NodeKind.MAP, node="first", node_id=0, inputs=(0,), output=1, on_error="dead_letter")
-    executor = Executor(make_program(1, 2, [failing], [1]), [first], list, knife=knife)
+    executor = Executor(make_program(1, 2, [failing], [1]), [first], list, splitter=splitter)
     answer = executor.run([Column(0, 10, list(range(10)))])
     assert seqs == [5]
     assert [(failed.seq, failed.event) for failed in answer.failures] == [(5, 5)]
