@@ -28,5 +28,5 @@ def need(module: str, extra: str, maker: str) -> ModuleType:
             raise  # the package is there and misses something of its own
         package = _PACKAGE_OF.get(top, top)
         raise GraphError(
-            f"cannot make {maker}: {package} is not installed; run pip install '.[{extra}]' in a clone of sluiceway"
+            f"cannot make {maker}: {package} is not installed; in a clone of sluiceway run pip install '.[{extra}]'"
         ) from None

@@ -2,6 +2,10 @@
 
 Decides what is answered to which request, when an idle or stuck connection is closed and how the server ends. There is
 no TLS: that is the reverse proxy's.
+
+It is not uvicorn, which was tried: that has no time limit for a connection before its first request (512 silent
+ones lock everybody out), reads a refused body to its end, logs an exception for garbage behind a refused body, and sets
+up loggers of the whole process.
 """
 
 from __future__ import annotations

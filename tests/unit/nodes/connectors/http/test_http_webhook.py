@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 from sluiceway.nodes.connectors.http import webhook as webhook_module
 from sluiceway.nodes.connectors.http import webhook_connection as webhookpeer
+from sluiceway.nodes.connectors.http import webhook_server
 from sluiceway.nodes.connectors.http.api import http_poll, http_sink, webhook
 from sluiceway.nodes.connectors.http.webhook_queue import Entry, WebhookQueue
 from sluiceway.nodes.errors import GraphError
@@ -272,6 +273,58 @@ def test_what_is_no_http_is_answered_or_dropped(monkeypatch: pytest.MonkeyPatch)
         assert reader._waiting._bytes == 0
 
 
+@pytest.mark.parametrize("begin", [b"", b"POST / HTTP/1.1\r\nHost: a\r\n"])
+def test_a_connection_that_sends_no_request_is_closed(monkeypatch: pytest.MonkeyPatch, begin: bytes) -> None:
+    """Also one that has never sent a request: else silent strangers could use up every connection."""
+    monkeypatch.setattr(webhook_server, "IDLE_S", 0.2)
+    with listening() as reader, connected(reader) as peer:
+        peer.sendall(begin)
+        assert peer.recv(10) == b""
+
+
+def test_a_body_that_never_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook_server, "BODY_S", 0.2)
+    with listening() as reader, connected(reader) as peer:
+        peer.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n{")
+        assert peer.recv(10) == b""
+        assert reader._waiting._bytes == 0
+
+
+def test_a_refused_body_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A body of 100 GB is refused by its length; garbage behind a refused one in chunks tells nobody anything."""
+    monkeypatch.setattr(webhookpeer, "LINGER_S", 0.2)
+    with listening(max_bytes=1000) as reader:
+        with connected(reader) as peer:
+            peer.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000000\r\n\r\n")
+            assert peer.recv(99).startswith(b"HTTP/1.1 413 ")
+            assert sent_until_reset(peer) < 1 << 26
+        with connected(reader) as peer:
+            chunk = b"7d0\r\n" + b"x" * 2000 + b"\r\n"
+            peer.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk)
+            assert peer.recv(99).startswith(b"HTTP/1.1 413 ")
+            peer.sendall(b"zz\r\n")
+            while peer.recv(999):
+                pass
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def sent_until_reset(peer: socket.socket) -> int:
+    """Return how many bytes a connection takes before the other side has closed it."""
+    sent = 0
+    try:
+        while sent < 1 << 30:
+            sent += peer.send(b"x" * 65536)
+    except (ConnectionResetError, BrokenPipeError):
+        pass
+    return sent
+
+
+def connected(reader: Any) -> socket.socket:
+    """Return a connection to a webhook."""
+    parts = urlsplit(reader.url)
+    return socket.create_connection((str(parts.hostname), parts.port or 0), timeout=20)
+
+
 def test_what_is_not_safe_in_time_is_sent_again(posting: Any) -> None:
     with listening(wait_s=0.2) as reader:
         first = posting(reader.url, {"number": 0})
@@ -382,7 +435,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h11", None)
     monkeypatch.setitem(sys.modules, "httpx", None)
     for make, name in ((webhook, "h11"), (lambda: http_poll("http://a"), "httpx"), (lambda: http_sink("http://a"), "httpx")):
-        with pytest.raises(GraphError, match=rf"{name} is not installed; run pip install '\.\[http\]' in a clone"):
+        with pytest.raises(GraphError, match=rf"{name} is not installed; in a clone of sluiceway run pip install '\.\[http\]'"):
             make()
 
 

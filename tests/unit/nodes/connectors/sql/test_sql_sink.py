@@ -188,6 +188,6 @@ def test_mistakes_are_seen_when_it_is_made(url: str, arguments: dict[str, Any], 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sqlalchemy", None)
-    text = r"cannot make sql_sink\(\): sqlalchemy is not installed; run pip install '\.\[sql\]' in a clone"
+    text = r"cannot make sql_sink\(\): sqlalchemy is not installed; in a clone of sluiceway run pip install '\.\[sql\]'"
     with pytest.raises(GraphError, match=text):
         sql_sink("sqlite:///x.db", table="t")
