@@ -1,7 +1,7 @@
 """The loop of a worker whose program awaits: many numbers under way at once, answered as they are done.
 
 Decides when finished numbers are sent (when the loop has nothing better to do) and that `ordered` takes one at a
-time. Everything about payloads is the worker's.
+time. Everything about payloads is the codec's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import inspect
 import logging
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ....nodes.events import Failure
 from ....nodes.execution.async_executor import AsyncExecutor
@@ -21,15 +21,12 @@ from ....nodes.program.kinds import NodeKind
 from ....nodes.program.program import Answer
 from ....nodes.program.steps import join_answers
 from ...codec.copying import safe_copies
-from ...tasks.decoding import with_failures
+from ...tasks.decoding import Unpacker, with_failures
+from ...tasks.encoding import AnswerEncoder
 from ...tasks.task import TaskMessage
-from ..transport.link import Link
 from ..transport.messages import Kind, Message, pack
-from ..transport.status_page import StatusPage
 from .setup import ready
-
-if TYPE_CHECKING:
-    from .worker import Worker
+from .worker_host import WorkerHost
 
 _LOG = logging.getLogger("sluiceway")
 
@@ -44,40 +41,42 @@ class _Open:
     answers: dict[int, Answer] = field(default_factory=dict)
 
 
-class LoopWorker:
+class AsyncWorker:
     """Serves tasks inside an event loop."""
 
-    def __init__(self, worker: Worker, link: Link, page: StatusPage) -> None:
-        self._worker = worker
-        self._link = link
-        self._page = page
+    def __init__(self, host: WorkerHost) -> None:
+        self._host = host
+        self._link = host.link
+        self._page = host.page
+        self._unpacker = Unpacker(host.spec.program, host.page.codec)
+        self._answers = AnswerEncoder(host.spec.program, host.page, host)
         self._open: dict[int, _Open] = {}
         self._flushing = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._parked = 0
         self._stopped = asyncio.Event()
         self._queue: asyncio.Queue[TaskMessage | Message] = asyncio.Queue()
-        self._lists = any(step.kind is NodeKind.MAP_BATCHES for step in worker.spec.program.steps)
+        self._lists = any(step.kind is NodeKind.MAP_BATCHES for step in host.spec.program.steps)
 
     def serve(self) -> None:
         """Run the loop until told to stop."""
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
-        worker = self._worker
-        handlers = worker.build()
+        host = self._host
+        handlers = host.build()
         self._executor = AsyncExecutor(
-            worker.spec.program,
+            host.spec.program,
             handlers,
             safe_copies,
-            worker=worker.index,
+            worker=host.index,
             monitor=self._page,
-            ordered=worker.spec.ordered,
+            ordered=host.spec.ordered,
         )
         loop = asyncio.get_running_loop()
         descriptor = self._link.socket.FD
         loop.add_reader(descriptor, self._receive)
-        in_order = asyncio.create_task(self._one_by_one()) if worker.spec.ordered else None
+        in_order = asyncio.create_task(self._one_by_one()) if host.spec.ordered else None
         ready(self._link)
         self._page.phase(Phase.IDLE)
         ticking = asyncio.create_task(self._tick())
@@ -99,8 +98,8 @@ class LoopWorker:
             elif message.kind in (Kind.STATE, Kind.RESTORE):
                 self._queue.put_nowait(message)  # in its place between the tasks
             elif message.kind is Kind.TASK:
-                task = self._worker.read_task(message)
-                if self._worker.spec.ordered:
+                task = self._host.read_task(message)
+                if self._host.spec.ordered:
                     self._queue.put_nowait(task)
                 else:
                     self._start(task)
@@ -117,7 +116,7 @@ class LoopWorker:
 
     def _start(self, task: TaskMessage) -> None:
         self._page.codec(task.start)
-        ports, broken = self._worker.unpacker.columns(task)
+        ports, broken = self._unpacker.columns(task)
         self._page.phase(Phase.MANY)
         open_ = self._open[task.id] = _Open(task, task.stop - task.start, perf_counter())
         if self._lists:
@@ -150,13 +149,13 @@ class LoopWorker:
         while True:
             task = await self._queue.get()
             if isinstance(task, Message):
-                self._worker.keep_state(self._executor.states, task)
+                self._host.keep_state(self._executor.states, task)
                 continue
             started = perf_counter()
             self._page.codec(task.start)
-            ports, broken = self._worker.unpacker.columns(task)
+            ports, broken = self._unpacker.columns(task)
             answer = with_failures(await self._executor.run(ports, task.orders), broken)
-            self._worker.send_answer(task, answer, started)
+            self._answers.send_answer(task, answer, started)
             self._page.phase(Phase.IDLE)
 
     def _flush(self) -> None:
@@ -168,24 +167,24 @@ class LoopWorker:
                 answer = join_answers(run)
                 # The share of this piece in the time: others were under way beside it.
                 seconds = (perf_counter() - open_.started) / under_way
-                self._worker.send_answer(open_.task, answer, perf_counter() - seconds)
+                self._answers.send_answer(open_.task, answer, perf_counter() - seconds)
                 self._page.phase(Phase.MANY)  # packing may have shown one number alone
             open_.answers.clear()
             if not open_.left:
                 del self._open[open_.task.id]
-        self._worker.maybe_leave()
+        self._host.maybe_leave()
         if not self._open:
             self._page.phase(Phase.IDLE)
 
     async def _close(self) -> None:
-        for close in reversed(self._worker.closers):
+        for close in reversed(self._host.closers):
             try:
                 given = close()
                 if inspect.isawaitable(given):
                     await given
             except BaseException:  # also a sys.exit(): the others are closed all the same
-                _LOG.warning("the close() of a handler raised in worker %s", self._worker.name, exc_info=True)
-        self._worker.closers.clear()
+                _LOG.warning("the close() of a handler raised in worker %s", self._host.name, exc_info=True)
+        self._host.closers.clear()
 
 
 def _runs(answers: dict[int, Answer], most: int) -> list[list[Answer]]:

@@ -1,8 +1,32 @@
-"""The entry point of every child process: which kind of child it is shows in its name."""
+"""The entry point of every child process: which kind of child it is shows in its name, which loop a worker has in its program.
+
+Decides what a worker that fails leaves behind: a message while it starts, else a status page that shows what it was on.
+"""
 
 from __future__ import annotations
 
-from . import worker
+import faulthandler
+import gc
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from ....nodes.ordering.blame import Phase
+from ..transport.launch import ChildSettings
+from ..transport.link import Link
+from ..transport.shared_frames import keep_freed_blocks
+from ..transport.status_page import StatusPage
+from .setup import set_up, tear_down
+from .worker import Worker
+from .worker_host import WorkerHost, start_failure
+
+if TYPE_CHECKING:
+    from .async_worker import AsyncWorker
+
+_LOG = logging.getLogger("sluiceway")
+_GC_THRESHOLDS = (50_000, 20, 100)
 
 
 def main(child: str, argument: bytes) -> None:
@@ -12,4 +36,61 @@ def main(child: str, argument: bytes) -> None:
 
         source_process.main(child, argument)
     else:
-        worker.main(child, argument)
+        _work(child, argument)
+
+
+def _work(child: str, argument: bytes) -> None:
+    """Run a worker until it is told to stop."""
+    settings = ChildSettings.load(argument)
+    page = StatusPage(Path(settings.spec_path).parent / f"{child}.status", create=False)
+    link = Link(settings)
+    set_up(settings, link)
+    with open(Path(settings.spec_path).parent / f"{child}.stack", "a", opener=_private) as stack:
+        _answer_stack_requests(stack)
+        _live(settings, link, page)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _answer_stack_requests(file: TextIO) -> None:
+    """Write the Python stack to `file` on SIGUSR1, also in a busy loop or in C code that holds the interpreter."""
+    if hasattr(faulthandler, "register"):
+        faulthandler.register(signal.SIGUSR1, file=file, all_threads=True)
+
+
+def _live(settings: ChildSettings, link: Link, page: StatusPage) -> None:
+    try:
+        host = WorkerHost(settings, link, page)
+        # Handlers that await are built in their loop, once it runs.
+        worker = _async_worker(host) if host.spec.program.needs_loop else Worker(host)
+    except Exception as error:
+        link.send(start_failure(error))
+        link.close()
+        return
+    keep_freed_blocks()
+    gc.collect()
+    gc.freeze()
+    # A batch is thousands of live objects that the collector would look at again and again.
+    gc.set_threshold(*_GC_THRESHOLDS)
+    try:
+        worker.serve()
+        page.phase(Phase.CLOSE)
+        host.close()
+    except BaseException as error:
+        if page.read().seen.phase is Phase.START and isinstance(error, Exception):
+            link.send(start_failure(error))
+            return
+        # The phase stays what it was, so that the death is blamed on the event that it came from.
+        _LOG.error("a worker ends with %s, which no handler may raise", type(error).__name__, exc_info=True)
+        raise SystemExit(1) from None
+    finally:
+        tear_down()
+        link.close()
+
+
+def _async_worker(host: WorkerHost) -> AsyncWorker:
+    from .async_worker import AsyncWorker  # asyncio takes a while to import; only pools that await need it
+
+    return AsyncWorker(host)

@@ -15,12 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import cloudpickle
 import ormsgpack
 
 from ....nodes.events import context_of_call
 from ...codec import pickling
-from ...codec.pickling import dumps
 from ..transport.launch import ChildSettings
 from ..transport.link import Link
 from ..transport.messages import Kind, pack
@@ -132,16 +130,6 @@ def tear_down() -> None:
 def ready(link: Link) -> None:
     """Say that this child takes work."""
     link.send(pack(Kind.READY, os.getpid()))
-
-
-def pack_cause(error: BaseException) -> bytes:
-    """Pickle an exception for the caller, or give nothing when it cannot travel; its text travels beside it."""
-    try:
-        packed = dumps(error)
-        cloudpickle.loads(packed)
-    except Exception:  # a __reduce__ or constructor of the user's; the text stands in for it
-        return b""
-    return packed
 
 
 def rss_bytes() -> int:

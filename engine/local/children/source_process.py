@@ -21,10 +21,11 @@ from ...codec.errors import CodecError
 from ...codec.pickling import dumps
 from ...sources.feed import LINGER_S, POLL_S, Feed
 from ...sources.slice_feed import Taken
+from ...tasks.encoding import pack_cause
 from ..transport.launch import ChildSettings
 from ..transport.link import Link
 from ..transport.messages import Kind, Message, pack, pack_chunk
-from .setup import pack_cause, ready, set_up, tear_down
+from .setup import ready, set_up, tear_down
 
 
 def main(child: str, argument: bytes) -> None:

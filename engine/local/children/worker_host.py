@@ -1,0 +1,111 @@
+"""What both worker loops share: the link, the arena, the handlers' states, and when a worker asks to be replaced.
+
+Decides how what a worker answers travels to the calling process. How tasks are worked on is the loops' and the runner's.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from ....nodes.errors import describe
+from ....nodes.handlers import build_all
+from ....nodes.ordering.worker_name import WorkerName
+from ....nodes.state.stateful import States
+from ...codec.codec import Payload
+from ...codec.pickling import dumps
+from ...codec.stored_values import restore_stored
+from ...tasks.encoding import pack_cause
+from ...tasks.task import AnswerMessage, Grant, TaskMessage
+from ..transport.launch import ChildSettings, WorkerSpec
+from ..transport.link import Link
+from ..transport.messages import Kind, Message, pack, pack_answer, read, read_state, read_task
+from ..transport.run_dir import arena_path
+from ..transport.shared_frames import ChildArena
+from ..transport.status_page import StatusPage
+from .setup import rss_bytes
+
+_LOG = logging.getLogger("sluiceway")
+
+
+class WorkerHost:
+    """One worker process as its loop sees it."""
+
+    def __init__(self, settings: ChildSettings, link: Link, page: StatusPage) -> None:
+        self.link = link
+        self.page = page
+        self.name = settings.name
+        self.index = WorkerName.parse(settings.name).index
+        self.spec: WorkerSpec = cloudpickle.loads(Path(settings.spec_path).read_bytes())
+        self.closers: list[Callable[[], Any]] = []
+        self._arena = ChildArena(arena_path(Path(settings.spec_path).parent))
+        self._events = 0
+        self._leaving = False
+
+    def build(self) -> list[Callable[..., Any] | None]:
+        """Build the handlers; `closers` then holds what closes them."""
+        return build_all(cloudpickle.loads(self.spec.handlers), self.closers)
+
+    def read_task(self, message: Message) -> TaskMessage:
+        """Read a task, whose large frames lie in the arena."""
+        task: TaskMessage = read("the calling process", message, lambda it: read_task(it, self._arena))
+        return task
+
+    def keep_state(self, states: States, message: Message) -> None:
+        """Give the state of the handlers, or take one on; what cannot be given or taken ends the run."""
+        try:
+            if message.kind is Kind.RESTORE:
+                nodes = dict.fromkeys(step.node for step in self.spec.program.steps)
+                restore_stored(states.restore, read_state(message), f"a state of {'+'.join(nodes)!r}")
+                return
+            packed = dumps(states.snapshot())
+        except Exception as error:
+            self.link.send(start_failure(error))
+            return
+        self.link.send(pack(Kind.STATED, message.fields[0], frames=[packed]))
+
+    def place(self, payload: Payload, grant: Grant | None) -> Payload:
+        """Write the large frames of a payload where they were granted room, as far as they fit."""
+        return self._arena.place(payload, grant)
+
+    def send_answer(self, answer: AnswerMessage) -> None:
+        """Send an answer."""
+        self._events += answer.size
+        self.link.send(pack_answer(answer))
+
+    def return_rest(self, task: int, number: int) -> None:
+        """Return the numbers of a task from `number` on, unanswered."""
+        self.link.send(pack(Kind.RETURNED, task, number))
+
+    def maybe_leave(self) -> None:
+        spec = self.spec
+        if self._leaving:
+            return
+        if spec.max_events is not None and self._events >= spec.max_events:
+            self.leave(f"max_events_per_worker={spec.max_events} reached")
+        elif spec.max_rss_bytes is not None and rss_bytes() > spec.max_rss_bytes:
+            self.leave(f"max_rss_bytes={spec.max_rss_bytes} passed")
+
+    def leave(self, why: str) -> None:
+        """Ask to be replaced; work goes on until the hub says stop."""
+        self._leaving = True
+        self.link.send(pack(Kind.LEAVING, why))
+
+    def close(self) -> None:
+        """Close the handlers, the last built first; what they raise is logged."""
+        for close in reversed(self.closers):
+            try:
+                close()
+            except BaseException:  # also a sys.exit(): the others are closed all the same
+                _LOG.warning("the close() of a handler raised in worker %s", self.name, exc_info=True)
+
+
+def start_failure(error: BaseException) -> list[Any]:
+    """Return the message for a worker that cannot start, or cannot give or restore its state."""
+    text = "".join(traceback.format_exception(error))
+    return pack(Kind.FAILED, describe(error), text, "", 0, 0.0, frames=[pack_cause(error)])

@@ -1,0 +1,159 @@
+"""Encodes a worker's answers: the outputs of a run of numbers, its failures and its figures.
+
+Decides that an event that cannot be encoded becomes a failure of the node that returned it, and that a suspect's
+outputs are tried number by number first. How an answer travels is the outbox's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from time import perf_counter
+from typing import Protocol
+
+import cloudpickle
+
+from ...nodes.events import Failure
+from ...nodes.execution.executor import Monitor
+from ...nodes.ordering.barrier import FailureRecord
+from ...nodes.ordering.segments import ExitData
+from ...nodes.program.program import Answer, Program
+from ...nodes.program.steps import close_answer, keep
+from ..codec.codec import Encoder, Payload
+from ..codec.errors import CodecError
+from ..codec.pickling import dumps
+from .task import AnswerMessage, Grant, TaskMessage
+
+
+class Outbox(Protocol):
+    """Sends what a worker answers to whoever sent the task."""
+
+    def place(self, payload: Payload, grant: Grant | None) -> Payload:
+        """Return the payload in the memory that it travels in, as far as `grant` allows."""
+
+    def send_answer(self, answer: AnswerMessage) -> None:
+        """Send an answer."""
+
+    def return_rest(self, task: int, number: int) -> None:
+        """Return the numbers of a task from `number` on, unanswered, so that others can have them."""
+
+
+class Progress(Monitor, Protocol):
+    """Receives the worker's position, for observers in other processes."""
+
+    def codec(self, start: int, size: int = 0) -> None:
+        """Record that events are decoded or encoded: `size` numbers from `start` on (0: it is not known how many)."""
+
+
+class AnswerEncoder:
+    """Encodes the answers of one worker and sends them."""
+
+    def __init__(self, program: Program, progress: Progress, outbox: Outbox) -> None:
+        self._program = program
+        self._progress = progress
+        self._outbox = outbox
+        self._encoders = [Encoder() for _ in program.exits]
+        self._producers = {step.output: step for step in program.steps}
+        self._pid = os.getpid()
+
+    def send_answer(self, task: TaskMessage, answer: Answer, started: float) -> Answer:
+        """Encode and send an answer; gives it as sent, without what could not be encoded."""
+        self.end_if_forked()
+        if task.orders.careful:
+            self._try_packing(answer)
+        data, answer = self.encode(answer)
+        self.send(task, answer, data, started)
+        return answer
+
+    def send(self, task: TaskMessage, answer: Answer, data: list[ExitData], started: float) -> None:
+        for given in data:
+            given.payload = self._outbox.place(given.payload, task.grant)
+        message = AnswerMessage(
+            task.id,
+            answer.start,
+            answer.size,
+            perf_counter() - started,
+            [tally.as_list() for tally in answer.tallies],
+            data,
+            [self._record(failed) for failed in answer.failures],
+        )
+        self._outbox.send_answer(message)
+
+    def end_if_forked(self) -> None:
+        """End a fork that a handler made and let go on: its numbers are its parent's to answer."""
+        if os.getpid() != self._pid:
+            os._exit(0)
+
+    def _try_packing(self, answer: Answer) -> None:
+        """Pack a suspect's outputs number by number, so that a death shows which one it came from."""
+        for column in answer.exits:
+            for number in range(column.start, column.stop):
+                self._progress.codec(number, 1)
+                with contextlib.suppress(CodecError):  # the packing that counts comes to the same and says so
+                    Encoder().encode(column.cut(number, number + 1).events)
+
+    def encode(self, answer: Answer) -> tuple[list[ExitData], Answer]:
+        """Encode every exit; an event that cannot be encoded becomes a failure of the node that gave it."""
+        data = []
+        for at, slot in enumerate(self._program.exits):
+            while True:
+                column = answer.exits[at]
+                try:
+                    payload = self._encoders[at].encode(column.events)
+                    break
+                except CodecError as error:
+                    answer = self._without(answer, at, slot, error)
+                    if len(answer.exits[at].events) == len(column.events):
+                        raise
+            if answer.exits and answer.size < column.size:
+                return self.encode(answer)
+            data.append(ExitData(payload, payload.nbytes, column.counts, column.indices))
+        return data, answer
+
+    def _without(self, answer: Answer, at: int, slot: int, error: CodecError) -> Answer:
+        column = answer.exits[at]
+        position = error.position if error.position is not None else 0
+        seq, index = column.number_of(position)
+        step = self._producers[slot]
+        text = f"{type(error).__name__}: {error}"
+        failed = Failure(seq, index, step.node, step.on_error, text, "", 1, None, error)
+        mask = [True] * len(column.events)
+        mask[position] = False
+        exits = list(answer.exits)
+        exits[at] = keep(column, column.events, mask)
+        cut = seq if step.on_error == "fail" else answer.start + answer.size
+        return close_answer(
+            answer.start, answer.size, exits, [*answer.failures, failed], answer.tallies, cut
+        )
+
+    def _record(self, failed: Failure) -> FailureRecord:
+        node_id = next(step.node_id for step in self._program.steps if step.node == failed.node)
+        event: Payload | None = None
+        if failed.on_error != "skip":
+            try:
+                event = Encoder().encode([failed.event])
+            except CodecError:
+                event = None
+        cause = pack_cause(failed.cause) if failed.cause is not None and failed.on_error == "fail" else b""
+        return FailureRecord(
+            failed.seq,
+            failed.index,
+            failed.node,
+            node_id,
+            failed.on_error,
+            failed.error,
+            failed.traceback,
+            failed.attempts,
+            failed.kind,
+            (event, cause),
+        )
+
+
+def pack_cause(error: BaseException) -> bytes:
+    """Pickle an exception for the caller, or give nothing when it cannot travel; its text travels beside it."""
+    try:
+        packed = dumps(error)
+        cloudpickle.loads(packed)
+    except Exception:  # a __reduce__ or constructor of the user's; the text stands in for it
+        return b""
+    return packed
