@@ -33,6 +33,7 @@ from typing import Any
 import sluiceway as sw
 from sluiceway.engine import options
 from sluiceway.engine.hub.hub import Hub
+from sluiceway.engine.local.backend import LocalBackend
 from sluiceway.engine.plan import compiler
 from sluiceway.engine.plan import shipping as ship
 from sluiceway.engine.runners import processes as process_run
@@ -73,7 +74,8 @@ class Killer:
 
     def __init__(self, hub: Hub, every_s: float, chance: random.Random) -> None:
         self.kills: dict[str, float] = {}
-        self._hub = hub
+        assert isinstance(hub.backend, LocalBackend)
+        self._hub, self._backend = hub, hub.backend
         self._every_s = every_s
         self._chance = chance
         self._over = threading.Event()
@@ -93,7 +95,7 @@ class Killer:
             due += self._every_s
             if not self._hub.up.is_set():
                 continue
-            workers = self._hub.crew.alive
+            workers = self._backend.supervisor.alive
             left = sorted(worker for worker in workers if worker not in self.kills and not worker.startswith("source"))
             if left:
                 worker = self._chance.choice(left)

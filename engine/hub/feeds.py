@@ -1,7 +1,7 @@
-"""The intake: what the hub does for the sources of a run, those in the calling process and those in their own.
+"""The sources that are read in the calling process, and what becomes of the end of any source.
 
-Decides nothing about order or amounts: it carries out the core's pulls, packs what the caller's feeds give, and
-turns a source's end or failure into the core's input.
+Decides nothing about order or amounts: it carries out the core's pulls, packs what the feeds return, and turns a
+source's end or failure into the core's input. How a remote source is reached is not known here.
 """
 
 from __future__ import annotations
@@ -9,54 +9,46 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...nodes.errors import ProtocolError, WorkerDied, describe
+from ...nodes.errors import describe
 from ...nodes.ordering.sequencer import Chunk
-from ...nodes.ordering.source_positions import Mark
 from ..codec.codec import Encoder, Payload, decode
 from ..codec.errors import CodecError
 from ..core.core import Core
-from ..core.effects import Pull
-from ..local.transport import messages as wire
-from ..local.transport.arena import Arena
-from ..local.transport.router import Port
+from ..core.effects import Acknowledge, Pull, StopSource
 from ..plan.plan import Plan
-from ..reporting import failures as inbox
+from ..reporting import failures
 from ..sources.feed import LINGER_S, Feed, listens_to_commits, make_feed
 from ..sources.resumed import shorter
 from ..sources.slice_feed import SliceFeed, Taken
 
 
 class Intake:
-    """The sources of one run. Used by the hub's thread."""
+    """The sources of one run. Used by the hub's thread.
 
-    def __init__(self, plan: Plan, core: Core, arena: Arena) -> None:
+    `keep` returns a payload in the place from which workers get it.
+    """
+
+    def __init__(self, plan: Plan, core: Core, keep: Callable[[Payload], Payload]) -> None:
         self._plan = plan
         self._core = core
-        self._arena = arena
-        self._port: Port | None = None
+        self._keep = keep
         self._feeds: dict[int, Feed | SliceFeed] = {}
         self._encoders: dict[int, Encoder] = {}
         self._event_bytes: dict[int, float] = {}
         self._pulls: dict[int, tuple[int, int]] = {}
-        self._remote: dict[str, int] = {}
         #: Seconds in which reading was not held back, and how much of each source was read (0..1), as far as told.
         self.read_s = 0.0
         self.fractions: dict[int, float] = {}
 
     # -- the beginning and the end ------------------------------------------------------------------------------
 
-    def start(self, port: Port, wake: Callable[[], None], birth: Callable[[str, str], None]) -> None:
-        """Start every source: a feed here, or a process by `birth(child, spec)`."""
-        self._port = port
+    def start(self, wake: Callable[[], None]) -> None:
+        """Start to read every source that is not remote."""
         for at, source in enumerate(self._plan.sources):
-            if source.remote:
-                child = f"source.{at}"
-                self._remote[child] = at
-                birth(child, f"source{at}")
-                continue
-            key = self._plan.key if self._core.sequencer.merges else None
-            self.add(at, make_feed(source.node.subject, key=key, name=source.node.name))
-            self._feeds[at].start(wake)
+            if not source.remote:
+                key = self._plan.key if self._core.sequencer.merges else None
+                self.add(at, make_feed(source.node.subject, key=key, name=source.node.name))
+                self._feeds[at].start(wake)
 
     def add(self, source: int, feed: Feed | SliceFeed) -> None:
         """Take a feed of the caller's for a source."""
@@ -72,29 +64,40 @@ class Intake:
             if isinstance(feed, Feed) and feed.marking.listens:
                 feed.closed.wait(LINGER_S)
 
-    def acknowledge(self, source: int, position: Any) -> None:
-        """Tell a source that everything before a position is committed."""
-        if not listens_to_commits(self._plan.sources[source].node.subject):
-            return
-        feed = self._feeds.get(source)
-        if isinstance(feed, Feed):
-            feed.acknowledge(position)
-        elif feed is None:
-            self._send(source, wire.pack(wire.Kind.COMMITTED, frames=[position]))
+    def listens(self, source: int) -> bool:
+        """Whether any source wants to hear what is committed."""
+        return listens_to_commits(self._plan.sources[source].node.subject)
 
-    def is_source(self, child: str) -> bool:
-        """Whether a child is a source process."""
-        return child in self._remote
+    def record_end(self, source: int, read_s: float, error: BaseException | None = None) -> None:
+        """Record that any source has ended, or failed with `error`; `read_s` seconds it was not held back.
+
+        A source that ended before what an earlier run has read of it has failed.
+        """
+        self.read_s = max(self.read_s, read_s)
+        if error is None and not self._core.reading.stopped and self._core.sequencer.lacks(source):
+            error = shorter(self._plan.sources[source].node.name)
+        self._core.source_ended(source, error)
 
     # -- effects of the core ------------------------------------------------------------------------------------
 
-    def pull(self, pull: Pull) -> bool:
-        """Ask a source for events, up to the amounts of the pull; gives whether the core got its answer at once."""
-        if pull.source not in self._feeds:
-            self._send(pull.source, wire.pack(wire.Kind.PULL, pull.count, pull.nbytes))
-            return False
-        self._pulls[pull.source] = (pull.count, pull.nbytes)
-        return self._take(pull.source)
+    def __contains__(self, source: int) -> bool:
+        """Whether a source is read in this process."""
+        return source in self._feeds
+
+    def do(self, effect: Pull | StopSource | Acknowledge) -> bool:
+        """Carry out an effect for a source of this process; return whether the core was told something by it."""
+        source = effect.source
+        if isinstance(effect, Pull):
+            self._pulls[source] = (effect.count, effect.nbytes)
+            return self._take(source)
+        feed = self._feeds[source]
+        if isinstance(effect, StopSource):
+            self._pulls.pop(source, None)
+            self._offer(source, feed.stop())
+            return True
+        if isinstance(feed, Feed) and self.listens(source):
+            feed.acknowledge(effect.position)
+        return False
 
     def take_waiting(self) -> None:
         """Try again the pulls that found nothing."""
@@ -105,19 +108,6 @@ class Intake:
     def polls(self) -> bool:
         """Whether a feed was asked in vain that may not tell when it has something."""
         return any(self._feeds[source].bulk for source in self._pulls)
-
-    def stop(self, source: int) -> bool:
-        """Tell a source to give what it has read, and end; gives whether the core got that at once."""
-        if source not in self._feeds:
-            self._send(source, wire.pack(wire.Kind.STOP))
-            return False
-        self._pulls.pop(source, None)
-        self._offer(source, self._feeds[source].stop())
-        return True
-
-    def _send(self, source: int, parts: list[Any]) -> None:
-        assert self._port is not None, "a source process without a port"
-        self._port.send(f"source.{source}", parts)
 
     # -- the caller's feeds -------------------------------------------------------------------------------------
 
@@ -143,17 +133,10 @@ class Intake:
         if feed.fraction is not None:
             self.fractions[source] = feed.fraction
         if taken.ended or error is not None:
-            self.read_s = max(self.read_s, feed.read_s)
             if error is not None:
                 name = self._plan.sources[source].node.name
-                error = inbox.source_error(name, describe(error), repr(feed.position), feed.count, error)
-            self._ended(source, error)
-
-    def _ended(self, source: int, error: BaseException | None) -> None:
-        """Tell the core that a source has given all, or failed; also where it gave less than an earlier run had."""
-        if error is None and not self._core.reading.stopped and self._core.sequencer.lacks(source):
-            error = shorter(self._plan.sources[source].node.name)
-        self._core.source_ended(source, error)
+                error = failures.source_error(name, describe(error), repr(feed.position), feed.count, error)
+            self.record_end(source, feed.read_s, error)
 
     def _offer_objects(self, source: int, taken: Taken) -> BaseException | None:
         """Give events to be merged as they are; they are packed here once to see that they can be."""
@@ -178,63 +161,9 @@ class Intake:
             payload = self._encoders[source].encode(events)
         if events:
             self._event_bytes[source] = payload.nbytes / len(events)
-            if self._plan.processes:
-                payload = self._arena.place(payload)
+            payload = self._keep(payload)
             self._core.chunk(source, Chunk(len(events), payload, payload.nbytes, marks=taken.marks_of(len(events))))
         return failed
-
-    # -- source processes ---------------------------------------------------------------------------------------
-
-    def chunk(self, peer: str, message: wire.Message) -> None:
-        """Take in events of a source process."""
-        size, payload, keys, fraction, given = wire.read(peer, message, wire.read_chunk)
-        marks = [Mark(*mark) for mark in given]
-        source = self._source_of(peer)
-        if fraction is not None:
-            self.fractions[source] = fraction
-        if self._core.sequencer.merges:
-            items = decode(payload, size)
-            unpacked = decode(keys, size) if keys is not None else None
-            self._core.chunk(source, Chunk(size, items=items, keys=unpacked, marks=marks))
-        else:
-            self._core.chunk(source, Chunk(size, payload, payload.nbytes, marks=marks))
-
-    def ended(self, peer: str, read_s: float, error: BaseException | None = None) -> None:
-        """Take in that a source process has given all, or failed; it may go."""
-        source = self._source_of(peer)
-        self.read_s = max(self.read_s, read_s)
-        self._ended(source, error)
-        if not listens_to_commits(self._plan.sources[source].node.subject):
-            self._send(source, wire.pack(wire.Kind.STOP))  # the others stay until the last cut is committed
-
-    def failed(self, peer: str, message: wire.Message) -> None:
-        """Take in that a source raised in its process."""
-        text, remote, position, count, read_s = message.fields
-        why = inbox.cause(message.frames, text, remote)
-        name = self._plan.sources[self._source_of(peer)].node.name
-        self.ended(peer, read_s, inbox.source_error(name, text, position, count, why))
-
-    def gone(self, child: str, how: str) -> None:
-        """Take in that a source process is gone; before its end that is an error."""
-        source = self._remote[child]
-        if self._core.sequencer.ended(source):
-            return
-        name = self._plan.sources[source].node.name
-        sequencer = self._core.sequencer
-        read = sequencer.next + sum(sequencer.buffered(at) for at in range(len(self._plan.sources)))
-        error = WorkerDied(
-            f"the process of source {name!r} {how}; all {read} numbers read before are released,"
-            " what it had read beyond is lost; make it read again from there",
-            seq=None,
-            node=name,
-        )
-        self._core.source_ended(source, error)
-
-    def _source_of(self, peer: str) -> int:
-        source = self._remote.get(peer)
-        if source is None:
-            raise ProtocolError(f"cannot take a source's message from {peer}: it is a worker")
-        return source
 
 
 class EventPacking:

@@ -1,74 +1,67 @@
 """The hub: the thread in the calling process that feeds the core with what happens and carries out what follows.
 
-Decides nothing about order or recovery; it turns messages, exits and commands into the core's inputs. It never waits
-for a sink or a consumer: what they are given goes into a queue, what they are done with comes back as a command.
+Decides nothing about order or recovery; workers are behind a `Backend`. It never waits for a sink or a consumer:
+deliveries go through a queue, acknowledgements return as commands.
 """
 
 from __future__ import annotations
 
 import atexit
-import logging
 import queue
-import selectors
 import threading
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
-from ...nodes.errors import SluicewayError
 from ...nodes.ordering.budget import Window
 from ..checkpoints.checkpoints import Checkpoints
 from ..core.core import Core
 from ..core.effects import (
     Acknowledge,
-    AskState,
     Commit,
     Deliver,
     DeliverLoose,
     Effect,
     Finish,
     Pull,
-    Restore,
     SendTask,
-    Spawn,
     StopSource,
     Warn,
 )
-from ..local.grants import Grants
-from ..local.inbox import Mail
-from ..local.processes.nursery import ChildExited, SpawnFailed, ZygoteDied
-from ..local.restarts import Restarts
-from ..local.supervisor import Crew, describe_exit
-from ..local.transport import messages as wire
-from ..local.transport.arena import Arena
-from ..local.transport.router import Port
-from ..local.transport.run_dir import RunDir, arena_path
 from ..options import RunOptions
 from ..plan.plan import Plan
-from ..reporting import failures as inbox
+from ..reporting import failures
 from ..sources.feed import POLL_S, Feed
 from ..sources.slice_feed import SliceFeed
+from .backend import Backend, RunHandle
 from .feeds import EventPacking, Intake
 from .outcome import Outcome
+from .restarts import Restarts
 from .wakeup import Bell
 
-_LOG = logging.getLogger("sluiceway")
-#: A busy hub asks what became of the children so often, in seconds; one that sleeps is woken by it.
-_CREW_S = 0.02
+#: How long the hub sleeps at most, in seconds: so often it looks at the time limit and at the stop signal.
+_TICK_S = 0.25
 
 
 class Hub:
-    """Runs a plan in processes. Made and commanded by the caller's thread; works in a thread of its own.
+    """Runs a plan over a backend. Made and commanded by the caller's thread; works in a thread of its own.
 
     With `held` the workers are started and nothing is read until `begin`.
     """
 
     def __init__(
-        self, plan: Plan, options: RunOptions, *, held: bool = False, checkpoints: Checkpoints | None = None
+        self,
+        plan: Plan,
+        options: RunOptions,
+        backend: Backend,
+        *,
+        held: bool = False,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self._plan = plan
         self._options = options
         self._held = held
+        self.backend = backend
         self.core = Core(
             plan.wiring,
             EventPacking(),
@@ -81,6 +74,7 @@ class Hub:
         if checkpoints is not None and checkpoints.saved is not None:
             saved = checkpoints.saved
             self.core.resume(saved.n, checkpoints.places, saved.turn, checkpoints.packed())
+        self.feeds = Intake(plan, self.core, backend.keep)
         self._cut_at = 0.0
         #: What the caller's thread has to deliver, ending with the `Outcome`.
         self.deliveries: queue.SimpleQueue[Deliver | DeliverLoose | Commit | Outcome] = queue.SimpleQueue()
@@ -91,7 +85,6 @@ class Hub:
         self._commands: deque[Callable[[], None]] = deque()
         self._consumed = 0  #: below which number the sinks are done, by the caller's thread
         self._waits_for_sinks = True
-        self._crew_at = 0.0  #: when to ask next what became of the children
         self._deadline: float | None = None
         self._hurry = False
         self._outcome: Outcome | None = None
@@ -102,27 +95,27 @@ class Hub:
     @property
     def read_s(self) -> float:
         """Seconds in which reading was not held back, as far as the sources have told."""
-        return self.intake.read_s if self._bell is not None else 0.0
+        return self.feeds.read_s
 
     @property
     def fraction(self) -> float | None:
         """How much of its one source is read, 0..1, where that can be told."""
-        return self.intake.fractions.get(0) if self._bell is not None and len(self._plan.sources) == 1 else None
+        return self.feeds.fractions.get(0) if len(self._plan.sources) == 1 else None
 
     # -- commands, from any thread ------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Open the run's folder and start the thread."""
-        self.dir = RunDir()
+        """Open the backend and start the thread."""
+        bell = Bell()
+        run = RunHandle(
+            self.core, self.feeds, self.restarts, bell.descriptor, self.wake, record_up=self.up.set, fail=self._fail
+        )
         try:
-            self._arena = Arena(arena_path(self.dir.path), self._options.window_bytes)
-            self._grants = Grants(self._arena)
-            self.intake = Intake(self._plan, self.core, self._arena)
-            self.crew = Crew(self._plan, self.core, self.dir.path, self._options, self.restarts, held=self._held)
+            self.backend.open(run)
         except BaseException:
-            self.dir.close()
+            bell.close()
             raise
-        self._bell = Bell()
+        self._bell = bell
         atexit.register(self._leave_at_exit)
         self._thread.start()
 
@@ -132,7 +125,7 @@ class Hub:
         def command() -> None:
             self._held = False
             self.core.begin_at(number)
-            self.intake.add(0, feed)
+            self.feeds.add(0, feed)
             feed.attach(self.wake)
 
         self._command(command)
@@ -191,97 +184,65 @@ class Hub:
     # -- the thread ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        self.port = Port()
-        self._mail = Mail(
-            self._plan, self.core, self.port, self.crew, self.intake, self._grants, up=self.up.set, end=self._end
-        )
         try:
-            self.port.open(self.dir.path, self._options.transport)
-            self.crew.start(self.port)
+            self.backend.start()
             if not self._held:
-                self.intake.start(self.port, self.wake, self.crew.bear)
+                self.feeds.start(self.wake)
             self.core.start()
             self._serve()
         except BaseException as error:
-            self._end(Outcome("error", error=error))
+            self._fail(error)
         outcome = self._outcome
         assert outcome is not None
         self.up.set()
         try:
-            self.intake.stop_feeds()
-            outcome.children = self.crew.close(outcome.orderly, self._mail.listen, lambda: self._hurry)
+            self.feeds.stop_feeds()
+            outcome.children = self.backend.stop(orderly=outcome.orderly, hurried=lambda: self._hurry)
         finally:
-            self._close()
-            self.deliveries.put(outcome)
+            try:
+                self._close()
+            finally:
+                self.deliveries.put(outcome)
 
     def _close(self) -> None:
-        self.port.close()
-        self.crew.forget()
         self.core.forget()
-        self._grants.forget()
-        self._arena.close()
-        self.dir.close()
+        self.backend.close()
         atexit.unregister(self._leave_at_exit)
         if self._bell is not None:
             self._bell.close()
 
     def _serve(self) -> None:
         assert self._bell is not None
-        with selectors.DefaultSelector() as self._selector:
-            self._selector.register(self._bell.descriptor, selectors.EVENT_READ)
-            self._selector.register(self.port.descriptor, selectors.EVENT_READ)
-            self._watched = -1
-            while self._outcome is None:
-                self._take_in()
-                self._carry_out()
-                if self._outcome is None and not self._again:
-                    self._sleep(self._bell)
+        while self._outcome is None:
+            may_be_more = self._take_in()
+            self._carry_out()
+            if self._outcome is None and not may_be_more:
+                self._sleep(self._bell)
 
     def _sleep(self, bell: Bell) -> None:
-        """Wait for a message, an exit, a command, or the next thing that is due."""
+        """Wait until the backend has something, for a command, or the next thing that is due."""
         bell.arm()
         self._waits_for_sinks = self.core.waits_for_sinks
-        # Looked at once more after that; the socket's descriptor tells of changes only.
-        is_told = self._waits_for_sinks and self._consumed > self.core.consumed
-        if self._commands or self.port.waiting or is_told:
+        # Looked at once more after that.
+        if self._commands or (self._waits_for_sinks and self._consumed > self.core.consumed):
             bell.answer(rung=False)
-            return
-        self._watch_crew()
-        ready = [key.fd for key, _ in self._selector.select(self._wait_s(monotonic()))]
-        bell.answer(rung=bell.descriptor in ready)
-        if self._watched in ready:
-            self._crew_at = 0.0
+        else:
+            bell.answer(rung=self.backend.wait(self._wait_s()))
 
-    def _wait_s(self, now: float) -> float:
-        wait_s = self.crew.wait_s(now)
-        if self.intake.polls:
-            wait_s = min(wait_s, POLL_S)
-        return min(wait_s, max(0.0, self._cut_at - now)) if self.core.cuts.enabled else wait_s
+    def _wait_s(self) -> float:
+        wait_s = POLL_S if self.feeds.polls else _TICK_S
+        return min(wait_s, max(0.0, self._cut_at - monotonic())) if self.core.cuts.enabled else wait_s
 
-    def _watch_crew(self) -> None:
-        descriptor = self.crew.descriptor
-        if descriptor != self._watched:
-            if self._watched >= 0:
-                self._selector.unregister(self._watched)
-            if descriptor >= 0:
-                self._selector.register(descriptor, selectors.EVENT_READ)
-            self._watched = descriptor
-
-    def _take_in(self) -> None:
-        """Take in messages, exits and commands, a bounded number at a time, and what is due."""
-        self._again = self._mail.take_some()
+    def _take_in(self) -> bool:
+        """Take in what happened, a bounded amount at a time, and what is due; return whether there may be more."""
         now = monotonic()
-        if now >= self._crew_at:
-            self._crew_at = now + _CREW_S
-            for event in self.crew.events():
-                self._child(event)
+        may_be_more = self.backend.poll(now)
         while self._commands:
             self._commands.popleft()()
         self.core.consume(self._consumed)
-        self.intake.take_waiting()
-        self.crew.bear_due(now)
+        self.feeds.take_waiting()
         self._check_ends(now)
-        self.crew.look(now)
+        return may_be_more
 
     def _check_ends(self, now: float) -> None:
         options = self._options
@@ -299,32 +260,8 @@ class Hub:
         if self._outcome is None:
             self._outcome = outcome
 
-    # -- children -----------------------------------------------------------------------------------------------
-
-    def _child(self, event: object) -> None:
-        if isinstance(event, ChildExited):
-            self._mail.take_all()
-            self._gone(event.child, event.code)
-        elif isinstance(event, SpawnFailed):
-            self._end(Outcome("error", error=SluicewayError(f"cannot start process {event.child}: {event.error}")))
-        elif isinstance(event, ZygoteDied):
-            if not event.was_ready:
-                self._end(Outcome("error", error=SluicewayError(event.reason)))
-                return
-            _LOG.warning("%s; all of them are started again", event.reason)
-            self._mail.take_all()
-            self.crew.start_again()
-            for child in event.children:
-                self._gone(child, None)
-
-    def _gone(self, child: str, code: int | None) -> None:
-        self.port.strike(child)
-        if self.intake.is_source(child):
-            self.intake.gone(child, describe_exit(code))
-            return
-        if code is not None:  # without its exit code nobody has seen it dead, and it may still write
-            self._grants.gone(child)
-        self.crew.gone(child, code)
+    def _fail(self, error: BaseException) -> None:
+        self._end(Outcome("error", error=error))
 
     # -- effects ------------------------------------------------------------------------------------------------
 
@@ -338,31 +275,17 @@ class Hub:
                 told |= self._do(effect)
 
     def _do(self, effect: Effect) -> bool:
-        """Carry an effect out; gives whether the core was told something by it, so that more may follow."""
+        """Carry out an effect; return whether the core was told something by that, so that more may follow."""
         if isinstance(effect, SendTask):
-            task = effect.task
-            room = self._grants.give(effect.worker, task.id, task.stop - task.start)
-            parts = wire.pack_task(task.id, task.start, task.stop, effect.cut, task.orders, effect.inputs, room)
-            self.port.send(effect.worker, parts)
-        elif isinstance(effect, (Deliver, DeliverLoose, Commit)):
+            return self.backend.do(effect)
+        if isinstance(effect, (Deliver, DeliverLoose, Commit)):
             self.deliveries.put(effect)
-        elif isinstance(effect, Pull):
-            return self.intake.pull(effect)
-        elif isinstance(effect, StopSource):
-            return self.intake.stop(effect.source)
-        elif isinstance(effect, Acknowledge):
-            self.intake.acknowledge(effect.source, effect.position)
-        elif isinstance(effect, AskState):
-            self.port.send(effect.worker, wire.pack(wire.Kind.STATE, effect.n))
-        elif isinstance(effect, Restore):
-            self.port.send(effect.worker, wire.pack(wire.Kind.RESTORE, frames=[effect.packed]))
-        elif isinstance(effect, Spawn):
-            self.crew.want(effect)
-            self._again = True
+        elif isinstance(effect, (Pull, StopSource, Acknowledge)):
+            return self.feeds.do(effect) if effect.source in self.feeds else self.backend.do(effect)
         elif isinstance(effect, Warn):
-            inbox.warn_skipped(effect.failure)
+            failures.warn_skipped(effect.failure)
         elif isinstance(effect, Finish):
             self._end(Outcome(effect.ended_by, effect))
         else:
-            self.crew.dismiss(effect.worker)
+            return self.backend.do(effect)
         return False

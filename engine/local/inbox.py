@@ -13,14 +13,13 @@ from time import monotonic
 from ...nodes.errors import ProtocolError
 from ...nodes.ordering.dispatcher import Dispatcher
 from ...nodes.ordering.worker_name import WorkerName
-from ..core.core import Core
-from ..hub.feeds import Intake
-from ..hub.outcome import Outcome
+from ..hub.backend import RunHandle
 from ..plan.plan import Plan
-from ..reporting import failures as inbox
+from ..reporting import failures
 from ..tasks.task import AnswerMessage
 from . import child_output
 from .grants import Grants
+from .remote_sources import RemoteSources
 from .supervisor import Crew
 from .transport import messages as wire
 from .transport.router import Letter, Port
@@ -31,26 +30,13 @@ MOST_MESSAGES = 256
 
 
 class Mail:
-    """Takes in the messages of one run; used by the hub's thread.
-
-    `up` is called when a process takes work, `end` with what ends the run.
-    """
+    """Takes in the messages of one run; used by the hub's thread."""
 
     def __init__(
-        self,
-        plan: Plan,
-        core: Core,
-        port: Port,
-        crew: Crew,
-        intake: Intake,
-        grants: Grants,
-        *,
-        up: Callable[[], None],
-        end: Callable[[Outcome], None],
+        self, plan: Plan, run: RunHandle, port: Port, crew: Crew, sources: RemoteSources, grants: Grants
     ) -> None:
-        self._plan, self._core, self._port = plan, core, port
-        self._crew, self._intake, self._grants = crew, intake, grants
-        self._up, self._end = up, end
+        self._plan, self._run, self._core, self._port = plan, run, run.core, port
+        self._crew, self._sources, self._grants = crew, sources, grants
 
     def take_some(self) -> bool:
         """Take in messages, a bounded number; gives whether there may be more."""
@@ -78,7 +64,7 @@ class Mail:
         elif kind is wire.Kind.ANSWER:
             self._answer(peer, message)
         elif kind is wire.Kind.CHUNK:
-            self._intake.chunk(peer, message)
+            self._sources.record_chunk(peer, message)
         elif kind is wire.Kind.READY:
             self._ready(peer)
         elif kind is wire.Kind.STATED:
@@ -89,7 +75,7 @@ class Mail:
             self._grants.returned(peer, message.fields[0])
             self._tell(peer, Dispatcher.returned, *message.fields)
         elif kind is wire.Kind.ENDED:
-            self._intake.ended(peer, message.fields[1])
+            self._sources.record_end(peer, message.fields[1])
         elif kind is wire.Kind.FAILED:
             self._failed(peer, message)
         elif kind is wire.Kind.NEED:
@@ -132,16 +118,16 @@ class Mail:
         self._port.arrived(peer)
         self._core.joined(peer)
         self._crew.ready(peer)
-        self._up()
+        self._run.record_up()
 
     def _failed(self, peer: str, message: wire.Message) -> None:
-        if self._intake.is_source(peer):
-            self._intake.failed(peer, message)
+        if self._sources.is_source(peer):
+            self._sources.record_failure(peer, message)
             return
         text, remote, *_ = message.fields
         pool = self._plan.pools[WorkerName.parse(peer).pool]
-        why = inbox.cause(message.frames, text, remote)
-        self._end(Outcome("error", error=inbox.start_error(pool.name, text, why)))
+        why = failures.cause(message.frames, text, remote)
+        self._run.fail(failures.start_error(pool.name, text, why))
 
     def _define(self, peer: str, name: str) -> None:
         packed = child_output.definition(name)

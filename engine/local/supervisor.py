@@ -18,12 +18,12 @@ from ...nodes.ordering.blame import LastSeen, Phase
 from ..codec.pickling import dumps
 from ..core.core import Core
 from ..core.effects import Spawn
+from ..hub.restarts import Restarts
 from ..options import RunOptions
 from ..plan.plan import Plan
 from . import child_output
 from .preload import modules_of
 from .processes.nursery import ChildExited, Event, Nursery, ZygoteDied
-from .restarts import Restarts
 from .transport import messages as wire
 from .transport.launch import ChildSettings, WorkerSpec
 from .transport.router import Port

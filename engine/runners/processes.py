@@ -17,6 +17,7 @@ from ..delivery.delivery import Delivery
 from ..delivery.sinks import opened
 from ..hub.hub import Hub
 from ..hub.outcome import Outcome, error_of
+from ..local.backend import LocalBackend
 from ..options import RunOptions
 from ..plan.plan import Plan
 from ..reporting.figures import report_of
@@ -40,7 +41,7 @@ class ProcessRun:
     ) -> None:
         self._plan = plan
         self._delivery = Delivery(plan, lock=options.lock, checkpoints=checkpoints)
-        self._hub = Hub(plan, options, held=held, checkpoints=checkpoints)
+        self._hub = Hub(plan, options, LocalBackend(plan, options, held=held), held=held, checkpoints=checkpoints)
         self._checkpoints = checkpoints
         self._drain_s = options.drain_s
         self._clock = Clock(options.progress)

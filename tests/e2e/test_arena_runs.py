@@ -52,7 +52,7 @@ def arenas(monkeypatch: pytest.MonkeyPatch) -> Iterator[Arenas]:
             made.granted += 1
             return super().region(slot)
 
-    monkeypatch.setattr("sluiceway.engine.hub.hub.Arena", Watched)
+    monkeypatch.setattr("sluiceway.engine.local.backend.Arena", Watched)
     yield made
     assert made
     assert made.all_is_free()

@@ -232,14 +232,14 @@ class Inside:
     @property
     def hub(self) -> Any:
         """The hub of the last run, once it has opened its socket."""
-        until(lambda: self.hubs and getattr(self.hubs[-1], "port", None) is not None and self.hubs[-1].port.endpoint)
+        until(lambda: self.hubs and getattr(getattr(self.hubs[-1].backend, "router", None), "endpoint", ""))
         return self.hubs[-1]
 
     def workers(self) -> dict[str, int]:
         """Give the workers that are there, by name, with their process ids."""
-        if not self.hubs or not hasattr(self.hubs[-1], "crew"):
+        if not self.hubs or not hasattr(self.hubs[-1].backend, "supervisor"):
             return {}
-        alive = self.hubs[-1].crew.alive
+        alive = self.hubs[-1].backend.supervisor.alive
         return {name: pid for name, pid in dict(alive).items() if not name.startswith("source")}
 
     def joined(self) -> list[str]:
@@ -248,20 +248,20 @@ class Inside:
 
     def identities(self) -> dict[str, bytes]:
         """Give what the living children call themselves on the socket."""
-        return dict(self.hub.port._identities)
+        return dict(self.hub.backend.router._identities)
 
     def address(self) -> str:
         """Give where the run's socket listens."""
-        return str(self.hub.port.endpoint)
+        return str(self.hub.backend.router.endpoint)
 
     def keys(self) -> tuple[bytes, bytes, bytes] | None:
         """Give the keys of a run over TCP."""
-        keys: tuple[bytes, bytes, bytes] | None = self.hub.port.curve
+        keys: tuple[bytes, bytes, bytes] | None = self.hub.backend.router.curve
         return keys
 
     def folder(self) -> Path:
         """Give the run's folder."""
-        folder: Path = self.hub.dir.path
+        folder: Path = self.hub.backend.folder.path
         return folder
 
 

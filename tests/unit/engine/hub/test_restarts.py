@@ -1,22 +1,14 @@
-"""What is noted of restarts, how long the pauses before them are, and which modules a successor need not import."""
+"""What is noted of restarts, and how long the pauses before them are."""
 
 from __future__ import annotations
 
-import json
-import operator
-from functools import partial
 from typing import Any
 
-import pytest
-import sluiceway as sw
 from sluiceway.engine.core.core import Core
 from sluiceway.engine.core.effects import Spawn
 from sluiceway.engine.core.pool import RESTART_MOST_S
 from sluiceway.engine.core.topology import PoolWiring, Wiring
-from sluiceway.engine.local.preload import modules_of
-from sluiceway.engine.local.restarts import Restart, Restarts
-from sluiceway.engine.plan.compiler import compile_graph
-from sluiceway.graphs import census
+from sluiceway.engine.hub.restarts import Restart, Restarts
 from sluiceway.nodes.ordering.blame import LastSeen, Phase
 from sluiceway.nodes.ordering.budget import Window
 from sluiceway.nodes.ordering.sequencer import Chunk
@@ -67,19 +59,3 @@ def test_no_pause_is_longer_than_a_second_and_what_died_in_hand_is_counted() -> 
     assert pauses[:3] == [0.0, 0.0, 0.05]
     assert pauses[-1] == RESTART_MOST_S < 1.0
     assert core.counts.replayed == core.counts.worker_deaths == 20
-
-
-@pytest.mark.parametrize(
-    ("handler", "home"),
-    [
-        (json.loads, "json"),
-        (partial(census.measure, root="/"), "sluiceway.graphs.census"),
-        (sw.per_worker(operator.itemgetter, 0), "operator"),
-        (lambda n: n, None),
-        (pytest.approx, None),
-    ],
-)
-def test_own_modules_and_those_of_python_are_imported_once(handler: Any, home: str | None) -> None:
-    graph = sw.Graph()
-    graph.source(["1"]).map(handler).sink(print)
-    assert modules_of(compile_graph(graph, workers=1), held=False) == ([] if home is None else [home])

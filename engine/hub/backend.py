@@ -1,0 +1,88 @@
+"""What the hub needs of whatever runs the workers: the seam behind which another runner fits.
+
+Decides who does what: the hub feeds the core and the sinks, a backend runs workers and the sources that are outside the
+calling process, and records at the core what happens to them. How it does so, and where they run, is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..codec.codec import Payload
+from ..core.core import Core
+from ..core.effects import (
+    Acknowledge,
+    AskState,
+    Pull,
+    Restore,
+    SendTask,
+    Spawn,
+    StopSource,
+    StopWorker,
+)
+from .feeds import Intake
+from .restarts import Restarts
+
+#: The effects that a backend carries out; the last three only for sources outside the calling process.
+BackendEffect = SendTask | Spawn | StopWorker | AskState | Restore | Pull | StopSource | Acknowledge
+
+
+@dataclass(frozen=True, slots=True)
+class RunHandle:
+    """Where a backend records what happens in a run. Only `wake` may be called from any thread.
+
+    Facts about workers go to `core` (joined, answered, died ...), events of remote sources too; their end and how much
+    of them is read go to `feeds`. `wakeup` is a descriptor that is readable once `wake` was called: `Backend.wait`
+    returns then. `record_up` is called when a worker takes work, `fail` with an error that ends the run.
+    """
+
+    core: Core
+    feeds: Intake
+    restarts: Restarts
+    wakeup: int
+    wake: Callable[[], None]
+    record_up: Callable[[], None]
+    fail: Callable[[BaseException], None]
+
+
+class Backend(Protocol):
+    """Runs the workers of one run, and its sources outside the calling process.
+
+    Used by the hub's thread, except `open`. What is raised ends the run as its error.
+    """
+
+    def open(self, run: RunHandle) -> None:
+        """Acquire what the run needs; called in the caller's thread. Releases everything if it raises."""
+
+    def start(self) -> None:
+        """Start to run; the workers themselves are started by `Spawn` effects."""
+
+    def do(self, effect: BackendEffect) -> bool:
+        """Carry out an effect without waiting; return whether the core was told something by that at once."""
+
+    def poll(self, now: float) -> bool:
+        """Record what has happened, a bounded amount, and do what is due; return whether there may be more.
+
+        `now` is the time in seconds of the monotonic clock.
+        """
+
+    def keep(self, payload: Payload) -> Payload:
+        """Return a payload of the calling process's sources in the place from which workers get it best."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until something has happened or is due, for `timeout_s` seconds at most; return whether `wake` was called.
+
+        What arrived before the call counts too.
+        """
+
+    def stop(self, *, orderly: bool, hurried: Callable[[], bool]) -> dict[str, str]:
+        """Stop all workers and sources; return what it took for each.
+
+        With `orderly` they are idle and may take their time to close. `hurried` becomes true when nobody wants to wait
+        any more.
+        """
+
+    def close(self) -> None:
+        """Release everything; nothing is left running."""

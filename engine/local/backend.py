@@ -1,0 +1,170 @@
+"""The backend of local processes: joins children, the socket and shared memory behind `engine.hub.backend.Backend`.
+
+Decides in which order messages and exits are recorded: what the dead sent before their end still counts.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+from collections.abc import Callable
+from contextlib import ExitStack
+from time import monotonic
+
+from ...nodes.errors import SluicewayError
+from ..codec.codec import Payload
+from ..core.effects import AskState, Restore, SendTask, Spawn, StopWorker
+from ..hub.backend import BackendEffect, RunHandle
+from ..options import RunOptions
+from ..plan.plan import Plan
+from .grants import Grants
+from .inbox import Mail
+from .processes.nursery import ChildExited, Event, SpawnFailed, ZygoteDied
+from .remote_sources import RemoteSources
+from .supervisor import Crew, describe_exit
+from .transport import messages as wire
+from .transport.arena import Arena
+from .transport.router import Port
+from .transport.run_dir import RunDir, arena_path
+
+_LOG = logging.getLogger("sluiceway")
+#: How often a busy hub checks for exits, in seconds; one that sleeps is woken by them.
+_EXITS_S = 0.02
+
+
+class LocalBackend:
+    """Runs the workers and remote sources of a plan as child processes. With `held` no source is started."""
+
+    def __init__(self, plan: Plan, options: RunOptions, *, held: bool = False) -> None:
+        self._plan = plan
+        self._options = options
+        self._held = held
+        self._listen: Callable[[], None] = lambda: None  #: until `start`
+        self._exits_at = 0.0  #: when to check for exits next
+        self._watched = -1  #: the descriptor of the children that the selector has
+
+    def open(self, run: RunHandle) -> None:
+        """Create the run's folder with what every child reads, and the arena."""
+        self._run = run
+        with ExitStack() as opened:
+            self.folder = RunDir()
+            opened.callback(self.folder.close)
+            self._arena = Arena(arena_path(self.folder.path), self._options.window_bytes)
+            opened.callback(self._arena.close)
+            self._grants = Grants(self._arena)
+            opened.callback(self._grants.forget)
+            self.supervisor = Crew(
+                self._plan, run.core, self.folder.path, self._options, run.restarts, held=self._held
+            )
+            opened.callback(self.supervisor.forget)
+            self._opened = opened.pop_all()
+
+    def start(self) -> None:
+        """Open the socket, start the process that starts the others, and the remote sources."""
+        run = self._run
+        self.router = Port()
+        self._opened.callback(self.router.close)
+        self._selector = self._opened.enter_context(selectors.DefaultSelector())
+        self._sources = RemoteSources(self._plan, run.core, run.feeds, self.router)
+        self._inbox = Mail(self._plan, run, self.router, self.supervisor, self._sources, self._grants)
+        self._listen = self._inbox.listen
+        self.router.open(self.folder.path, self._options.transport)
+        self._selector.register(run.wakeup, selectors.EVENT_READ)
+        self._selector.register(self.router.descriptor, selectors.EVENT_READ)
+        self.supervisor.start(self.router)
+        if not self._held:
+            self._sources.start(self.supervisor.bear)
+
+    def keep(self, payload: Payload) -> Payload:
+        """Return a payload with its large frames in shared memory, where there is room."""
+        return self._arena.place(payload) if self._plan.processes else payload
+
+    # -- effects ------------------------------------------------------------------------------------------------
+
+    def do(self, effect: BackendEffect) -> bool:
+        """Send a child what the core asks of it, or schedule its start; the core is never told anything at once."""
+        if isinstance(effect, SendTask):
+            task = effect.task
+            room = self._grants.give(effect.worker, task.id, task.stop - task.start)
+            parts = wire.pack_task(task.id, task.start, task.stop, effect.cut, task.orders, effect.inputs, room)
+            self.router.send(effect.worker, parts)
+        elif isinstance(effect, AskState):
+            self.router.send(effect.worker, wire.pack(wire.Kind.STATE, effect.n))
+        elif isinstance(effect, Restore):
+            self.router.send(effect.worker, wire.pack(wire.Kind.RESTORE, frames=[effect.packed]))
+        elif isinstance(effect, Spawn):
+            self.supervisor.want(effect)
+        elif isinstance(effect, StopWorker):
+            self.supervisor.dismiss(effect.worker)
+        else:
+            self._sources.do(effect)
+        return False
+
+    # -- what happens -------------------------------------------------------------------------------------------
+
+    def poll(self, now: float) -> bool:
+        """Record messages and exits, start the workers that are due, and check time limits; see `Backend.poll`."""
+        may_be_more = self._inbox.take_some()
+        if now >= self._exits_at:
+            self._exits_at = now + _EXITS_S
+            for event in self.supervisor.events():
+                self._record(event)
+        self.supervisor.bear_due(now)
+        self.supervisor.look(now)
+        return may_be_more
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for a message, an exit, the next worker that is due, or `wake`; see `Backend.wait`."""
+        # The socket's descriptor tells of changes only.
+        if self.router.waiting:
+            return False
+        self._watch_children()
+        timeout_s = min(timeout_s, self.supervisor.wait_s(monotonic()))
+        ready = [key.fd for key, _ in self._selector.select(timeout_s)]
+        if self._watched in ready:
+            self._exits_at = 0.0
+        return self._run.wakeup in ready
+
+    def _watch_children(self) -> None:
+        descriptor = self.supervisor.descriptor
+        if descriptor != self._watched:
+            if self._watched >= 0:
+                self._selector.unregister(self._watched)
+            if descriptor >= 0:
+                self._selector.register(descriptor, selectors.EVENT_READ)
+            self._watched = descriptor
+
+    def _record(self, event: Event) -> None:
+        if isinstance(event, ChildExited):
+            self._inbox.take_all()
+            self._record_exit(event.child, event.code)
+        elif isinstance(event, SpawnFailed):
+            self._run.fail(SluicewayError(f"cannot start process {event.child}: {event.error}"))
+        elif isinstance(event, ZygoteDied):
+            if not event.was_ready:
+                self._run.fail(SluicewayError(event.reason))
+                return
+            _LOG.warning("%s; all of them are started again", event.reason)
+            self._inbox.take_all()
+            self.supervisor.start_again()
+            for child in event.children:
+                self._record_exit(child, None)
+
+    def _record_exit(self, child: str, code: int | None) -> None:
+        self.router.strike(child)
+        if self._sources.is_source(child):
+            self._sources.record_exit(child, describe_exit(code))
+            return
+        if code is not None:  # without its exit code nobody has seen it dead, and it may still write
+            self._grants.gone(child)
+        self.supervisor.gone(child, code)
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    def stop(self, *, orderly: bool, hurried: Callable[[], bool]) -> dict[str, str]:
+        """Stop all children: STOP, wait, SIGTERM, SIGKILL; see `Backend.stop`."""
+        return self.supervisor.close(orderly, self._listen, hurried)
+
+    def close(self) -> None:
+        """Close the socket, the arena and the run's folder; what was opened last is closed first."""
+        self._opened.close()
