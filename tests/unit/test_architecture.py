@@ -52,6 +52,17 @@ PROCESS_OWNERS = {
     "engine/local/processes/bootstrap.py",
     "engine/local/processes/starters.py",
 }
+#: What belongs to processes on one machine: how they are started, how they talk, what memory they share.
+MACHINERY = {"mmap", "multiprocessing", "psutil", "socket", "subprocess", "zmq"}
+#: Beside `engine/local`: the command that runs benches, connectors that serve HTTP, name this host or check a
+#: database's connection, and a lock file that names this host. The hub's wakeup is a pipe and needs none of these.
+MACHINERY_ELSEWHERE = {
+    "engine/cli/bench.py",
+    "nodes/connectors/http/webhook_server.py",
+    "nodes/connectors/redis/lock.py",
+    "nodes/connectors/sql/postgres_session.py",
+    "nodes/files/file_lock.py",
+}
 #: Who speaks to a person at a terminal.
 SPEAKERS = {"engine/cli/main.py", "engine/cli/demo.py"}
 
@@ -80,8 +91,8 @@ def imported(path: Path) -> Iterator[tuple[str, int]]:
             above = package[: len(package) - node.level + 1] if node.level else []
             base = [*above, *([node.module] if node.module else [])]
             yield ".".join(base), node.lineno
-            if node.level and not node.module:
-                yield from ((".".join([*base, alias.name]), node.lineno) for alias in node.names)
+            # A name that is imported from a package may be a module of it.
+            yield from ((".".join([*base, alias.name]), node.lineno) for alias in node.names)
 
 
 def test_the_tree_is_found() -> None:
@@ -205,6 +216,18 @@ def test_decisions_are_pure(name: str) -> None:
 def test_sockets_and_processes_have_their_owners(modules: set[str], owners: set[str]) -> None:
     users = {name_of(path) for path in PACKAGE if {m.split(".")[0] for m, _ in imported(path)} & modules}
     assert users == owners
+
+
+def test_only_the_local_backend_knows_sockets_processes_and_shared_memory() -> None:
+    users = {name_of(path) for path in PACKAGE if {m.split(".")[0] for m, _ in imported(path)} & MACHINERY}
+    assert {name for name in users if not name.startswith("engine/local/")} == MACHINERY_ELSEWHERE
+
+
+def test_only_the_run_in_processes_makes_the_local_backend() -> None:
+    users = {user for user, names in arrows().items() if any(name.startswith("engine/local/") for name in names)}
+    assert {user for user in users if not user.startswith("engine/local/")} == {"engine/runners/processes.py"}
+    used = arrows()["engine/runners/processes.py"]
+    assert [name for name in used if name.startswith("engine/local/")] == ["engine/local/backend.py"]
 
 
 def test_only_the_zygote_forks() -> None:
