@@ -11,39 +11,22 @@ from dataclasses import replace
 from typing import Any
 
 from ...nodes.ordering.barrier import Barrier, FailureRecord
-from ...nodes.ordering.blame import LastSeen, Phase
+from ...nodes.ordering.blame import LastSeen
 from ...nodes.ordering.budget import Window
 from ...nodes.ordering.cuts import Cut, Cuts
-from ...nodes.ordering.dispatcher import Dispatcher, merge_ready
-from ...nodes.ordering.intervals import Intervals
+from ...nodes.ordering.dispatcher import Dispatcher
 from ...nodes.ordering.order_log import OrderLog
-from ...nodes.ordering.retention import Retention, share_of
-from ...nodes.ordering.segments import ExitData, Segment
+from ...nodes.ordering.segments import ExitData
 from ...nodes.ordering.sequencer import Chunk, Sequencer
 from ...nodes.ordering.source_positions import Place
-from ...nodes.ordering.worker_name import WorkerName
-from ...nodes.program.program import Tally
-from .effects import (
-    Acknowledge,
-    AskState,
-    Commit,
-    Deliver,
-    DeliverLoose,
-    Effect,
-    Finish,
-    Restore,
-    SendTask,
-    Spawn,
-    StopWorker,
-    Warn,
-)
-from .pool import Counts, Pool
+from .commits import Commits
+from .effects import Commit, Deliver, Effect, Finish, SendTask, StopWorker, Warn
+from .flow import Flow
+from .pool import Counts, Pool, make_pools
+from .recovery import Recovery, condemned
 from .source_credit import PULL_NUMBERS, Reading
 from .stream_stores import Retained
 from .topology import SOURCE_STREAM, Packing, Wiring, closes
-
-#: A graph without handlers reads so far ahead of its sinks.
-PLAIN_LOOKAHEAD = 16384
 
 
 class Core:
@@ -67,26 +50,9 @@ class Core:
         self._resumes = log is not None
         stateful = tuple(at for at, pool in enumerate(wiring.pools) if pool.stateful and self._resumes)
         self.cuts = Cuts(stateful, enabled=commits or self._resumes)
-        kept_bytes = share_of(window.limit_bytes, sum(pool.stateful for pool in wiring.pools))
         self.sequencer = Sequencer(len(wiring.remote), wiring.order, limit, log)
-        self.reading = Reading(self.sequencer, wiring.remote, window.limit_bytes)
-        self.pools = [
-            Pool(
-                pool,
-                Dispatcher(
-                    pool.program,
-                    ordered=pool.ordered,
-                    max_deaths=max_deaths,
-                    # Two answers of every worker may be under way when the budget is used up: half of it.
-                    batch_bytes=window.limit_bytes // (4 * pool.workers),
-                ),
-                [Intervals() for _ in pool.ports],
-                Retention(kept_bytes) if pool.stateful else None,
-                tallies=[Tally() for _ in pool.program.steps],
-            )
-            for pool in wiring.pools
-        ]
-        self._stateful = [(at, pool) for at, pool in enumerate(self.pools) if pool.retention is not None]
+        self.pools = make_pools(wiring, window, max_deaths)
+        self.reading = Reading(self.sequencer, wiring.remote, self.pools, window)
         self.first = self.consumed = 0  #: `first`: where this run begins; the numbers below were an earlier one's
         self.ended_by: str | None = None
         #: The number that carries no event and stands for the end of the input, once it is given.
@@ -96,27 +62,18 @@ class Core:
         self.barrier_waited_s = 0.0
         self._packing = packing
         self.retained = Retained(wiring, window)
-        self._readers: list[list[tuple[Pool, int]]] = [
-            [(pool, port) for pool in self.pools for port, read in enumerate(pool.wiring.ports) if read == stream]
-            for stream in range(len(self.retained.stores))
-        ]
-        #: Those that read what the sources give, and how many tasks ahead their events are asked for.
-        self._first = [pool for pool in self.pools if SOURCE_STREAM in pool.wiring.ports]
-        self._lookahead = int(any(wiring.remote))
+        self.flow = Flow(wiring, self.pools, self.retained, self.sequencer)
+        self.recovery = Recovery(self.pools, self.cuts, self.retained, self.counts)
+        self.commits = Commits(self.cuts, self.pools, self.retained)
         self._source_error: Any = None
-        self._loose_out = 0
-        self._pool_of: dict[str, int] = {}
         self._effects: list[Effect] = []
         self._last_cycle: float | None = None
-        self._release_bytes: dict[int, int] = {}
 
     # -- what happened ------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Ask for every worker of every pool."""
-        for at, pool in enumerate(self.wiring.pools):
-            for index in range(pool.workers):
-                self._spawn(at, index, 0.0)
+        self._effects += self.recovery.start()
 
     def begin_at(self, number: int) -> None:
         """Begin the order at `number`: everything below it was handled and delivered elsewhere."""
@@ -124,47 +81,24 @@ class Core:
         self.sequencer.skip(number)
         self.barrier.released = self.consumed = number
         for pool in self.pools:
-            pool.dispatcher.accepted.add(0, number)
-            pool.in_order_upto = number
-            if pool.retention is not None:
-                pool.retention.upto = number
-            for covered in pool.covered:
-                covered.add(0, number)
+            pool.begin_at(number)
 
     def resume(self, number: int, places: Sequence[Place], turn: int, states: Mapping[int, bytes]) -> None:
         """Go on where an earlier run has committed a cut."""
         self.begin_at(number)
         self.first = number
         self.sequencer.resume(number, places, turn)
-        self.cuts.begin_at(number)
-        for at, pool in enumerate(self.pools):
-            if pool.retention is not None:
-                pool.retention.begin(number, states.get(at))
-                pool.dispatcher.retained = number
+        self.commits.resume(number, states)
 
     def joined(self, worker: str) -> None:
         """Take in that a worker is ready and asks for work."""
-        pool = self._pool_of.get(worker)
-        if pool is None:
-            return
-        self.pools[pool].joined(worker)
-        retention = self.pools[pool].retention
-        if retention is not None and retention.packed is not None:
-            self._effects.append(Restore(worker, retention.packed))
+        self._effects += self.recovery.record_ready(worker)
 
     def stated(self, worker: str, n: int, packed: bytes) -> None:
         """Take in the state of a worker behind the numbers below `n`; what it was made from is let go of."""
-        at = self._pool_of.get(worker)
-        if at is None:
-            return
-        pool = self.pools[at]
-        answered = pool.dispatcher.frontier
-        if pool.retention is None or pool.retention.asked != n or answered < n:
-            return  # it has gone since, or the run ends below
-        self.retained.take(pool.wiring.ports, pool.retention.upto, n)
-        pool.retention.took(n, packed, self.retained.cost(pool.wiring.ports, n, answered))
-        self.cuts.state(at, n, packed)
-        pool.dispatcher.retained = n
+        at = self.recovery.index_of(worker)
+        if at is not None:
+            self.commits.record_state(at, self.pools[at], n, packed)
 
     def chunk(self, source: int, chunk: Chunk) -> None:
         """Take in events that a source was asked for; they are numbered when the budget has room."""
@@ -192,10 +126,9 @@ class Core:
         now: float,
     ) -> None:
         """Take in an answer for `size` numbers from `start` on; what was answered before is dropped."""
-        at = self._pool_of.get(worker)
-        if at is None:
+        pool = self.recovery.pool_of(worker)
+        if pool is None:
             return
-        pool = self.pools[at]
         cut = bool(failures) and any(failure.on_error == "fail" for failure in failures)
         new = pool.dispatcher.accept(worker, task, start, start + size, cut)
         nbytes = sum([data.nbytes for data in exits])
@@ -206,16 +139,16 @@ class Core:
         whole = len(new) == 1 and new[0] == (start, start + size)
         if failures:
             self._take_failures(failures, None if whole else new)
-        self._take_tallies(pool, tallies)
+        pool.add_tallies(tallies)
         for lo, hi in new:
-            self._leave(pool, lo, hi, now)
+            self.flow.leave(pool, lo, hi, now)
         for stream, data in zip(pool.wiring.exits, exits, strict=True):
-            self._arrive(stream, start, size, new, data, now)
+            self._effects += self.flow.arrive(stream, start, size, new, data, now)
 
     def dispatcher_of(self, worker: str) -> Dispatcher | None:
         """Give whom a worker has its numbers from, to be told what it says of them; `None` for one that is gone."""
-        at = self._pool_of.get(worker)
-        return None if at is None else self.pools[at].dispatcher
+        pool = self.recovery.pool_of(worker)
+        return None if pool is None else pool.dispatcher
 
     def died(self, worker: str, seen: LastSeen | None, cause: str, *, ours: bool = False, killed: bool = False) -> None:
         """Take in that a worker is gone; it is replaced, and what it owed is handed out again.
@@ -224,77 +157,45 @@ class Core:
         ended it too, but one of several events made it do so, and `seen` tells where to look for it. `killed` says that
         a signal ended it that others send.
         """
-        at = self._pool_of.pop(worker, None)
-        if at is None:
+        pool = self.recovery.pool_of(worker)
+        if pool is None:
             return
-        pool = self.pools[at]
-        index = WorkerName.parse(worker).index
-        pool.lose_state(self.cuts.missing(at))
-        known = pool.dispatcher.left(worker, seen, cause)
-        if known is not None:
-            self.counts.replayed += sum(len(task.open) for task in known.tasks.values())
-            if seen is not None and seen.phase is Phase.CODEC:
-                # From now on only the events that a task is about are unpacked from them.
-                for task in known.tasks.values():
-                    for lo, hi in task.open:
-                        self.retained.suspect(pool.wiring.ports, lo, hi)
-        self._answer_condemned(pool)
-        if seen is not None and not ours:
-            self.counts.worker_deaths += 1
-            pool.count_death(index, at_start=known is None or seen.phase is Phase.START, killed=killed)
-        if pool.is_hopeless(index):
-            self._effects.append(Finish("error", start_up=(pool.wiring.name, worker, cause)))
-            self.finished = True
-            return
-        pause = pool.pause_s(index)
-        self._spawn(at, index, pause)
+        effect = self.recovery.record_death(worker, seen, cause, ours=ours, killed=killed)
+        for failure in condemned(pool):
+            self._answer(pool, failure)
+        self._effects.append(effect)
+        self.finished = self.finished or isinstance(effect, Finish)
 
-    def _answer_condemned(self, pool: Pool) -> None:
-        """Answer for numbers that no worker survives unpacking or packing: failures of the pool's first handler."""
+    def _answer(self, pool: Pool, failure: FailureRecord) -> None:
+        """Answer for a number in place of a pool's workers."""
         now = self._last_cycle or 0.0
-        steps = pool.wiring.program.steps
-        step = next((step for step in steps if step.kind.traits.calls_user_code), steps[0])
-        while pool.dispatcher.condemned:
-            number, verdict = pool.dispatcher.condemned.pop()
-            if not pool.dispatcher.accepted.add(number, number + 1):
-                continue
-            failed = FailureRecord(
-                number, 0, step.node, step.node_id, step.on_error, verdict.error, "", verdict.attempts, "died", (None, b"")
-            )
-            self._take_failures([failed], None)
-            self._leave(pool, number, number + 1, now)
-            payload, nbytes = self._packing.pack([])
-            for stream in pool.wiring.exits:
-                self._arrive(stream, number, 1, [(number, number + 1)], ExitData(payload, nbytes, [0]), now)
+        number = failure.seq
+        self._take_failures([failure], None)
+        self.flow.leave(pool, number, number + 1, now)
+        payload, nbytes = self._packing.pack([])
+        for stream in pool.wiring.exits:
+            data = ExitData(payload, nbytes, [0])
+            self._effects += self.flow.arrive(stream, number, 1, [(number, number + 1)], data, now)
 
     def overran(self, worker: str, seen: LastSeen, limit_s: float) -> None:
         """Take in that a call ran past its time limit; its worker is about to be killed for it."""
-        at = self._pool_of.get(worker)
-        if at is not None:
-            blame = self.pools[at].dispatcher.blame
-            blame.timed_out(blame.call_of(seen), limit_s)
+        self.recovery.record_overrun(worker, seen, limit_s)
 
     def consume(self, upto: int) -> None:
         """Take in that the sinks are done with every number below `upto`."""
         if upto <= self.consumed:
             return
         self.retained.take(self.wiring.tail, self.consumed, upto)
-        if self._release_bytes:
-            for seq in range(self.consumed, upto):
-                self.window.free(self._release_bytes.pop(seq, 0))
+        self.retained.free_failures(self.consumed, upto)
         self.consumed = upto
 
     def committed(self, n: int) -> None:
         """Take in that the sinks have committed the cut below `n`: the sources hear of it."""
-        cut = self.cuts.commit(n)
-        for source, place in enumerate(cut.places if cut is not None else ()):
-            if place.position is not None:
-                self._effects.append(Acknowledge(source, place.position))
+        self._effects += self.commits.record_commit(n)
 
     def consume_loose(self, stream: int, lo: int, hi: int) -> None:
         """Take in that the unordered sinks of a stream are done with `lo .. hi - 1`."""
-        self._loose_out -= hi - lo
-        self.retained.take((stream,), lo, hi)
+        self.flow.leave_loose(stream, lo, hi)
 
     def stop_reading(self, why: str) -> None:
         """End the reading; what was read is still released."""
@@ -332,7 +233,7 @@ class Core:
             self._let_go()
             self._release(self.cuts.hold(frontier))
             self._commit(frontier)
-            self._pull()
+            self._effects += self.reading.pull(self.in_flight)
             self._finish(frontier)
         effects, self._effects = self._effects, []
         return effects
@@ -389,7 +290,7 @@ class Core:
             elif chunk.cut:
                 payload, nbytes = self._packing.head(payload, chunk.size)
             lo, hi = self.sequencer.next - chunk.size, self.sequencer.next
-            self._arrive(SOURCE_STREAM, lo, chunk.size, [(lo, hi)], ExitData(payload, nbytes), now)
+            self._effects += self.flow.arrive(SOURCE_STREAM, lo, chunk.size, [(lo, hi)], ExitData(payload, nbytes), now)
         if self.sequencer.limited and not self.reading.stopped:
             self.sequencer.drop()
             self.stop_reading("limit")
@@ -397,7 +298,8 @@ class Core:
             self.end = number = self.sequencer.next
             self.sequencer.skip(number + 1)
             payload, nbytes = self._packing.pack([])
-            self._arrive(SOURCE_STREAM, number, 1, [(number, number + 1)], ExitData(payload, nbytes, [0]), now)
+            data = ExitData(payload, nbytes, [0])
+            self._effects += self.flow.arrive(SOURCE_STREAM, number, 1, [(number, number + 1)], data, now)
 
     @property
     def _end_is_due(self) -> bool:
@@ -411,49 +313,12 @@ class Core:
         """How many events this run has numbered."""
         return self.sequencer.next - self.first - (self.end is not None)
 
-    def _arrive(
-        self, stream: int, start: int, size: int, new: list[tuple[int, int]], data: ExitData, now: float
-    ) -> None:
-        """Retain what a stream now has and make it ready for its readers; `new` are the parts that count."""
-        segment = Segment(start, start + size, data.payload, data.nbytes, data.counts, data.indices, now)
-        self.retained.put(stream, segment, new)
-        for pool, port in self._readers[stream]:
-            for lo, hi in new:
-                for a, b in merge_ready(pool.covered, port, lo, hi):
-                    pool.gauge.enter(b - a, now)
-                    if not pool.wiring.in_order:
-                        pool.dispatcher.ready(a, b)
-            if pool.wiring.in_order:
-                upto = pool.arrived
-                pool.dispatcher.ready(pool.in_order_upto, upto)
-                pool.in_order_upto = upto
-        if stream in self.wiring.loose:
-            for lo, hi in new:
-                self._loose_out += hi - lo
-                (slices,) = self.retained.slices((stream,), lo, hi)
-                self._effects.append(DeliverLoose(stream, lo, hi, slices, self.sequencer.unlogged()))
-
-    def _leave(self, pool: Pool, lo: int, hi: int, now: float) -> None:
-        for part in self.retained.stores[pool.wiring.ports[0]].slices(lo, hi):
-            pool.gauge.leave(part.hi - part.lo, now - part.segment.at, now)
-        if pool.retention is not None:  # a new worker would begin with it again
-            pool.retention.kept(self.retained.cost(pool.wiring.ports, lo, hi))
-        else:
-            self.retained.take(pool.wiring.ports, lo, hi)
-
     def _ask_states(self) -> bool:
-        """Ask for the states that set enough of the budget free, and for all where what is kept alone uses it up.
-
-        Gives whether any was asked for.
-        """
-        asked = False
-        full = self.window.bytes >= self.window.limit_bytes and not self.in_flight and not self._loose_out
-        for at, pool in self._stateful:
-            ask = pool.state_to_ask(self.cuts.missing(at), full=full)
-            if ask is not None:
-                self._effects.append(AskState(*ask))
-                asked = True
-        return asked
+        """Ask for the states that are due; gives whether any was asked for."""
+        full = self.window.bytes >= self.window.limit_bytes and not self.in_flight and not self.flow.loose_out
+        asked = self.commits.ask_states(full=full)
+        self._effects += asked
+        return bool(asked)
 
     def _take_failures(self, failures: Sequence[FailureRecord], only: list[tuple[int, int]] | None) -> None:
         if only is not None:
@@ -464,20 +329,15 @@ class Core:
                 if self.counts.skipped <= 3:
                     self._effects.append(Warn(failure))
             else:
-                self.window.charge(failure.nbytes)
-                self._release_bytes[failure.seq] = self._release_bytes.get(failure.seq, 0) + failure.nbytes
+                self.retained.charge_failure(failure.seq, failure.nbytes)
         self.barrier.failed(failures)
         if self.barrier.end_at is not None:
             for pool in self.pools:
                 pool.dispatcher.stop_at = self.barrier.end_at
             self._effects += self.reading.stop()
 
-    def _take_tallies(self, pool: Pool, tallies: Sequence[Sequence[float]]) -> None:
-        for tally, values in zip(pool.tallies, tallies, strict=True):
-            tally.add(values)
-
     def _hand_out(self, head: int, now: float) -> None:
-        waiting = self.barrier.released > self.consumed or self._loose_out > 0
+        waiting = self.barrier.released > self.consumed or self.flow.loose_out > 0
         pace = self.window.pace(waiting)
         for pool in self.pools:
             for task in pool.dispatcher.hand_out(pace, head, now):
@@ -486,17 +346,12 @@ class Core:
                     task.orders = replace(task.orders, careful=True)
                 if self.end is not None and task.stop > self.end:
                     task.orders = replace(task.orders, end=self.end)
-                self._effects.append(SendTask(task.worker, task, inputs, self._cut_hint(pool)))
+                self._effects.append(SendTask(task.worker, task, inputs, self.flow.answer_batch(pool)))
 
     def _let_go(self) -> None:
         for pool in self.pools:
             for worker in pool.free_to_go():
                 self._effects.append(StopWorker(worker))
-
-    def _cut_hint(self, pool: Pool) -> int:
-        """How finely a pool should cut its answers: as finely as the next pools want their tasks."""
-        readers = (reader for stream in pool.wiring.exits for reader, _ in self._readers[stream])
-        return min((reader.dispatcher.batch for reader in readers), default=0)
 
     def _release(self, frontier: int) -> None:
         release = self.barrier.release(frontier)
@@ -523,33 +378,11 @@ class Core:
         # The number of the end is committed as the end, or another run would give it once more.
         if (final or self.end is None) and self.cuts.may_announce(self.sequencer.next, final):
             n, ended_by = self.sequencer.next, self.ended_by if self.end is None else "source"
-            self.cuts.announce(Cut(n, self.sequencer.places, self.sequencer.turn, final, ended_by))
-            for at, pool in self._stateful:
-                if self.cuts.missing(at) is not None and pool.retention is not None and pool.stands_at(n):
-                    self.cuts.state(at, n, pool.retention.packed)
+            self.commits.announce(Cut(n, self.sequencer.places, self.sequencer.turn, final, ended_by))
 
     def _is_through(self, frontier: int) -> bool:
         """Whether every number is answered and none will follow."""
         return frontier == self.sequencer.next and self.sequencer.finished and not self._end_is_due
-
-    def _pull(self) -> None:
-        free = self.reading.free()
-        room = self.window.room(self.in_flight) if free else 0
-        wanted = self._wanted() if room else 0
-        while wanted > 0 and (pulls := self.reading.ask(free, room, wanted)):
-            self._effects += pulls
-            free = self.reading.free()  # a source in another process is asked in advance
-
-    def _wanted(self) -> int:
-        if not self.pools:
-            return PLAIN_LOOKAHEAD - self.in_flight
-        return max([pool.dispatcher.wanted(self._lookahead) for pool in self._first])
-
-    def _spawn(self, pool: int, index: int, pause_s: float) -> None:
-        self.pools[pool].incarnations += 1
-        name = str(WorkerName(pool, index, self.pools[pool].incarnations))
-        self._pool_of[name] = pool
-        self._effects.append(Spawn(name, pool, index, pause_s))
 
     def _finish(self, frontier: int) -> None:
         upto = frontier if self.barrier.end_at is None else min(frontier, self.barrier.end_at)

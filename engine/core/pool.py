@@ -6,15 +6,17 @@ Decides how long the place of a dead worker stays empty, when its deaths end the
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ...nodes.ordering.budget import Window
 from ...nodes.ordering.dispatcher import Dispatcher
 from ...nodes.ordering.intervals import Intervals
 from ...nodes.ordering.queue_stats import Gauge
-from ...nodes.ordering.retention import Retention
+from ...nodes.ordering.retention import Retention, share_of
 from ...nodes.ordering.worker_name import WorkerName
 from ...nodes.program.program import Tally
-from .topology import PoolWiring
+from .topology import PoolWiring, Wiring
 
 #: Deaths of one worker at its start that end the run: in a row, with nobody ready in its place and nothing answered by
 #: its pool in between; before any worker of the pool was ever ready, and after.
@@ -61,6 +63,20 @@ class Pool:
     def arrived(self) -> int:
         """The number up to which its inputs have come."""
         return min([covered.frontier() for covered in self.covered])
+
+    def begin_at(self, number: int) -> None:
+        """Begin at `number`: everything below it was handled by an earlier run."""
+        self.dispatcher.accepted.add(0, number)
+        self.in_order_upto = number
+        if self.retention is not None:
+            self.retention.upto = number
+        for covered in self.covered:
+            covered.add(0, number)
+
+    def add_tallies(self, tallies: Sequence[Sequence[float]]) -> None:
+        """Add the counts of one answer, step by step."""
+        for tally, values in zip(self.tallies, tallies, strict=True):
+            tally.add(values)
 
     def prove(self) -> None:
         """Take in an answer: whatever died before, its workers can work."""
@@ -133,3 +149,24 @@ class Pool:
         if self.retention is not None and self.retention.upto < self.dispatcher.handed(self.arrived):
             return []
         return self.dispatcher.idle_leavers()
+
+
+def make_pools(wiring: Wiring, window: Window, max_deaths: int | None) -> list[Pool]:
+    """Return the pools of a run, none of which has a worker yet."""
+    kept_bytes = share_of(window.limit_bytes, sum(pool.stateful for pool in wiring.pools))
+    return [
+        Pool(
+            pool,
+            Dispatcher(
+                pool.program,
+                ordered=pool.ordered,
+                max_deaths=max_deaths,
+                # Two answers of every worker may be under way when the budget is used up: half of it.
+                batch_bytes=window.limit_bytes // (4 * pool.workers),
+            ),
+            [Intervals() for _ in pool.ports],
+            Retention(kept_bytes) if pool.stateful else None,
+            tallies=[Tally() for _ in pool.program.steps],
+        )
+        for pool in wiring.pools
+    ]

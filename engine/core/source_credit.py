@@ -8,24 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ...nodes.ordering.budget import Window
 from ...nodes.ordering.sequencer import Sequencer
 from .effects import Pull, StopSource
+from .pool import Pool
+from .topology import SOURCE_STREAM
 
 #: A pull asks for at most so many events or bytes.
 PULL_NUMBERS = 32768
 PULL_BYTES = 4 << 20
+#: A graph without handlers reads so far ahead of its sinks.
+PLAIN_LOOKAHEAD = 16384
 
 
 class Reading:
     """The pulls that sources have not answered. Feed it what they said; it gives effects."""
 
-    def __init__(self, sequencer: Sequencer, remote: Sequence[bool], most_bytes: int) -> None:
+    def __init__(self, sequencer: Sequencer, remote: Sequence[bool], pools: Sequence[Pool], window: Window) -> None:
         self.stopped = False
+        self._window = window
+        self._has_pools = bool(pools)
+        #: Those that read what the sources give, and how many tasks ahead their events are asked for.
+        self._first = [pool for pool in pools if SOURCE_STREAM in pool.wiring.ports]
+        self._lookahead = int(any(remote))
         self._sequencer = sequencer
         self._pulls: list[list[int]] = [[] for _ in remote]
         #: A source of another process is asked twice in advance: its answers take their time.
         self._most = [2 if far else 1 for far in remote]
-        self._most_bytes = min(PULL_BYTES, most_bytes)
+        self._most_bytes = min(PULL_BYTES, window.limit_bytes)
 
     def answered(self, source: int) -> None:
         """Take in that a source has given events."""
@@ -43,7 +53,23 @@ class Reading:
         self.stopped = True
         return [StopSource(source) for source in range(len(self._pulls)) if not self._sequencer.ended(source)]
 
-    def free(self) -> list[int]:
+    def pull(self, in_flight: int) -> list[Pull]:
+        """Ask for what the pools want beyond the numbers in flight, as far as the budget has room for it."""
+        free = self._free()
+        room = self._window.room(in_flight) if free else 0
+        wanted = self._wanted(in_flight) if room else 0
+        asked: list[Pull] = []
+        while wanted > 0 and (pulls := self._ask(free, room, wanted)):
+            asked += pulls
+            free = self._free()  # a source in another process is asked in advance
+        return asked
+
+    def _wanted(self, in_flight: int) -> int:
+        if not self._has_pools:
+            return PLAIN_LOOKAHEAD - in_flight
+        return max([pool.dispatcher.wanted(self._lookahead) for pool in self._first])
+
+    def _free(self) -> list[int]:
         """Give the sources that may be asked."""
         if self.stopped:
             return []
@@ -53,7 +79,7 @@ class Reading:
             if len(pulls) < self._most[source] and not self._sequencer.ended(source)
         ]
 
-    def ask(self, free: Iterable[int], room: int, wanted: int) -> list[Pull]:
+    def _ask(self, free: Iterable[int], room: int, wanted: int) -> list[Pull]:
         """Ask the sources that may be asked for what is wanted, as far as there is room for it (both in numbers)."""
         sequencer = self._sequencer
         asked = [sum(pulls) for pulls in self._pulls]

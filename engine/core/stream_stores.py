@@ -25,6 +25,8 @@ class Retained:
             readers[stream] += 1
         self.stores = [SegmentStore(count) for count in readers]
         self._window = window
+        #: The bytes of failures that are not consumed, by their number.
+        self.failure_bytes: dict[int, int] = {}
         self._wary = False  #: whether any segment was ever suspect
 
     def put(self, stream: int, segment: Segment, new: Sequence[tuple[int, int]]) -> None:
@@ -44,6 +46,17 @@ class Retained:
         """Note that one reader of these streams is done with `lo .. hi - 1`."""
         for stream in streams:
             self._window.free(self.stores[stream].take(lo, hi))
+
+    def charge_failure(self, number: int, nbytes: int) -> None:
+        """Charge the budget with a failure of a number, until that is consumed."""
+        self._window.charge(nbytes)
+        self.failure_bytes[number] = self.failure_bytes.get(number, 0) + nbytes
+
+    def free_failures(self, lo: int, hi: int) -> None:
+        """Free the bytes of the failures of `lo .. hi - 1`: they are consumed."""
+        if self.failure_bytes:
+            for number in range(lo, hi):
+                self._window.free(self.failure_bytes.pop(number, 0))
 
     def slices(self, streams: Sequence[int], lo: int, hi: int) -> list[list[Slice]]:
         """Give, for each of the streams, the slices that together are the numbers `lo .. hi - 1`."""

@@ -74,7 +74,7 @@ class Laws:
     def before_cycle(self) -> Before:
         """Note what a cycle starts from."""
         core = self.run.core
-        waiting = core.barrier.released > core.consumed or core._loose_out > 0
+        waiting = core.barrier.released > core.consumed or core.flow.loose_out > 0
         return Before(core.sequencer.next, core.consumed, core.window.bytes, waiting)
 
     def after_cycle(self, before: Before, effects: Sequence[Effect]) -> None:
@@ -117,7 +117,7 @@ class Laws:
     def _bytes(self) -> None:
         core = self.run.core
         kept = sum(segment.cost for store in core.retained.stores for segment in store._segments.values())
-        self.same("the bytes in flight", core.window.bytes, kept + sum(core._release_bytes.values()))
+        self.same("the bytes in flight", core.window.bytes, kept + sum(core.retained.failure_bytes.values()))
         most = core.window.limit_bytes + self._largest_chunk + self._most_possible
         if core.window.bytes > most + len(core.pools) * self._largest_task:
             self.broken(f"{core.window.bytes} bytes are in flight, which no outstanding work explains")

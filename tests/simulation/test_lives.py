@@ -35,7 +35,7 @@ def _check_in_shards(first: int, count: int) -> None:
     shards = [
         subprocess.Popen(
             [sys.executable, "-c", script, str(first + at), str(first + count), str(SHARDS)],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])},
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -12,8 +12,9 @@ from lives_ends import MemoryStore
 from sim_laws import LawBroken
 from sluiceway.engine.checkpoints.checkpoints import Checkpoints
 from sluiceway.engine.checkpoints.store import Saved
+from sluiceway.engine.core.commits import Commits
 from sluiceway.engine.core.core import Core
-from sluiceway.engine.core.effects import Acknowledge
+from sluiceway.engine.core.effects import Acknowledge, AskState, Commit
 from sluiceway.engine.core.pool import Pool
 from sluiceway.engine.delivery.sinks import SinkSet
 from sluiceway.engine.sources.resumed import Again
@@ -25,7 +26,7 @@ from sluiceway.nodes.ordering.sequencer import Sequencer
 from sluiceway.nodes.ordering.source_positions import Place, Track
 from test_lives import SCHEDULES
 
-_left, _ask_states, _commit, _state_to_ask = Dispatcher.left, Core._ask_states, Core._commit, Pool.state_to_ask
+_left, _ask_states, _commit, _state_to_ask = Dispatcher.left, Commits.ask_states, Core._commit, Pool.state_to_ask
 _place, _offered, _lose_state = Track.place, Track.offered, Pool.lose_state
 _resume, _trim, _took = Sequencer.resume, MemoryStore.trim, Retention.took
 _begin_log, _begin_again, _keep, _whole = OrderLog.__init__, Again.__init__, Checkpoints.keep, Cuts.whole
@@ -72,15 +73,16 @@ def _restore_without_replay(self: Dispatcher, name: str, seen: Any, cause: str) 
     return worker
 
 
-def _let_go_when_asked(self: Core) -> None:
-    _ask_states(self)
+def _let_go_when_asked(self: Commits, *, full: bool) -> list[AskState]:
+    asked = _ask_states(self, full=full)
     for _, pool in self._stateful:
         kept = pool.retention
         if kept is not None and kept.asked is not None:
             upto = max(kept.upto, min(kept.asked, pool.dispatcher.frontier))
             for stream in pool.wiring.ports:
-                self.retained.take((stream,), kept.upto, upto)
+                self._retained.take((stream,), kept.upto, upto)
             kept.upto = pool.dispatcher.retained = upto
+    return asked
 
 
 def _take_and_lose_a_state(self: Retention, n: int, packed: bytes, nbytes: int) -> None:
@@ -138,11 +140,11 @@ def _release_past_a_cut(self: Cuts, frontier: int) -> int:
     return frontier
 
 
-def _tell_sources_early(self: Core) -> None:
+def _tell_sources_early(self: Core, frontier: int) -> None:
     count = len(self._effects)
-    _commit(self)
+    _commit(self, frontier)
     for effect in self._effects[count:]:
-        for source, place in enumerate(effect.cut.places):  # type: ignore[union-attr]
+        for source, place in enumerate(effect.cut.places if isinstance(effect, Commit) else ()):
             if place.position is not None:
                 self._effects.append(Acknowledge(source, place.position))
 
@@ -179,7 +181,7 @@ PLANTED: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "whose turn it is lost": (Sequencer, "resume", _lose_the_turn),
     "a merge that goes on without a stopped source": (Sequencer, "_waits_for", _go_on_without_a_stopped_source),
     "a state restored without the numbers since": (Dispatcher, "left", _restore_without_replay),
-    "inputs let go of before the state is there": (Core, "_ask_states", _let_go_when_asked),
+    "inputs let go of before the state is there": (Commits, "ask_states", _let_go_when_asked),
     "a state lost with its worker": (Retention, "took", _take_and_lose_a_state),
     "inputs counted that are gone": (Retention, "took", _count_what_is_gone),
     "states that the budget does not ask for": (Pool, "state_to_ask", _ask_for_cuts_only),

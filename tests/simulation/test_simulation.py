@@ -34,7 +34,7 @@ def check(seeds: range) -> None:
 def _check_in_shards(first: int, count: int) -> None:
     """Check `count` schedules in as many processes as there are shards."""
     script = "import sys; from test_simulation import check; check(range(*map(int, sys.argv[1:])))"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])}
     shards = [
         subprocess.Popen(
             [sys.executable, "-c", script, str(first + at), str(first + count), str(SHARDS)],
