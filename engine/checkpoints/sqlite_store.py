@@ -1,8 +1,7 @@
 """Checkpoints in one SQLite file.
 
-Decides which files are refused, and that one run at a time uses one. A file holds pickled states and positions, so it
-is 0600 and only ever opened for the user that owns it; so are `-wal`, `-shm` and `-journal`, which SQLite keeps beside
-it and would read in its place. While a run uses the file, or has died with it, the last transactions are in `-wal`.
+Decides that one run at a time uses a file, and which tables it has; `private_file` decides which files are refused.
+While a run uses the file, or has died with it, the last transactions are in `-wal` beside it.
 
 SQLite writes ahead (WAL), each commit synced to the disk. Adding one small row to the order log took 2.3 ms on a disk
 that syncs in 1.6 ms, 11.5 to 13.2 ms with any rollback journal (medians of 600, the modes in turn): a journal is synced
@@ -15,7 +14,6 @@ import contextlib
 import fcntl
 import os
 import sqlite3
-import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,13 +21,23 @@ from pathlib import Path
 from typing import Any
 
 from ...nodes.errors import CheckpointError
+from ..sources.private_file import FileKind, PrivateFile, check_pages
 from .store import VERSION, Execute, TableStore, described
 
 #: `PRAGMA application_id` of a store: "pens" in ASCII.
 APPLICATION = 0x70656E73
+_KIND = FileKind(
+    APPLICATION,
+    VERSION,
+    noun="store",
+    use="for checkpoints",
+    contents="states",
+    another="name another file",
+    if_damaged="restore a copy, or name another file",
+    if_outdated="finish the run with that one, or begin afresh with resume='never'",
+)
 #: The name of the one run in the tables of a file.
 _NAME = ""
-_BESIDE = ("-wal", "-shm", "-journal")
 _TABLES = ("run", "checkpoint", "history", "log")
 #: How long the wait for another run's end pauses between two looks, in seconds.
 _PAUSE_S = 0.05
@@ -51,13 +59,16 @@ class _SqliteFile:
     _held: int | None = field(default=None, init=False, repr=False)
 
     @property
+    def _file(self) -> PrivateFile:
+        return PrivateFile(self.path, _KIND)
+
+    @property
     def where(self) -> str:
         return str(self.path)
 
     def take(self, graph: str, *, fresh: bool) -> str:
         """Lock the file and open it as a database; any graph's name is the same to it."""
         self._lock()
-        self._check_beside()
         try:
             self._connect(fresh)
         except sqlite3.DatabaseError as error:
@@ -78,10 +89,7 @@ class _SqliteFile:
 
     def damaged(self, reason: object) -> CheckpointError:
         """Make the error for a file that cannot be right."""
-        return CheckpointError(
-            f"cannot use {self.path} for checkpoints: the file is damaged or no store ({reason}); restore a copy, or"
-            " name another file"
-        )
+        return self._file.damaged(reason)
 
     def close(self) -> None:
         """Let go of the file; SQLite takes what it keeps beside it into it."""
@@ -108,55 +116,20 @@ class _SqliteFile:
         try:
             held = self._held = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise CheckpointError(f"cannot use {self.path} for checkpoints: {error.strerror}; name a file") from error
-        status = os.fstat(held)
-        if not stat.S_ISREG(status.st_mode):
-            raise CheckpointError(f"cannot use {self.path} for checkpoints: it is no plain file; name one")
-        self._check_owner(self.path, status)
+            raise self._file.unusable(f"{error.strerror}; name a file") from error
+        self._file.check(os.fstat(held))
         deadline = time.monotonic() + self.wait_s
         while not _locked(held):
             if time.monotonic() >= deadline:
-                raise CheckpointError(
-                    f"cannot use {self.path} for checkpoints: another run uses it; wait for its end, or name another file"
-                )
+                raise self._file.unusable("another run uses it; wait for its end, or name another file")
             time.sleep(_PAUSE_S)
 
-    def _check_beside(self) -> None:
-        for suffix in _BESIDE:
-            beside = self.path.with_name(self.path.name + suffix)
-            with contextlib.suppress(FileNotFoundError):
-                self._check_owner(beside, os.lstat(beside))
-
-    def _check_owner(self, path: Path, status: os.stat_result) -> None:
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022 or stat.S_ISLNK(status.st_mode):
-            raise CheckpointError(
-                f"cannot use {path} for checkpoints: others may have written it, and it holds pickled states; use"
-                " a file that belongs to you and that only you can write (chmod 600)"
-            )
-
     def _connect(self, fresh: bool) -> None:
-        db = self._db = sqlite3.connect(self.path, timeout=30.0, check_same_thread=False, isolation_level=None)
-        (application,) = db.execute("PRAGMA application_id").fetchone()
-        (version,) = db.execute("PRAGMA user_version").fetchone()
+        db = self._db = self._file.connect(30.0, any_version=fresh)
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if tables and application != APPLICATION:
-            raise CheckpointError(
-                f"cannot use {self.path} for checkpoints: it is a database of something else; name another file"
-            )
-        if tables and version != VERSION and not fresh:
-            raise CheckpointError(
-                f"cannot use {self.path}: it was written by another version of sluiceway (form {version}, this one"
-                f" has {VERSION}); finish the run with that one, or begin afresh with resume='never'"
-            )
-        if tables and db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("its pages do not fit together")
-        (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
-        close_to_others(self.path, _BESIDE)
-        if mode != "wal":
-            raise CheckpointError(
-                f"cannot use {self.path} for checkpoints: SQLite cannot write ahead there; name a file on a local disk"
-            )
-        db.execute("PRAGMA synchronous=FULL")
+        if tables:
+            check_pages(db)
+        (version,) = db.execute("PRAGMA user_version").fetchone()
         if not tables or version != VERSION:
             self._make(db, tables)
 
@@ -202,13 +175,6 @@ def look_into_file(path: Path) -> str:
             return described(str(path), _NAME, _executing(db))
     except (sqlite3.DatabaseError, ValueError) as error:
         raise CheckpointError(f"cannot look into {path}: the file is damaged or no store ({error})") from error
-
-
-def close_to_others(path: Path, beside: Sequence[str]) -> None:
-    """Make a file and what is beside it 0600: a copy, or one that was made before, may be for others to read."""
-    for suffix in ("", *beside):
-        with contextlib.suppress(FileNotFoundError):
-            os.chmod(path.with_name(path.name + suffix), 0o600)
 
 
 def _locked(held: int) -> bool:

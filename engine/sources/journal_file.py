@@ -1,8 +1,7 @@
 """The file of a journal: what one source gave, in order, each event named by how many were stored before it.
 
-Decides when an event is durable (its transaction is synced), which files are taken, and that one process at a time
-has one. A journal holds pickled events, so it is 0600 and only ever opened for the user that owns it. How events are
-packed is not known here.
+Decides when an event is durable (its transaction is synced), and that one process at a time has the file open;
+`private_file` decides which files are refused. How events are packed is not known here.
 """
 
 from __future__ import annotations
@@ -10,22 +9,29 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-import stat
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...nodes.errors import CheckpointError, GraphError, SourceError
-from ..checkpoints.sqlite_store import close_to_others
+from .private_file import BESIDE, FileKind, PrivateFile, check_pages
 
 #: `PRAGMA application_id` of a journal: "penj" in ASCII.
 APPLICATION = 0x70656E6A
 VERSION = 1
 #: A process that had the file is given so long to be gone, in seconds: a killed run's source process ends a moment later.
 LOCK_S = 10.0
-#: What SQLite may have beside a file.
-_BESIDE = ("-wal", "-shm", "-journal")
+_KIND = FileKind(
+    APPLICATION,
+    VERSION,
+    noun="journal",
+    use="as the journal of a source",
+    contents="events",
+    another="name another file for checkpoint=",
+    if_damaged="restore a copy, or move it away and begin afresh",
+    if_outdated="finish the run with that one",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +65,9 @@ def begin(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except OSError as error:
-        raise _unusable(path, f"{error.strerror}; name checkpoint= in a folder that you can write") from error
-    with closing(_taken(path)) as db:
+        raise _file(path).unusable(f"{error.strerror}; name checkpoint= in a folder that you can write") from error
+    with closing(_open(path)) as db:
         try:
-            # A transaction is one sync of one file; with the other modes of SQLite it is two to four.
-            db.execute("PRAGMA journal_mode=WAL")
             db.executescript(
                 f"""
                 BEGIN IMMEDIATE;
@@ -78,7 +82,7 @@ def begin(path: Path) -> None:
                 """
             )
         except sqlite3.DatabaseError as error:
-            raise _unusable(path, f"{error}; make room there, or name checkpoint= elsewhere") from error
+            raise _file(path).unusable(f"{error}; make room there, or name checkpoint= elsewhere") from error
 
 
 def check_unused(path: Path) -> None:
@@ -88,10 +92,9 @@ def check_unused(path: Path) -> None:
     with closing(JournalFile(path, "")) as file:
         kept = file.count - file.first
     if kept:
-        raise _unusable(
-            path,
+        raise _file(path).unusable(
             f"{path.name} holds {kept} events of an earlier run that are not committed, but there is no checkpoint of"
-            " that run; restore the file of its checkpoints, or forget them with resume='never'",
+            " that run; restore the file of its checkpoints, or forget them with resume='never'"
         )
 
 
@@ -102,8 +105,8 @@ def drop(path: Path) -> None:
     """
     if not os.path.lexists(path):
         return
-    _taken(path).close()
-    for suffix in (*_BESIDE, ""):
+    _open(path).close()
+    for suffix in (*BESIDE, ""):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
@@ -117,19 +120,18 @@ class JournalFile:
     def __init__(self, path: Path, source: str) -> None:
         self.path = path
         self._source = source
-        self._db = _taken(path)
+        self._db = _open(path)
         try:
             self.first, self.count, self.ended = self._look()
         except sqlite3.DatabaseError as error:
             self.close()
-            raise damaged(path, error) from error
+            raise _file(path).damaged(error) from error
         except BaseException:
             self.close()
             raise
 
     def _look(self) -> tuple[int, int, bool]:
-        if self._db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("its pages do not fit together")
+        check_pages(self._db)
         state = self._db.execute("SELECT gone, ended FROM state").fetchone()
         if state is None:
             raise sqlite3.DatabaseError("it was not made to its end")
@@ -171,12 +173,12 @@ class JournalFile:
                 "SELECT first, count, codec, body, digest FROM events WHERE first <= ? ORDER BY first DESC LIMIT 1", (at,)
             ).fetchone()
         except sqlite3.DatabaseError as error:
-            raise damaged(self.path, error) from error
+            raise _file(self.path).damaged(error) from error
         if row is None or at >= row[0] + row[1]:
-            raise damaged(self.path, f"event {at} is missing")
+            raise _file(self.path).damaged(f"event {at} is missing")
         first, piece = row[0], Piece(*row[1:4])
         if piece.digest(first) != row[4]:
-            raise damaged(self.path, f"the events from {first} on are not what was written")
+            raise _file(self.path).damaged(f"the events from {first} on are not what was written")
         return first, piece
 
     def forget(self, position: int) -> None:
@@ -220,61 +222,20 @@ def check_there(path: Path) -> None:
             " or begin afresh with resume='never'"
         ) from None
     except OSError as error:
-        raise _unusable(path, f"{error.strerror}; name another file for checkpoint=") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise _unusable(path, "it is no plain file; name another file for checkpoint=")
-    _check_owner(path, status)
-    for suffix in _BESIDE:  # SQLite would read it in the place of the file
-        beside = path.with_name(path.name + suffix)
-        with suppress(FileNotFoundError):
-            _check_owner(beside, os.lstat(beside))
+        raise _file(path).unusable(f"{error.strerror}; name another file for checkpoint=") from error
+    _file(path).check(status)
 
 
-def _check_owner(path: Path, status: os.stat_result) -> None:
-    if status.st_uid != os.geteuid() or status.st_mode & 0o022 or stat.S_ISLNK(status.st_mode):
-        raise _unusable(
-            path,
-            "others may have written it, and it holds pickled events; use a file that belongs to you and that only you"
-            " can write (chmod 600)",
-        )
-
-
-def damaged(path: Path, why: object) -> CheckpointError:
-    """Give the error for a journal that cannot be read."""
-    return _unusable(path, f"the file is damaged or no journal ({why}); restore a copy, or move it away and begin afresh")
-
-
-def _taken(path: Path) -> sqlite3.Connection:
+def _open(path: Path) -> sqlite3.Connection:
     """Open a journal, or an empty file, for this process alone."""
     check_there(path)
-    db = sqlite3.connect(path, timeout=LOCK_S, isolation_level=None, check_same_thread=False)
     try:
-        db.execute("PRAGMA locking_mode=EXCLUSIVE")
-        db.execute("PRAGMA synchronous=FULL")
-        (application,) = db.execute("PRAGMA application_id").fetchone()
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables and application != APPLICATION:
-            raise _unusable(path, "it is a database of something else; name another file for checkpoint=")
-        if tables and version != VERSION:
-            raise _unusable(
-                path,
-                f"it was written by another version of sluiceway (form {version}, this one has {VERSION}); finish the run"
-                " with that one",
-            )
-        db.execute("BEGIN IMMEDIATE")
-        db.execute("COMMIT")
-        close_to_others(path, _BESIDE)
+        return _file(path).connect(LOCK_S, exclusive=True)
     except sqlite3.DatabaseError as error:
-        db.close()
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-            raise _unusable(path, "another process uses it; wait for its end") from error
-        raise damaged(path, error) from error
-    except BaseException:
-        db.close()
-        raise
-    return db
+            raise _file(path).unusable("another process uses it; wait for its end") from error
+        raise _file(path).damaged(error) from error
 
 
-def _unusable(path: Path, why: str) -> CheckpointError:
-    return CheckpointError(f"cannot use {path} as the journal of a source: {why}")
+def _file(path: Path) -> PrivateFile:
+    return PrivateFile(path, _KIND)
