@@ -14,11 +14,11 @@ from typing import Any, Self, TypeVar, Unpack, overload
 
 from ..graphs.builder.checks import check_words, claim_iterators
 from ..graphs.builder.graph import Graph
-from ..graphs.builder.options import HANDLER_WORDS, HandlerOptions
 from ..graphs.builder.spec import GraphSpec
 from ..graphs.builder.streams import Stream
 from ..nodes.errors import GraphError, SluicewayError
 from ..nodes.handlers import Handler
+from ..nodes.program.options import HANDLER_WORDS, HandlerOptions
 from .checkpoints.checkpoints import checkpointed
 from .delivery.run_lock import Taken
 from .options import RUN_WORDS, RunOptions, RunWords, check_run_options

@@ -108,7 +108,7 @@ def condemned(pool: Pool) -> Iterator[FailureRecord]:
                 0,
                 step.node,
                 step.node_id,
-                step.on_error,
+                step.options.on_error,
                 verdict.error,
                 "",
                 verdict.attempts,

@@ -52,17 +52,17 @@ def overruns(core: Core, pages: Mapping[str, StatusPage], killed: Iterable[str],
             continue
         step = steps_of(core, worker)[sight.seen.step]
         event = sight.seen.phase is Phase.EVENT
-        if step.timeout_s is None or step.is_async or (not event and step.kind is not NodeKind.MAP_BATCHES):
+        if step.options.timeout_s is None or step.is_async or (not event and step.kind is not NodeKind.MAP_BATCHES):
             continue
-        if now - sight.since_s > step.timeout_s:
-            found.append(Overrun(worker, sight.seen, step.timeout_s, event))
+        if now - sight.since_s > step.options.timeout_s:
+            found.append(Overrun(worker, sight.seen, step.options.timeout_s, event))
     return found
 
 
 def has_limits(core: Core) -> bool:
     """Whether any call must be watched for a time limit from outside."""
     return any(
-        step.timeout_s is not None and not step.is_async for pool in core.wiring.pools for step in pool.program.steps
+        step.options.timeout_s is not None and not step.is_async for pool in core.wiring.pools for step in pool.program.steps
     )
 
 

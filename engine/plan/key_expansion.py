@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...graphs.builder.spec import KEYED, Kind, Node, Options, Windowing
+from ...graphs.builder.spec import KEYED, Kind, Node, Windowing
 from ...nodes.handlers import PerWorker, Recipe
+from ...nodes.program.options import Options
 from ...nodes.state.folds import FoldRecipe
 from ...nodes.state.key_steps import KeyRecipe, SplitRecipe, TimeRecipe
 from ...nodes.state.keys import MOST_PARTS

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...graphs.builder.spec import HANDLERS, Kind, Node
-from ...nodes.events import OnError
 from ...nodes.handlers import is_async
 from ...nodes.program.kinds import NodeKind
 from ...nodes.program.program import Program, Step, make_program
@@ -129,33 +128,18 @@ def whole_program(
 
 
 def make_step(node: Node, inputs: tuple[int, ...], output: int, *, counted: bool = True) -> Step:
-    kind = NodeKind[node.kind.name]
-    if node.kind not in HANDLERS:
-        width, width_out = widths(node)
-        return Step(
-            kind=kind,
-            node=node.name,
-            node_id=node.id,
-            inputs=inputs,
-            output=output,
-            counted=counted,
-            width=width,
-            width_out=width_out,
-            spec=node.spec,
-        )
-    options = node.options
-    on_error: OnError = options.on_error
+    """Return the step of a node, with its options as they are."""
+    width, width_out = widths(node)
     return Step(
-        kind=kind,
+        kind=NodeKind[node.kind.name],
         node=node.name,
         node_id=node.id,
         inputs=inputs,
         output=output,
-        retries=options.retries,
-        backoff_s=options.backoff_s,
-        timeout_s=options.timeout_s,
-        concurrency=options.concurrency,
-        on_error=on_error,
-        batch_size=options.batch_size,
-        is_async=is_async(node.subject),
+        options=node.options,
+        is_async=node.kind in HANDLERS and is_async(node.subject),
+        counted=counted,
+        width=width,
+        width_out=width_out,
+        spec=node.spec,
     )

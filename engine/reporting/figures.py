@@ -47,7 +47,7 @@ def node_report(
     `ordered` says that its workers make one call at a time. Without `stay` nothing queues before the node: an event
     stays for its own call.
     """
-    calls = workers * (step.concurrency if step.is_async and not ordered else 1)
+    calls = workers * (step.options.concurrency if step.is_async and not ordered else 1)
     one_call = tally.events_in / tally.seconds if tally.seconds else 0.0
     most = calls * one_call
     utilisation = rate / most if most else 0.0

@@ -64,7 +64,7 @@ def may_start_here(plan: Plan, options: RunOptions) -> bool:
         return False
     if options.lock is not None or options.checkpoint is not None:
         return False
-    if any(step.timeout_s is not None for step in plan.whole.steps):
+    if any(step.options.timeout_s is not None for step in plan.whole.steps):
         return False
     if any(subject is not None and needs_build(subject) for subject in plan.whole_handlers):
         return False

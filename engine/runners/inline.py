@@ -123,7 +123,7 @@ class InlineRun:
 
         executor = loop.run(make_inside())
         self._resume(executor)
-        self._most = max(step.concurrency for step in program.steps)
+        self._most = max(step.options.concurrency for step in program.steps)
         return lambda ports, orders: loop.run(executor.run(ports, orders))
 
     def _resume(self, executor: Executor | AsyncExecutor) -> None:

@@ -157,7 +157,7 @@ def _failed(step: Step, name: tuple[int, int], error: CodecError) -> Failure:
     cause = error.__cause__
     told = "" if cause is None else "".join(traceback.format_exception(cause))
     text = f"CodecError: {error}"
-    return Failure(*name, step.node, step.on_error, text, told, 1, None, error)
+    return Failure(*name, step.node, step.options.on_error, text, told, 1, None, error)
 
 
 def with_failures(answer: Answer, failures: list[Failure]) -> Answer:

@@ -116,12 +116,12 @@ class AnswerEncoder:
         seq, index = column.number_of(position)
         step = self._producers[slot]
         text = f"{type(error).__name__}: {error}"
-        failed = Failure(seq, index, step.node, step.on_error, text, "", 1, None, error)
+        failed = Failure(seq, index, step.node, step.options.on_error, text, "", 1, None, error)
         mask = [True] * len(column.events)
         mask[position] = False
         exits = list(answer.exits)
         exits[at] = keep(column, column.events, mask)
-        cut = seq if step.on_error == "fail" else answer.start + answer.size
+        cut = seq if step.options.on_error == "fail" else answer.start + answer.size
         return close_answer(
             answer.start, answer.size, exits, [*answer.failures, failed], answer.tallies, cut
         )

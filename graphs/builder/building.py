@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ...nodes.program.options import check_options
 from . import checks
 from .names import make_name_unique, name_of
 from .spec import GraphSpec, Kind, Node
@@ -30,7 +31,7 @@ def add_node(
     called = name_of(kind, subject) if name is None else name
     node = Node(len(graph.nodes), kind, called, tuple(inputs), subject, named=name is not None, **parts)
     if options is not None:
-        node.options = checks.check_options(checks.place(graph.name, node), options)
+        node.options = check_options(checks.place(graph.name, node), options)
     checks.check_node(graph, node)
     make_name_unique(graph.nodes, node)
     graph.nodes.append(node)

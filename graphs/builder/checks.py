@@ -1,4 +1,4 @@
-"""Every mistake in a graph that can be seen while it is built or compiled: words, names, options, wiring, the whole.
+"""Every mistake in a graph that can be seen while it is built or compiled: words, names, wiring, the whole.
 
 Checks look at nodes and raise `GraphError` with the node, the rule and the remedy (`TypeError` for words that no
 method of ours knows). What may be a source, a handler or a sink is in `subjects`, what may follow what in `wiring`.
@@ -7,18 +7,14 @@ Nothing here changes a graph, but for the claim that a run lays on sources that 
 
 from __future__ import annotations
 
-import math
-import numbers
-import operator
-import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from threading import Lock
-from typing import Any, get_args
+from typing import Any
 
+from ...nodes.checks import check_flag
 from ...nodes.errors import GraphError
-from ...nodes.events import OnError
 from . import subjects
-from .spec import HANDLERS, GraphSpec, Kind, Node, Options
+from .spec import HANDLERS, GraphSpec, Kind, Node
 from .wiring import check_not_sequenced, check_wiring, upstream
 
 #: What other libraries call things, and what to use here.
@@ -72,13 +68,13 @@ def check_node(graph: GraphSpec, node: Node) -> None:
     check_wiring(where, graph.nodes, node)
     if node.kind is Kind.SOURCE:
         subjects.check_source(where, node.subject)
-        _flag(where, "journal", node.journal)
+        check_flag(where, "journal", node.journal)
         if node.journal:
             subjects.check_journal(where, node.subject)
         if subjects.is_one_shot(node.subject) and any(other.subject is node.subject for other in graph.nodes):
             raise GraphError(f"{where}: another source reads this iterator already; use that stream twice instead")
     elif node.kind is Kind.SINK:
-        _flag(where, "ordered", node.ordered)
+        check_flag(where, "ordered", node.ordered)
         subjects.check_sink(where, node.subject)
     elif node.kind in HANDLERS:
         subjects.check_handler(where, node.kind, node.subject)
@@ -89,62 +85,6 @@ def check_node(graph: GraphSpec, node: Node) -> None:
 def _check_name(where: str, name: Any) -> None:
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         raise GraphError(f"{where}: a name is a string of printable characters, not empty; choose another one")
-
-
-def check_options(where: str, given: Mapping[str, Any]) -> Options:
-    """Check the options of a handler and give them as plain numbers."""
-    plain: dict[str, Any] = dict(given)
-    for option, remedy in (
-        ("workers", "leave it out to let the engine choose"),
-        ("batch_size", "leave it out to let the engine choose"),
-    ):
-        if given.get(option) is not None:
-            plain[option] = _whole(where, option, given[option], 1, remedy)
-    if "retries" in given:
-        plain["retries"] = _whole(where, "retries", given["retries"], 0, "leave it out for no retries")
-    if "concurrency" in given:
-        plain["concurrency"] = _whole(where, "concurrency", given["concurrency"], 1, "leave it out for 16")
-    if "backoff_s" in given:
-        plain["backoff_s"] = _seconds(where, "backoff_s", given["backoff_s"], "leave it out for no pause", zero=True)
-    if given.get("timeout_s") is not None:
-        plain["timeout_s"] = _seconds(where, "timeout_s", given["timeout_s"], "leave it out for no limit", zero=False)
-    if given.get("on_error", "fail") not in get_args(OnError):
-        raise GraphError(f"{where}: on_error={_shown(given['on_error'])}; use 'fail', 'skip' or 'dead_letter'")
-    _flag(where, "ordered", given.get("ordered", False))
-    options = Options(**plain)
-    if options.ordered and options.workers is not None and options.workers > 1:
-        raise GraphError(
-            f"{where}: ordered=True sees the numbers in order in one worker, but workers={options.workers};"
-            " leave one of them out"
-        )
-    return options
-
-
-def _whole(where: str, option: str, value: Any, least: int, remedy: str) -> int:
-    try:
-        number = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or number < least:
-        raise GraphError(f"{where}: {option}={_shown(value)}, but it is a whole number, {least} or more; {remedy}")
-    return number
-
-
-def _seconds(where: str, option: str, value: Any, remedy: str, *, zero: bool) -> float:
-    number = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
-    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
-        rule = "0 or more" if zero else "more than 0"
-        raise GraphError(f"{where}: {option}={_shown(value)}, but it is a number of seconds, {rule}; {remedy}")
-    return number
-
-
-def _flag(where: str, option: str, value: Any) -> None:
-    if not isinstance(value, bool):
-        raise GraphError(f"{where}: {option}={_shown(value)}; use True or False")
-
-
-def _shown(value: Any) -> str:
-    return reprlib.repr(value)
 
 
 # The whole graph

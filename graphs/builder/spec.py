@@ -1,4 +1,4 @@
-"""The plain description of a graph that the builder writes and the compiler reads: nodes, kinds, options.
+"""The plain description of a graph that the builder writes and the compiler reads: nodes and kinds.
 
 It decides nothing; checks are in `checks`, building in `building`, meaning in the executors.
 """
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from ...nodes.events import OnError
 from ...nodes.handlers import Recipe
+from ...nodes.program.options import Options
 from ...nodes.state.sessions import SessionRecipe
 from ...nodes.state.watermark import ClockRecipe
 from ...nodes.state.window_state import Aggregate, WindowRecipe
@@ -52,20 +52,6 @@ class Kind(Enum):
 HANDLERS = frozenset({Kind.MAP, Kind.FILTER, Kind.FLAT_MAP, Kind.MAP_BATCHES})
 #: The kinds that follow a `key_by`.
 KEYED = frozenset({Kind.KEYED_MAP, Kind.KEYED_SCAN, Kind.REDUCE, Kind.COUNT, Kind.WINDOW})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """The options of one handler, after checking; the defaults are those of `Stream.map`."""
-
-    workers: int | None = None
-    ordered: bool = False
-    retries: int = 0
-    backoff_s: float = 0.0
-    timeout_s: float | None = None
-    concurrency: int = 16
-    on_error: OnError = "fail"
-    batch_size: int | None = None
 
 
 @dataclass(eq=False, slots=True)

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeAlias, TypeGuard, TypeVar, Unpack, overload
 
+from ...nodes.checks import check_flag
 from ...nodes.errors import GraphError
 from ...nodes.handlers import Handler
+from ...nodes.program.options import HANDLER_WORDS, HandlerOptions
 from ...nodes.sinks import Sink
 from ...nodes.state.folds import FoldRecipe
 from ...nodes.state.key_steps import KeyRecipe
@@ -21,7 +23,6 @@ from ...nodes.state.window_state import Aggregate
 from ...nodes.state.windows import AnyWindow, Session, Sliding, Span, Tumbling, Window, check_span, length_of
 from . import checks, subjects
 from .building import add_node
-from .options import HANDLER_WORDS, HandlerOptions
 from .spec import GraphSpec, Kind, Node, Windowing
 from .wiring import check_streams
 
@@ -209,12 +210,12 @@ class KeyedStream(Generic[K, T_co]):
         """
         where = self._where(Kind.REDUCE)
         subjects.check_function(where, fn, "value, event")
-        checks._flag(where, "final", final)
+        check_flag(where, "final", final)
         return add_stream(self.graph, Kind.REDUCE, [self.key], FoldRecipe("reduce", fn, final=final), name=name)
 
     def count(self, *, final: bool = False, name: str | None = None) -> Stream[tuple[K, int]]:
         """Count each key's events: `(key, count)` for each event, or with `final=True` once for each key at the end."""
-        checks._flag(self._where(Kind.COUNT), "final", final)
+        check_flag(self._where(Kind.COUNT), "final", final)
         return add_stream(self.graph, Kind.COUNT, [self.key], FoldRecipe("count", final=final), name=name)
 
     def window(

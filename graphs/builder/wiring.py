@@ -12,7 +12,8 @@ from typing import Any
 
 from ...nodes.errors import GraphError
 from ...nodes.handlers import is_async
-from .spec import GraphSpec, Kind, Node, Options
+from ...nodes.program.options import Options
+from .spec import GraphSpec, Kind, Node
 
 
 def check_streams(call: str, streams: Sequence[Any], *, least: int, graph: GraphSpec | None = None) -> None:

@@ -30,9 +30,9 @@ MAX_BACKOFF_S = 60.0
 
 def backoff(step: Step, attempts: int) -> float:
     """Give the pause in seconds before the next attempt, doubling with every attempt made, at most a minute."""
-    if step.backoff_s <= 0:
+    if step.options.backoff_s <= 0:
         return 0.0
-    return float(min(MAX_BACKOFF_S, step.backoff_s * 2.0 ** min(attempts - 1, 30)))
+    return float(min(MAX_BACKOFF_S, step.options.backoff_s * 2.0 ** min(attempts - 1, 30)))
 
 
 class AsyncExecutor:
@@ -56,7 +56,7 @@ class AsyncExecutor:
         self._copies = copies
         self._worker = worker
         self._monitor: Monitor = monitor if monitor is not None else NoMonitor()
-        self._places = [asyncio.Semaphore(1 if ordered else step.concurrency) for step in program.steps]
+        self._places = [asyncio.Semaphore(1 if ordered else step.options.concurrency) for step in program.steps]
         self._ordered = ordered
         #: What the steps remember that can be saved.
         self.states = States(handlers)
@@ -112,7 +112,7 @@ class AsyncExecutor:
     ) -> tuple[Column, list[Failure]]:
         events, names = column.events, column.numbers()
         if step.kind is NodeKind.MAP_BATCHES:
-            size = step.batch_size or max(1, len(events))
+            size = step.options.batch_size or max(1, len(events))
             calls = [
                 self._list(number, step, names[lo : lo + size], events[lo : lo + size], orders, tally)
                 for lo in range(0, len(events), size)
@@ -146,7 +146,7 @@ class AsyncExecutor:
         if decree is not None:
             return decree
         attempts = used + orders.used.get((step.node, *name), 0)
-        safe = self._copies([event]) if step.keeps_original else None
+        safe = self._copies([event]) if step.options.keeps_original else None
         lists = step.kind is NodeKind.MAP_BATCHES
         while True:
             attempts += 1
@@ -157,7 +157,7 @@ class AsyncExecutor:
                 caught = error
             if safe is not None:
                 event = self._copies(safe)[0]
-            if attempts > step.retries:
+            if attempts > step.options.retries:
                 if isinstance(caught, TimedOut):
                     return failure(step, name, HandlerTimeout(str(caught)), attempts, event, "timeout")
                 return failure(step, name, caught, attempts, event)
@@ -196,15 +196,15 @@ class AsyncExecutor:
                 tally.seconds += perf_counter() - started
 
     async def _limited(self, step: Step, handler: Callable[..., Any], event: Any) -> Any:
-        if step.timeout_s is None or not step.is_async:
+        if step.options.timeout_s is None or not step.is_async:
             return await _result(step, handler, event)
         try:
-            async with asyncio.timeout(step.timeout_s) as limit:
+            async with asyncio.timeout(step.options.timeout_s) as limit:
                 return await _result(step, handler, event)
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise TimedOut(f"still running after timeout_s={step.timeout_s:g}") from None
+            raise TimedOut(f"still running after timeout_s={step.options.timeout_s:g}") from None
 
     async def _list(
         self, number: int, step: Step, names: list[tuple[int, int]], part: list[Any], orders: Orders, tally: Tally

@@ -72,7 +72,7 @@ class Executor:
         self._copies = copies
         self._worker = worker
         self._monitor: Monitor = monitor if monitor is not None else NoMonitor()
-        self._watched = [watch or step.timeout_s is not None for step in program.steps]
+        self._watched = [watch or step.options.timeout_s is not None for step in program.steps]
         self._may_watch = monitor is not None
         self._cursor = _Cursor(worker)
         self._splitter = splitter
@@ -173,7 +173,7 @@ class _Call:
 
     def run(self) -> Column:
         column, step = self._column, self._step
-        if step.keeps_original and column.events:
+        if step.options.keeps_original and column.events:
             # A copy made before the first call; the handlers get the events themselves.
             self._safe = self._executor._copies(column.events)
         token = context_of_call.set(self._executor._cursor.context)
@@ -200,7 +200,7 @@ class _Call:
 
     def _measure(self, seconds: float, events: int) -> None:
         self._tally.seconds += seconds
-        if self._executor._may_watch and events and self._step.timeout_s is None:
+        if self._executor._may_watch and events and self._step.options.timeout_s is None:
             self._executor._watched[self._number] = seconds / events >= WATCH_FROM_S
 
     def _each(self) -> list[Any]:
@@ -277,7 +277,7 @@ class _Call:
         step, cursor = self._step, self._executor._cursor
         name = self._column.number_of(position)
         attempts = 1 + self._orders.used.get((step.node, *name), 0)
-        while attempts <= step.retries:
+        while attempts <= step.options.retries:
             attempts += 1
             cursor.attempt = attempts
             self._tally.retries += 1
@@ -290,7 +290,7 @@ class _Call:
                 cursor.attempt = 1
                 return result
         cursor.attempt = 1
-        event = self._original(position) if step.keeps_original else self._column.events[position]
+        event = self._original(position) if step.options.keeps_original else self._column.events[position]
         return self._fail(failure(step, name, error, attempts, event))
 
     def _fail(self, failed: Failure) -> Any:
@@ -305,7 +305,7 @@ class _Call:
 
     def _batched(self) -> list[Any]:
         """Call a map_batches handler with lists; a list that fails is run again event by event."""
-        column, size = self._column, self._step.batch_size
+        column, size = self._column, self._step.options.batch_size
         events = column.events
         size = size if size is not None else max(1, len(events))
         results: list[Any] = []

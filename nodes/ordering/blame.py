@@ -92,7 +92,7 @@ class Blame:
         """Count a time-out as an attempt; decree its failure when the retries are used up."""
         step = next(step for step in self._steps if step.node == call[0])
         self.used[call] = self.used.get(call, 0) + 1
-        if self.used[call] > step.retries:
+        if self.used[call] > step.options.retries:
             text = f"HandlerTimeout: still running after timeout_s={limit_s:g}"
             self.verdicts[call] = Verdict("timeout", text, self.used[call])
 

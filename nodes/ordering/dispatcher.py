@@ -75,8 +75,8 @@ class Dispatcher:
         self.retained: int | None = None
         #: Nothing from this number on is handed out yet.
         self.hold_at: int | None = None
-        self._lists = [step.batch_size for step in program.steps if step.batch_size]
-        self._in_flight_cap = max((step.concurrency for step in program.steps), default=1) if program.needs_loop else 0
+        self._lists = [step.options.batch_size for step in program.steps if step.options.batch_size]
+        self._in_flight_cap = max((step.options.concurrency for step in program.steps), default=1) if program.needs_loop else 0
         if self._in_flight_cap:
             # A loop that works on lists must be able to hold one whole list and the next.
             self._in_flight_cap = 2 if ordered else max(self._in_flight_cap, 2 * max(self._lists, default=0))

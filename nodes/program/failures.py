@@ -28,7 +28,7 @@ def failure(
         name[0],
         name[1],
         step.node,
-        step.on_error,
+        step.options.on_error,
         describe(error),
         "".join(traceback.format_exception(type(error), error, user_frames(error))),
         attempts,
@@ -56,4 +56,4 @@ def verdict_for(orders: Orders, step: Step, name: tuple[int, int], event: Any) -
     if verdict is None:
         return None
     kind: Any = verdict.kind
-    return Failure(*name, step.node, step.on_error, verdict.error, "", verdict.attempts, event, None, kind)
+    return Failure(*name, step.node, step.options.on_error, verdict.error, "", verdict.attempts, event, None, kind)

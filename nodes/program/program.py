@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..events import Failure, OnError
+from ..events import Failure
 from .column import Column
 from .kinds import NodeKind
+from .options import Options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +28,7 @@ class Step:
     node_id: int
     inputs: tuple[int, ...]
     output: int
-    retries: int = 0
-    backoff_s: float = 0.0
-    timeout_s: float | None = None
-    concurrency: int = 16
-    on_error: OnError = "fail"
-    batch_size: int | None = None
+    options: Options = field(default_factory=Options)
     is_async: bool = False
     #: False where the same join is made, and so counted, in another program too.
     counted: bool = True
@@ -41,11 +37,6 @@ class Step:
     width_out: int = 1
     #: A `Part` for `PART`, a `Record` for `GATHER`.
     spec: Any = None
-
-    @property
-    def keeps_original(self) -> bool:
-        """Whether a failed event must be at hand as it was before the handler touched it."""
-        return self.retries > 0 or self.on_error == "dead_letter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +56,7 @@ class Program:
     @property
     def needs_loop(self) -> bool:
         """Whether numbers are worked on one by one in an event loop: async handlers, or a pause between retries."""
-        return any(step.is_async or (step.backoff_s > 0 and step.retries > 0) for step in self.steps)
+        return any(step.is_async or (step.options.backoff_s > 0 and step.options.retries > 0) for step in self.steps)
 
 
 def make_program(ports: int, slots: int, steps: list[Step], exits: list[int]) -> Program:

@@ -12,6 +12,7 @@ from typing import Any
 from sim_scenario import Fault, PoolScript
 from sluiceway.engine.core.topology import PoolWiring, Wiring
 from sluiceway.nodes.program.kinds import NodeKind
+from sluiceway.nodes.program.options import Options
 from sluiceway.nodes.program.program import Step, make_program
 
 #: Where everything may end in the calling thread, between what is durable and what is not.
@@ -180,7 +181,15 @@ def _make_pool(rng: Random, at: int, streams: int) -> tuple[PoolWiring, PoolScri
     on_error: Any = "fail" if stateful else rng.choice(("fail", "fail", "skip", "dead_letter"))
     kind = NodeKind.SCAN if stateful else NodeKind.MAP
     steps.append(
-        Step(kind=kind, node=f"node{at}", node_id=10 * at + 1, inputs=(slot,), output=output, on_error=on_error, is_async=loop)
+        Step(
+            kind=kind,
+            node=f"node{at}",
+            node_id=10 * at + 1,
+            inputs=(slot,),
+            output=output,
+            options=Options(on_error=on_error),
+            is_async=loop,
+        )
     )
     faults = {n: Fault("error", len(steps) - 1) for n in rng.sample(range(40), 3)} if on_error in ("skip", "dead_letter") else {}
     wiring = PoolWiring(
@@ -261,7 +270,7 @@ def _make_end(rng: Random, numbers: int, sources: list[SourceScript], pools: lis
     if kind == "source":
         at = rng.randrange(len(sources))
         end.source = at, rng.randint(0, sum(sources[at].parts))
-    may_fail = [at for at, pool in enumerate(pools) if pool.program.steps[-1].on_error == "fail" and not pool.stateful]
+    may_fail = [at for at, pool in enumerate(pools) if pool.program.steps[-1].options.on_error == "fail" and not pool.stateful]
     if kind == "number" and may_fail:
         end.number = rng.choice(may_fail), rng.randrange(numbers)
     return end

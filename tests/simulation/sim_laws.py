@@ -229,7 +229,7 @@ class Laws:
         expected = (step.node, number, 0 if fault.kind == "codec" else number % len(inputs))
         self.same("the call that a verdict names", call, expected)
         if fault.kind == "slow":
-            self.same("the time-outs before a verdict", self._timed_out[pool, number], step.retries + 1)
+            self.same("the time-outs before a verdict", self._timed_out[pool, number], step.options.retries + 1)
         elif self._is_exact(pool) and (pool, number) not in self._shaken:
             self.same(f"the deaths by number {number} before a verdict", self._deaths[pool, number], MAX_DEATHS)
 

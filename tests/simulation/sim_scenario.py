@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from sluiceway.engine.core.topology import PoolWiring, Wiring
 from sluiceway.nodes.program.kinds import NodeKind
+from sluiceway.nodes.program.options import Options
 from sluiceway.nodes.program.program import Program, Step, make_program
 
 MAX_DEATHS = 3
@@ -201,11 +202,13 @@ def _program(
                 node_id=10 * pool + 1 + at,
                 inputs=(slot,),
                 output=output,
-                batch_size=rng.choice((1, 4)) if lists else None,
-                retries=rng.choice((0, 1)) if timed else 0,
-                timeout_s=1.0 if timed else None,
-                concurrency=rng.choice((1, 4, 16, 16)),
-                on_error=rng.choice(("fail", "fail", "skip")) if fatal else rng.choice(("skip", "dead_letter")),
+                options=Options(
+                    batch_size=rng.choice((1, 4)) if lists else None,
+                    retries=rng.choice((0, 1)) if timed else 0,
+                    timeout_s=1.0 if timed else None,
+                    concurrency=rng.choice((1, 4, 16, 16)),
+                    on_error=rng.choice(("fail", "fail", "skip")) if fatal else rng.choice(("skip", "dead_letter")),
+                ),
                 is_async=loop,
             )
         )
@@ -300,7 +303,7 @@ def handle(scenario: Scenario, pool: int, stream: int, number: int, inputs: list
     spared = failing_index(number, len(inputs)) if fault is not None and inputs else -1
     if fault is not None and inputs:
         step = scenario.wiring.pools[pool].program.steps[fault.step]
-        if fault.kind == "codec" or step.on_error == "fail":
+        if fault.kind == "codec" or step.options.on_error == "fail":
             return []
     return [
         (event * 31 + stream * 7 + k) % 1000003 for at, event in enumerate(inputs) if at != spared for k in range(growth)
@@ -313,4 +316,4 @@ def failure_of(scenario: Scenario, pool: int, number: int, count: int) -> Failed
     step = scenario.wiring.pools[pool].program.steps[fault.step]
     kind = {"error": "error", "poison": "died", "codec": "died", "slow": "timeout"}[fault.kind]
     index = 0 if fault.kind == "codec" else failing_index(number, count)
-    return Failed(number, step.node_id, index, step.node, step.on_error, kind)
+    return Failed(number, step.node_id, index, step.node, step.options.on_error, kind)

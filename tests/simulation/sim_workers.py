@@ -233,7 +233,7 @@ class PlainWorker(Worker):
                     continue
                 if harm != "error":
                     return harm, n, cut
-                if step.on_error == "fail":
+                if step.options.on_error == "fail":
                     cut = n
         return "done", min(cut, job.stop - 1), cut
 
@@ -345,7 +345,7 @@ class LoopWorker(Worker):
                 last = seen if alone else LastSeen(Phase.MANY, seen.step, self.run.rng.choice(list(self.open or [n])))
                 self.dies(LastSeen(Phase.MANY, *last_call(last)), n)
                 return
-            if harm == "error" and self.wiring.program.steps[self.script.faults[n].step].on_error == "fail":
+            if harm == "error" and self.wiring.program.steps[self.script.faults[n].step].options.on_error == "fail":
                 stop, cut = n + 1, n
                 break
         else:

@@ -78,7 +78,7 @@ def test_the_schedules_are_of_every_kind() -> None:
         seen.add(scenario.wiring.order)
         for pool, script in zip(scenario.wiring.pools, scenario.pools, strict=True):
             seen |= {fault.kind for fault in script.faults.values()}
-            seen |= {step.on_error for step in pool.program.steps}
+            seen |= {step.options.on_error for step in pool.program.steps}
             seen |= {"loop"} if script.loop else {"ordered"} if pool.ordered else {"in order"} if pool.in_order else set()
             seen |= {"join"} if len(pool.ports) > 1 else set()
         finish = simulate(seed).finish

@@ -15,6 +15,7 @@ from sluiceway.nodes.ordering.budget import Window
 from sluiceway.nodes.ordering.segments import ExitData
 from sluiceway.nodes.ordering.sequencer import Chunk, Order
 from sluiceway.nodes.program.kinds import NodeKind
+from sluiceway.nodes.program.options import Options
 from sluiceway.nodes.program.program import Step, make_program
 
 
@@ -29,7 +30,7 @@ class _Packing:
 def _core(
     *, sources: int = 1, order: Order = "arrival", workers: int = 1, numbers: int = 1 << 20, on_error: Any = "fail"
 ) -> Core:
-    step = Step(kind=NodeKind.MAP, node="work", node_id=1, inputs=(0,), output=1, on_error=on_error)
+    step = Step(kind=NodeKind.MAP, node="work", node_id=1, inputs=(0,), output=1, options=Options(on_error=on_error))
     pool = PoolWiring("work", make_program(1, 2, [step], [1]), workers, False, (0,), (1,))
     wiring = Wiring((pool,), (1,), (), (True,) * sources, order)
     core = Core(wiring, _Packing(), window=Window(1 << 40, numbers))

@@ -6,13 +6,15 @@ import pytest
 from sluiceway.engine.reporting.figures import Stay, node_report
 from sluiceway.engine.reporting.report import NodeReport, RunReport
 from sluiceway.nodes.program.kinds import NodeKind
+from sluiceway.nodes.program.options import Options
 from sluiceway.nodes.program.program import Step, Tally
 
 
 def make_node(
     tally: Tally, *, workers: int = 2, rate: float = 100.0, wall_s: float = 10.0, ordered: bool = False, is_async: bool = False
 ) -> NodeReport:
-    step = Step(kind=NodeKind.MAP, node="work", node_id=1, inputs=(0,), output=1, concurrency=4, is_async=is_async)
+    options = Options(concurrency=4)
+    step = Step(kind=NodeKind.MAP, node="work", node_id=1, inputs=(0,), output=1, options=options, is_async=is_async)
     return node_report(
         step, tally, pool="work", workers=workers, ordered=ordered, rate=rate, wall_s=wall_s, stay=Stay(1, 1, 0.1, 0.1, 0.2)
     )

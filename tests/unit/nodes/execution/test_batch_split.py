@@ -15,6 +15,7 @@ from sluiceway.nodes.execution.batch_split import BatchSplitter
 from sluiceway.nodes.execution.executor import Executor
 from sluiceway.nodes.program.column import Column
 from sluiceway.nodes.program.kinds import NodeKind
+from sluiceway.nodes.program.options import Options
 from sluiceway.nodes.program.program import Step, make_program
 
 
@@ -176,7 +177,7 @@ def test_a_split_that_comes_too_late_changes_no_number_and_loses_no_event() -> N
             raise ValueError
         return n
 
-    failing = Step(kind=NodeKind.MAP, node="first", node_id=0, inputs=(0,), output=1, on_error="dead_letter")
+    failing = Step(kind=NodeKind.MAP, node="first", node_id=0, inputs=(0,), output=1, options=Options(on_error="dead_letter"))
     executor = Executor(make_program(1, 2, [failing], [1]), [first], list, splitter=splitter)
     answer = executor.run([Column(0, 10, list(range(10)))])
     assert seqs == [5]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from sluiceway.nodes.ordering.blame import Blame, LastSeen, Phase
 from sluiceway.nodes.program.kinds import NodeKind
+from sluiceway.nodes.program.options import Options
 from sluiceway.nodes.program.program import Step
 
 _STEPS = tuple(
-    Step(kind=NodeKind.MAP, node=name, node_id=at, inputs=(at,), output=at + 1, retries=at) for at, name in enumerate("ab")
+    Step(kind=NodeKind.MAP, node=name, node_id=at, inputs=(at,), output=at + 1, options=Options(retries=at))
+    for at, name in enumerate("ab")
 )
 _CALL = ("a", 5, 0)
 

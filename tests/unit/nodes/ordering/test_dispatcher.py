@@ -10,11 +10,16 @@ from sluiceway.nodes.ordering.budget import Pace
 from sluiceway.nodes.ordering.dispatcher import Dispatcher, Task, merge_ready
 from sluiceway.nodes.ordering.intervals import Intervals
 from sluiceway.nodes.program.kinds import NodeKind
+from sluiceway.nodes.program.options import Options
 from sluiceway.nodes.program.program import Step, make_program
 
 
-def _dispatcher(*workers: str, ordered: bool = False, **options: Any) -> Dispatcher:
-    step = Step(kind=options.pop("kind", NodeKind.MAP), node="work", node_id=1, inputs=(0,), output=1, **options)
+def _dispatcher(
+    *workers: str, ordered: bool = False, kind: NodeKind = NodeKind.MAP, is_async: bool = False, **options: Any
+) -> Dispatcher:
+    step = Step(
+        kind=kind, node="work", node_id=1, inputs=(0,), output=1, options=Options(**options), is_async=is_async
+    )
     dispatcher = Dispatcher(make_program(1, 2, [step], [1]), ordered=ordered)
     for worker in workers:
         dispatcher.joined(worker)

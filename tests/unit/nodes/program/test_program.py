@@ -6,11 +6,20 @@ from typing import Any
 
 import pytest
 from sluiceway.nodes.program.kinds import NodeKind
+from sluiceway.nodes.program.options import Options
 from sluiceway.nodes.program.program import Step, Tally, make_program
 
 
-def _step(output: int, *inputs: int, kind: NodeKind = NodeKind.MAP, **options: Any) -> Step:
-    return Step(kind=kind, node=f"node{output}", node_id=output, inputs=inputs, output=output, **options)
+def _step(output: int, *inputs: int, kind: NodeKind = NodeKind.MAP, is_async: bool = False, **options: Any) -> Step:
+    return Step(
+        kind=kind,
+        node=f"node{output}",
+        node_id=output,
+        inputs=inputs,
+        output=output,
+        options=Options(**options),
+        is_async=is_async,
+    )
 
 
 def test_a_chain_copies_nothing() -> None:
@@ -48,10 +57,10 @@ def test_who_needs_a_loop(options: dict[str, Any], needs: bool) -> None:
 
 
 def test_an_event_is_kept_for_retries_and_dead_letters() -> None:
-    assert not _step(1, 0).keeps_original
-    assert _step(1, 0, retries=1).keeps_original
-    assert _step(1, 0, on_error="dead_letter").keeps_original
-    assert not _step(1, 0, on_error="skip").keeps_original
+    assert not _step(1, 0).options.keeps_original
+    assert _step(1, 0, retries=1).options.keeps_original
+    assert _step(1, 0, on_error="dead_letter").options.keeps_original
+    assert not _step(1, 0, on_error="skip").options.keeps_original
 
 
 def test_a_tally_travels_in_the_order_of_its_fields() -> None:

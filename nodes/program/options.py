@@ -1,0 +1,93 @@
+"""The options of a handler, each declared once: its type, its default and its check.
+
+A new option is a field of `Options` here and the code that acts on it; every step of a program carries the whole
+`Options`, so nothing copies it on its way. Knows neither how an option acts nor which pool a handler is in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any, TypedDict, get_args
+
+from ..checks import check_flag, check_seconds, check_whole, shown
+from ..errors import GraphError
+from ..events import OnError
+
+
+def _checked(check: Callable[..., Any], *, of_all: bool = True, **bounds: Any) -> dict[str, Any]:
+    """Return the metadata of an option: `check(where, name, value, **bounds)` returns the plain value or raises.
+
+    `of_all=False` is for an option that is a parameter of one method alone.
+    """
+    return {"check": partial(check, **bounds), "of_all": of_all}
+
+
+def _check_on_error(where: str, name: str, value: Any) -> Any:
+    if value not in get_args(OnError):
+        raise GraphError(f"{where}: {name}={shown(value)}; use 'fail', 'skip' or 'dead_letter'")
+    return value
+
+
+_CHOSEN = "leave it out to let the engine choose"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of one handler; what each of them does is said at `Stream`. `None` is accepted where it is the default."""
+
+    workers: int | None = field(default=None, metadata=_checked(check_whole, remedy=_CHOSEN))
+    ordered: bool = field(default=False, metadata=_checked(check_flag))
+    retries: int = field(default=0, metadata=_checked(check_whole, remedy="leave it out for no retries", least=0))
+    backoff_s: float = field(default=0.0, metadata=_checked(check_seconds, remedy="leave it out for no pause"))
+    timeout_s: float | None = field(
+        default=None, metadata=_checked(check_seconds, remedy="leave it out for no limit", positive=True)
+    )
+    concurrency: int = field(default=16, metadata=_checked(check_whole, remedy="leave it out for 16"))
+    on_error: OnError = field(default="fail", metadata=_checked(_check_on_error))
+    batch_size: int | None = field(default=None, metadata=_checked(check_whole, remedy=_CHOSEN, of_all=False))
+
+    @property
+    def keeps_original(self) -> bool:
+        """Whether a failed event must be available as it was before the handler touched it."""
+        return self.retries > 0 or self.on_error == "dead_letter"
+
+
+class HandlerOptions(TypedDict, total=False):
+    """The keyword arguments of `map`, `filter`, `flat_map` and `map_batches`.
+
+    mypy needs them as a literal `TypedDict`; a test compares them with the fields of `Options`.
+    """
+
+    name: str
+    workers: int | None
+    ordered: bool
+    retries: int
+    backoff_s: float
+    timeout_s: float | None
+    concurrency: int
+    on_error: OnError
+
+
+#: The names of the keyword arguments of a handler, for calls that pass them on.
+HANDLER_WORDS = ("name", *(option.name for option in fields(Options) if option.metadata["of_all"]))
+
+
+def check_options(where: str, given: Mapping[str, Any]) -> Options:
+    """Return the options of a handler as plain numbers.
+
+    Raises `GraphError` for a value that its check refuses, and for `ordered=True` with several workers; `where` begins
+    the text.
+    """
+    plain = dict(given)
+    for option in fields(Options):
+        if option.name in given and not (given[option.name] is None and option.default is None):
+            plain[option.name] = option.metadata["check"](where, option.name, given[option.name])
+    options = Options(**plain)
+    if options.ordered and options.workers is not None and options.workers > 1:
+        raise GraphError(
+            f"{where}: ordered=True sees the numbers in order in one worker, but workers={options.workers};"
+            " leave one of them out"
+        )
+    return options
