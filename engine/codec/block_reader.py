@@ -37,5 +37,5 @@ class Pieces:
     def column(self, lo: int, hi: int) -> Column:
         """Unpack the numbers `lo .. hi - 1`; raises `CodecError` for damage."""
         with building("a block"):
-            events = self._blocks.load(*self._column.places(lo, hi))
-        return self._column.cut(lo, hi).with_events(events)
+            events = self._blocks.load(*self._column.event_range(lo, hi))
+        return self._column.slice(lo, hi).with_events(events)

@@ -95,7 +95,7 @@ class Delivery:
             broken = min((found for found in self._unreadable if lo <= found.seq < hi), default=None, key=_place_of)
             if broken is not None:
                 hi = broken.seq
-                columns = [column.cut(lo, hi) for column in columns]
+                columns = [column.slice(lo, hi) for column in columns]
             for slices in effect.streams:  # what is unpacked is let go of before the consumer takes its time
                 del slices[: bisect_right(slices, hi, key=_stop_of)]
             letters = [letter for letter in release.letters if lo <= letter.seq < hi]
@@ -137,7 +137,7 @@ class Delivery:
         """Deliver numbers of one stream to its unordered sinks; yields the consumer's events in lists."""
         self.sinks.log(effect.log)
         ends = [end for stream, end in self._loose if stream == effect.stream]
-        column = join([self._unpack(effect.stream, part.segment).cut(part.lo, part.hi) for part in effect.slices])
+        column = join([self._unpack(effect.stream, part.segment).slice(part.lo, part.hi) for part in effect.slices])
         if self._unreadable:
             raise self._unreadable_error(min(self._unreadable, key=_place_of))
         for at, end in enumerate(ends):
@@ -158,7 +158,7 @@ class Delivery:
             if known is None or known[0] is not part.segment:
                 whole = self._unpack(self._plan.wiring.tail[stream], part.segment)
                 known = self._decoded[stream] = part.segment, whole
-            parts.append(known[1].cut(a, b))
+            parts.append(known[1].slice(a, b))
             if b == part.segment.stop:
                 del self._decoded[stream]
         return join(parts)
@@ -253,7 +253,7 @@ class Delivery:
         for at, run in groupby(places, key=lambda place: place[2]):
             end, column = rows[at]
             taken = list(run)
-            part = column.cut(taken[0][0], taken[-1][0] + 1)
+            part = column.slice(taken[0][0], taken[-1][0] + 1)
             if end.outlet:
                 self.events_out += len(part.events)
                 yield part.events
@@ -262,7 +262,7 @@ class Delivery:
 
     def _write(self, end: End, column: Column) -> None:
         if end.held >= column.start:  # it has them from the run before
-            column = column.cut(min(end.held + 1, column.stop), column.stop)
+            column = column.slice(min(end.held + 1, column.stop), column.stop)
             if not column.events:
                 return
         batch = Batch(column.events, column.numbers)

@@ -202,7 +202,7 @@ class AutoRun:
                 self._clock.tick(self.report)
                 if answer.size < size:
                     with self._lock:
-                        self._put_back(executor.left)
+                        self._put_back(executor.removed)
                     continue  # the end, if that was one, comes again with what was put back
             if taken.error is not None:
                 name = self._plan.sources[0].node.name

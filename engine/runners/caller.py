@@ -51,7 +51,7 @@ class Here:
                 letters.append(_letter(failed))
         self._dead += len(letters)
         if hi > answer.start:
-            columns = [column.cut(answer.start, hi) for column in answer.exits]
+            columns = [column.slice(answer.start, hi) for column in answer.exits]
             yield from self.delivery.columns(answer.start, hi, columns, letters)
         if fatal is not None:
             raise inbox.failure_error(fatal, fatal.event, fatal.cause)

@@ -65,7 +65,7 @@ class Unpacker:
                 return self._cut(port, part, column, expected)
             except CodecError:  # whose fault it is comes out below
                 pass
-        lo, hi = column.places(part.lo, part.hi)
+        lo, hi = column.event_range(part.lo, part.hi)
         step, mark = None, None
         if careful:
             # Events of one payload cost its whole length each time; the root keeps both rounds of a search short.
@@ -79,10 +79,10 @@ class Unpacker:
         column.events = [None] * expected
         column.events[lo:hi] = events
         if not errors:
-            return column.cut(part.lo, part.hi)
+            return column.slice(part.lo, part.hi)
         blamed = self._first_handler(port)
         failures += [_failed(blamed, column.number_of(at), error) for at, error in sorted(errors.items())]
-        return keep(column, column.events, [at not in errors for at in range(expected)]).cut(part.lo, part.hi)
+        return keep(column, column.events, [at not in errors for at in range(expected)]).slice(part.lo, part.hi)
 
     def _cut(self, port: int, part: Part, column: Column, expected: int) -> Column:
         """Unpack a payload, unless it is that of the task before, and give the part of it that is asked for."""
@@ -93,8 +93,8 @@ class Unpacker:
             left = column.with_events(decode(part.payload, expected))
         if part.hi < part.stop:
             # What is given away belongs to the handlers, who may change it; what is left over is still as it came.
-            self._left[port] = part.start, left.cut(part.hi, part.stop)
-        return left.cut(part.lo, part.hi)
+            self._left[port] = part.start, left.slice(part.hi, part.stop)
+        return left.slice(part.lo, part.hi)
 
     def _pieces(self, port: int, part: Part) -> Pieces:
         """Open a payload, unless it is that of the task before: it lies where it did until all is answered.
@@ -150,7 +150,7 @@ def above(task: TaskMessage, number: int) -> TaskMessage:
 def _emptied(column: Column, end: int) -> Column:
     """Give a column without the events of `end` and of all numbers above it: the run ends there."""
     rest = column.stop - end
-    return join([column.cut(column.start, end), Column(end, rest, [], [0] * rest)])
+    return join([column.slice(column.start, end), Column(end, rest, [], [0] * rest)])
 
 
 def _failed(step: Step, name: tuple[int, int], error: CodecError) -> Failure:

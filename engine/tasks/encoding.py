@@ -90,7 +90,7 @@ class AnswerEncoder:
             for number in range(column.start, column.stop):
                 self._progress.codec(number, 1)
                 with contextlib.suppress(CodecError):  # the packing that counts comes to the same and says so
-                    Encoder().encode(column.cut(number, number + 1).events)
+                    Encoder().encode(column.slice(number, number + 1).events)
 
     def encode(self, answer: Answer) -> tuple[list[ExitData], Answer]:
         """Encode every exit; an event that cannot be encoded becomes a failure of the node that gave it."""

@@ -81,7 +81,7 @@ class TaskRunner:
         most = task.stop - task.start if self._lists or not task.cut else task.cut
         for lo in range(task.start, task.stop, most):
             hi = min(task.stop, lo + most)
-            answer = self._run(task, [port.cut(lo, hi) for port in ports])
+            answer = self._run(task, [port.slice(lo, hi) for port in ports])
             self._progress.codec(lo)
             answer = self._answers.send_answer(task, with_failures(answer, broken), started)
             if answer.start + answer.size < hi:

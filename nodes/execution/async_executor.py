@@ -22,7 +22,7 @@ from ..program.program import NO_ORDERS, Answer, Orders, Program, Step, Tally
 from ..program.steps import FAILED, MAX_OUTPUTS, Copier, checked_batch, collect, join_answers, shape
 from ..state.stateful import States, Turns, keep_state
 from .executor import Monitor, NoMonitor
-from .program_run import Walk
+from .program_run import ProgramRun
 
 #: The longest pause between two attempts, in seconds.
 MAX_BACKOFF_S = 60.0
@@ -71,7 +71,7 @@ class AsyncExecutor:
         start, stop = ports[0].start, ports[0].stop
         if stop - start == 1 or any(step.kind is NodeKind.MAP_BATCHES for step in self._program.steps):
             return await self._unit(ports, orders)
-        units = [self._unit([port.cut(n, n + 1) for port in ports], orders) for n in range(start, stop)]
+        units = [self._unit([port.slice(n, n + 1) for port in ports], orders) for n in range(start, stop)]
         if self._ordered:
             answers = []
             for n, unit in enumerate(units):
@@ -85,16 +85,16 @@ class AsyncExecutor:
         return join_answers(answers)
 
     async def _unit(self, ports: Sequence[Column], orders: Orders) -> Answer:
-        walk = Walk(self._program, ports, self._copies)
-        for number, step, inputs, tally in walk.calls():
+        run = ProgramRun(self._program, ports, self._copies)
+        for number, step, inputs, tally in run.calls():
             if step.kind.traits.stateful:
-                walk.put(step, *self._keep(number, step, inputs, orders, tally))
+                run.put(step, *self._keep(number, step, inputs, orders, tally))
             elif step.kind is NodeKind.CODES:
                 codes: Any = self._handlers[number]
-                walk.put(step, codes.column(inputs[0]), [])
+                run.put(step, codes.column(inputs[0]), [])
             else:
-                walk.put(step, *await self._step(number, step, inputs[0], orders, tally))
-        return walk.answer()
+                run.put(step, *await self._step(number, step, inputs[0], orders, tally))
+        return run.answer()
 
     def _keep(
         self, number: int, step: Step, inputs: list[Column], orders: Orders, tally: Tally
@@ -126,7 +126,7 @@ class AsyncExecutor:
         failed = [result for result in given if isinstance(result, Failure)]
         fatal = [f.seq for f in failed if f.on_error == "fail"]
         if fatal:
-            column = column.cut(column.start, min(fatal))
+            column = column.slice(column.start, min(fatal))
             failed = [f for f in failed if f.seq <= min(fatal)]
         results = [FAILED if isinstance(result, Failure) else result[0] for result in given[: len(column.events)]]
         return shape(step, column, results, results.count(FAILED) if failed else 0, tally), failed

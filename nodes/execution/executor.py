@@ -21,7 +21,7 @@ from ..program.steps import FAILED, Copier, checked_batch, collect, shape
 from ..state.key_steps import Check, Checked
 from ..state.stateful import States, Turns, keep_state
 from .batch_split import BatchSplitter, count_started
-from .program_run import Walk
+from .program_run import ProgramRun
 
 #: A handler at least this slow is watched call by call: the mark costs less than a twentieth of it.
 WATCH_FROM_S = 2e-6
@@ -76,31 +76,31 @@ class Executor:
         self._may_watch = monitor is not None
         self._cursor = _Cursor(worker)
         self._splitter = splitter
-        #: Of the last run, what was cut off its first step and not claimed by who cut.
-        self.left: list[Any] = []
+        #: Events that a split removed from the first step of the last run, and that the other thread has not taken.
+        self.removed: list[Any] = []
         #: What the steps remember that can be saved.
         self.states = States(handlers)
 
     def run(self, ports: Sequence[Column], orders: Orders = NO_ORDERS) -> Answer:
         """Run every step over `ports` (columns of one and the same run of numbers) and give the answer.
 
-        It ends early where its first step was cut short.
+        It ends early where the batch of its first step was split.
         """
-        walk = Walk(self._program, ports, self._copies)
-        self.left = []
-        for number, step, inputs, tally in walk.calls():
+        run = ProgramRun(self._program, ports, self._copies)
+        self.removed = []
+        for number, step, inputs, tally in run.calls():
             if step.kind.traits.stateful:
-                walk.put(step, *self._keep(number, step, inputs, orders, tally))
+                run.put(step, *self._keep(number, step, inputs, orders, tally))
             elif step.kind is NodeKind.CODES:
                 codes: Any = self._handlers[number]
-                walk.put(step, codes.column(inputs[0]), [])
+                run.put(step, codes.column(inputs[0]), [])
             else:
-                cuttable = number == 0 and len(ports) == 1 and step.kind.traits.event_by_event and inputs[0].counts is None
-                call = _Call(self, number, step, inputs[0], orders, tally, self._splitter if cuttable else None)
-                walk.put(step, call.run(), call.failures)
+                splittable = number == 0 and len(ports) == 1 and step.kind.traits.event_by_event and inputs[0].counts is None
+                call = _Call(self, number, step, inputs[0], orders, tally, self._splitter if splittable else None)
+                run.put(step, call.run(), call.failures)
                 if call.stop < inputs[0].stop:
-                    walk.shorten(call.stop)
-        return walk.answer()
+                    run.shorten(call.stop)
+        return run.answer()
 
     def _keep(
         self, number: int, step: Step, inputs: list[Column], orders: Orders, tally: Tally
@@ -153,7 +153,7 @@ class _Call:
         splitter: BatchSplitter | None,
     ) -> None:
         self.failures: list[Failure] = []
-        self.cut = self.stop = column.stop
+        self.end_at = self.stop = column.stop
         self._splitter = splitter
         self._executor = executor
         self._number = number
@@ -182,19 +182,19 @@ class _Call:
             results = self._batched() if step.kind is NodeKind.MAP_BATCHES else self._each()
         finally:
             context_of_call.reset(token)
-        left = self._splitter.finish(len(results)) if self._splitter is not None else []
+        removed = self._splitter.finish(len(results)) if self._splitter is not None else []
         self._measure(perf_counter() - started, len(results))
-        if len(results) < column.size and self.cut == column.stop and self._splitter is not None:
-            self._executor.left = left
+        if len(results) < column.size and self.end_at == column.stop and self._splitter is not None:
+            self._executor.removed = removed
             column = self._column = Column(column.start, len(results), column.events)
-            self.cut = self.stop = column.stop
-        if self.cut < column.stop:
-            column = column.cut(column.start, self.cut)
+            self.end_at = self.stop = column.stop
+        if self.end_at < column.stop:
+            column = column.slice(column.start, self.end_at)
             del results[len(column.events) :]
         if self._check is not None and (wrong := self._check(results)) is not None:
             at, error = wrong
             self._fail(failure(step, column.number_of(at), error, 1, column.events[at]))
-            column = column.cut(column.start, self.cut)
+            column = column.slice(column.start, self.end_at)
             del results[len(column.events) :]
         return shape(step, column, results, results.count(FAILED) if self.failures else 0, self._tally)
 
@@ -226,13 +226,13 @@ class _Call:
             except USER_ERRORS as error:
                 raised = error
             # Settled outside the except clause, so that a retry's error does not drag the first one along.
-            if raised is None and len(results) < len(events) and self.cut == self._column.stop:
+            if raised is None and len(results) < len(events) and self.end_at == self._column.stop:
                 raised = RuntimeError("the handler raised StopIteration")
             if raised is not None:
                 if self._splitter is not None:
                     self._splitter.restore(len(results) + 1)
                 results.append(self._settle(len(results), raised))
-            if self.cut < self._column.stop:
+            if self.end_at < self._column.stop:
                 break
         return results
 
@@ -264,7 +264,7 @@ class _Call:
             position = len(results)
             decree = verdict_for(self._orders, self._step, self._column.number_of(position), event)
             results.append(self._one(event) if decree is None else self._fail(decree))
-            if self.cut < self._column.stop:
+            if self.end_at < self._column.stop:
                 return
 
     def _place(self, rest: Iterator[Any], fixed: int | None) -> None:
@@ -296,7 +296,7 @@ class _Call:
     def _fail(self, failed: Failure) -> Any:
         self.failures.append(failed)
         if failed.on_error == "fail":
-            self.cut = failed.seq
+            self.end_at = failed.seq
         return FAILED
 
     def _original(self, position: int) -> Any:
@@ -314,7 +314,7 @@ class _Call:
             first = column.number_of(lo)
             self._monitor.batch(self._number, first[0], column.number_of(lo + len(part) - 1)[0] - first[0] + 1)
             results += self._list(lo, part)
-            if self.cut < column.stop:
+            if self.end_at < column.stop:
                 break
         return results
 
@@ -330,7 +330,7 @@ class _Call:
         results: list[Any] = []
         for offset, event in enumerate(part):
             results.append(self._alone(lo + offset, event))
-            if self.cut < self._column.stop:
+            if self.end_at < self._column.stop:
                 break
         return results
 

@@ -1,4 +1,4 @@
-"""The walk of a run of numbers through a program: which columns each step gets, and what the whole answer is.
+"""One run of numbers through a program: which columns each step reads, and what the whole answer is.
 
 Shared by the executors, which decide only how handlers are called. After a failure under `fail` the steps that follow
 see the numbers below it and no others.
@@ -17,8 +17,8 @@ from ..program.steps import Copier, close_answer, merge_columns, zip_columns
 from ..state.partitions import gather_columns, part_column
 
 
-class Walk:
-    """One run of numbers on its way; `ports` are its input columns."""
+class ProgramRun:
+    """A program on one run of numbers; `ports` are its input columns."""
 
     def __init__(self, program: Program, ports: Sequence[Column], copies: Copier) -> None:
         self._program = program
@@ -27,12 +27,12 @@ class Walk:
         self._slots: list[Any] = [*ports, *[None] * (program.slots - len(ports))]
         self._failures: list[Failure] = []
         self._tallies: list[Tally] = []
-        self._cut = self._stop
+        self._end_at = self._stop
 
     def calls(self) -> Iterator[tuple[int, Step, list[Column], Tally]]:
-        """Give each step that has a handler, with its number, inputs and tally, once `put` has taken the one before.
+        """Yield each step that has a handler with its number, inputs and tally; call `put` before the next one.
 
-        Joins and parts in between are made here.
+        Joins and partitions in between are computed here.
         """
         for number, step in enumerate(self._program.steps):
             tally = Tally()
@@ -51,8 +51,8 @@ class Walk:
 
     def _input(self, slot: int, number: int, place: int) -> Column:
         column: Column = self._slots[slot]
-        if self._cut < column.stop:
-            column = column.cut(column.start, self._cut)
+        if self._end_at < column.stop:
+            column = column.slice(column.start, self._end_at)
         if (number, place) in self._program.copied and self._program.steps[number].kind is not NodeKind.PART:
             column = column.with_events(self._copies(column.events))
         return column
@@ -65,21 +65,21 @@ class Walk:
         return column
 
     def put(self, step: Step, output: Column, failures: list[Failure]) -> None:
-        """Take what a step gave: its output, and the failures of its events."""
+        """Store the output of a step and the failures of its events."""
         self._slots[step.output] = output
         if failures:
             self._failures += failures
-            self._cut = min([self._cut, *(f.seq for f in failures if f.on_error == "fail")])
+            self._end_at = min([self._end_at, *(f.seq for f in failures if f.on_error == "fail")])
 
     def shorten(self, stop: int) -> None:
-        """Let the run end before `stop`: its first step went no further."""
+        """End the run before `stop`, because its first step was split there."""
         self._stop = stop
-        self._cut = min(self._cut, stop)
+        self._end_at = min(self._end_at, stop)
 
     def answer(self) -> Answer:
-        """Give the answer for all numbers, or for those up to the lowest that failed under `fail`."""
+        """Return the answer for all numbers, or for those up to the lowest that failed under `fail`."""
         exits = [self._slots[slot] for slot in self._program.exits]
-        exits = [column.cut(column.start, self._stop) if column.stop > self._stop else column for column in exits]
+        exits = [column.slice(column.start, self._stop) if column.stop > self._stop else column for column in exits]
         return close_answer(
-            self._start, self._stop - self._start, exits, self._failures, self._tallies, self._cut
+            self._start, self._stop - self._start, exits, self._failures, self._tallies, self._end_at
         )

@@ -60,19 +60,19 @@ class Column:
             return rows
         return [(seq, index) for (seq, _), index in zip(rows, self.indices, strict=True)]
 
-    def places(self, lo: int, hi: int) -> tuple[int, int]:
-        """Give where the events of the numbers `lo .. hi - 1` begin and end."""
+    def event_range(self, lo: int, hi: int) -> tuple[int, int]:
+        """Return the range of positions of the events of the numbers `lo .. hi - 1`."""
         first, last = lo - self.start, hi - self.start
         if self.counts is None:
             return first, last
         offsets = self.offsets()
         return offsets[first], offsets[last]
 
-    def cut(self, lo: int, hi: int) -> Column:
+    def slice(self, lo: int, hi: int) -> Column:
         """Give the column of the numbers `lo .. hi - 1` (absolute numbers inside this column)."""
         if lo == self.start and hi == self.stop:
             return self
-        a, b = self.places(lo, hi)
+        a, b = self.event_range(lo, hi)
         if self.counts is None:
             return Column(lo, hi - lo, self.events[a:b])
         indices = self.indices[a:b] if self.indices is not None else None

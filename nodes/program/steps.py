@@ -153,18 +153,18 @@ def checked_batch(step: Step, given: Any, expected: int) -> Sequence[Any]:
 
 
 def close_answer(
-    start: int, size: int, exits: list[Column], failures: list[Failure], tallies: list[Tally], cut: int
+    start: int, size: int, exits: list[Column], failures: list[Failure], tallies: list[Tally], end_at: int
 ) -> Answer:
-    """Give the answer for a run; under a `fail` at number `cut`, up to `cut` and with nothing but failures of it."""
-    if cut >= start + size:
+    """Give the answer for a run; under a `fail` at number `end_at`, up to `end_at` and with nothing but failures of it."""
+    if end_at >= start + size:
         return Answer(start, size, exits, failures, tallies)
     columns = []
     for column in exits:
-        below = column.cut(start, cut) if cut < column.stop else column
+        below = column.slice(start, end_at) if end_at < column.stop else column
         counts = [*(below.counts if below.counts is not None else [1] * below.size), 0]
         columns.append(Column(start, below.size + 1, below.events, counts, below.indices))
-    kept = [f for f in failures if f.seq < cut or (f.seq == cut and f.on_error == "fail")]
-    return Answer(start, cut - start + 1, columns, kept, tallies)
+    kept = [f for f in failures if f.seq < end_at or (f.seq == end_at and f.on_error == "fail")]
+    return Answer(start, end_at - start + 1, columns, kept, tallies)
 
 
 def join_answers(answers: Sequence[Answer]) -> Answer:

@@ -128,7 +128,7 @@ class Turns:
         """Give the part of a column that a failure leaves."""
         if not self.failures:
             return column
-        return column.cut(column.start, min(column.stop, *(failed.seq for failed in self.failures)))
+        return column.slice(column.start, min(column.stop, *(failed.seq for failed in self.failures)))
 
 
 class _Decreed(Exception):

@@ -59,7 +59,7 @@ class _Clock:
             turns.failed(TypeError(MIXED))
         self._mark, self._edge = mark, edge
         below = turns.below(column)
-        return Column(column.start, column.size, marks, counts).cut(below.start, below.stop)
+        return Column(column.start, column.size, marks, counts).slice(below.start, below.stop)
 
     @staticmethod
     def _peaks(column: Column, rest: Iterator[Any]) -> Iterator[tuple[int, Any]]:

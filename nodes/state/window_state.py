@@ -83,7 +83,7 @@ class Output:
     def column(self, below: Column) -> Column:
         """Give the output, up to where the input was taken."""
         column = Column(self._column.start, self._column.size, self._events, self._counts)
-        return column.cut(below.start, below.stop)
+        return column.slice(below.start, below.stop)
 
 
 class WindowRecipe(Recipe):

@@ -59,7 +59,7 @@ def in_parts(stream: Any, events: Numbers, workers: int, rng: Random) -> Found:
         executor = fresh()
         given: list[list[Column]] = []
         for lo, hi in cuts(last + 1, rng):
-            ports = [streams[port].cut(lo, hi) for port in wired.ports]
+            ports = [streams[port].slice(lo, hi) for port in wired.ports]
             answer = executor.run([port.with_events(safe_copies(port.events)) for port in ports], Orders(end=last))
             assert (answer.failures, answer.size) == ([], hi - lo)
             given.append([column.with_events(safe_copies(column.events)) for column in answer.exits])
@@ -74,7 +74,7 @@ def in_parts(stream: Any, events: Numbers, workers: int, rng: Random) -> Found:
     outputs: list[Any] = []
     tail = Executor(plan.tail, [None] * len(plan.tail.steps), safe_copies)
     for lo, hi in cuts(last + 1, rng):
-        outputs += tail.run([streams[port].cut(lo, hi) for port in plan.wiring.tail]).exits[0].events
+        outputs += tail.run([streams[port].slice(lo, hi) for port in plan.wiring.tail]).exits[0].events
     return Found(outputs, total.late, total.forgotten)
 
 

@@ -126,12 +126,12 @@ class Laws:
 
     def _rows(self, slices: Sequence[Slice], lo: int, hi: int) -> list[list[int]]:
         columns = [
-            Column(s.segment.start, s.segment.stop - s.segment.start, s.segment.payload, s.segment.counts).cut(s.lo, s.hi)
+            Column(s.segment.start, s.segment.stop - s.segment.start, s.segment.payload, s.segment.counts).slice(s.lo, s.hi)
             for s in slices
         ]
         column = join(columns)
         self.same("the numbers delivered", (column.start, column.stop), (lo, hi))
-        return [column.cut(n, n + 1).events for n in range(lo, hi)]
+        return [column.slice(n, n + 1).events for n in range(lo, hi)]
 
     def _delivered(self, effect: Deliver) -> None:
         release = effect.release

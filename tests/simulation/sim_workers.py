@@ -24,7 +24,7 @@ class Job:
     def __init__(self, run: Simulation, pool: int, effect: SendTask) -> None:
         self.task, self.orders, self.cut = effect.task, effect.task.orders, effect.cut
         columns = [
-            join([Column(s.start, s.stop - s.start, s.payload, s.counts).cut(p.lo, p.hi) for p in port for s in [p.segment]])
+            join([Column(s.start, s.stop - s.start, s.payload, s.counts).slice(p.lo, p.hi) for p in port for s in [p.segment]])
             for port in effect.inputs
         ]
         self.inputs: dict[int, list[int]] = {}
@@ -32,7 +32,7 @@ class Job:
         for column in columns:
             run.laws.same("the numbers of a port", (column.start, column.stop), (self.start, self.stop))
         for n in range(self.start, self.stop):
-            self.inputs[n] = [event for column in columns for event in column.cut(n, n + 1).events]
+            self.inputs[n] = [event for column in columns for event in column.slice(n, n + 1).events]
             run.laws.same(f"the inputs of number {n} in pool {pool}", self.inputs[n], run.reference.inputs(pool, n))
 
     def call(self, run: Simulation, pool: int, number: int) -> tuple[LastSeen, tuple[str, int, int]]:

@@ -123,7 +123,7 @@ class AsyncWorker:
             self._spawn(self._unit(open_, ports, broken))
             return
         for number in range(task.start, task.stop):
-            self._spawn(self._unit(open_, [port.cut(number, number + 1) for port in ports], broken))
+            self._spawn(self._unit(open_, [port.slice(number, number + 1) for port in ports], broken))
 
     def _spawn(self, work: Any) -> None:
         running = asyncio.create_task(work)

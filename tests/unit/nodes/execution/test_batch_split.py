@@ -131,7 +131,7 @@ def test_a_batch_that_is_split_is_answered_as_far_as_it_went(kind: NodeKind) -> 
     executor = Executor(program, [first, lambda n: -n], list, splitter=splitter)
     answer = executor.run([Column(100, 10, list(range(100, 110)))])
     assert (answer.start, answer.size) == (100, 5)
-    assert executor.left == [105, 106, 107, 108, 109]
+    assert executor.removed == [105, 106, 107, 108, 109]
     assert calls == [100, 101, 102, 103, 104]
     given, one, two = answer.exits
     assert {column.stop for column in answer.exits} == {105}
@@ -145,7 +145,7 @@ def test_a_batch_that_is_split_is_answered_as_far_as_it_went(kind: NodeKind) -> 
     assert one.events == whole[kind]
     assert [tally.events_in for tally in answer.tallies] == [5, 5]
     again = executor.run([Column(105, 5, list(range(105, 110)))])
-    assert (again.size, executor.left) == (5, [])
+    assert (again.size, executor.removed) == (5, [])
 
 
 def test_a_failure_in_a_split_batch_ends_it_there() -> None:
@@ -160,7 +160,7 @@ def test_a_failure_in_a_split_batch_ends_it_there() -> None:
     failing = Step(kind=NodeKind.MAP, node="first", node_id=0, inputs=(0,), output=1)
     executor = Executor(make_program(1, 2, [failing], [1]), [first], list, splitter=splitter)
     answer = executor.run([Column(0, 10, list(range(10)))])
-    assert (answer.size, executor.left, [failed.seq for failed in answer.failures]) == (4, [], [3])
+    assert (answer.size, executor.removed, [failed.seq for failed in answer.failures]) == (4, [], [3])
     assert answer.exits[0].events == [0, 1, 2]
 
 
@@ -182,5 +182,5 @@ def test_a_split_that_comes_too_late_changes_no_number_and_loses_no_event() -> N
     answer = executor.run([Column(0, 10, list(range(10)))])
     assert seqs == [5]
     assert [(failed.seq, failed.event) for failed in answer.failures] == [(5, 5)]
-    assert (answer.size, executor.left) == (6, [6, 7, 8, 9])
+    assert (answer.size, executor.removed) == (6, [6, 7, 8, 9])
     assert answer.exits[0].events == [0, 1, 2, 3, 4]

@@ -55,7 +55,7 @@ def test_a_cut_is_the_part(given_: tuple[Column, _Rows], data: st.DataObject) ->
     column, rows = given_
     lo = data.draw(st.integers(column.start, column.stop - 1))
     hi = data.draw(st.integers(lo, column.stop))
-    part = column.cut(lo, hi)
+    part = column.slice(lo, hi)
     assert (part.start, part.size) == (lo, hi - lo)
     assert _model(part) == rows[lo - column.start : hi - column.start]
 
@@ -65,7 +65,7 @@ def test_pieces_join_to_the_whole(given_: tuple[Column, _Rows], data: st.DataObj
     column, rows = given_
     places = data.draw(st.sets(st.integers(column.start + 1, max(column.start + 1, column.stop - 1)), max_size=3))
     bounds = sorted({column.start, column.stop, *(place for place in places if place < column.stop)})
-    whole = join([column.cut(lo, hi) for lo, hi in pairwise(bounds)])
+    whole = join([column.slice(lo, hi) for lo, hi in pairwise(bounds)])
     assert (whole.start, whole.size) == (column.start, column.size)
     assert _model(whole) == rows
 
@@ -91,7 +91,7 @@ def test_other_events_keep_the_shape(given_: tuple[Column, _Rows]) -> None:
 
 def test_a_whole_cut_is_the_column_itself() -> None:
     column = Column(3, 2, ["a", "b"])
-    assert column.cut(3, 5) is column
+    assert column.slice(3, 5) is column
     assert join([column]) is column
 
 
