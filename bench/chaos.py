@@ -30,6 +30,7 @@ from functools import partial
 from time import monotonic, thread_time
 from typing import Any
 
+import psutil
 import sluiceway as sw
 from sluiceway.engine import options
 from sluiceway.engine.hub.hub import Hub
@@ -42,8 +43,6 @@ from sluiceway.graphs import census
 from bench import tree
 from bench.measure import Effort, Table, arguments, percentile, report, show
 from bench.works import ints
-
-_PROC = Path("/proc")
 
 
 def digits(seconds: float, number: int) -> str:
@@ -115,17 +114,12 @@ class Killer:
 
 
 def _is_grandchild(pid: int) -> bool:
-    """Tell whether a living process was started by a child of this one, as workers are."""
-    state, parent = _state_and_parent(pid)
-    return state not in (b"Z", b"X", b"") and _state_and_parent(parent)[1] == os.getpid()
-
-
-def _state_and_parent(pid: int) -> tuple[bytes, int]:
+    """Whether a living process was started by a child of this one, as workers are."""
     try:
-        state, parent, *_ = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return b"", 0
-    return state, int(parent)
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and psutil.Process(process.ppid()).ppid() == os.getpid()
+    except psutil.NoSuchProcess:
+        return False
 
 
 # -- the runs ---------------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[1]
 #: Where results go: `$SLUICEWAY_BENCH_OUT`, else `out/bench` in the checkout.
 OUT = Path(os.environ.get("SLUICEWAY_BENCH_OUT", ROOT / "out" / "bench"))
@@ -123,7 +125,7 @@ def spread(values: Sequence[float]) -> float:
 
 def cores() -> int:
     """Give the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count() or 1
 
 
 def machine() -> dict[str, Any]:
@@ -160,7 +162,7 @@ def _processor() -> str:
 
 
 def _memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(psutil.virtual_memory().total)
 
 
 def _git(*words: str) -> str:

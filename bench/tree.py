@@ -1,4 +1,4 @@
-"""The process tree: CPU seconds and memory of this process and all that descend from it, read from /proc.
+"""The process tree: CPU seconds and memory of this process and all that descend from it.
 
 Decides what counts. CPU is that of this process and of every descendant, living or gone: one that is gone is in the
 figures of whoever waited for it, and the zygote of sluiceway waits for its workers and is itself waited for. Memory is
@@ -7,68 +7,58 @@ the proportional share (PSS) where the kernel tells, so that pages shared by for
 
 from __future__ import annotations
 
-import os
 import resource
 import threading
-from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 
-_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-_PROC = Path("/proc")
+import psutil
 
 
 def descendants(root: int | None = None) -> list[int]:
-    """Give the living descendants of a process (this one by default), without itself."""
-    children: dict[int, list[int]] = defaultdict(list)
-    for name in os.listdir(_PROC):
-        if name.isdigit() and (fields := _stat(int(name))) is not None:
-            children[int(fields[1])].append(int(name))
-    found, rest = [], [os.getpid() if root is None else root]
-    while rest:
-        below = children[rest.pop()]
-        found += below
-        rest += below
-    return found
+    """Return the living descendants of a process (this one by default), without itself."""
+    return [process.pid for process in _below(root)]
 
 
 def cpu_seconds() -> float:
-    """Give the CPU seconds, user and system, of this process and all its descendants up to now."""
+    """Return the CPU seconds, user and system, of this process and all its descendants up to now."""
     total = 0.0
     for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
         usage = resource.getrusage(who)
         total += usage.ru_utime + usage.ru_stime
-    for pid in descendants():
-        fields = _stat(pid)
-        if fields is not None:
-            # user and system time of its own and of the children it has waited for
-            total += sum(map(int, fields[11:15])) * _TICK_S
+    for process in _below(None):
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            # of its own and of the children it has waited for
+            total += times.user + times.system + times.children_user + times.children_system
     return total
 
 
 def memory_bytes(root: int | None = None) -> dict[int, int]:
-    """Give the memory of a process (this one by default) and its living descendants: PSS where it can be read, else RSS."""
+    """Return the memory of a process (this one by default) and its living descendants: PSS where it can be read, else RSS."""
     found = {}
-    for pid in (os.getpid() if root is None else root, *descendants(root)):
-        size = _pss(pid)
-        if size is None:
-            size = _rss(pid)
-        if size is not None:
-            found[pid] = size
+    for process in (psutil.Process(root), *_below(root)):
+        with suppress(psutil.Error):
+            size = _pss(process)
+            found[process.pid] = process.memory_info().rss if size is None else size
     return found
 
 
 def high_water_bytes(pid: int) -> int | None:
-    """Give the most memory that a process ever had, RSS as the kernel keeps it; `None` where it has ended."""
+    """Return the most memory that a process ever had, RSS as Linux keeps it; `None` where it has ended.
+
+    psutil does not tell it.
+    """
     try:
-        lines = (_PROC / str(pid) / "status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")), None)
 
 
 def has_pss() -> bool:
-    """Tell whether the kernel gives the proportional share of a process."""
-    return _pss(os.getpid()) is not None
+    """Whether the kernel gives the proportional share of a process."""
+    return _pss(psutil.Process()) is not None
 
 
 class MemoryWatch:
@@ -116,26 +106,16 @@ class MemoryWatch:
             self.sample()
 
 
-def _stat(pid: int) -> list[bytes] | None:
-    """Give the fields of /proc/PID/stat behind the name: state, parent, ..."""
+def _below(root: int | None) -> list[psutil.Process]:
     try:
-        return (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:  # it has ended meanwhile
-        return None
+        return psutil.Process(root).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
-def _pss(pid: int) -> int | None:
+def _pss(process: psutil.Process) -> int | None:
+    """Return the proportional share of a process, `None` where the system does not tell; raises `psutil.NoSuchProcess`."""
     try:
-        for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) << 10
-    except OSError:
-        return None
-    return None
-
-
-def _rss(pid: int) -> int | None:
-    try:
-        return int((_PROC / str(pid) / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
+        return getattr(process.memory_full_info(), "pss", None)
+    except psutil.AccessDenied:
         return None

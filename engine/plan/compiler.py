@@ -6,7 +6,6 @@ stands between; joins of streams that one worker has anyway cost nothing; other 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,9 +22,11 @@ from .program_writer import JOINS, WORK, Writer, letters_program, origin_of, tai
 
 def default_workers() -> int:
     """Give the number of cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0)) or 1
-    return os.cpu_count() or 1
+    import psutil  # here, because it takes a while to import; only who leaves the number of workers open needs it
+
+    if hasattr(psutil.Process, "cpu_affinity"):  # Linux, Windows, FreeBSD
+        return len(psutil.Process().cpu_affinity())
+    return psutil.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)

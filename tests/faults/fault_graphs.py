@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import sluiceway as sw
 
 Handler = Callable[[Any], Any]
@@ -112,25 +113,23 @@ def _split(n: int) -> list[int]:
 
 def living(graph_workers: Iterable[int]) -> list[int]:
     """Give those processes that are there and no zombies."""
-    return [pid for pid in graph_workers if _state(pid) not in ("", "Z", "X")]
+    return [pid for pid in graph_workers if _lives(pid)]
 
 
-def _state(pid: int) -> str:
+def _lives(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return ""
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def descendants(pid: int) -> set[int]:
-    """Give the living processes that descend from `pid`."""
+    """Return the living processes that descend from `pid`, by one look at all processes."""
     parents: dict[int, int] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with suppress(OSError, IndexError):
-                fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
-                if fields[0] not in "ZX":
-                    parents[int(entry)] = int(fields[1])
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                parents[process.pid] = process.ppid()
     found: set[int] = set()
     level = {pid}
     while level:

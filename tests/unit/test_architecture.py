@@ -323,7 +323,7 @@ def test_what_few_runs_need_is_imported_by_those_alone() -> None:
     """Each takes as long to import as a good part of sluiceway itself."""
     script = (
         "import sys, sluiceway as sw; sw.run, sw.imap, sw.Graph, sw.lines;"
-        "print(*sorted({'asyncio', 'tqdm', 'concurrent.futures', 'multiprocessing', 'numpy'} & set(sys.modules)))"
+        "print(*sorted({'asyncio', 'tqdm', 'concurrent.futures', 'multiprocessing', 'numpy', 'psutil'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -11,7 +11,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -133,9 +132,7 @@ def ready(link: Link) -> None:
 
 
 def rss_bytes() -> int:
-    """Give the resident memory of this process in bytes, 0 where that cannot be told."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    """Return the resident memory of this process in bytes."""
+    import psutil  # here, because it takes a while to import; only workers with a limit of memory need it
+
+    return int(psutil.Process().memory_info().rss)
