@@ -9,7 +9,7 @@ from sluiceway.engine.core.core import Core
 from sluiceway.engine.core.effects import Deliver, Pull, SendTask
 from sluiceway.engine.core.topology import PoolWiring, Wiring
 from sluiceway.nodes.execution.executor import Executor
-from sluiceway.nodes.ordering.budget import Window
+from sluiceway.nodes.ordering.budget import Budget
 from sluiceway.nodes.ordering.segments import ExitData
 from sluiceway.nodes.ordering.sequencer import Chunk
 from sluiceway.nodes.program.column import Column
@@ -35,7 +35,7 @@ class NoPacking:
 def test_core_cycle(benchmark: Any, size: int) -> None:
     """A batch is read, numbered, handed out, answered, released and consumed."""
     wiring = Wiring((PoolWiring("pool", PROGRAM, 1, False, (0,), (1,)),), (1,), (), (False,))
-    core = Core(wiring, NoPacking(), window=Window(64 << 20, 1 << 18))
+    core = Core(wiring, NoPacking(), budget=Budget(64 << 20, 1 << 18))
     core.start()
     core.cycle(0.0)
     core.joined("0.0.1")

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...nodes.ordering.barrier import Barrier, FailureRecord
 from ...nodes.ordering.blame import LastSeen
-from ...nodes.ordering.budget import Window
+from ...nodes.ordering.budget import Budget
 from ...nodes.ordering.cuts import Cut, Cuts
 from ...nodes.ordering.dispatcher import Dispatcher
 from ...nodes.ordering.order_log import OrderLog
@@ -37,22 +37,22 @@ class Core:
         wiring: Wiring,
         packing: Packing,
         *,
-        window: Window,
+        budget: Budget,
         limit: int | None = None,
         max_deaths: int | None = 3,
         commits: bool = False,
         log: OrderLog | None = None,
     ) -> None:
         self.wiring = wiring
-        self.window = window
+        self.budget = budget
         self.counts = Counts()
         self.barrier = Barrier()
         self._resumes = log is not None
         stateful = tuple(at for at, pool in enumerate(wiring.pools) if pool.stateful and self._resumes)
         self.cuts = Cuts(stateful, enabled=commits or self._resumes)
         self.sequencer = Sequencer(len(wiring.remote), wiring.order, limit, log)
-        self.pools = make_pools(wiring, window, max_deaths)
-        self.reading = Reading(self.sequencer, wiring.remote, self.pools, window)
+        self.pools = make_pools(wiring, budget, max_deaths)
+        self.reading = Reading(self.sequencer, wiring.remote, self.pools, budget)
         self.first = self.consumed = 0  #: `first`: where this run begins; the numbers below were an earlier one's
         self.ended_by: str | None = None
         #: The number that carries no event and stands for the end of the input, once it is given.
@@ -61,7 +61,7 @@ class Core:
         self.held_peak = 0
         self.barrier_waited_s = 0.0
         self._packing = packing
-        self.retained = Retained(wiring, window)
+        self.retained = Retained(wiring, budget)
         self.flow = Flow(wiring, self.pools, self.retained, self.sequencer)
         self.recovery = Recovery(self.pools, self.cuts, self.retained, self.counts)
         self.commits = Commits(self.cuts, self.pools, self.retained)
@@ -261,7 +261,7 @@ class Core:
     @property
     def waits_for_sinks(self) -> bool:
         """Whether there may be more to do as soon as the sinks are done with more; else their word can wait."""
-        return not self.pools or self.sequencer.waiting or not self.window.is_wide(self.in_flight)
+        return not self.pools or self.sequencer.waiting or not self.budget.is_wide(self.in_flight)
 
     def _clock(self, now: float) -> None:
         if self._last_cycle is not None:
@@ -280,7 +280,7 @@ class Core:
         return max([len(pool.dispatcher.accepted) for pool in self.pools]) - self.frontier
 
     def _number(self, now: float) -> None:
-        while room := self.window.room(self.in_flight):
+        while room := self.budget.room(self.in_flight):
             chunk = self.sequencer.take(min(room, PULL_NUMBERS), fit=self.in_flight > 0)
             if chunk is None:
                 break
@@ -294,7 +294,7 @@ class Core:
         if self.sequencer.limited and not self.reading.stopped:
             self.sequencer.drop()
             self.stop_reading("limit")
-        if self._end_is_due and self.window.room(self.in_flight):
+        if self._end_is_due and self.budget.room(self.in_flight):
             self.end = number = self.sequencer.next
             self.sequencer.skip(number + 1)
             payload, nbytes = self._packing.pack([])
@@ -315,7 +315,7 @@ class Core:
 
     def _ask_states(self) -> bool:
         """Ask for the states that are due; gives whether any was asked for."""
-        full = self.window.bytes >= self.window.limit_bytes and not self.in_flight and not self.flow.loose_out
+        full = self.budget.bytes >= self.budget.limit_bytes and not self.in_flight and not self.flow.loose_out
         asked = self.commits.ask_states(full=full)
         self._effects += asked
         return bool(asked)
@@ -338,7 +338,7 @@ class Core:
 
     def _hand_out(self, head: int, now: float) -> None:
         waiting = self.barrier.released > self.consumed or self.flow.loose_out > 0
-        pace = self.window.pace(waiting)
+        pace = self.budget.pace(waiting)
         for pool in self.pools:
             for task in pool.dispatcher.hand_out(pace, head, now):
                 inputs = self.retained.slices(pool.wiring.ports, task.start, task.stop)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...nodes.ordering.budget import Window
+from ...nodes.ordering.budget import Budget
 from ...nodes.ordering.dispatcher import Dispatcher
 from ...nodes.ordering.intervals import Intervals
 from ...nodes.ordering.queue_stats import Gauge
@@ -151,9 +151,9 @@ class Pool:
         return self.dispatcher.idle_leavers()
 
 
-def make_pools(wiring: Wiring, window: Window, max_deaths: int | None) -> list[Pool]:
+def make_pools(wiring: Wiring, budget: Budget, max_deaths: int | None) -> list[Pool]:
     """Return the pools of a run, none of which has a worker yet."""
-    kept_bytes = share_of(window.limit_bytes, sum(pool.stateful for pool in wiring.pools))
+    kept_bytes = share_of(budget.limit_bytes, sum(pool.stateful for pool in wiring.pools))
     return [
         Pool(
             pool,
@@ -162,7 +162,7 @@ def make_pools(wiring: Wiring, window: Window, max_deaths: int | None) -> list[P
                 ordered=pool.ordered,
                 max_deaths=max_deaths,
                 # Two answers of every worker may be under way when the budget is used up: half of it.
-                batch_bytes=window.limit_bytes // (4 * pool.workers),
+                batch_bytes=budget.limit_bytes // (4 * pool.workers),
             ),
             [Intervals() for _ in pool.ports],
             Retention(kept_bytes) if pool.stateful else None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ...nodes.ordering.budget import Window
+from ...nodes.ordering.budget import Budget
 from ...nodes.ordering.sequencer import Sequencer
 from .effects import Pull, StopSource
 from .pool import Pool
@@ -24,9 +24,9 @@ PLAIN_LOOKAHEAD = 16384
 class Reading:
     """The pulls that sources have not answered. Feed it what they said; it gives effects."""
 
-    def __init__(self, sequencer: Sequencer, remote: Sequence[bool], pools: Sequence[Pool], window: Window) -> None:
+    def __init__(self, sequencer: Sequencer, remote: Sequence[bool], pools: Sequence[Pool], budget: Budget) -> None:
         self.stopped = False
-        self._window = window
+        self._budget = budget
         self._has_pools = bool(pools)
         #: Those that read what the sources give, and how many tasks ahead their events are asked for.
         self._first = [pool for pool in pools if SOURCE_STREAM in pool.wiring.ports]
@@ -35,7 +35,7 @@ class Reading:
         self._pulls: list[list[int]] = [[] for _ in remote]
         #: A source of another process is asked twice in advance: its answers take their time.
         self._most = [2 if far else 1 for far in remote]
-        self._most_bytes = min(PULL_BYTES, window.limit_bytes)
+        self._most_bytes = min(PULL_BYTES, budget.limit_bytes)
 
     def answered(self, source: int) -> None:
         """Take in that a source has given events."""
@@ -56,7 +56,7 @@ class Reading:
     def pull(self, in_flight: int) -> list[Pull]:
         """Ask for what the pools want beyond the numbers in flight, as far as the budget has room for it."""
         free = self._free()
-        room = self._window.room(in_flight) if free else 0
+        room = self._budget.room(in_flight) if free else 0
         wanted = self._wanted(in_flight) if room else 0
         asked: list[Pull] = []
         while wanted > 0 and (pulls := self._ask(free, room, wanted)):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...nodes.ordering.budget import Window
+from ...nodes.ordering.budget import Budget
 from ...nodes.ordering.intervals import Intervals
 from ...nodes.ordering.segments import Segment, SegmentStore, Slice
 from .topology import Wiring
@@ -16,7 +16,7 @@ from .topology import Wiring
 class Retained:
     """The stores of all streams, by their numbers; each stream has as many readers as ports, tails and loose ends read it."""
 
-    def __init__(self, wiring: Wiring, window: Window) -> None:
+    def __init__(self, wiring: Wiring, budget: Budget) -> None:
         readers = [0] * (1 + sum(len(pool.exits) for pool in wiring.pools))
         for pool in wiring.pools:
             for stream in pool.ports:
@@ -24,7 +24,7 @@ class Retained:
         for stream in (*wiring.tail, *wiring.loose):
             readers[stream] += 1
         self.stores = [SegmentStore(count) for count in readers]
-        self._window = window
+        self._budget = budget
         #: The bytes of failures that are not consumed, by their number.
         self.failure_bytes: dict[int, int] = {}
         self._wary = False  #: whether any segment was ever suspect
@@ -32,7 +32,7 @@ class Retained:
     def put(self, stream: int, segment: Segment, new: Sequence[tuple[int, int]]) -> None:
         """Retain what a stream now has; `new` are the parts that count, the others are done with at once."""
         store = self.stores[stream]
-        self._window.charge(store.put(segment))
+        self._budget.charge(store.put(segment))
         if len(new) == 1 and new[0] == (segment.start, segment.stop):
             return
         counts = Intervals()
@@ -45,18 +45,18 @@ class Retained:
     def take(self, streams: Sequence[int], lo: int, hi: int) -> None:
         """Note that one reader of these streams is done with `lo .. hi - 1`."""
         for stream in streams:
-            self._window.free(self.stores[stream].take(lo, hi))
+            self._budget.free(self.stores[stream].take(lo, hi))
 
     def charge_failure(self, number: int, nbytes: int) -> None:
         """Charge the budget with a failure of a number, until that is consumed."""
-        self._window.charge(nbytes)
+        self._budget.charge(nbytes)
         self.failure_bytes[number] = self.failure_bytes.get(number, 0) + nbytes
 
     def free_failures(self, lo: int, hi: int) -> None:
         """Free the bytes of the failures of `lo .. hi - 1`: they are consumed."""
         if self.failure_bytes:
             for number in range(lo, hi):
-                self._window.free(self.failure_bytes.pop(number, 0))
+                self._budget.free(self.failure_bytes.pop(number, 0))
 
     def slices(self, streams: Sequence[int], lo: int, hi: int) -> list[list[Slice]]:
         """Give, for each of the streams, the slices that together are the numbers `lo .. hi - 1`."""

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
-from ...nodes.ordering.budget import Window
+from ...nodes.ordering.budget import Budget
 from ..checkpoints.checkpoints import Checkpoints
 from ..core.core import Core
 from ..core.effects import (
@@ -65,7 +65,7 @@ class Hub:
         self.core = Core(
             plan.wiring,
             EventPacking(),
-            window=Window(options.window_bytes, options.window_numbers),
+            budget=Budget(options.window_bytes, options.window_numbers),
             limit=options.limit,
             max_deaths=options.max_deaths,
             commits=plan.commits,

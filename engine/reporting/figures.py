@@ -101,7 +101,7 @@ def report_of(
         replayed=core.counts.replayed,
         released=core.barrier.released - core.first,
         in_flight=core.in_flight,
-        peak_bytes=core.window.peak_bytes,
+        peak_bytes=core.budget.peak_bytes,
         wall_s=wall_s,
         ended_by=ended_by,
         expected=expected,

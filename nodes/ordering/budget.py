@@ -16,7 +16,7 @@ class Pace(Enum):
     HOLD = "nothing: the consumer has results to take"
 
 
-class Window:
+class Budget:
     """Counts what is in flight: numbers from admission, bytes from arrival, both until the consumer has taken them."""
 
     __slots__ = ("bytes", "limit_bytes", "limit_numbers", "peak_bytes")

@@ -39,7 +39,7 @@ from sluiceway.engine.core.effects import (
     Warn,
 )
 from sluiceway.nodes.ordering.batch_sizing import TARGET_S
-from sluiceway.nodes.ordering.budget import Window
+from sluiceway.nodes.ordering.budget import Budget
 from sluiceway.nodes.ordering.order_log import OrderLog
 from sluiceway.nodes.ordering.source_positions import Place
 
@@ -84,7 +84,7 @@ class Life:
         core = Core(
             scenario.wiring,
             Packing(scenario),  # type: ignore[arg-type]
-            window=Window(scenario.window_bytes, scenario.window_numbers),
+            budget=Budget(scenario.window_bytes, scenario.window_numbers),
             limit=scenario.limit,
             max_deaths=None,
             commits=scenario.mode == "commits",

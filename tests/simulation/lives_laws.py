@@ -72,7 +72,7 @@ class LifeLaws(Laws):
 
     def _paced(self, before: Before, tasks: list[SendTask]) -> None:
         core = self.life.core
-        if tasks and core.window.bytes >= core.window.limit_bytes:
+        if tasks and core.budget.bytes >= core.budget.limit_bytes:
             if before.waiting:
                 self.broken("work was handed out above the limit while the consumer had results to take")
             for effect in tasks:
@@ -92,10 +92,10 @@ class LifeLaws(Laws):
             return
         assert pool.retention is not None
         upto, frontier = pool.retention.upto, pool.dispatcher.frontier
-        if core.window.bytes >= core.window.limit_bytes and not core.in_flight:
+        if core.budget.bytes >= core.budget.limit_bytes and not core.in_flight:
             return  # nothing else is in the way
         kept = sum(part.cost for stream in pool.wiring.ports for part in core.retained.stores[stream].slices(upto, frontier))
-        if kept * SHARE <= core.window.limit_bytes and effect.n - upto < NUMBERS >> name.life - 1:
+        if kept * SHARE <= core.budget.limit_bytes and effect.n - upto < NUMBERS >> name.life - 1:
             self.broken(f"the state of pool {name.pool} is asked for, and only {kept} bytes are kept for it")
 
     def _delivered(self, effect: Deliver) -> None:
@@ -190,7 +190,7 @@ class LifeLaws(Laws):
         if life.finish.source_error is None:
             self.same("what is delivered at the end", self.delivered, core.sequencer.next)
             if life.scenario.mode == "store" or not any(pool.stateful for pool in life.scenario.wiring.pools):
-                self.same("the bytes in flight at the end", core.window.bytes, 0)
+                self.same("the bytes in flight at the end", core.budget.bytes, 0)
 
 
 def check_all(world: World, truth: Truth) -> None:

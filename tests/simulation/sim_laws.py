@@ -75,7 +75,7 @@ class Laws:
         """Note what a cycle starts from."""
         core = self.run.core
         waiting = core.barrier.released > core.consumed or core.flow.loose_out > 0
-        return Before(core.sequencer.next, core.consumed, core.window.bytes, waiting)
+        return Before(core.sequencer.next, core.consumed, core.budget.bytes, waiting)
 
     def after_cycle(self, before: Before, effects: Sequence[Effect]) -> None:
         """Check what a cycle decided."""
@@ -108,7 +108,7 @@ class Laws:
 
     def _paced(self, before: Before, tasks: list[SendTask]) -> None:
         core = self.run.core
-        if tasks and core.window.bytes >= core.window.limit_bytes:
+        if tasks and core.budget.bytes >= core.budget.limit_bytes:
             if before.waiting:
                 self.broken("work was handed out above the limit while the consumer had results to take")
             for effect in tasks:
@@ -117,10 +117,10 @@ class Laws:
     def _bytes(self) -> None:
         core = self.run.core
         kept = sum(segment.cost for store in core.retained.stores for segment in store._segments.values())
-        self.same("the bytes in flight", core.window.bytes, kept + sum(core.retained.failure_bytes.values()))
-        most = core.window.limit_bytes + self._largest_chunk + self._most_possible
-        if core.window.bytes > most + len(core.pools) * self._largest_task:
-            self.broken(f"{core.window.bytes} bytes are in flight, which no outstanding work explains")
+        self.same("the bytes in flight", core.budget.bytes, kept + sum(core.retained.failure_bytes.values()))
+        most = core.budget.limit_bytes + self._largest_chunk + self._most_possible
+        if core.budget.bytes > most + len(core.pools) * self._largest_task:
+            self.broken(f"{core.budget.bytes} bytes are in flight, which no outstanding work explains")
 
     # -- what comes out -----------------------------------------------------------------------------------------
 
@@ -284,7 +284,7 @@ class Laws:
         if run.finish.failure is not None:
             return
         last = core.sequencer.next
-        self.same("the bytes in flight at the end", core.window.bytes, 0)
+        self.same("the bytes in flight at the end", core.budget.bytes, 0)
         for stream in run.scenario.wiring.loose:
             self.same("the numbers given to a loose stream", sum(1 for at, _ in self._loose if at == stream), last)
         for at, pool in enumerate(core.pools):

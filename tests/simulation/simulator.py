@@ -29,7 +29,7 @@ from sluiceway.engine.core.effects import (
     Warn,
 )
 from sluiceway.nodes.ordering.batch_sizing import TARGET_S
-from sluiceway.nodes.ordering.budget import Window
+from sluiceway.nodes.ordering.budget import Budget
 from sluiceway.nodes.ordering.sequencer import Chunk
 
 #: More events than this in one small run are a livelock.
@@ -115,9 +115,9 @@ class Simulation:
         self.scenario = scenario
         self.rng = Random(scenario.seed ^ 0x5EED)
         self.now = 0.0
-        self.window = Window(scenario.window_bytes, scenario.window_numbers)
+        self.budget = Budget(scenario.window_bytes, scenario.window_numbers)
         self.core = make_core(
-            scenario.wiring, Packing(scenario), window=self.window, limit=scenario.limit, max_deaths=MAX_DEATHS
+            scenario.wiring, Packing(scenario), budget=self.budget, limit=scenario.limit, max_deaths=MAX_DEATHS
         )
         for pool, script in zip(self.core.pools, scenario.pools, strict=True):
             if script.taught:

@@ -11,7 +11,7 @@ from sim_laws import LawBroken
 from simulator import simulate
 from sluiceway.nodes.ordering.barrier import Barrier, Release
 from sluiceway.nodes.ordering.blame import Blame
-from sluiceway.nodes.ordering.budget import Pace, Window
+from sluiceway.nodes.ordering.budget import Budget, Pace
 from sluiceway.nodes.ordering.dispatcher import Dispatcher
 from sluiceway.nodes.ordering.segments import SegmentStore
 from sluiceway.nodes.ordering.sequencer import Sequencer
@@ -19,7 +19,7 @@ from test_simulation import SCHEDULES
 
 _accept, _left, _hand_out = Dispatcher.accept, Dispatcher.left, Dispatcher.hand_out
 _release, _take, _offer = Barrier.release, SegmentStore.take, Sequencer.take
-_made, _room = Blame.__init__, Window.room
+_made, _room = Blame.__init__, Budget.room
 
 
 def _release_early(self: Barrier, frontier: int) -> Release | None:
@@ -113,11 +113,11 @@ def _free_never(self: SegmentStore, lo: int, hi: int) -> int:
     return 0
 
 
-def _ignore_bytes(self: Window, numbers: int) -> int:
+def _ignore_bytes(self: Budget, numbers: int) -> int:
     return max(0, self.limit_numbers - numbers)
 
 
-def _one_too_many(self: Window, numbers: int) -> int:
+def _one_too_many(self: Budget, numbers: int) -> int:
     room = _room(self, numbers)
     return room + 1 if self.bytes < self.limit_bytes else room
 
@@ -147,8 +147,8 @@ PLANTED: dict[str, tuple[type, str, Callable[..., Any] | property]] = {
     "neighbours that are not cleared": (Blame, "_explain", _all_explain),
     "bytes freed twice": (SegmentStore, "take", _free_twice),
     "bytes never freed": (SegmentStore, "take", _free_never),
-    "admission above the bytes": (Window, "room", _ignore_bytes),
-    "admission above the numbers": (Window, "room", _one_too_many),
+    "admission above the bytes": (Budget, "room", _ignore_bytes),
+    "admission above the numbers": (Budget, "room", _one_too_many),
     "a chunk larger than the room": (Sequencer, "take", _whole_chunks),
     "a limit overrun": (Sequencer, "left", property(_beyond_the_limit)),
 }

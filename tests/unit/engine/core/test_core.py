@@ -11,7 +11,7 @@ from sluiceway.engine.core.effects import Deliver, Finish, Pull, SendTask, Spawn
 from sluiceway.engine.core.topology import PoolWiring, Wiring
 from sluiceway.nodes.ordering.barrier import FailureRecord
 from sluiceway.nodes.ordering.blame import LastSeen, Phase
-from sluiceway.nodes.ordering.budget import Window
+from sluiceway.nodes.ordering.budget import Budget
 from sluiceway.nodes.ordering.segments import ExitData
 from sluiceway.nodes.ordering.sequencer import Chunk, Order
 from sluiceway.nodes.program.kinds import NodeKind
@@ -33,7 +33,7 @@ def _core(
     step = Step(kind=NodeKind.MAP, node="work", node_id=1, inputs=(0,), output=1, options=Options(on_error=on_error))
     pool = PoolWiring("work", make_program(1, 2, [step], [1]), workers, False, (0,), (1,))
     wiring = Wiring((pool,), (1,), (), (True,) * sources, order)
-    core = Core(wiring, _Packing(), window=Window(1 << 40, numbers))
+    core = Core(wiring, _Packing(), budget=Budget(1 << 40, numbers))
     core.start()
     return core
 
@@ -272,7 +272,7 @@ def test_a_number_that_no_worker_can_unpack_is_answered_by_the_engine(on_error: 
     assert deaths == 3
     assert driver.delivered == 1
     assert driver.core.counts.dead_letters == letters
-    assert driver.core.window.bytes == 0
+    assert driver.core.budget.bytes == 0
 
 
 def _calls(action: Any) -> int:

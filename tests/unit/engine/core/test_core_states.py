@@ -9,7 +9,7 @@ from sluiceway.engine.core.core import Core
 from sluiceway.engine.core.effects import AskState, Commit, Deliver, Finish, Restore, SendTask, Spawn, StopWorker
 from sluiceway.engine.core.topology import PoolWiring, Wiring
 from sluiceway.nodes.ordering.barrier import FailureRecord
-from sluiceway.nodes.ordering.budget import Window
+from sluiceway.nodes.ordering.budget import Budget
 from sluiceway.nodes.ordering.order_log import OrderLog
 from sluiceway.nodes.ordering.retention import SHARE
 from sluiceway.nodes.ordering.segments import ExitData
@@ -52,7 +52,7 @@ class _Run:
         tail = tuple(pool.exits[0] for pool in pools if pool.stateful)
         wiring = Wiring(pools, tail, (), (False,), needs_end=needs_end)
         self.core = Core(
-            wiring, _Packing(), window=Window(window_bytes, 1 << 20), log=OrderLog() if cuts else None
+            wiring, _Packing(), budget=Budget(window_bytes, 1 << 20), log=OrderLog() if cuts else None
         )
         self.mail: list[SendTask | AskState] = []
         self.asked: list[int] = []
@@ -243,7 +243,7 @@ def test_a_budget_that_only_kept_inputs_fill_is_made_room_in() -> None:
     run.give(10, 2_100)
     run.work_all()
     assert run.asked == [3, 6, 9, 10]
-    assert run.core.window.bytes == 0
+    assert run.core.budget.bytes == 0
 
 
 def test_an_open_cut_does_not_keep_inputs_beyond_their_share() -> None:
@@ -263,7 +263,7 @@ def test_many_pools_with_states_together_leave_room_in_the_budget() -> None:
     for _ in range(400):
         run.give(1)
         run.work_all()
-        assert run.core.window.bytes < 60_000
+        assert run.core.budget.bytes < 60_000
     assert run.delivered == 400
     assert len(run.asked) > 24
 

@@ -10,7 +10,7 @@ from sluiceway.engine.core.pool import RESTART_MOST_S
 from sluiceway.engine.core.topology import PoolWiring, Wiring
 from sluiceway.engine.hub.restarts import Restart, Restarts
 from sluiceway.nodes.ordering.blame import LastSeen, Phase
-from sluiceway.nodes.ordering.budget import Window
+from sluiceway.nodes.ordering.budget import Budget
 from sluiceway.nodes.ordering.sequencer import Chunk
 from sluiceway.nodes.program.kinds import NodeKind
 from sluiceway.nodes.program.program import Step, make_program
@@ -44,7 +44,7 @@ def test_no_pause_is_longer_than_a_second_and_what_died_in_hand_is_counted() -> 
     step = Step(kind=NodeKind.MAP, node="work", node_id=1, inputs=(0,), output=1)
     pool = PoolWiring("work", make_program(1, 2, [step], [1]), 1, False, (0,), (1,))
     wiring = Wiring((pool,), (1,), (), (True,), "arrival")
-    core = Core(wiring, _Packing(), window=Window(1 << 40, 1 << 20), max_deaths=None)
+    core = Core(wiring, _Packing(), budget=Budget(1 << 40, 1 << 20), max_deaths=None)
     core.start()
     pauses = []
     for turn in range(20):
