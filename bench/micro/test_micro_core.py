@@ -39,7 +39,7 @@ def test_core_cycle(benchmark: Any, size: int) -> None:
     core.start()
     core.cycle(0.0)
     core.joined("0.0.1")
-    core.pools[0].dispatcher.pacer.learn(8192, 1e-6, 8192)
+    core.pools[0].dispatcher.sizer.learn(8192, 1e-6, 8192)
     clock = count(1)
     core.cycle(0.0)
 

@@ -79,7 +79,7 @@ def test_dispatch(benchmark: Any, size: int) -> None:
     dispatcher, numbers = Dispatcher(PROGRAM), count()
     dispatcher.joined("0.0.1")
     # What one number takes decides the size of batches; this makes them as large as may be.
-    dispatcher.pacer.learn(8192, 1e-6, 8192)
+    dispatcher.sizer.learn(8192, 1e-6, 8192)
 
     def batch() -> int:
         lo = next(numbers) * size

@@ -132,7 +132,7 @@ class Core:
         cut = bool(failures) and any(failure.on_error == "fail" for failure in failures)
         new = pool.dispatcher.accept(worker, task, start, start + size, cut)
         nbytes = sum([data.nbytes for data in exits])
-        pool.dispatcher.pacer.learn(size, seconds, nbytes)
+        pool.dispatcher.sizer.learn(size, seconds, nbytes)
         pool.prove()
         if not new:
             return

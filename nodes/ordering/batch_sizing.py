@@ -12,23 +12,23 @@ from math import ceil
 TARGET_S = 0.016
 #: A worker holds more than one batch only while that cannot delay anyone for longer than this; and so many at most.
 PREFETCH_BELOW_S = 0.03
-DEEPEST = 4
-LARGEST = 32768
-GROWTH = 16
+MAX_PREFETCH = 4
+MAX_BATCH = 32768
+MAX_GROWTH = 16
 TARGET_BYTES = 4 << 20
 
 
-class Pacer:
+class BatchSizer:
     """Learns the seconds and bytes that one number takes in one pool, and sizes batches by them.
 
     `size` is how many numbers the next batch may hold, `depth` how many batches a worker may hold at once; both change
-    only when something is learnt. `most_bytes` is what the answer for one batch may take of the budget.
+    only when something is learnt. `max_bytes` is what the answer for one batch may take of the budget.
     """
 
-    __slots__ = ("_last", "_most_bytes", "bytes_each", "depth", "seconds_each", "size")
+    __slots__ = ("_last", "_max_bytes", "bytes_each", "depth", "seconds_each", "size")
 
-    def __init__(self, most_bytes: int = TARGET_BYTES) -> None:
-        self._most_bytes = min(most_bytes, TARGET_BYTES)
+    def __init__(self, max_bytes: int = TARGET_BYTES) -> None:
+        self._max_bytes = min(max_bytes, TARGET_BYTES)
         self.seconds_each = 0.0
         self.bytes_each = 0.0
         self._last = 0
@@ -49,14 +49,14 @@ class Pacer:
         self._last = max(numbers, self._last)
         self.size = self._sized()
         batch_s, batch_bytes = self.seconds_each * self.size, self.bytes_each * self.size
-        by_time = DEEPEST if batch_s * DEEPEST < PREFETCH_BELOW_S else ceil(PREFETCH_BELOW_S / batch_s)
+        by_time = MAX_PREFETCH if batch_s * MAX_PREFETCH < PREFETCH_BELOW_S else ceil(PREFETCH_BELOW_S / batch_s)
         # The answers of all that a worker holds may take twice what one batch may.
-        most = 2 * self._most_bytes
-        by_bytes = DEEPEST if batch_bytes * DEEPEST <= most else max(2, int(most / batch_bytes))
+        most = 2 * self._max_bytes
+        by_bytes = MAX_PREFETCH if batch_bytes * MAX_PREFETCH <= most else max(2, int(most / batch_bytes))
         self.depth = min(by_time, by_bytes)
 
     def _sized(self) -> int:
-        by_time = LARGEST if self.seconds_each * LARGEST <= TARGET_S else round(TARGET_S / self.seconds_each)
-        most = self._most_bytes
-        by_bytes = LARGEST if self.bytes_each * LARGEST <= most else int(most / self.bytes_each)
-        return max(1, min(LARGEST, by_time, by_bytes, GROWTH * self._last))
+        by_time = MAX_BATCH if self.seconds_each * MAX_BATCH <= TARGET_S else round(TARGET_S / self.seconds_each)
+        most = self._max_bytes
+        by_bytes = MAX_BATCH if self.bytes_each * MAX_BATCH <= most else int(most / self.bytes_each)
+        return max(1, min(MAX_BATCH, by_time, by_bytes, MAX_GROWTH * self._last))

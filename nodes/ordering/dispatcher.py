@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from ..program.program import Orders, Program, Verdict
-from .batch_sizing import TARGET_BYTES, Pacer
+from .batch_sizing import TARGET_BYTES, BatchSizer
 from .blame import Blame, LastSeen, Phase
 from .budget import Pace
 from .intervals import Intervals
@@ -60,7 +60,7 @@ class Dispatcher:
         self.program = program
         self.workers: dict[str, Worker] = {}
         self.accepted = Intervals()
-        self.pacer = Pacer(batch_bytes)
+        self.sizer = BatchSizer(batch_bytes)
         self.blame = Blame(program.steps, max_deaths)
         self.stop_at: int | None = None
         self._ready: list[tuple[int, int]] = []
@@ -94,7 +94,7 @@ class Dispatcher:
     @property
     def batch(self) -> int:
         """How many numbers the next task may hold."""
-        size = self.pacer.size
+        size = self.sizer.size
         if self._lists:
             size = max(size, *self._lists)
         if self._in_flight_cap:
@@ -158,7 +158,7 @@ class Dispatcher:
     @property
     def _unit(self) -> int:
         """What rooms are worked out from, the same for all workers: the size of a task, or how many each may hold."""
-        return self.batch if self._in_flight_cap else self.pacer.depth
+        return self.batch if self._in_flight_cap else self.sizer.depth
 
     def _room(self, worker: Worker, unit: int) -> int:
         """Give how many more tasks a worker may get."""
@@ -186,7 +186,7 @@ class Dispatcher:
         # What is there is shared among those who could take it, unless it is hardly any work.
         hands = sum(1 for worker in self.workers.values() if self._room(worker, unit))
         share = -(-self._ready_numbers // max(1, hands))
-        least = min(size, max(1, size // 8)) if self.pacer.seconds_each else 1
+        least = min(size, max(1, size // 8)) if self.sizer.seconds_each else 1
         return max(min(size, share), least)
 
     def _task(self, worker: Worker, apart: bool, size: int, now: float) -> Task:

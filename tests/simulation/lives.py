@@ -97,7 +97,7 @@ class Life:
             self.world.repeated += checkpoints.order_log.next is not None
         for pool, script in zip(core.pools, scenario.pools, strict=True):
             if script.taught:
-                pool.dispatcher.pacer.learn(script.taught, TARGET_S * 0.99, script.taught)
+                pool.dispatcher.sizer.learn(script.taught, TARGET_S * 0.99, script.taught)
         return core
 
     def _intake(self, at: int) -> Intake:

@@ -215,7 +215,7 @@ class Laws:
             most = 2 * dispatcher._in_flight_cap - 1 + max(1, dispatcher._in_flight_cap // 2)
             if len(worker.open) - worker.told_parked > most:
                 self.broken(f"{worker.name} holds {len(worker.open)} numbers, at most {most} are allowed")
-        elif len(set(worker.open.values())) > dispatcher.pacer.depth:
+        elif len(set(worker.open.values())) > dispatcher.sizer.depth:
             self.broken(f"{worker.name} holds {len(set(worker.open.values()))} tasks")
 
     def _deserved(self, pool: int, call: tuple[str, int, int], kind: str) -> None:

@@ -121,7 +121,7 @@ class Simulation:
         )
         for pool, script in zip(self.core.pools, scenario.pools, strict=True):
             if script.taught:
-                pool.dispatcher.pacer.learn(script.taught, TARGET_S * 0.99, script.taught)
+                pool.dispatcher.sizer.learn(script.taught, TARGET_S * 0.99, script.taught)
         self.reference = Reference(scenario)
         self.laws = Laws(self)
         self.workers: dict[str, Worker] = {}

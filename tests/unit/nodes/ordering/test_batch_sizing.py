@@ -6,54 +6,54 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sluiceway.nodes.ordering.batch_sizing import (
-    DEEPEST,
-    GROWTH,
-    LARGEST,
+    MAX_BATCH,
+    MAX_GROWTH,
+    MAX_PREFETCH,
     PREFETCH_BELOW_S,
     TARGET_BYTES,
     TARGET_S,
-    Pacer,
+    BatchSizer,
 )
 
 
-def _taught(each_s: float, bytes_each: int = 1, rounds: int = 20) -> Pacer:
-    pacer = Pacer()
+def _taught(each_s: float, bytes_each: int = 1, rounds: int = 20) -> BatchSizer:
+    sizer = BatchSizer()
     for _ in range(rounds):
-        size = pacer.size
-        pacer.learn(size, size * each_s, size * bytes_each)
-    return pacer
+        size = sizer.size
+        sizer.learn(size, size * each_s, size * bytes_each)
+    return sizer
 
 
 def test_the_first_batch_is_one_number() -> None:
-    assert Pacer().size == 1
-    assert Pacer().depth == 1
+    assert BatchSizer().size == 1
+    assert BatchSizer().depth == 1
 
 
 @pytest.mark.parametrize("each_s", [1e-6, 1e-5, 1e-4, 1e-3])
 def test_a_batch_takes_about_the_target(each_s: float) -> None:
-    assert _taught(each_s).size * each_s == pytest.approx(min(TARGET_S, LARGEST * each_s), rel=0.3)
+    assert _taught(each_s).size * each_s == pytest.approx(min(TARGET_S, MAX_BATCH * each_s), rel=0.3)
 
 
 def test_batches_grow_by_a_bounded_factor() -> None:
-    pacer = Pacer()
+    sizer = BatchSizer()
     sizes = []
     for _ in range(5):
-        sizes.append(pacer.size)
-        pacer.learn(sizes[-1], sizes[-1] * 1e-7, sizes[-1])
-    assert sizes == [1, GROWTH, GROWTH**2, GROWTH**3, LARGEST]
+        sizes.append(sizer.size)
+        sizer.learn(sizes[-1], sizes[-1] * 1e-7, sizes[-1])
+    assert sizes == [1, MAX_GROWTH, MAX_GROWTH**2, MAX_GROWTH**3, MAX_BATCH]
 
 
 def test_slow_work_is_handed_out_one_by_one_and_not_ahead() -> None:
-    pacer = _taught(0.5)
-    assert pacer.size == 1
-    assert pacer.depth == 1
+    sizer = _taught(0.5)
+    assert sizer.size == 1
+    assert sizer.depth == 1
 
 
 def test_a_second_batch_is_held_only_while_it_delays_nobody() -> None:
     assert _taught(PREFETCH_BELOW_S / 2).depth == 2
     assert _taught(PREFETCH_BELOW_S * 2).depth == 1
     assert _taught(PREFETCH_BELOW_S / 2.5).depth == 3
-    assert _taught(PREFETCH_BELOW_S / 1e6).depth == DEEPEST
+    assert _taught(PREFETCH_BELOW_S / 1e6).depth == MAX_PREFETCH
 
 
 def test_large_events_make_small_batches() -> None:
@@ -61,7 +61,7 @@ def test_large_events_make_small_batches() -> None:
 
 
 def test_it_believes_quickly_that_work_is_cheap_and_slowly_that_it_is_dear() -> None:
-    cheaper, dearer = Pacer(), Pacer()
+    cheaper, dearer = BatchSizer(), BatchSizer()
     cheaper.learn(1, 0.010, 1)
     cheaper.learn(1, 0.001, 1)
     dearer.learn(1, 0.001, 1)
@@ -71,18 +71,18 @@ def test_it_believes_quickly_that_work_is_cheap_and_slowly_that_it_is_dear() -> 
 
 
 def test_an_answer_for_no_number_teaches_nothing() -> None:
-    pacer = Pacer()
-    pacer.learn(0, 5.0, 100)
-    assert pacer.size == 1
-    assert pacer.seconds_each == 0.0
+    sizer = BatchSizer()
+    sizer.learn(0, 5.0, 100)
+    assert sizer.size == 1
+    assert sizer.seconds_each == 0.0
 
 
 @given(st.lists(st.tuples(st.integers(0, 9000), st.floats(0, 100), st.integers(0, 1 << 30)), max_size=20))
 def test_sizes_and_depths_stay_in_their_bounds(answers: list[tuple[int, float, int]]) -> None:
-    pacer = Pacer()
+    sizer = BatchSizer()
     for numbers, seconds, nbytes in answers:
-        pacer.learn(numbers, seconds, nbytes)
-        assert 1 <= pacer.size <= LARGEST
-        assert 1 <= pacer.depth <= DEEPEST
-        assert pacer.depth <= 2 or pacer.depth * pacer.bytes_each * pacer.size <= 2 * TARGET_BYTES
-        assert (pacer.depth - 1) * pacer.seconds_each * pacer.size < PREFETCH_BELOW_S
+        sizer.learn(numbers, seconds, nbytes)
+        assert 1 <= sizer.size <= MAX_BATCH
+        assert 1 <= sizer.depth <= MAX_PREFETCH
+        assert sizer.depth <= 2 or sizer.depth * sizer.bytes_each * sizer.size <= 2 * TARGET_BYTES
+        assert (sizer.depth - 1) * sizer.seconds_each * sizer.size < PREFETCH_BELOW_S

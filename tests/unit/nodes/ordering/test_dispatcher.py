@@ -28,7 +28,7 @@ def _dispatcher(
 
 def _fast(dispatcher: Dispatcher, each_s: float = 1e-5) -> Dispatcher:
     for _ in range(10):
-        dispatcher.pacer.learn(1000, 1000 * each_s, 1000)
+        dispatcher.sizer.learn(1000, 1000 * each_s, 1000)
     return dispatcher
 
 
@@ -209,7 +209,7 @@ def test_a_number_that_killed_stands_alone_in_an_idle_worker() -> None:
 
 def test_a_suspect_waits_for_one_worker_while_the_others_go_on() -> None:
     dispatcher = _dispatcher("a", "b", "c")
-    dispatcher.pacer.learn(1, 0.015, 1)
+    dispatcher.sizer.learn(1, 0.015, 1)
     dispatcher.ready(0, 3)
     first = dispatcher.hand_out(Pace.FREE, 0, 0.0)
     _killed(dispatcher, "a", Phase.EVENT, 0)
