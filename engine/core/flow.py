@@ -40,7 +40,7 @@ class Flow:
         for pool, port in self._readers[stream]:
             for lo, hi in new:
                 for a, b in merge_ready(pool.covered, port, lo, hi):
-                    pool.gauge.enter(b - a, now)
+                    pool.queue_stats.enter(b - a, now)
                     if not pool.wiring.in_order:
                         pool.dispatcher.ready(a, b)
             if pool.wiring.in_order:
@@ -58,7 +58,7 @@ class Flow:
     def leave(self, pool: Pool, lo: int, hi: int, now: float) -> None:
         """Record that a pool has answered the numbers `lo .. hi - 1`; their inputs are kept if a state needs them."""
         for part in self._retained.stores[pool.wiring.ports[0]].slices(lo, hi):
-            pool.gauge.leave(part.hi - part.lo, now - part.segment.at, now)
+            pool.queue_stats.leave(part.hi - part.lo, now - part.segment.at, now)
         if pool.retention is not None:  # a new worker would begin with it again
             pool.retention.kept(self._retained.cost(pool.wiring.ports, lo, hi))
         else:

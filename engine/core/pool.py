@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ...nodes.ordering.budget import Budget
 from ...nodes.ordering.dispatcher import Dispatcher
 from ...nodes.ordering.intervals import Intervals
-from ...nodes.ordering.queue_stats import Gauge
+from ...nodes.ordering.queue_stats import QueueStats
 from ...nodes.ordering.retention import Retention, share_of
 from ...nodes.ordering.worker_name import WorkerName
 from ...nodes.program.program import Tally
@@ -49,7 +49,7 @@ class Pool:
     dispatcher: Dispatcher
     covered: list[Intervals]
     retention: Retention | None = None  #: in a pool that keeps a state
-    gauge: Gauge = field(default_factory=Gauge)
+    queue_stats: QueueStats = field(default_factory=QueueStats)
     tallies: list[Tally] = field(default_factory=list)
     incarnations: int = 0
     fruitless: Counter[int] = field(default_factory=Counter)  #: each worker's deaths since the last answer

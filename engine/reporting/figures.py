@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ...nodes.ordering.queue_stats import Gauge
+from ...nodes.ordering.queue_stats import QueueStats
 from ...nodes.program.program import Step, Tally
 from ..core.core import Core
 from .report import NodeReport, OrderReport, RunReport
@@ -119,7 +119,7 @@ def _nodes(core: Core, wall_s: float, read_s: float) -> dict[str, NodeReport]:
     read = core.events_in
     offered = read / read_s if read_s > 0 else 0.0
     for pool in core.pools:
-        stay, wired = _stay(pool.gauge, wall_s), pool.wiring
+        stay, wired = _stay(pool.queue_stats, wall_s), pool.wiring
         for step, tally in zip(wired.program.steps, pool.tallies, strict=True):
             if not is_reported(step):
                 continue
@@ -138,14 +138,14 @@ def _nodes(core: Core, wall_s: float, read_s: float) -> dict[str, NodeReport]:
     return nodes
 
 
-def _stay(gauge: Gauge, wall_s: float) -> Stay:
-    rate = gauge.left / wall_s if wall_s else 0.0
+def _stay(stats: QueueStats, wall_s: float) -> Stay:
+    rate = stats.departed / wall_s if wall_s else 0.0
     return Stay(
-        gauge.mean_inside(wall_s),
-        rate * gauge.mean_stay_s,
-        gauge.mean_stay_s,
-        gauge.quantile_s(0.50),
-        gauge.quantile_s(0.99),
+        stats.mean_inside(wall_s),
+        rate * stats.mean_stay_s,
+        stats.mean_stay_s,
+        stats.quantile_s(0.50),
+        stats.quantile_s(0.99),
     )
 
 

@@ -13,13 +13,13 @@ _STEPS = 4
 _UNIT_S = 1e-6
 
 
-class Gauge:
+class QueueStats:
     """Counts entries and exits of one station and keeps the distribution of the time between them."""
 
-    __slots__ = ("_area", "_buckets", "_inside", "_last", "_total", "left")
+    __slots__ = ("_area", "_buckets", "_inside", "_last", "_total", "departed")
 
     def __init__(self) -> None:
-        self.left = 0
+        self.departed = 0
         self._inside = 0
         self._area = 0.0
         self._last = 0.0
@@ -39,14 +39,14 @@ class Gauge:
         """Note that `count` numbers left after `stayed_s` seconds inside."""
         self._advance(now)
         self._inside -= count
-        self.left += count
+        self.departed += count
         self._total += count * stayed_s
         self._buckets[max(0, int(log2(max(stayed_s, _UNIT_S) / _UNIT_S) * _STEPS))] += count
 
     @property
     def mean_stay_s(self) -> float:
         """Mean time inside, W, in seconds."""
-        return self._total / self.left if self.left else 0.0
+        return self._total / self.departed if self.departed else 0.0
 
     def mean_inside(self, wall_s: float) -> float:
         """Mean number inside, L, over a run of `wall_s` seconds."""
@@ -54,7 +54,7 @@ class Gauge:
 
     def quantile_s(self, q: float) -> float:
         """Give the time in seconds within which the share `q` of all numbers left, to a fifth of its value."""
-        rank = q * self.left
+        rank = q * self.departed
         seen = 0
         for bucket in sorted(self._buckets):
             seen += self._buckets[bucket]
