@@ -18,7 +18,7 @@ from ...nodes.errors import CheckpointError, GraphError
 from ...nodes.handlers import needs_build
 from ...nodes.ordering.cuts import Cut
 from ...nodes.ordering.order_log import OrderLog, Read
-from ...nodes.ordering.source_positions import Place
+from ...nodes.ordering.source_positions import SourcePosition
 from ...nodes.sources import is_source
 from ..codec.stored_values import decode_stored
 from ..plan.plan import Plan
@@ -56,7 +56,7 @@ class Checkpoints:
         return self.saved is not None and self.saved.finished
 
     @property
-    def places(self) -> list[Place]:
+    def places(self) -> list[SourcePosition]:
         """Where the sources stand."""
         assert self.saved is not None
         return _places(self.saved)
@@ -90,7 +90,7 @@ class Checkpoints:
 
     def begin(self, sources: int, tokens: Mapping[str, Any]) -> None:
         """Keep the beginning, so that what the sinks began with is known."""
-        self.keep(Cut(0, tuple(Place() for _ in range(sources))), tokens)
+        self.keep(Cut(0, tuple(SourcePosition() for _ in range(sources))), tokens)
 
 
 def checkpointed(
@@ -128,7 +128,7 @@ def checkpointed(
     try:
         runs, reads = store.logged() if saved is not None else ([], [])
         for at, source in enumerate(plan.sources):
-            place = _places(saved)[at] if saved is not None else Place()
+            place = _places(saved)[at] if saved is not None else SourcePosition()
             mine = [read for read in reads if read.source == at]
             subject, name = source.node.subject, source.node.name
             if source.remote and not inline:
@@ -146,14 +146,14 @@ def checkpointed(
     return Checkpoints(store, saved, log, names, pools, tuple(journals.values()))
 
 
-def _places(saved: Saved) -> list[Place]:
+def _places(saved: Saved) -> list[SourcePosition]:
     return [
-        Place(position, skip, start, key)
+        SourcePosition(position, skip, start, key)
         for (position, skip, key), start in zip(saved.places, saved.starts, strict=True)
     ]
 
 
-def _unpacked(place: Place, reads: list[Read], source: str) -> tuple[Place, list[Read]]:
+def _unpacked(place: SourcePosition, reads: list[Read], source: str) -> tuple[SourcePosition, list[Read]]:
     """Return what a source process had packed, for only it knows how to read it; raises `CheckpointError`."""
     if isinstance(place.position, bytes):
         place = replace(place, position=decode_stored(place.position, f"the place of source {source!r}"))

@@ -18,7 +18,7 @@ from ...nodes.ordering.dispatcher import Dispatcher
 from ...nodes.ordering.order_log import OrderLog
 from ...nodes.ordering.segments import ExitData
 from ...nodes.ordering.sequencer import Chunk, Sequencer
-from ...nodes.ordering.source_positions import Place
+from ...nodes.ordering.source_positions import SourcePosition
 from .commits import Commits
 from .effects import Commit, Deliver, Effect, Finish, SendTask, StopWorker, Warn
 from .flow import Flow
@@ -83,7 +83,7 @@ class Core:
         for pool in self.pools:
             pool.begin_at(number)
 
-    def resume(self, number: int, places: Sequence[Place], turn: int, states: Mapping[int, bytes]) -> None:
+    def resume(self, number: int, places: Sequence[SourcePosition], turn: int, states: Mapping[int, bytes]) -> None:
         """Go on where an earlier run has committed a cut."""
         self.begin_at(number)
         self.first = number

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...nodes.errors import ProtocolError, WorkerDied
 from ...nodes.ordering.sequencer import Chunk
-from ...nodes.ordering.source_positions import Mark
+from ...nodes.ordering.source_positions import ReadMark
 from ..codec.codec import decode
 from ..core.core import Core
 from ..core.effects import Acknowledge, Pull, StopSource
@@ -63,7 +63,7 @@ class RemoteSources:
     def record_chunk(self, peer: str, message: wire.Message) -> None:
         """Record events that a source has sent."""
         size, payload, keys, fraction, given = wire.read(peer, message, wire.read_chunk)
-        marks = [Mark(*mark) for mark in given]
+        marks = [ReadMark(*mark) for mark in given]
         source = self._source(peer)
         if fraction is not None:
             self._feeds.fractions[source] = fraction

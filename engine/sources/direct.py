@@ -11,7 +11,7 @@ from time import sleep
 from typing import Any
 
 from ...nodes.errors import CheckpointError, SourceError, describe
-from ...nodes.ordering.source_positions import Mark
+from ...nodes.ordering.source_positions import ReadMark
 from ...nodes.sources import PAUSES_S, open_reader
 from ..codec.copying import safe_copies
 from ..plan.plan import SourcePlan
@@ -66,7 +66,7 @@ class DirectSource:
         self._count += len(events)
         return events, keys, ended
 
-    def marks(self, size: int) -> list[Mark]:
+    def marks(self, size: int) -> list[ReadMark]:
         """Mark the last read, which gave so many events, if the source's places count."""
         if not size or self.error is not None or not self._marking.places or self._closed:
             return []

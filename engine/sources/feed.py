@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Any
 
 from ...nodes.errors import SourceError
-from ...nodes.ordering.source_positions import Mark
+from ...nodes.ordering.source_positions import ReadMark
 from ...nodes.sources import PAUSES_S, open_reader
 from .slice_feed import SliceFeed, Taken
 
@@ -53,9 +53,9 @@ class Marking:
         listens = listens_to_commits(subject)
         return Marking(listens, listens or bool(getattr(subject, "marked", False)), bool(getattr(subject, "logged", False)))
 
-    def mark(self, reader: Any, size: int) -> Mark:
+    def mark(self, reader: Any, size: int) -> ReadMark:
         """Mark what the last read gave."""
-        return Mark(size, reader.position(), reader.extent() if self.logged else None)
+        return ReadMark(size, reader.position(), reader.extent() if self.logged else None)
 
 
 def listens_to_commits(subject: object) -> bool:
@@ -90,7 +90,7 @@ class Feed:
         self._reader: Any = None
         #: Of a source whose places count: its whole reads that wait; and what it is to be told, where it listens.
         self.marking = Marking.of(subject)
-        self._reads: deque[Mark] = deque()
+        self._reads: deque[ReadMark] = deque()
         self._committed: deque[object] = deque()
         self._closing = threading.Event()
         self.closed = threading.Event()
@@ -298,14 +298,14 @@ class Feed:
         self._events[:0] = events
         self.count -= len(events)
 
-    def _whole_reads(self, most: int) -> tuple[int, list[Mark]]:
+    def _whole_reads(self, most: int) -> tuple[int, list[ReadMark]]:
         """Give how many events the next whole reads have, about `most`, and their marks: one for all but for the log."""
         count, marks = 0, []
         while self._reads and (not count or count + self._reads[0].size <= most):
             marks.append(self._reads.popleft())
             count += marks[-1].size
         if marks and not self.marking.logged:
-            marks = [Mark(count, marks[-1].position)]
+            marks = [ReadMark(count, marks[-1].position)]
         return count, marks
 
     def stop(self) -> Taken:

@@ -18,7 +18,7 @@ import ormsgpack
 
 from ...nodes.errors import CheckpointError
 from ...nodes.ordering.order_log import Read
-from ...nodes.ordering.source_positions import Place
+from ...nodes.ordering.source_positions import SourcePosition
 from ...nodes.sources import is_source, open_reader, size_hint
 from ..codec.copying import safe_copies
 from .feed import is_lent
@@ -32,9 +32,9 @@ class Again:
 
     marked = True
 
-    def __init__(self, subject: Any, name: str, place: Place | None = None, reads: Sequence[Read] = ()) -> None:
+    def __init__(self, subject: Any, name: str, place: SourcePosition | None = None, reads: Sequence[Read] = ()) -> None:
         self._subject, self._name = subject, name
-        self._place = place or Place()
+        self._place = place or SourcePosition()
         self._reads = tuple(reads)
         self.last_key = self._place.key
         self.logged = getattr(subject, "replay", "none") == "logged"

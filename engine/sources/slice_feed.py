@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from ...nodes.ordering.source_positions import Mark
+from ...nodes.ordering.source_positions import ReadMark
 
 
 @dataclass(slots=True)
@@ -21,9 +21,9 @@ class Taken:
     keys: list[Any] | None
     ended: bool
     error: BaseException | None = None
-    marks: Sequence[Mark] = ()  #: of the reads that gave these events, where the source's places count
+    marks: Sequence[ReadMark] = ()  #: of the reads that gave these events, where the source's places count
 
-    def marks_of(self, count: int) -> Sequence[Mark]:
+    def marks_of(self, count: int) -> Sequence[ReadMark]:
         """Give the marks of so many of the events: known only where that is all of them."""
         return self.marks if count == len(self.events) else ()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .order_log import Entries, OrderLog
-from .source_positions import Mark, Place, Track
+from .source_positions import PositionTracker, ReadMark, SourcePosition
 
 Order = Literal["arrival", "round_robin", "key"]
 
@@ -27,7 +27,7 @@ class Chunk:
     items: list[Any] | None = None
     keys: list[Any] | None = None
     cut: bool = False  #: whether only the first `size` events of the payload got numbers
-    marks: Sequence[Mark] = ()  #: where the source stands behind its reads, if its places count
+    marks: Sequence[ReadMark] = ()  #: where the source stands behind its reads, if its places count
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class _Feed:
     keys: deque[Any] = field(default_factory=deque)
     ended: bool = False
     early: bool = False  #: it had more to give
-    track: Track = field(default_factory=Track)
+    tracker: PositionTracker = field(default_factory=PositionTracker)
 
     @property
     def buffered(self) -> int:
@@ -51,7 +51,7 @@ class Sequencer:
         self, sources: int, order: Order = "arrival", limit: int | None = None, log: OrderLog | None = None
     ) -> None:
         self.next = 0
-        self._feeds = [_Feed(track=Track(source)) for source in range(sources)]
+        self._feeds = [_Feed(tracker=PositionTracker(source)) for source in range(sources)]
         self._order = order
         self._limit = limit
         self._turn = 0
@@ -91,11 +91,11 @@ class Sequencer:
         """Go on from `number`: those below were given elsewhere, and count toward the limit."""
         self.next = number
 
-    def resume(self, number: int, places: Sequence[Place], turn: int) -> None:
+    def resume(self, number: int, places: Sequence[SourcePosition], turn: int) -> None:
         """Go on from `number`, with each source at its place and `turn` being next where they take turns."""
         self.next, self._turn = number, turn
         for source, (feed, place) in enumerate(zip(self._feeds, places, strict=True)):
-            feed.track = Track(source, place)
+            feed.tracker = PositionTracker(source, place)
 
     @property
     def turn(self) -> int:
@@ -103,9 +103,9 @@ class Sequencer:
         return self._turn
 
     @property
-    def places(self) -> tuple[Place, ...]:
+    def places(self) -> tuple[SourcePosition, ...]:
         """Where each source stands behind its last numbered event."""
-        return tuple(feed.track.place() for feed in self._feeds)
+        return tuple(feed.tracker.position() for feed in self._feeds)
 
     def buffered(self, source: int) -> int:
         """Give how many events of a source wait for their number."""
@@ -132,7 +132,7 @@ class Sequencer:
         if not chunk.size:
             return
         feed = self._feeds[source]
-        feed.track.offered(chunk.marks, self._log)
+        feed.tracker.record_reads(chunk.marks, self._log)
         if self.merges:
             assert chunk.items is not None
             feed.items.extend(chunk.items)
@@ -191,7 +191,7 @@ class Sequencer:
             chunk.size, chunk.cut = size, True
             if chunk.items is not None:
                 chunk.items = chunk.items[:size]
-        feed.track.numbered(size)
+        feed.tracker.record_numbered(size)
         if self._arrives and self._log is not None:
             self._log.numbered(self.next, source, size)
         return chunk
@@ -208,7 +208,7 @@ class Sequencer:
                 self.drop()
             return None
         items = [feed.items.popleft() for _ in range(count)]
-        feed.track.numbered(count)
+        feed.tracker.record_numbered(count)
         self._log.repeated(count)
         if not self._repeats:
             self._arrive_again()
@@ -232,8 +232,8 @@ class Sequencer:
                 break
             feed = self._feeds[at]
             items.append(feed.items.popleft())
-            feed.track.key = feed.keys.popleft()
-            feed.track.numbered(1)
+            feed.tracker.key = feed.keys.popleft()
+            feed.tracker.record_numbered(1)
         return Chunk(len(items), items=items) if items else None
 
     def _waits_for(self, feed: _Feed) -> bool:

@@ -14,7 +14,7 @@ from .order_log import OrderLog
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SourcePosition:
     """A place in a source: `skip` events behind `position` (`None`: its beginning), before which it gave `start` events.
 
     `key` is that of the last event, where sources are merged by one.
@@ -27,7 +27,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class ReadMark:
     """What comes with the events of one or several reads: their number, the position behind them, and for the order
     log the extent of the one read that gave them.
     """
@@ -37,19 +37,19 @@ class Mark:
     extent: object = None
 
 
-class Track:
+class PositionTracker:
     """Follows one source: what was offered, and how much of it has numbers."""
 
-    def __init__(self, source: int = 0, place: Place | None = None) -> None:
-        place = place or Place()
+    def __init__(self, source: int = 0, place: SourcePosition | None = None) -> None:
+        place = place or SourcePosition()
         self._source = source
         self._position = place.position
         self._used = self._lead = place.skip
         self._start = self._offered = place.start
-        self._behind: deque[tuple[int, Mark]] = deque()
+        self._behind: deque[tuple[int, ReadMark]] = deque()
         self.key = place.key
 
-    def offered(self, marks: Sequence[Mark], log: OrderLog | None = None) -> None:
+    def record_reads(self, marks: Sequence[ReadMark], log: OrderLog | None = None) -> None:
         """Take in what was read; the first read after a resume lacks what was left out of it."""
         for mark in marks:
             size = mark.size + self._lead
@@ -59,7 +59,7 @@ class Track:
                 log.read(self._source, self._offered, size, mark.extent)
             self._offered += size
 
-    def numbered(self, count: int) -> None:
+    def record_numbered(self, count: int) -> None:
         """Take in that so many more events have numbers."""
         self._used += count
         while self._behind and self._used >= self._behind[0][0]:
@@ -68,6 +68,6 @@ class Track:
             self._start += size
             self._position = mark.position
 
-    def place(self) -> Place:
+    def position(self) -> SourcePosition:
         """Give the place behind the last event that has a number."""
-        return Place(self._position, self._used, self._start, self.key)
+        return SourcePosition(self._position, self._used, self._start, self.key)

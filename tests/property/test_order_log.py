@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from sluiceway.nodes.ordering.order_log import OrderLog, Read, Run
 from sluiceway.nodes.ordering.sequencer import Chunk, Sequencer
-from sluiceway.nodes.ordering.source_positions import Mark, Place
+from sluiceway.nodes.ordering.source_positions import ReadMark, SourcePosition
 
 Event = tuple[int, int]
 
@@ -22,7 +22,7 @@ class Reads:
     at: int = 0
     again: list[Read] = field(default_factory=list)
 
-    def begin(self, place: Place, log: list[Read]) -> int:
+    def begin(self, place: SourcePosition, log: list[Read]) -> int:
         """Go on from a place; gives how many events of the first read are to be left out."""
         assert isinstance(place.position, int | None)
         self.at = place.position or 0
@@ -30,7 +30,7 @@ class Reads:
         self.again = [read for read in log if read.source == self.source]
         return place.skip
 
-    def read(self, chance: random.Random, skip: int) -> tuple[list[Event], Mark] | None:
+    def read(self, chance: random.Random, skip: int) -> tuple[list[Event], ReadMark] | None:
         if self.again:
             logged = self.again.pop(0)
             first, size = logged.extent  # type: ignore[misc]
@@ -41,14 +41,14 @@ class Reads:
                 return None
         self.at += size
         given = [(self.source, at) for at in range(first, first + size)][skip:]
-        return given, Mark(len(given), self.at, (first, size))
+        return given, ReadMark(len(given), self.at, (first, size))
 
 
 @dataclass
 class Kept:
     """What a store holds."""
 
-    places: tuple[Place, ...]
+    places: tuple[SourcePosition, ...]
     n: int = 0
     turn: int = 0
     runs: list[Run] = field(default_factory=list)
@@ -113,7 +113,7 @@ def life(chance: random.Random, kept: Kept, sources: int, events: int, order: st
 def test_what_was_released_gets_the_same_numbers_again(order: str, seed: int) -> None:
     chance = random.Random(seed)
     sources, events = chance.randint(1, 4), chance.choice([0, 5, 60])
-    kept, known = Kept(places=(Place(),) * sources), []
+    kept, known = Kept(places=(SourcePosition(),) * sources), []
     lives = 0
     while not life(chance, kept, sources, events, order, known):
         lives += 1
@@ -125,7 +125,7 @@ def test_what_was_released_gets_the_same_numbers_again(order: str, seed: int) ->
 def test_a_source_that_gives_less_than_was_numbered_is_found_out() -> None:
     log = OrderLog(4, [Run(2, 0, 5), Run(7, 1, 3)])
     sequencer = Sequencer(2, "arrival", None, log)
-    sequencer.resume(4, (Place(), Place()), 0)
+    sequencer.resume(4, (SourcePosition(), SourcePosition()), 0)
     sequencer.offer(0, Chunk(2, items=["a", "b"]))
     assert sequencer.lacks(0)
     sequencer.offer(0, Chunk(1, items=["c"]))

@@ -41,7 +41,7 @@ from sluiceway.engine.core.effects import (
 from sluiceway.nodes.ordering.batch_sizing import TARGET_S
 from sluiceway.nodes.ordering.budget import Budget
 from sluiceway.nodes.ordering.order_log import OrderLog
-from sluiceway.nodes.ordering.source_positions import Place
+from sluiceway.nodes.ordering.source_positions import SourcePosition
 
 #: More events than this in one small life are a livelock.
 MOST_EVENTS = 20_000
@@ -104,7 +104,7 @@ class Life:
         place, reads = None, []
         if self._checkpoints is not None:
             saved = self._checkpoints.saved
-            place = self._checkpoints.places[at] if saved is not None else Place()
+            place = self._checkpoints.places[at] if saved is not None else SourcePosition()
             reads = [read for read in self.world.store.reads if read.source == at]
         failing = self.end.source
         fails = failing[1] if failing is not None and failing[0] == at else None

@@ -15,7 +15,7 @@ from lives_scenario import OF_PARTITION, OF_SOURCE, SourceScript
 from sluiceway.engine.sources.feed import Marking, check_key
 from sluiceway.engine.sources.resumed import Again
 from sluiceway.nodes.ordering.sequencer import Chunk
-from sluiceway.nodes.ordering.source_positions import Mark, Place
+from sluiceway.nodes.ordering.source_positions import ReadMark, SourcePosition
 from sluiceway.nodes.sources import open_reader
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Reader:
 class Intake:
     """One source in one life: read ahead a little, given when it is asked for, as a feed and the hub do."""
 
-    def __init__(self, life: Life, at: int, place: Place | None, reads: Sequence[Any], fails_after: int | None) -> None:
+    def __init__(self, life: Life, at: int, place: SourcePosition | None, reads: Sequence[Any], fails_after: int | None) -> None:
         self._life, self._at = life, at
         self._script = life.scenario.sources[at]
         subject: Any = life.world.sources[at] if self._script.kind != "plain" else self._script.tokens(at)[0]
@@ -114,7 +114,7 @@ class Intake:
         self._marking = Marking.of(subject)
         self._last_key: Any = getattr(subject, "last_key", None)
         self._reader: Any = open_reader(subject)
-        self._waiting: deque[tuple[list[int], Mark | None]] = deque()
+        self._waiting: deque[tuple[list[int], ReadMark | None]] = deque()
         self._pulls: deque[int] = deque()
         self._fails_after = fails_after
         self._count = 0
@@ -182,7 +182,7 @@ class Intake:
         if not events:
             return False
         if marks and not self._marking.logged:
-            marks = [Mark(len(events), marks[-1].position)]
+            marks = [ReadMark(len(events), marks[-1].position)]
         core = self._life.core
         if core.sequencer.merges:
             core.chunk(self._at, Chunk(len(events), items=events, keys=self._keys(events), marks=marks))

@@ -23,11 +23,11 @@ from sluiceway.nodes.ordering.dispatcher import Dispatcher
 from sluiceway.nodes.ordering.order_log import OrderLog, Run
 from sluiceway.nodes.ordering.retention import Retention
 from sluiceway.nodes.ordering.sequencer import Sequencer
-from sluiceway.nodes.ordering.source_positions import Place, Track
+from sluiceway.nodes.ordering.source_positions import PositionTracker, SourcePosition
 from test_lives import SCHEDULES
 
 _left, _ask_states, _commit, _state_to_ask = Dispatcher.left, Commits.ask_states, Core._commit, Pool.state_to_ask
-_place, _offered, _lose_state = Track.place, Track.offered, Pool.lose_state
+_place, _offered, _lose_state = PositionTracker.position, PositionTracker.record_reads, Pool.lose_state
 _resume, _trim, _took = Sequencer.resume, MemoryStore.trim, Retention.took
 _begin_log, _begin_again, _keep, _whole = OrderLog.__init__, Again.__init__, Checkpoints.keep, Cuts.whole
 
@@ -58,11 +58,11 @@ def _log_again(self: OrderLog, number: int = 0, runs: Sequence[Run] = (), reads:
     _begin_log(self, number, runs, ())
 
 
-def _repeat_no_read(self: Again, subject: Any, name: str, place: Place | None = None, reads: Any = ()) -> None:
+def _repeat_no_read(self: Again, subject: Any, name: str, place: SourcePosition | None = None, reads: Any = ()) -> None:
     _begin_again(self, subject, name, place)
 
 
-def _lose_the_key(self: Again, subject: Any, name: str, place: Place | None = None, reads: Any = ()) -> None:
+def _lose_the_key(self: Again, subject: Any, name: str, place: SourcePosition | None = None, reads: Any = ()) -> None:
     _begin_again(self, subject, name, place and replace(place, key=None), reads)
 
 
@@ -109,17 +109,17 @@ def _hold_nothing(self: Pool, cut: int | None) -> None:
     _lose_state(self, None)
 
 
-def _one_event_further(self: Track) -> Place:
+def _one_event_further(self: PositionTracker) -> SourcePosition:
     place = _place(self)
     return replace(place, skip=place.skip + 1) if place.skip else place
 
 
-def _one_event_back(self: Track) -> Place:
+def _one_event_back(self: PositionTracker) -> SourcePosition:
     place = _place(self)
     return replace(place, skip=place.skip - 1) if place.skip else place
 
 
-def _forget_what_is_left_out(self: Track, marks: Any, log: Any = None) -> None:
+def _forget_what_is_left_out(self: PositionTracker, marks: Any, log: Any = None) -> None:
     self._lead = 0
     _offered(self, marks, log)
 
@@ -149,7 +149,7 @@ def _tell_sources_early(self: Core, frontier: int) -> None:
                 self._effects.append(Acknowledge(source, place.position))
 
 
-def _lose_the_turn(self: Sequencer, number: int, places: Sequence[Place], turn: int) -> None:
+def _lose_the_turn(self: Sequencer, number: int, places: Sequence[SourcePosition], turn: int) -> None:
     _resume(self, number, places, 0)
 
 
@@ -188,9 +188,9 @@ PLANTED: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "a worker that is to leave its state and not asked": (Pool, "state_to_ask", _ask_no_leaver),
     "a new worker that runs past a cut": (Pool, "lose_state", _hold_nothing),
     "states lost between two lives": (Checkpoints, "packed", _no_states),
-    "a place one event too far": (Track, "place", _one_event_further),
-    "a place one event too near": (Track, "place", _one_event_back),
-    "events left out counted as new": (Track, "offered", _forget_what_is_left_out),
+    "a place one event too far": (PositionTracker, "position", _one_event_further),
+    "a place one event too near": (PositionTracker, "position", _one_event_back),
+    "events left out counted as new": (PositionTracker, "record_reads", _forget_what_is_left_out),
     "a cut given before its states": (Cuts, "whole", _whole_without_states),
     "a cut given before its numbers": (Cuts, "whole", _whole_before_its_numbers),
     "numbers released past a cut": (Cuts, "hold", _release_past_a_cut),

@@ -15,7 +15,7 @@ import cloudpickle
 import zmq
 
 from ....nodes.errors import describe
-from ....nodes.ordering.source_positions import Mark
+from ....nodes.ordering.source_positions import ReadMark
 from ...codec.codec import Encoder
 from ...codec.errors import CodecError
 from ...codec.pickling import dumps
@@ -154,6 +154,6 @@ class _Server:
         )
 
 
-def _packed(mark: Mark) -> tuple[int, bytes, bytes | None]:
+def _packed(mark: ReadMark) -> tuple[int, bytes, bytes | None]:
     """Give a mark whose position and extent only this process knows how to read."""
     return mark.size, dumps(mark.position), None if mark.extent is None else dumps(mark.extent)

@@ -10,39 +10,39 @@ from hypothesis import strategies as st
 from sluiceway.engine.sources.slice_feed import Taken
 from sluiceway.nodes.ordering.cuts import Cut, Cuts
 from sluiceway.nodes.ordering.retention import MOST, NUMBERS, SHARE, Retention, share_of
-from sluiceway.nodes.ordering.source_positions import Mark, Place, Track
+from sluiceway.nodes.ordering.source_positions import PositionTracker, ReadMark, SourcePosition
 
 
 @given(st.data(), st.lists(st.integers(1, 9), min_size=1, max_size=20), st.integers(0, 5))
 def test_a_place_names_the_events_before_it(data: Any, reads: list[int], skip: int) -> None:
     """Whatever is numbered when: the position of a read and what is skipped behind it are all that was numbered."""
-    track, offered, numbered, at = Track(0, Place(0, skip)), 0, 0, 0
+    track, offered, numbered, at = PositionTracker(0, SourcePosition(0, skip)), 0, 0, 0
     while numbered < sum(reads):
         if at < len(reads) and (offered == numbered or data.draw(st.booleans())):
             offered += reads[at]
             at += 1
-            track.offered([Mark(reads[at - 1], skip + offered)])
+            track.record_reads([ReadMark(reads[at - 1], skip + offered)])
         else:
             count = data.draw(st.integers(1, offered - numbered))
             numbered += count
-            track.numbered(count)
-        place = track.place()
+            track.record_numbered(count)
+        place = track.position()
         assert isinstance(place.position, int)
         assert place.position + place.skip == skip + numbered
-    assert track.place() == Place(skip + sum(reads), 0, skip + sum(reads))
+    assert track.position() == SourcePosition(skip + sum(reads), 0, skip + sum(reads))
 
 
 def test_a_chunk_without_a_mark_counts_from_the_position_before() -> None:
-    track = Track()
-    track.offered([Mark(4, "four")])
-    track.numbered(4)
-    track.numbered(3)  # of a read that was not taken whole
-    assert track.place() == Place("four", 3, 4)
+    track = PositionTracker()
+    track.record_reads([ReadMark(4, "four")])
+    track.record_numbered(4)
+    track.record_numbered(3)  # of a read that was not taken whole
+    assert track.position() == SourcePosition("four", 3, 4)
 
 
 @pytest.mark.parametrize(("count", "positions"), [(3, ["behind"]), (2, []), (0, [])])
 def test_a_position_is_known_only_behind_all_of_a_read(count: int, positions: list[object]) -> None:
-    marks = [Mark(3, "behind")]
+    marks = [ReadMark(3, "behind")]
     assert [mark.position for mark in Taken([1, 2, 3], None, False, marks=marks).marks_of(count)] == positions
 
 
