@@ -73,8 +73,8 @@ class Checkpoints:
             for at, name in zip(self.pools, self.states, strict=True)
             if (packed := cut.states.get(at)) is not None
         }
-        places = tuple((place.position, place.skip, place.key) for place in cut.places)
-        starts = tuple(place.start for place in cut.places)
+        places = tuple((place.position, place.skip, place.key) for place in cut.positions)
+        starts = tuple(place.start for place in cut.positions)
         self._ended = cut.final and cut.ended_by in ENDS
         self.store.write(Saved(cut.n, places, cut.turn, states, dict(tokens), self._ended, starts))
 

@@ -61,6 +61,6 @@ class Commits:
         cut = self._cuts.commit(n)
         return [
             Acknowledge(source, place.position)
-            for source, place in enumerate(cut.places if cut is not None else ())
+            for source, place in enumerate(cut.positions if cut is not None else ())
             if place.position is not None
         ]

@@ -83,11 +83,11 @@ class Core:
         for pool in self.pools:
             pool.begin_at(number)
 
-    def resume(self, number: int, places: Sequence[SourcePosition], turn: int, states: Mapping[int, bytes]) -> None:
+    def resume(self, number: int, positions: Sequence[SourcePosition], turn: int, states: Mapping[int, bytes]) -> None:
         """Go on where an earlier run has committed a cut."""
         self.begin_at(number)
         self.first = number
-        self.sequencer.resume(number, places, turn)
+        self.sequencer.resume(number, positions, turn)
         self.commits.resume(number, states)
 
     def joined(self, worker: str) -> None:
@@ -378,7 +378,7 @@ class Core:
         # The number of the end is committed as the end, or another run would give it once more.
         if (final or self.end is None) and self.cuts.may_announce(self.sequencer.next, final):
             n, ended_by = self.sequencer.next, self.ended_by if self.end is None else "source"
-            self.commits.announce(Cut(n, self.sequencer.places, self.sequencer.turn, final, ended_by))
+            self.commits.announce(Cut(n, self.sequencer.positions, self.sequencer.turn, final, ended_by))
 
     def _is_through(self, frontier: int) -> bool:
         """Whether every number is answered and none will follow."""

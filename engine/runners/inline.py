@@ -172,11 +172,11 @@ class InlineRun:
     def _commit(self, final: bool = False) -> None:
         """Commit what is delivered, which is everything that has a number, and tell the sources."""
         sequencer = self._sequencer
-        cut = Cut(sequencer.next, sequencer.places, sequencer.turn, final, self._stopped)
+        cut = Cut(sequencer.next, sequencer.positions, sequencer.turn, final, self._stopped)
         if self._checkpoints is not None and self._executed.states:
             cut.states[0] = dumps(self._executed.states.snapshot())
         self._here.delivery.sinks.commit_cut(cut)
-        for source, place in zip(self._sources, self._sequencer.places, strict=True):
+        for source, place in zip(self._sources, self._sequencer.positions, strict=True):
             if place.position is not None and source.listens:
                 source.acknowledge(place.position)
         self._commit_at = monotonic() + self._options.checkpoint_interval_s

@@ -17,7 +17,7 @@ class Cut:
     """The numbers below `n`, where the sources stand behind them, and the state of each stateful pool (by its index)."""
 
     n: int
-    places: tuple[SourcePosition, ...]
+    positions: tuple[SourcePosition, ...]
     turn: int = 0
     final: bool = False  #: whether the run ends with it
     ended_by: str | None = None  #: what ended the reading, `None` for the sources themselves

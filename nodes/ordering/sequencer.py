@@ -91,10 +91,10 @@ class Sequencer:
         """Go on from `number`: those below were given elsewhere, and count toward the limit."""
         self.next = number
 
-    def resume(self, number: int, places: Sequence[SourcePosition], turn: int) -> None:
+    def resume(self, number: int, positions: Sequence[SourcePosition], turn: int) -> None:
         """Go on from `number`, with each source at its place and `turn` being next where they take turns."""
         self.next, self._turn = number, turn
-        for source, (feed, place) in enumerate(zip(self._feeds, places, strict=True)):
+        for source, (feed, place) in enumerate(zip(self._feeds, positions, strict=True)):
             feed.tracker = PositionTracker(source, place)
 
     @property
@@ -103,7 +103,7 @@ class Sequencer:
         return self._turn
 
     @property
-    def places(self) -> tuple[SourcePosition, ...]:
+    def positions(self) -> tuple[SourcePosition, ...]:
         """Where each source stands behind its last numbered event."""
         return tuple(feed.tracker.position() for feed in self._feeds)
 

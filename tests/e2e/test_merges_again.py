@@ -80,7 +80,7 @@ def test_what_comes_behind_the_end_of_what_is_repeated_is_not_numbered() -> None
     sequencer.end(1, early=True)
     assert sequencer.take(9) is None
     assert sequencer.finished
-    assert [place.start + place.skip for place in sequencer.places] == [0, 0]
+    assert [place.start + place.skip for place in sequencer.positions] == [0, 0]
 
 
 def test_without_checkpoints_all_that_was_read_is_numbered() -> None:

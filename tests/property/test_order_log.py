@@ -48,7 +48,7 @@ class Reads:
 class Kept:
     """What a store holds."""
 
-    places: tuple[SourcePosition, ...]
+    positions: tuple[SourcePosition, ...]
     n: int = 0
     turn: int = 0
     runs: list[Run] = field(default_factory=list)
@@ -61,9 +61,9 @@ class Kept:
             self.reads += entries.reads
 
     def cut(self, sequencer: Sequencer) -> None:
-        self.n, self.places, self.turn = sequencer.next, sequencer.places, sequencer.turn
+        self.n, self.positions, self.turn = sequencer.next, sequencer.positions, sequencer.turn
         self.runs = [run for run in self.runs if run.number + run.count > self.n]
-        starts = [place.start for place in self.places]
+        starts = [place.start for place in self.positions]
         self.reads = [read for read in self.reads if read.start + read.count > starts[read.source]]
 
 
@@ -72,8 +72,8 @@ def life(chance: random.Random, kept: Kept, sources: int, events: int, order: st
     log = OrderLog(kept.n, kept.runs, kept.reads)
     sequencer = Sequencer(sources, order, None, log)  # type: ignore[arg-type]
     readers = [Reads(source, events) for source in range(sources)]
-    sequencer.resume(kept.n, kept.places, kept.turn)
-    skips = [reader.begin(place, kept.reads) for reader, place in zip(readers, kept.places, strict=True)]
+    sequencer.resume(kept.n, kept.positions, kept.turn)
+    skips = [reader.begin(place, kept.reads) for reader, place in zip(readers, kept.positions, strict=True)]
     numbered: list[Event] = []
     number = kept.n
     death = chance.randint(5, 60)
@@ -113,7 +113,7 @@ def life(chance: random.Random, kept: Kept, sources: int, events: int, order: st
 def test_what_was_released_gets_the_same_numbers_again(order: str, seed: int) -> None:
     chance = random.Random(seed)
     sources, events = chance.randint(1, 4), chance.choice([0, 5, 60])
-    kept, known = Kept(places=(SourcePosition(),) * sources), []
+    kept, known = Kept(positions=(SourcePosition(),) * sources), []
     lives = 0
     while not life(chance, kept, sources, events, order, known):
         lives += 1

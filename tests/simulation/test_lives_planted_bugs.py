@@ -144,7 +144,7 @@ def _tell_sources_early(self: Core, frontier: int) -> None:
     count = len(self._effects)
     _commit(self, frontier)
     for effect in self._effects[count:]:
-        for source, place in enumerate(effect.cut.places if isinstance(effect, Commit) else ()):
+        for source, place in enumerate(effect.cut.positions if isinstance(effect, Commit) else ()):
             if place.position is not None:
                 self._effects.append(Acknowledge(source, place.position))
 
