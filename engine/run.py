@@ -20,7 +20,7 @@ from ..nodes.errors import GraphError, SluicewayError
 from ..nodes.handlers import Handler
 from ..nodes.program.options import HANDLER_WORDS, HandlerOptions
 from .checkpoints.checkpoints import checkpointed
-from .delivery.run_lock import Taken
+from .delivery.run_lock import AcquiredLock
 from .options import RUN_WORDS, RunOptions, RunWords, check_run_options
 from .plan.compiler import compile_graph
 from .plan.plan import Plan
@@ -204,11 +204,11 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
     sources = [source.node for source in plan.sources]
     here = options.runner == "inline"
     starts_here = not here and may_start_here(plan, options)
-    taken = None
+    acquired = None
     if options.lock is not None and options.checkpoint is not None:
         # A standby waits here: what the run before it has kept is looked at when that has ended.
-        taken = Taken(options.lock)
-        options = replace(options, lock=taken)
+        acquired = AcquiredLock(options.lock)
+        options = replace(options, lock=acquired)
     checkpoints = None
     try:
         checkpoints = checkpointed(
@@ -219,16 +219,16 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
             runner=options.runner,
             locked=options.lock is not None,
         )
-        if taken is not None and checkpoints is not None:
-            taken.under(checkpoints.store.close)
+        if acquired is not None and checkpoints is not None:
+            acquired.close_first(checkpoints.store.close)
         if not here:
             plan.shipped = ship(plan)
         claim_iterators(graph, sources)
     except BaseException:
         if checkpoints is not None:
             checkpoints.store.close()
-        if taken is not None:
-            taken.release()
+        if acquired is not None:
+            acquired.release()
         raise
     if here:
         return InlineRun(plan, options, checkpoints)

@@ -1,4 +1,4 @@
-"""Pieces: a packed column that is unpacked block by block, in terms of its numbers.
+"""BlockReader: a packed column that is unpacked block by block, in terms of its numbers.
 
 Decides where such a column may be cut so that no block is unpacked twice.
 """
@@ -12,7 +12,7 @@ from .codec import Payload, blocks_of, building
 from .errors import CodecError
 
 
-class Pieces:
+class BlockReader:
     """The events of the numbers `start .. stop - 1`, packed; raises `CodecError` where they have no blocks."""
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Delivery: hands released numbers to the sinks, on the caller's thread, in the order of the numbers.
+"""Delivers released numbers to the sinks, on the caller's thread, in the order of the numbers.
 
-Decides which sink gets what when: number by number, and for one number in the order in which sinks were added; what
-one sink gets in a row is one batch. A sink that fails ends the run before any ordered sink sees a higher number.
+Decides which sink gets which event when: number by number, and for one number in the order in which sinks were added;
+consecutive events of one sink are one batch. A sink that fails ends the run before any ordered sink sees a higher number.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from ...nodes.ordering.segments import Segment, Slice
 from ...nodes.program.column import Column, join
 from ...nodes.sinks import Batch, failed_position
 from ..checkpoints.checkpoints import Checkpoints
-from ..codec.block_reader import Pieces
+from ..codec.block_reader import BlockReader
 from ..codec.codec import IN_BLOCKS, decode, decode_part
 from ..codec.copying import safe_copies
 from ..codec.errors import CodecError
 from ..core.effects import Deliver, DeliverLoose
 from ..plan.plan import Plan
 from ..reporting import failures as inbox
-from .sinks import End, SinkSet, sink_error
+from .sinks import SinkEnd, SinkSet, sink_error
 
 
 @dataclass(frozen=True, slots=True)
 class _Unreadable:
-    """A result that cannot be unpacked in this process."""
+    """A result that cannot be decoded in this process."""
 
     seq: int
     index: int
@@ -43,7 +43,7 @@ class _Unreadable:
 
 
 class Delivery:
-    """The sinks of one run and the steps that run beside them: joins of the tail, handlers of dead letters."""
+    """The sinks of one run, and the steps that run in the caller: joins of the tail, handlers of dead letters."""
 
     def __init__(
         self, plan: Plan, *, inline: bool = False, lock: Lock | None = None, checkpoints: Checkpoints | None = None
@@ -51,16 +51,16 @@ class Delivery:
         self.events_out = 0
         self.unmatched = 0
         ordered = plan.whole_sinks if inline else plan.tail_sinks
-        self._ends = [End.of(sink) for sink in ordered]
-        self._letter_ends = [End.of(sink) for sink in plan.letter_sinks]
-        self._loose = [(sink.loose_stream, End.of(sink)) for sink in ([] if inline else plan.loose_sinks)]
+        self._ends = [SinkEnd.of(sink) for sink in ordered]
+        self._letter_ends = [SinkEnd.of(sink) for sink in plan.letter_sinks]
+        self._loose = [(sink.loose_stream, SinkEnd.of(sink)) for sink in ([] if inline else plan.loose_sinks)]
         self._tail = Executor(plan.tail, [None] * len(plan.tail.steps), safe_copies)
         self._closers: list[Callable[[], Any]] = []
         self._letters = self._letter_steps(plan)
         #: Whether all that is released goes to the consumer as it is.
         self._straight = len(self._ends) == 1 and self._ends[0].outlet and not plan.tail.steps and not self._letter_ends
         self._decoded: dict[int, tuple[Segment, Column]] = {}
-        self._opened: tuple[Segment, Pieces] | None = None
+        self._opened: tuple[Segment, BlockReader] | None = None
         self._unreadable: list[_Unreadable] = []
         self._plan = plan
         ends = [*self._ends, *(end for _, end in self._loose), *self._letter_ends]
@@ -74,7 +74,7 @@ class Delivery:
 
     def _close(self) -> None:
         self._decoded.clear()
-        self._opened = None  # a run that ends inside a segment has not taken all of it
+        self._opened = None  # left where a run ends inside a segment
         for close in self._closers:
             close()
         self._closers.clear()
@@ -82,21 +82,21 @@ class Delivery:
     # -- what arrives from processes ----------------------------------------------------------------------------
 
     def deliver(self, effect: Deliver, done: Callable[[int], None]) -> Iterator[list[Any]]:
-        """Deliver a released run piece by piece and say up to which number it is done; yields the consumer's events in lists."""
+        """Deliver a release segment by segment, calling `done` with the number reached; yields the consumer's events in lists."""
         self.sinks.log(effect.log)
         release = effect.release
-        for lo, hi in _pieces(effect):
-            if self._straight and (pieces := self._in_pieces(effect.streams[0], lo)) is not None:
-                yield from self._by_pieces(pieces, lo, hi)
+        for lo, hi in _parts(effect):
+            if self._straight and (reader := self._block_reader(effect.streams[0], lo)) is not None:
+                yield from self._by_blocks(reader, lo, hi)
                 del effect.streams[0][: bisect_right(effect.streams[0], hi, key=_stop_of)]
                 done(hi)
                 continue
             columns = [self._column(at, slices, lo, hi) for at, slices in enumerate(effect.streams)]
-            broken = min((found for found in self._unreadable if lo <= found.seq < hi), default=None, key=_place_of)
+            broken = min((found for found in self._unreadable if lo <= found.seq < hi), default=None, key=_number_of)
             if broken is not None:
                 hi = broken.seq
                 columns = [column.slice(lo, hi) for column in columns]
-            for slices in effect.streams:  # what is unpacked is let go of before the consumer takes its time
+            for slices in effect.streams:  # decoded segments are freed before the consumer runs
                 del slices[: bisect_right(slices, hi, key=_stop_of)]
             letters = [letter for letter in release.letters if lo <= letter.seq < hi]
             ends = self._through_tail(columns)
@@ -106,8 +106,8 @@ class Delivery:
             if broken is not None:
                 raise self._unreadable_error(broken)
 
-    def _in_pieces(self, slices: list[Slice], lo: int) -> Pieces | None:
-        """Open the segment that number `lo` begins a slice of, unless it is open, to be unpacked in pieces if it has any."""
+    def _block_reader(self, slices: list[Slice], lo: int) -> BlockReader | None:
+        """Return a reader of the segment whose slice begins at `lo`, or `None` if it can only be decoded as a whole."""
         part = next(part for part in slices if part.lo == lo)
         segment, opened = part.segment, self._opened
         self._opened = None
@@ -115,18 +115,18 @@ class Delivery:
             return None
         try:
             if opened is None or opened[0] is not segment:
-                opened = segment, Pieces(segment.start, segment.stop, segment.payload, segment.counts, segment.indices)
-        except CodecError:  # it comes out when the whole is unpacked
+                opened = segment, BlockReader(segment.start, segment.stop, segment.payload, segment.counts, segment.indices)
+        except CodecError:  # raised again when the whole is decoded
             return None
         if part.hi < segment.stop:
             self._opened = opened
         return opened[1]
 
-    def _by_pieces(self, pieces: Pieces, lo: int, hi: int) -> Iterator[list[Any]]:
-        """Give the consumer the numbers `lo .. hi - 1`, each block unpacked when its turn has come."""
-        for a, b in pairwise(pieces.bounds(lo, hi)):
+    def _by_blocks(self, reader: BlockReader, lo: int, hi: int) -> Iterator[list[Any]]:
+        """Yield the numbers `lo .. hi - 1` to the consumer, each block decoded when its turn has come."""
+        for a, b in pairwise(reader.bounds(lo, hi)):
             try:
-                events = pieces.column(a, b).events
+                events = reader.column(a, b).events
             except CodecError as error:
                 raise self._unreadable_error(_Unreadable(a, 0, self._plan.wiring.tail[0], error)) from None
             self.events_out += len(events)
@@ -137,9 +137,9 @@ class Delivery:
         """Deliver numbers of one stream to its unordered sinks; yields the consumer's events in lists."""
         self.sinks.log(effect.log)
         ends = [end for stream, end in self._loose if stream == effect.stream]
-        column = join([self._unpack(effect.stream, part.segment).slice(part.lo, part.hi) for part in effect.slices])
+        column = join([self._decode(effect.stream, part.segment).slice(part.lo, part.hi) for part in effect.slices])
         if self._unreadable:
-            raise self._unreadable_error(min(self._unreadable, key=_place_of))
+            raise self._unreadable_error(min(self._unreadable, key=_number_of))
         for at, end in enumerate(ends):
             given = column if at == len(ends) - 1 else column.with_events(safe_copies(column.events))
             if end.outlet:
@@ -156,15 +156,15 @@ class Delivery:
                 continue
             known = self._decoded.get(stream)
             if known is None or known[0] is not part.segment:
-                whole = self._unpack(self._plan.wiring.tail[stream], part.segment)
+                whole = self._decode(self._plan.wiring.tail[stream], part.segment)
                 known = self._decoded[stream] = part.segment, whole
             parts.append(known[1].slice(a, b))
             if b == part.segment.stop:
                 del self._decoded[stream]
         return join(parts)
 
-    def _unpack(self, stream: int, segment: Segment) -> Column:
-        """Unpack a segment; events that cannot be built here leave `None` in their places and are noted."""
+    def _decode(self, stream: int, segment: Segment) -> Column:
+        """Decode a segment; an event that cannot be built here leaves `None` in its place and is noted."""
         size = segment.stop - segment.start
         expected = size if segment.counts is None else sum(segment.counts)
         column = Column(segment.start, size, [], segment.counts, segment.indices)
@@ -202,7 +202,7 @@ class Delivery:
 
         Yields the consumer's events in lists. Raises `SinkError`, and `HandlerError` for a handler of dead letters.
         """
-        rows: list[tuple[End, Column]] = []
+        rows: list[tuple[SinkEnd, Column]] = []
         seen: set[int] = set()
         for end, column in zip(self._ends, columns, strict=True):
             if id(column) in seen:
@@ -229,7 +229,7 @@ class Delivery:
 
     def _letter_columns(
         self, lo: int, hi: int, letters: list[DeadLetter]
-    ) -> tuple[list[tuple[End, Column]], BaseException | None]:
+    ) -> tuple[list[tuple[SinkEnd, Column]], BaseException | None]:
         assert self._letters is not None
         counts = [0] * (hi - lo)
         for letter in letters:
@@ -239,30 +239,30 @@ class Delivery:
         fatal = [failure for failure in answer.failures if failure.on_error == "fail"]
         return ends, _letter_error(fatal[0]) if fatal else None
 
-    def _interleaved(self, rows: list[tuple[End, Column]]) -> Iterator[list[Any]]:
-        """Write several sinks number by number; what one gets in a row is one batch."""
-        places = []
+    def _interleaved(self, rows: list[tuple[SinkEnd, Column]]) -> Iterator[list[Any]]:
+        """Write to several sinks number by number; consecutive events of one sink are one batch."""
+        runs = []
         for at, (end, column) in enumerate(rows):
             position = 0
             counts = column.counts if column.counts is not None else [1] * column.size
             for seq, count in enumerate(counts, column.start):
                 if count:
-                    places.append((seq, end.node.id, at, position, position + count))
+                    runs.append((seq, end.node.id, at, position, position + count))
                 position += count
-        places.sort()
-        for at, run in groupby(places, key=lambda place: place[2]):
+        runs.sort()
+        for at, group in groupby(runs, key=lambda run: run[2]):
             end, column = rows[at]
-            taken = list(run)
-            part = column.slice(taken[0][0], taken[-1][0] + 1)
+            batch = list(group)
+            part = column.slice(batch[0][0], batch[-1][0] + 1)
             if end.outlet:
                 self.events_out += len(part.events)
                 yield part.events
             else:
                 self._write(end, part)
 
-    def _write(self, end: End, column: Column) -> None:
-        if end.held >= column.start:  # it has them from the run before
-            column = column.slice(min(end.held + 1, column.stop), column.stop)
+    def _write(self, end: SinkEnd, column: Column) -> None:
+        if end.recovered >= column.start:  # the sink has them from the run before
+            column = column.slice(min(end.recovered + 1, column.stop), column.stop)
             if not column.events:
                 return
         batch = Batch(column.events, column.numbers)
@@ -281,8 +281,8 @@ class Delivery:
             self.events_out += len(batch)
 
 
-def _pieces(effect: Deliver) -> Sequence[tuple[int, int]]:
-    """Cut a release where the segments of its first stream end, so that no more than one is unpacked at a time."""
+def _parts(effect: Deliver) -> Sequence[tuple[int, int]]:
+    """Return the parts of a release by the segments of its first stream, so that one at a time is decoded."""
     release = effect.release
     if not effect.streams:
         return [(release.lo, release.hi)]
@@ -293,12 +293,12 @@ def _stop_of(part: Slice) -> int:
     return part.hi
 
 
-def _place_of(broken: _Unreadable) -> tuple[int, int]:
+def _number_of(broken: _Unreadable) -> tuple[int, int]:
     return broken.seq, broken.index
 
 
 def _producer(plan: Plan, stream: int) -> str:
-    """Name the node that gives a stream."""
+    """Return the name of the node that a stream comes from."""
     for pool in plan.wiring.pools:
         if stream in pool.exits:
             slot = pool.program.exits[pool.exits.index(stream)]

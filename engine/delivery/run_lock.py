@@ -1,7 +1,7 @@
-"""The lock of a run, while it is held: taken before the sinks open, looked at before every commit, given back last.
+"""The lock of a run: acquired before the sinks open, checked before every commit, released last.
 
-Decides how often it is looked at beside the commits, that a lock which cannot tell counts as lost, and that what is
-opened under it is closed before it goes.
+Decides how often it is checked between the commits, that a lock whose check fails counts as lost, and that what was
+opened under it is closed before it is released.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from collections.abc import Callable
 from ...nodes.errors import LockError, LockLost, SluicewayError, describe
 from ...nodes.locks import Lock
 
-#: A lock is looked at so often beside the commits, in seconds.
-LOOK_S = 1.0
+#: How often a lock is checked between the commits, in seconds.
+CHECK_S = 1.0
 
 
-class Held:
+class RunLock:
     """The lock of one run, or none."""
 
     def __init__(self, lock: Lock | None) -> None:
         self._lock = lock
-        self._taken = False
-        self._look_at = 0.0
+        self._acquired = False
+        self._check_at = 0.0
 
-    def take(self) -> int | None:
-        """Take the lock and give its token, `None` without a lock; raises `LockError`."""
+    def acquire(self) -> int | None:
+        """Acquire the lock and return its token, `None` without a lock; raises `LockError`."""
         if self._lock is None:
             return None
-        token = acquired(self._lock)
-        self._taken = True
+        token = acquire(self._lock)
+        self._acquired = True
         return token
 
     def check(self) -> None:
-        """Raise `LockLost` where the lock is lost or may be."""
+        """Raise `LockLost` if the lock is lost or may be."""
         if self._lock is None:
             return
         try:
@@ -45,29 +45,29 @@ class Held:
                 " start this one again"
             ) from error
 
-    def look(self, now: float) -> None:
-        """Check it if that was not done for a while; `now` is in monotonic seconds."""
-        if now >= self._look_at:
-            self._look_at = now + LOOK_S
+    def check_if_due(self, now: float) -> None:
+        """Check the lock unless that was done less than `CHECK_S` ago; `now` is in monotonic seconds."""
+        if now >= self._check_at:
+            self._check_at = now + CHECK_S
             self.check()
 
     def loss(self) -> LockLost | None:
-        """Give the error of a lost lock."""
+        """Return the error of a lost lock, `None` for a lock that is not lost."""
         try:
             self.check()
         except LockLost as error:
             return error
         return None
 
-    def give_back(self) -> None:
-        """Release the lock if it was taken."""
-        if self._lock is not None and self._taken:
-            self._taken = False
+    def release(self) -> None:
+        """Release the lock if it was acquired."""
+        if self._lock is not None and self._acquired:
+            self._acquired = False
             self._lock.release()
 
 
-def acquired(lock: Lock) -> int:
-    """Take a lock and give its token; raises `LockError`, which is `LockHeld` where another one has it."""
+def acquire(lock: Lock) -> int:
+    """Acquire a lock and return its token; raises `LockError`, which is `LockHeld` while another run has the lock."""
     try:
         return lock.acquire()
     except SluicewayError:
@@ -79,32 +79,32 @@ def acquired(lock: Lock) -> int:
         ) from error
 
 
-class Taken:
-    """A lock that is taken before its run is made: for the run, taking it is to get the token.
+class AcquiredLock:
+    """A lock that is acquired before its run is made; when the run acquires it, it gets the token.
 
-    What was opened `under` it is closed before it is given back. Raises `LockError` when it is made.
+    What `close_first` names is closed before the lock is released. Raises `LockError` when it is made.
     """
 
     def __init__(self, lock: Lock) -> None:
         self._lock = lock
         self._close: Callable[[], None] = lambda: None
-        self._token = acquired(lock)
+        self._token = acquire(lock)
         self.fenced = lock.fenced
 
-    def under(self, close: Callable[[], None]) -> None:
-        """Say how to close what was opened under the lock; closing it twice must do no harm."""
+    def close_first(self, close: Callable[[], None]) -> None:
+        """Set what closes that which was opened under the lock; closing it twice must do no harm."""
         self._close = close
 
     def acquire(self) -> int:
-        """Give the token."""
+        """Return the token."""
         return self._token
 
     def check(self) -> None:
-        """Raise `LockLost` where the lock is lost or may be."""
+        """Raise `LockLost` if the lock is lost or may be."""
         self._lock.check()
 
     def release(self) -> None:
-        """Close what was opened under the lock, and give it back."""
+        """Close what was opened under the lock, and release it."""
         try:
             self._close()
         finally:

@@ -1,7 +1,7 @@
-"""The sinks of one run: opened before anything starts, told to commit while it goes on, closed or aborted at its end.
+"""The sinks of one run: opened before anything starts, committed while it runs, closed or aborted at its end.
 
-Decides in which order that is done to them, what becomes of the others when one fails, and what is durable before
-what: the order log before a delivery, the sinks before the checkpoint. What they are given is decided elsewhere.
+Decides the order of these calls, what happens to the other sinks when one fails, and what is durable before what: the
+order log before a delivery, the sinks before the checkpoint. Which events a sink gets is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from ...nodes.ordering.order_log import Entries
 from ...nodes.sinks import as_sink
 from ..checkpoints.checkpoints import Checkpoints
 from ..plan.plan import Outlet, SinkPlan
-from .run_lock import Held
+from .run_lock import RunLock
 
 
 @dataclass(slots=True)
-class End:
+class SinkEnd:
     """One sink node with its sink; `outlet` marks the consumer's own."""
 
     node: Node
     sink: Any
     outlet: bool
-    held: int = -2  #: the last number that the sink has from an earlier run; -2 for none
-    token: Any = None  #: what its last commit gave
+    recovered: int = -2  #: the last number that the sink has from an earlier run; -2 for none
+    token: Any = None  #: what its last commit returned
 
     @staticmethod
-    def of(plan: SinkPlan) -> End:
+    def of(plan: SinkPlan) -> SinkEnd:
         outlet = isinstance(plan.node.subject, Outlet)
-        return End(plan.node, None if outlet else as_sink(plan.node.subject), outlet)
+        return SinkEnd(plan.node, None if outlet else as_sink(plan.node.subject), outlet)
 
 
 class SinkSet:
@@ -43,27 +43,27 @@ class SinkSet:
 
     def __init__(
         self,
-        ends: Sequence[End],
+        ends: Sequence[SinkEnd],
         sources: int,
         lock: Lock | None,
         checkpoints: Checkpoints | None,
         after: Callable[[], None],
     ) -> None:
         self._after = after
-        self.lock = Held(lock)
+        self.lock = RunLock(lock)
         self._ends = ends
         self._sources = sources
         self._checkpoints = checkpoints
-        self._opened: list[End] = []
+        self._opened: list[SinkEnd] = []
 
     @property
     def first(self) -> int:
-        """The first number that they are given: everything below was committed by an earlier run."""
+        """The first number that the sinks get: everything below was committed by an earlier run."""
         return 0 if self._checkpoints is None or self._checkpoints.saved is None else self._checkpoints.saved.n
 
     def open(self) -> None:
-        """Open every sink that wants it; one that cannot be opened fails the run before anything starts."""
-        token = self.lock.take()
+        """Open every sink that has `open`; one that cannot be opened fails the run before anything starts."""
+        token = self.lock.acquire()
         for end in self._ends:
             fence = getattr(end.sink, "fence", None)
             if token is not None and callable(fence):
@@ -80,8 +80,8 @@ class SinkSet:
         if self._checkpoints is not None and self._checkpoints.saved is None:
             self._checkpoints.begin(self._sources, self.commit(-1))
 
-    def _opener(self, end: End) -> Callable[[], object] | None:
-        """Give what opens a sink: anew, or where the run before had committed it."""
+    def _opener(self, end: SinkEnd) -> Callable[[], object] | None:
+        """Return the function that opens a sink: anew, or at the last commit of the run before."""
         saved = self._checkpoints.saved if self._checkpoints is not None else None
         recover = getattr(end.sink, "recover", None)
         if saved is not None and saved.finished:
@@ -90,21 +90,21 @@ class SinkSet:
             opener: Callable[[], object] | None = getattr(end.sink, "open", None)
             return opener
 
-        def go_on() -> None:
+        def resume() -> None:
             end.token = saved.tokens.get(end.node.name)
-            end.held = recover(end.token)
+            end.recovered = recover(end.token)
 
-        return go_on
+        return resume
 
     def close(self, failed: bool) -> BaseException | None:
-        """Close (or, where the run failed, abort) every opened sink; give the first error of one, after all are done."""
+        """Close, or abort after a failure, every opened sink; return the first error, after all are done."""
         first: BaseException | None = None if failed else self.lock.loss()
         while self._opened:
             end = self._opened.pop(0)
             if end.sink is None:
                 continue
-            # A sink that cannot be closed makes a failed run of it: the ones behind it are aborted.
-            broken = failed or first is not None  # also where the lock is lost
+            # A sink that cannot be closed fails the run: the sinks after it are aborted, as they are when the lock is lost.
+            broken = failed or first is not None
             closer = getattr(end.sink, "abort", None) if broken else None
             try:
                 (closer if callable(closer) else end.sink.close)()
@@ -112,34 +112,34 @@ class SinkSet:
                 if first is None:
                     first = sink_error(end.node, None, None, None, error, "cannot be closed")
                     first.__cause__ = error
-        self.lock.give_back()
+        self.lock.release()
         if self._checkpoints is not None:
             self._checkpoints.close(whole=not failed and first is None)
         self._after()
         return first
 
     def log(self, entries: Entries | None) -> None:
-        """Make entries of the order log durable, before anything is delivered that they are about."""
+        """Make entries of the order log durable, before the events that they are about are delivered."""
         if entries is not None and self._checkpoints is not None:
             self._checkpoints.store.log(entries.runs, entries.reads)
 
     def commit_cut(self, cut: Cut) -> None:
-        """Commit the sinks at a cut, and keep it where the run has checkpoints."""
+        """Commit the sinks at a cut, and save it if the run has checkpoints."""
         tokens = self.commit(cut.n - 1)
         if self._checkpoints is not None:
             self._checkpoints.keep(cut, tokens)
 
     def commit(self, n: int) -> dict[str, Any]:
-        """Make every sink that can commit what it has, up to number `n`, and give their tokens by name.
+        """Commit every sink that can, up to number `n`, and return their tokens by name.
 
-        Raises `SinkError` at the first that fails; the rest is then not committed.
+        Raises `SinkError` at the first that fails; the rest is not committed then.
         """
         self.lock.check()
         tokens = {}
         for end in self._opened:
             commit = getattr(end.sink, "commit", None)
-            # A sink that had committed just before the run died may be ahead of the first cuts of the next one.
-            if callable(commit) and n > end.held:
+            # A sink that committed just before the run died may be ahead of the first cuts of the next run.
+            if callable(commit) and n > end.recovered:
                 try:
                     end.token = commit(n)
                 except LockLost:
@@ -151,8 +151,8 @@ class SinkSet:
         return tokens
 
 
-class Ending(Protocol):
-    """A run whose end decides over its sinks: `cut_short` without an error also means that they hold no whole."""
+class EndedRun(Protocol):
+    """A run whose end decides about its sinks: they are aborted after an error and where it was `cut_short`."""
 
     error: BaseException | None
 
@@ -162,7 +162,7 @@ class Ending(Protocol):
 
 
 @contextmanager
-def opened(sinks: SinkSet, run: Ending) -> Iterator[None]:
+def opened(sinks: SinkSet, run: EndedRun) -> Iterator[None]:
     """Open the sinks for a run; close them when it succeeds, abort them when it fails or is cut short."""
     failed = True
     try:
@@ -182,7 +182,7 @@ def opened(sinks: SinkSet, run: Ending) -> Iterator[None]:
 def sink_error(
     node: Node, seq: int | None, index: int | None, event: Any, error: BaseException, what: str
 ) -> SinkError:
-    """Make the error of a sink that failed, on an event where that is known."""
+    """Return the error of a sink that failed, with the event if it is known."""
     below = "" if seq is None else f"; everything below {seq} was delivered, nothing above it"
     return SinkError(
         f"sink {node.name!r} {what}: {describe(error)}{below}", seq=seq, index=index, node=node.name, event=event

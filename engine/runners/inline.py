@@ -140,7 +140,7 @@ class InlineRun:
         while not self._sequencer.finished:
             started = monotonic()
             self._check_ends(started)
-            self._here.delivery.sinks.lock.look(started)
+            self._here.delivery.sinks.lock.check_if_due(started)
             if self._stopped is None:
                 self._read()
             if self._commits and monotonic() >= self._commit_at:

@@ -135,7 +135,7 @@ class ProcessRun:
         deliveries, delivery, hub = self._hub.deliveries, self._delivery, self._hub
         while True:
             self._clock.tick(self.report)
-            delivery.sinks.lock.look(monotonic())
+            delivery.sinks.lock.check_if_due(monotonic())
             try:
                 effect = deliveries.get(timeout=_WAIT_S)
             except queue.Empty:

@@ -15,7 +15,7 @@ from ...nodes.events import Failure
 from ...nodes.program.column import Column, join
 from ...nodes.program.program import Answer, Program, Step
 from ...nodes.program.steps import close_answer, keep
-from ..codec.block_reader import Pieces
+from ..codec.block_reader import BlockReader
 from ..codec.blocks import FEWEST
 from ..codec.codec import IN_BLOCKS, decode, decode_part
 from ..codec.errors import CodecError
@@ -33,7 +33,7 @@ class Unpacker:
         #: By port, what of the last payload was left over: its next part comes with the next task.
         self._left: dict[int, tuple[int, Column]] = {}
         #: By port, the last payload in blocks of which only a part was asked for.
-        self._open: dict[int, Pieces] = {}
+        self._open: dict[int, BlockReader] = {}
 
     def columns(self, task: TaskMessage) -> tuple[list[Column], list[Failure]]:
         """Give one column per port without the events that cannot be unpacked, and the failures of those."""
@@ -96,14 +96,14 @@ class Unpacker:
             self._left[port] = part.start, left.slice(part.hi, part.stop)
         return left.slice(part.lo, part.hi)
 
-    def _pieces(self, port: int, part: Part) -> Pieces:
+    def _pieces(self, port: int, part: Part) -> BlockReader:
         """Open a payload, unless it is that of the task before: it lies where it did until all is answered.
 
         Raises `CodecError` for one that has no blocks.
         """
         pieces = self._open.pop(port, None)
         if pieces is None or (pieces.start, pieces.stop) != (part.start, part.stop):
-            pieces = Pieces(part.start, part.stop, part.payload, part.counts, part.indices)
+            pieces = BlockReader(part.start, part.stop, part.payload, part.counts, part.indices)
         if part.hi < part.stop:
             self._open[port] = pieces
         return pieces
@@ -125,7 +125,7 @@ class TaskPieces:
     `bounds` are the numbers between which the pieces lie, from the first to one past the last.
     """
 
-    def __init__(self, task: TaskMessage, parts: list[Pieces]) -> None:
+    def __init__(self, task: TaskMessage, parts: list[BlockReader]) -> None:
         self._parts = parts
         bounds = {task.start}
         for part, pieces in zip(task.ports[0], parts, strict=True):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lives_ends import Witness
 from sluiceway.engine.checkpoints.checkpoints import Checkpoints
 from sluiceway.engine.core.effects import Commit, Deliver, DeliverLoose
-from sluiceway.engine.delivery.sinks import End, SinkSet
+from sluiceway.engine.delivery.sinks import SinkEnd, SinkSet
 from sluiceway.graphs.builder.spec import Kind, Node
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Caller:
         self._life = life
         self._witness = Witness(life.world)
         self._ends = [
-            End(Node(100 + at, Kind.SINK, f"sink {at}", ()), sink, outlet=False)
+            SinkEnd(Node(100 + at, Kind.SINK, f"sink {at}", ()), sink, outlet=False)
             for at, sink in enumerate([*life.world.sinks, self._witness])
         ]
         self.sinks = SinkSet(self._ends, len(life.scenario.sources), None, checkpoints, lambda: None)
@@ -112,7 +112,7 @@ class Caller:
         ]
         for end in self._ends:
             # What a sink has from the run before, it is not given again.
-            missing = [row for row in rows if row[1] > end.held]
+            missing = [row for row in rows if row[1] > end.recovered]
             if missing:
                 end.sink.write(missing)
         life.laws.delivered = hi

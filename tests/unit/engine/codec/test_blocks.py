@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sluiceway.engine.codec import blocks
-from sluiceway.engine.codec.block_reader import Pieces
+from sluiceway.engine.codec.block_reader import BlockReader
 from sluiceway.engine.codec.codec import (
     BLOCKS,
     MSGPACK,
@@ -160,7 +160,7 @@ def test_a_table_that_names_more_than_there_is_is_refused_before_anything_is_unp
 def test_pieces_cover_the_numbers_and_cut_between_blocks(counts: list[int] | None) -> None:
     start, size = 100, len(FLAT) if counts is None else len(counts)
     indices = None if counts is None else [7 + i for count in counts for i in range(count)]
-    pieces = Pieces(start, start + size, encode(FLAT), counts, indices)
+    pieces = BlockReader(start, start + size, encode(FLAT), counts, indices)
     bounds = pieces.bounds(start, start + size)
     assert (bounds[0], bounds[-1]) == (start, start + size)
     assert bounds == sorted(set(bounds))
@@ -180,7 +180,7 @@ def test_no_block_is_unpacked_twice_along_the_bounds(monkeypatch: pytest.MonkeyP
     payload = encode(FLAT)
     unpacked = []
     real = blocks.ormsgpack.unpackb
-    pieces = Pieces(0, len(FLAT), payload, None, None)
+    pieces = BlockReader(0, len(FLAT), payload, None, None)
     monkeypatch.setattr(blocks.ormsgpack, "unpackb", lambda body: unpacked.append(len(body)) or real(body))
     bounds = pieces.bounds(10, len(FLAT) - 10)
     for lo, hi in pairwise(bounds):
@@ -190,7 +190,7 @@ def test_no_block_is_unpacked_twice_along_the_bounds(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("events", [FLAT, FLAT[:900]], ids=["blocks", "one"])
 def test_a_block_that_is_asked_for_in_parts_is_unpacked_once(events: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    pieces = Pieces(0, len(events), encode(events), None, None)
+    pieces = BlockReader(0, len(events), encode(events), None, None)
     unpacked = []
     real = blocks.ormsgpack.unpackb
     monkeypatch.setattr(blocks.ormsgpack, "unpackb", lambda body: unpacked.append(len(body)) or real(body))
@@ -207,6 +207,6 @@ def test_a_block_that_is_asked_for_in_parts_is_unpacked_once(events: Any, monkey
 
 def test_pieces_of_what_has_none_are_refused() -> None:
     with pytest.raises(CodecError):
-        Pieces(0, 2, encode([(1,), (2,)]), None, None)
+        BlockReader(0, 2, encode([(1,), (2,)]), None, None)
     with pytest.raises(CodecError):
-        Pieces(0, len(FLAT) + 1, encode(FLAT), None, None)
+        BlockReader(0, len(FLAT) + 1, encode(FLAT), None, None)
