@@ -22,7 +22,7 @@ from ..core.effects import (
     StopSource,
     StopWorker,
 )
-from .feeds import Intake
+from .feeds import Feeds
 from .restarts import Restarts
 
 #: The effects that a backend carries out; the last three only for sources outside the calling process.
@@ -39,7 +39,7 @@ class RunHandle:
     """
 
     core: Core
-    feeds: Intake
+    feeds: Feeds
     restarts: Restarts
     wakeup: int
     wake: Callable[[], None]
@@ -60,7 +60,7 @@ class Backend(Protocol):
         """Start to run; the workers themselves are started by `Spawn` effects."""
 
     def do(self, effect: BackendEffect) -> bool:
-        """Carry out an effect without waiting; return whether the core was told something by that at once."""
+        """Carry out an effect without waiting; return whether that has made an input of the core at once."""
 
     def poll(self, now: float) -> bool:
         """Record what has happened, a bounded amount, and do what is due; return whether there may be more.

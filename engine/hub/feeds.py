@@ -1,6 +1,6 @@
 """The sources that are read in the calling process, and what becomes of the end of any source.
 
-Decides nothing about order or amounts: it carries out the core's pulls, packs what the feeds return, and turns a
+Decides nothing about order or amounts: it carries out the core's pulls, encodes what the feeds return, and turns a
 source's end or failure into the core's input. How a remote source is reached is not known here.
 """
 
@@ -22,7 +22,7 @@ from ..sources.resumed import shorter
 from ..sources.slice_feed import SliceFeed, Taken
 
 
-class Intake:
+class Feeds:
     """The sources of one run. Used by the hub's thread.
 
     `keep` returns a payload in the place from which workers get it.
@@ -36,7 +36,7 @@ class Intake:
         self._encoders: dict[int, Encoder] = {}
         self._event_bytes: dict[int, float] = {}
         self._pulls: dict[int, tuple[int, int]] = {}
-        #: Seconds in which reading was not held back, and how much of each source was read (0..1), as far as told.
+        #: Seconds in which reading was not held back, and how much of each source was read (0..1), where known.
         self.read_s = 0.0
         self.fractions: dict[int, float] = {}
 
@@ -51,12 +51,12 @@ class Intake:
                 self._feeds[at].start(wake)
 
     def add(self, source: int, feed: Feed | SliceFeed) -> None:
-        """Take a feed of the caller's for a source."""
+        """Add the feed that a source is read from."""
         self._feeds[source] = feed
         self._encoders[source] = Encoder()
 
-    def stop_feeds(self) -> None:
-        """End the reading in the caller's threads; what was read is of no use any more."""
+    def stop(self) -> None:
+        """Stop the reading threads of this process; what they have read is dropped."""
         for feed in self._feeds.values():
             feed.stop()
             feed.close()
@@ -65,13 +65,14 @@ class Intake:
                 feed.closed.wait(LINGER_S)
 
     def listens(self, source: int) -> bool:
-        """Whether any source wants to hear what is committed."""
+        """Whether a source, remote or not, is to be told what is committed."""
         return listens_to_commits(self._plan.sources[source].node.subject)
 
     def record_end(self, source: int, read_s: float, error: BaseException | None = None) -> None:
-        """Record that any source has ended, or failed with `error`; `read_s` seconds it was not held back.
+        """Record that a source, remote or not, has ended or failed with `error`.
 
-        A source that ended before what an earlier run has read of it has failed.
+        `read_s` are the seconds in which it was not held back. A source that has fewer events than an earlier run has
+        read of it has failed.
         """
         self.read_s = max(self.read_s, read_s)
         if error is None and not self._core.reading.stopped and self._core.sequencer.lacks(source):
@@ -85,33 +86,33 @@ class Intake:
         return source in self._feeds
 
     def do(self, effect: Pull | StopSource | Acknowledge) -> bool:
-        """Carry out an effect for a source of this process; return whether the core was told something by it."""
+        """Carry out an effect for a source of this process; return whether that has made an input of the core."""
         source = effect.source
         if isinstance(effect, Pull):
             self._pulls[source] = (effect.count, effect.nbytes)
-            return self._take(source)
+            return self._pull(source)
         feed = self._feeds[source]
         if isinstance(effect, StopSource):
             self._pulls.pop(source, None)
-            self._offer(source, feed.stop())
+            self._pass_on(source, feed.stop())
             return True
         if isinstance(feed, Feed) and self.listens(source):
             feed.acknowledge(effect.position)
         return False
 
-    def take_waiting(self) -> None:
-        """Try again the pulls that found nothing."""
+    def retry_pulls(self) -> None:
+        """Repeat the pulls that found nothing so far."""
         for source in list(self._pulls):
-            self._take(source)
+            self._pull(source)
 
     @property
-    def polls(self) -> bool:
-        """Whether a feed was asked in vain that may not tell when it has something."""
+    def must_poll(self) -> bool:
+        """Whether a pending pull must be polled because its feed cannot signal."""
         return any(self._feeds[source].bulk for source in self._pulls)
 
     # -- the caller's feeds -------------------------------------------------------------------------------------
 
-    def _take(self, source: int) -> bool:
+    def _pull(self, source: int) -> bool:
         count, nbytes = self._pulls[source]
         size = self._event_bytes.get(source, 0.0)
         if size:
@@ -120,16 +121,16 @@ class Intake:
         if taken is None:
             return False
         del self._pulls[source]
-        self._offer(source, taken)
+        self._pass_on(source, taken)
         return True
 
-    def _offer(self, source: int, taken: Taken) -> None:
-        """Give the core what a feed gave, packed unless it is to be merged."""
+    def _pass_on(self, source: int, taken: Taken) -> None:
+        """Pass on to the core what a feed returned: encoded, unless it is to be merged."""
         feed = self._feeds[source]
         error = taken.error
         if taken.events:
-            offer = self._offer_objects if self._core.sequencer.merges else self._offer_packed
-            error = offer(source, taken) or error
+            record = self._record_objects if self._core.sequencer.merges else self._record_encoded
+            error = record(source, taken) or error
         if feed.fraction is not None:
             self.fractions[source] = feed.fraction
         if taken.ended or error is not None:
@@ -138,19 +139,19 @@ class Intake:
                 error = failures.source_error(name, describe(error), repr(feed.position), feed.count, error)
             self.record_end(source, feed.read_s, error)
 
-    def _offer_objects(self, source: int, taken: Taken) -> BaseException | None:
-        """Give events to be merged as they are; they are packed here once to see that they can be."""
+    def _record_objects(self, source: int, taken: Taken) -> BaseException | None:
+        """Record events that are to be merged as objects; they are encoded once, to see that they can be."""
         failed: CodecError | None = None
         events, keys = taken.events, taken.keys
         try:
             self._encoders[source].encode(events)
         except CodecError as error:
-            failed, most = error, error.position or 0
-            events, keys = events[:most], keys and keys[:most]
+            failed, count = error, error.position or 0
+            events, keys = events[:count], keys and keys[:count]
         self._core.chunk(source, Chunk(len(events), items=list(events), keys=keys, marks=taken.marks_of(len(events))))
         return failed
 
-    def _offer_packed(self, source: int, taken: Taken) -> BaseException | None:
+    def _record_encoded(self, source: int, taken: Taken) -> BaseException | None:
         failed: CodecError | None = None
         events = taken.events
         try:
@@ -167,7 +168,7 @@ class Intake:
 
 
 class EventPacking:
-    """The core's way to the codec."""
+    """Encodes and decodes events for the core."""
 
     def __init__(self) -> None:
         self._encoder = Encoder()

@@ -1,4 +1,4 @@
-"""The hub: the thread in the calling process that feeds the core with what happens and carries out what follows.
+"""The hub: the thread of the calling process that tells the core what happens and carries out its effects.
 
 Decides nothing about order or recovery; workers are behind a `Backend`. It never waits for a sink or a consumer:
 deliveries go through a queue, acknowledgements return as commands.
@@ -34,12 +34,12 @@ from ..reporting import failures
 from ..sources.feed import POLL_S, Feed
 from ..sources.slice_feed import SliceFeed
 from .backend import Backend, RunHandle
-from .feeds import EventPacking, Intake
+from .feeds import EventPacking, Feeds
 from .outcome import Outcome
 from .restarts import Restarts
-from .wakeup import Bell
+from .wakeup import Wakeup
 
-#: How long the hub sleeps at most, in seconds: so often it looks at the time limit and at the stop signal.
+#: The longest wait, in seconds: how often the time limit and the stop signal are checked while nothing happens.
 _TICK_S = 0.25
 
 
@@ -74,53 +74,52 @@ class Hub:
         if checkpoints is not None and checkpoints.saved is not None:
             saved = checkpoints.saved
             self.core.resume(saved.n, checkpoints.places, saved.turn, checkpoints.packed())
-        self.feeds = Intake(plan, self.core, backend.keep)
-        self._cut_at = 0.0
-        #: What the caller's thread has to deliver, ending with the `Outcome`.
+        self.feeds = Feeds(plan, self.core, backend.keep)
+        self._cut_at = 0.0  #: when the next cut is due
+        #: What the caller's thread is to deliver; the last entry is the `Outcome`.
         self.deliveries: queue.SimpleQueue[Deliver | DeliverLoose | Commit | Outcome] = queue.SimpleQueue()
         #: Set when the first worker takes work, or the run is over.
         self.up = threading.Event()
         self.began = monotonic()
         self.restarts = Restarts()
         self._commands: deque[Callable[[], None]] = deque()
-        self._consumed = 0  #: below which number the sinks are done, by the caller's thread
+        self._consumed = 0  #: the sinks are done with all numbers below it; set by the caller's thread
         self._waits_for_sinks = True
         self._deadline: float | None = None
         self._hurry = False
         self._outcome: Outcome | None = None
-        self._again = False
-        self._bell: Bell | None = None
+        self._wakeup: Wakeup | None = None
         self._thread = threading.Thread(target=self._run, name="sluiceway-hub", daemon=True)
 
     @property
     def read_s(self) -> float:
-        """Seconds in which reading was not held back, as far as the sources have told."""
+        """Seconds in which the sources were not held back, as far as they have reported it."""
         return self.feeds.read_s
 
     @property
     def fraction(self) -> float | None:
-        """How much of its one source is read, 0..1, where that can be told."""
+        """How much of its one source is read, 0..1; `None` if that is unknown or there are several."""
         return self.feeds.fractions.get(0) if len(self._plan.sources) == 1 else None
 
     # -- commands, from any thread ------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Open the backend and start the thread."""
-        bell = Bell()
+        wakeup = Wakeup()
         run = RunHandle(
-            self.core, self.feeds, self.restarts, bell.descriptor, self.wake, record_up=self.up.set, fail=self._fail
+            self.core, self.feeds, self.restarts, wakeup.descriptor, self.wake, record_up=self.up.set, fail=self._fail
         )
         try:
             self.backend.open(run)
         except BaseException:
-            bell.close()
+            wakeup.close()
             raise
-        self._bell = bell
-        atexit.register(self._leave_at_exit)
+        self._wakeup = wakeup
+        atexit.register(self._abort_at_exit)
         self._thread.start()
 
     def begin(self, number: int, feed: Feed | SliceFeed) -> None:
-        """Let a held run go: it numbers from `number` on and reads its one source from `feed`."""
+        """Begin a held run: number from `number` on, and read its one source from `feed`."""
 
         def command() -> None:
             self._held = False
@@ -131,21 +130,21 @@ class Hub:
         self._command(command)
 
     def consume(self, upto: int) -> None:
-        """Say that the sinks are done with every number below `upto`; wakes the hub only where it waits for that."""
+        """Record that the sinks are done with every number below `upto`; wake the hub only if it waits for that."""
         self._consumed = upto
         if self._waits_for_sinks:
             self.wake()
 
-    def committed(self, n: int) -> None:
-        """Say that the sinks have committed the cut below `n`."""
+    def record_commit(self, n: int) -> None:
+        """Record that the sinks have committed the cut below `n`."""
         self._command(lambda: self.core.committed(n))
 
     def consume_loose(self, stream: int, lo: int, hi: int) -> None:
-        """Say that the unordered sinks of a stream are done with `lo .. hi - 1`."""
+        """Record that the unordered sinks of a stream are done with `lo .. hi - 1`."""
         self._command(lambda: self.core.consume_loose(stream, lo, hi))
 
     def interrupt(self, deadline: float) -> None:
-        """End the reading, and the run at `deadline` (monotonic seconds) with whatever is released by then."""
+        """Stop reading; end the run at `deadline` (monotonic seconds) with whatever is released by then."""
 
         def command() -> None:
             self._deadline = deadline
@@ -158,25 +157,25 @@ class Hub:
         self._command(lambda: self._end(Outcome(why)))
 
     def hurry(self) -> None:
-        """Kill what is left instead of waiting for it."""
+        """Kill what still runs instead of waiting for it."""
         self._hurry = True
         self.wake()
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Wait until the hub and all its children are gone; gives whether they are."""
+        """Wait until the hub has ended and its backend is closed; return whether that is so."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def wake(self) -> None:
-        """Make the hub look at its commands and feeds."""
-        if self._bell is not None:
-            self._bell.ring()
+        """Make the hub check its commands and feeds; for any thread."""
+        if self._wakeup is not None:
+            self._wakeup.notify()
 
     def _command(self, command: Callable[[], None]) -> None:
         self._commands.append(command)
         self.wake()
 
-    def _leave_at_exit(self) -> None:
+    def _abort_at_exit(self) -> None:
         """End a run that is open when the interpreter ends, while its threads still run."""
         self.abort("closed")
         self._thread.join()
@@ -196,7 +195,7 @@ class Hub:
         assert outcome is not None
         self.up.set()
         try:
-            self.feeds.stop_feeds()
+            self.feeds.stop()
             outcome.children = self.backend.stop(orderly=outcome.orderly, hurried=lambda: self._hurry)
         finally:
             try:
@@ -207,40 +206,40 @@ class Hub:
     def _close(self) -> None:
         self.core.forget()
         self.backend.close()
-        atexit.unregister(self._leave_at_exit)
-        if self._bell is not None:
-            self._bell.close()
+        atexit.unregister(self._abort_at_exit)
+        if self._wakeup is not None:
+            self._wakeup.close()
 
     def _serve(self) -> None:
-        assert self._bell is not None
+        assert self._wakeup is not None
         while self._outcome is None:
-            may_be_more = self._take_in()
-            self._carry_out()
+            may_be_more = self._gather()
+            self._cycle()
             if self._outcome is None and not may_be_more:
-                self._sleep(self._bell)
+                self._wait(self._wakeup)
 
-    def _sleep(self, bell: Bell) -> None:
-        """Wait until the backend has something, for a command, or the next thing that is due."""
-        bell.arm()
+    def _wait(self, wakeup: Wakeup) -> None:
+        """Wait until the backend has something, a command arrives, or something is due."""
+        wakeup.prepare()
         self._waits_for_sinks = self.core.waits_for_sinks
-        # Looked at once more after that.
+        # Checked once more after `prepare`: whoever came before it has notified nobody.
         if self._commands or (self._waits_for_sinks and self._consumed > self.core.consumed):
-            bell.answer(rung=False)
+            wakeup.clear(readable=False)
         else:
-            bell.answer(rung=self.backend.wait(self._wait_s()))
+            wakeup.clear(readable=self.backend.wait(self._wait_s()))
 
     def _wait_s(self) -> float:
-        wait_s = POLL_S if self.feeds.polls else _TICK_S
+        wait_s = POLL_S if self.feeds.must_poll else _TICK_S
         return min(wait_s, max(0.0, self._cut_at - monotonic())) if self.core.cuts.enabled else wait_s
 
-    def _take_in(self) -> bool:
-        """Take in what happened, a bounded amount at a time, and what is due; return whether there may be more."""
+    def _gather(self) -> bool:
+        """Tell the core what has happened, a bounded amount at a time; return whether there may be more."""
         now = monotonic()
         may_be_more = self.backend.poll(now)
         while self._commands:
             self._commands.popleft()()
         self.core.consume(self._consumed)
-        self.feeds.take_waiting()
+        self.feeds.retry_pulls()
         self._check_ends(now)
         return may_be_more
 
@@ -265,17 +264,17 @@ class Hub:
 
     # -- effects ------------------------------------------------------------------------------------------------
 
-    def _carry_out(self) -> None:
-        told = True
-        while told and self._outcome is None:
-            # A held run numbers nothing yet; all it has to do is to start its workers.
+    def _cycle(self) -> None:
+        may_follow = True
+        while may_follow and self._outcome is None:
+            # A held run numbers nothing yet; it only starts its workers.
             effects = self.core.spawned() if self._held else self.core.cycle(monotonic())
-            told = False
+            may_follow = False
             for effect in effects:
-                told |= self._do(effect)
+                may_follow |= self._do(effect)
 
     def _do(self, effect: Effect) -> bool:
-        """Carry out an effect; return whether the core was told something by that, so that more may follow."""
+        """Carry out an effect; return whether that has made an input of the core, so that more may follow."""
         if isinstance(effect, SendTask):
             return self.backend.do(effect)
         if isinstance(effect, (Deliver, DeliverLoose, Commit)):

@@ -1,4 +1,4 @@
-"""How a run in processes ended, as the hub tells it, and which error that is for the caller."""
+"""How a run over a backend ended, and which error that is for the caller."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from ...nodes.errors import HandlerError, LostEvents
 from ..core.effects import Finish
-from ..reporting import failures as inbox
+from ..reporting import failures
 
 
 @dataclass(slots=True)
 class Outcome:
-    """How a run ended: why, with which error of the engine or the user, and how its children went."""
+    """How a run ended: why, with which error, and what it took to stop each of its workers and remote sources."""
 
     ended_by: str
     finish: Finish | None = None
@@ -20,17 +20,17 @@ class Outcome:
 
     @property
     def orderly(self) -> bool:
-        """Whether the children are idle, so that it is worth to wait for their handlers to close."""
+        """Whether the workers are idle, so that it is worth waiting for their handlers to close."""
         return self.finish is not None and self.error is None and self.finish.failure is None
 
 
 def error_of(outcome: Outcome, delivered: int, read: int) -> BaseException | None:
-    """Give the error that an ended run raises, if any; `delivered` of `read` numbers have reached the sinks."""
+    """Return the error that an ended run raises, if any; `delivered` of `read` numbers have reached the sinks."""
     finish = outcome.finish
     if outcome.error is not None or finish is None:
         return outcome.error
     if finish.failure is not None:
-        return inbox.handler_error(finish.failure)
+        return failures.handler_error(finish.failure)
     if finish.source_error is not None:
         error: BaseException = finish.source_error
         return error

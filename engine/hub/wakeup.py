@@ -1,6 +1,6 @@
-"""A bell: how any thread wakes the hub, which sleeps on descriptors.
+"""Lets any thread interrupt the hub's wait.
 
-Decides that a bell that has been rung and not been heard is not rung again: a flood of commands costs one write.
+Decides that a wakeup that was notified and not yet cleared is not notified again: a flood of commands costs one write.
 """
 
 from __future__ import annotations
@@ -8,36 +8,36 @@ from __future__ import annotations
 import os
 
 
-class Bell:
-    """A pipe with a flag. `ring` may be called by any thread, all else by the one that sleeps."""
+class Wakeup:
+    """A pipe with a flag. Any thread may call `notify`; all else is for the thread that waits."""
 
     def __init__(self) -> None:
         self.descriptor, self._end = os.pipe()
         os.set_blocking(self.descriptor, False)
         os.set_blocking(self._end, False)
-        self._heard = False
+        self._notified = False
 
-    def ring(self) -> None:
-        """Wake the sleeper, or keep it from going to sleep."""
-        if not self._heard:
-            self._heard = True
+    def notify(self) -> None:
+        """Interrupt the wait, or keep the thread from starting one."""
+        if not self._notified:
+            self._notified = True
             try:
                 os.write(self._end, b"!")
             except (BlockingIOError, OSError):
-                return  # full: it rings already; closed: nobody sleeps any more
+                return  # full: it is readable already; closed: nobody waits any more
 
-    def arm(self) -> None:
-        """Say that the sleeper is about to sleep; what was to be done must be looked at once more after this."""
-        self._heard = False
+    def prepare(self) -> None:
+        """Call before waiting on the descriptor; check for work once more afterwards."""
+        self._notified = False
 
-    def answer(self, rung: bool) -> None:
-        """Say that the sleeper is awake; `rung` says that the descriptor was readable."""
-        self._heard = True
-        if rung:
+    def clear(self, readable: bool) -> None:
+        """Call after the wait; `readable` says whether the descriptor was readable."""
+        self._notified = True
+        if readable:
             os.read(self.descriptor, 4096)
 
     def close(self) -> None:
         """Close the pipe."""
-        self._heard = True
+        self._notified = True
         os.close(self.descriptor)
         os.close(self._end)

@@ -14,7 +14,7 @@ from ...nodes.ordering.source_positions import ReadMark
 from ..codec.codec import decode
 from ..core.core import Core
 from ..core.effects import Acknowledge, Pull, StopSource
-from ..hub.feeds import Intake
+from ..hub.feeds import Feeds
 from ..plan.plan import Plan
 from ..reporting import failures
 from .transport import messages as wire
@@ -24,7 +24,7 @@ from .transport.router import Port
 class RemoteSources:
     """The source processes of one run. Used by the hub's thread."""
 
-    def __init__(self, plan: Plan, core: Core, feeds: Intake, port: Port) -> None:
+    def __init__(self, plan: Plan, core: Core, feeds: Feeds, port: Port) -> None:
         self._plan = plan
         self._core = core
         self._feeds = feeds

@@ -148,7 +148,7 @@ class Crew:
     def ready(self, child: str) -> None:
         """Record that a child takes work; a worker ends the gap that its predecessor left."""
         if self.is_worker(child):
-            self._restarts.ready(child, monotonic())
+            self._restarts.record_ready(child, monotonic())
 
     def leaving(self, worker: str, why: str) -> None:
         """Take in that a worker asks to be replaced."""
@@ -175,7 +175,7 @@ class Crew:
         seen = self._killed.pop(worker, None) if ours or went or code is None else sight.seen
         self._core.died(worker, seen, describe_exit(code), ours=ours, killed=code in _KILLS)
         if seen is not None and not ours:
-            self._restarts.gone(worker, monotonic())
+            self._restarts.record_exit(worker, monotonic())
             _LOG.warning("worker %s %s while it was %s", worker, describe_exit(code), self._doing(worker, sight))
 
     def _doing(self, worker: str, sight: Sight) -> str:

@@ -144,7 +144,7 @@ class ProcessRun:
                 yield from delivery.deliver(effect, hub.consume)
             elif isinstance(effect, Commit):
                 delivery.sinks.commit_cut(effect.cut)
-                hub.committed(effect.cut.n)
+                hub.record_commit(effect.cut.n)
             elif isinstance(effect, DeliverLoose):
                 yield from delivery.loose(effect)
                 hub.consume_loose(effect.stream, effect.lo, effect.hi)

@@ -168,7 +168,7 @@ class InProcess:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[InProcess]:
-    """Give the backends of the runs that begin from now on: all of them of this process."""
+    """Return the backends of the runs that begin from now on; all of them are in this process."""
     backends: list[InProcess] = []
 
     def make(plan: Plan, options: RunOptions, *, held: bool) -> Backend:

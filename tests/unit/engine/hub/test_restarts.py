@@ -16,15 +16,15 @@ from sluiceway.nodes.program.kinds import NodeKind
 from sluiceway.nodes.program.program import Step, make_program
 
 
-def test_a_place_is_empty_until_a_successor_takes_work() -> None:
+def test_a_seat_is_empty_until_a_successor_takes_work() -> None:
     restarts = Restarts()
-    restarts.ready("0.0.1", 1.0)  # the first in its place replaces nobody
-    restarts.gone("0.0.1", 2.0)
-    restarts.gone("0.1.2", 2.5)
-    restarts.gone("0.0.3", 3.0)
-    restarts.ready("0.0.4", 4.0)
+    restarts.record_ready("0.0.1", 1.0)  # the first in its seat replaces nobody
+    restarts.record_exit("0.0.1", 2.0)
+    restarts.record_exit("0.1.2", 2.5)
+    restarts.record_exit("0.0.3", 3.0)
+    restarts.record_ready("0.0.4", 4.0)
     assert list(restarts.made) == [Restart("0.0.1", 2.0, 4.0), Restart("0.0.3", 3.0, 4.0)]
-    restarts.ready("0.1.5", 2.75)
+    restarts.record_ready("0.1.5", 2.75)
     assert [restarts.quantile_s(share) for share in (0.0, 0.5, 0.99)] == [0.25, 1.0, 2.0]
 
 
