@@ -20,7 +20,7 @@ from ..program.failures import USER_ERRORS, failure, verdict_for
 from ..program.kinds import NodeKind
 from ..program.program import NO_ORDERS, Answer, Orders, Program, Step, Tally
 from ..program.steps import FAILED, MAX_OUTPUTS, Copier, checked_batch, collect, join_answers, shape
-from ..state.stateful import States, Turns, keep_state
+from ..state.stateful import EventCursor, States, run_stateful
 from .executor import Monitor, NoMonitor
 from .program_run import ProgramRun
 
@@ -58,7 +58,7 @@ class AsyncExecutor:
         self._monitor: Monitor = monitor if monitor is not None else NoMonitor()
         self._places = [asyncio.Semaphore(1 if ordered else step.options.concurrency) for step in program.steps]
         self._ordered = ordered
-        #: What the steps remember that can be saved.
+        #: The states of the steps, to be saved and restored.
         self.states = States(handlers)
         #: How many numbers wait for a retry now; they are no load.
         self.waiting = 0
@@ -88,7 +88,7 @@ class AsyncExecutor:
         run = ProgramRun(self._program, ports, self._copies)
         for number, step, inputs, tally in run.calls():
             if step.kind.traits.stateful:
-                run.put(step, *self._keep(number, step, inputs, orders, tally))
+                run.put(step, *self._run_stateful(number, step, inputs, orders, tally))
             elif step.kind is NodeKind.CODES:
                 codes: Any = self._handlers[number]
                 run.put(step, codes.column(inputs[0]), [])
@@ -96,16 +96,16 @@ class AsyncExecutor:
                 run.put(step, *await self._step(number, step, inputs[0], orders, tally))
         return run.answer()
 
-    def _keep(
+    def _run_stateful(
         self, number: int, step: Step, inputs: list[Column], orders: Orders, tally: Tally
     ) -> tuple[Column, list[Failure]]:
-        """Let a step that remembers take its inputs; it never awaits."""
-        keeper: Any = self._handlers[number]
-        turns = Turns(step, orders, self._copies, self._worker, partial(self._monitor.event, number))
-        output = keep_state(keeper, step, inputs, orders, tally, turns)
+        """Run a stateful step, which never awaits."""
+        handler: Any = self._handlers[number]
+        cursor = EventCursor(step, orders, self._copies, self._worker, partial(self._monitor.event, number))
+        output = run_stateful(handler, step, inputs, orders, tally, cursor)
         if inputs[0].events:
             self._monitor.many(number, inputs[0].start, 0)
-        return output, turns.failures
+        return output, cursor.failures
 
     async def _step(
         self, number: int, step: Step, column: Column, orders: Orders, tally: Tally
@@ -142,9 +142,9 @@ class AsyncExecutor:
         self, number: int, step: Step, name: tuple[int, int], event: Any, orders: Orders, tally: Tally, used: int = 0
     ) -> Any:
         """Call for one event until it succeeds or its attempts are used up; give `(result,)` or the failure."""
-        decree = verdict_for(orders, step, name, event)
-        if decree is not None:
-            return decree
+        refused = verdict_for(orders, step, name, event)
+        if refused is not None:
+            return refused
         attempts = used + orders.used.get((step.node, *name), 0)
         safe = self._copies([event]) if step.options.keeps_original else None
         lists = step.kind is NodeKind.MAP_BATCHES

@@ -19,7 +19,7 @@ from ..program.kinds import NodeKind
 from ..program.program import NO_ORDERS, Answer, Orders, Program, Step, Tally
 from ..program.steps import FAILED, Copier, checked_batch, collect, shape
 from ..state.key_steps import Check, Checked
-from ..state.stateful import States, Turns, keep_state
+from ..state.stateful import EventCursor, States, run_stateful
 from .batch_split import BatchSplitter, count_started
 from .program_run import ProgramRun
 
@@ -74,11 +74,11 @@ class Executor:
         self._monitor: Monitor = monitor if monitor is not None else NoMonitor()
         self._watched = [watch or step.options.timeout_s is not None for step in program.steps]
         self._may_watch = monitor is not None
-        self._cursor = _Cursor(worker)
+        self._current = _CurrentCall(worker)
         self._splitter = splitter
         #: Events that a split removed from the first step of the last run, and that the other thread has not taken.
         self.removed: list[Any] = []
-        #: What the steps remember that can be saved.
+        #: The states of the steps, to be saved and restored.
         self.states = States(handlers)
 
     def run(self, ports: Sequence[Column], orders: Orders = NO_ORDERS) -> Answer:
@@ -90,7 +90,7 @@ class Executor:
         self.removed = []
         for number, step, inputs, tally in run.calls():
             if step.kind.traits.stateful:
-                run.put(step, *self._keep(number, step, inputs, orders, tally))
+                run.put(step, *self._run_stateful(number, step, inputs, orders, tally))
             elif step.kind is NodeKind.CODES:
                 codes: Any = self._handlers[number]
                 run.put(step, codes.column(inputs[0]), [])
@@ -102,23 +102,23 @@ class Executor:
                     run.shorten(call.stop)
         return run.answer()
 
-    def _keep(
+    def _run_stateful(
         self, number: int, step: Step, inputs: list[Column], orders: Orders, tally: Tally
     ) -> tuple[Column, list[Failure]]:
-        """Let a step that remembers take its inputs."""
-        keeper: Any = self._handlers[number]
+        """Run a stateful step."""
+        handler: Any = self._handlers[number]
         watched = orders.careful or self._watched[number]
         mark = partial(self._monitor.event, number) if watched else None
         if mark is None:
             self._monitor.batch(number, inputs[0].start, inputs[0].size)
-        turns = Turns(step, orders, self._copies, self._worker, mark)
-        output = keep_state(keeper, step, inputs, orders, tally, turns)
+        cursor = EventCursor(step, orders, self._copies, self._worker, mark)
+        output = run_stateful(handler, step, inputs, orders, tally, cursor)
         if self._may_watch and tally.events_in:
             self._watched[number] = tally.seconds / tally.events_in >= WATCH_FROM_S
-        return output, turns.failures
+        return output, cursor.failures
 
 
-class _Cursor:
+class _CurrentCall:
     """Knows the context of the call that runs now, worked out only when a handler asks."""
 
     def __init__(self, worker: int) -> None:
@@ -176,7 +176,7 @@ class _Call:
         if step.options.keeps_original and column.events:
             # A copy made before the first call; the handlers get the events themselves.
             self._safe = self._executor._copies(column.events)
-        token = context_of_call.set(self._executor._cursor.context)
+        token = context_of_call.set(self._executor._current.context)
         started = perf_counter()
         try:
             results = self._batched() if step.kind is NodeKind.MAP_BATCHES else self._each()
@@ -214,13 +214,13 @@ class _Call:
         watched = self._orders.careful or self._executor._watched[self._number]
         if not watched:
             self._monitor.batch(self._number, self._column.start, self._column.size)
-        decreed = any(call[0] == self._step.node for call in self._orders.verdicts)
+        has_verdicts = any(call[0] == self._step.node for call in self._orders.verdicts)
         while len(results) < len(events):
             source = self._marked(rest) if watched else rest
             raised: BaseException | None = None
             try:
-                if decreed:
-                    self._decreed(source, results)
+                if has_verdicts:
+                    self._with_verdicts(source, results)
                 else:
                     results.extend(self._over(source))
             except USER_ERRORS as error:
@@ -258,28 +258,28 @@ class _Call:
             position += 1
             yield event
 
-    def _decreed(self, events: Iterator[Any], results: list[Any]) -> None:
+    def _with_verdicts(self, events: Iterator[Any], results: list[Any]) -> None:
         """Call one by one, but take events under a verdict as failed."""
         for event in events:
             position = len(results)
-            decree = verdict_for(self._orders, self._step, self._column.number_of(position), event)
-            results.append(self._one(event) if decree is None else self._fail(decree))
+            refused = verdict_for(self._orders, self._step, self._column.number_of(position), event)
+            results.append(self._one(event) if refused is None else self._fail(refused))
             if self.end_at < self._column.stop:
                 return
 
     def _place(self, rest: Iterator[Any], fixed: int | None) -> None:
-        cursor = self._executor._cursor
-        cursor.node, cursor.attempt = self._step.node, 1
-        cursor.column, cursor.rest, cursor.fixed = self._column, rest, fixed
+        current = self._executor._current
+        current.node, current.attempt = self._step.node, 1
+        current.column, current.rest, current.fixed = self._column, rest, fixed
 
     def _settle(self, position: int, error: BaseException) -> Any:
         """Retry the event at `position`, which raised `error`, as often as allowed; give its result or `FAILED`."""
-        step, cursor = self._step, self._executor._cursor
+        step, current = self._step, self._executor._current
         name = self._column.number_of(position)
         attempts = 1 + self._orders.used.get((step.node, *name), 0)
         while attempts <= step.options.retries:
             attempts += 1
-            cursor.attempt = attempts
+            current.attempt = attempts
             self._tally.retries += 1
             self._monitor.event(self._number, *name)
             try:
@@ -287,9 +287,9 @@ class _Call:
             except USER_ERRORS as again:
                 error = again
             else:
-                cursor.attempt = 1
+                current.attempt = 1
                 return result
-        cursor.attempt = 1
+        current.attempt = 1
         event = self._original(position) if step.options.keeps_original else self._column.events[position]
         return self._fail(failure(step, name, error, attempts, event))
 
@@ -337,9 +337,9 @@ class _Call:
     def _alone(self, position: int, event: Any) -> Any:
         column = self._column
         name = column.number_of(position)
-        decree = verdict_for(self._orders, self._step, name, event)
-        if decree is not None:
-            return self._fail(decree)
+        refused = verdict_for(self._orders, self._step, name, event)
+        if refused is not None:
+            return self._fail(refused)
         self._place(iter(()), position)
         self._monitor.event(self._number, *name)
         try:

@@ -15,7 +15,7 @@ from ..handlers import Recipe
 from ..program.column import Column
 from ..program.failures import USER_ERRORS
 from .partitions import Record, flat, scaled
-from .stateful import FREE, MISSING, Turns, form_of, free_copy, function_name
+from .stateful import IMMUTABLE, MISSING, EventCursor, form_of, fresh_state, function_name
 
 
 class FoldRecipe(Recipe):
@@ -74,7 +74,7 @@ class _Fold:
         self._mark: Any = None
         self._swept: Any = None
 
-    def live(self) -> int:
+    def size(self) -> int:
         return len(self._values)
 
     def snapshot(self) -> Any:
@@ -83,24 +83,24 @@ class _Fold:
     def restore(self, state: Any) -> None:
         self._values, self._firsts, self._lasts, self._mark, self._swept = state
 
-    def take(self, columns: Sequence[Column], turns: Turns, end: int | None) -> Column:
+    def process(self, columns: Sequence[Column], cursor: EventCursor, end: int | None) -> Column:
         column, width = columns[0], self._width
         laid = column.events
         keys = laid if width == 1 else laid[::width]
         events = laid[width - 1 :: width] if self._has_event else keys
         results: list[Any] = []
-        rest = turns.over(column, events, width)
+        rest = cursor.iterate(column, events, width)
         try:
             if self._ttl is None:
-                self._run(keys, 0, rest, results, turns)
+                self._run(keys, 0, rest, results, cursor)
             else:
-                self._run_with_ttl(keys, self._idle(column, columns[1], keys, laid[1::width]), rest, results, turns)
+                self._run_with_ttl(keys, self._idle(column, columns[1], keys, laid[1::width]), rest, results, cursor)
         except USER_ERRORS as error:
-            turns.failed(error)
-        ended = end is not None and not turns.failures
-        if self._ttl is not None and not turns.failures:
-            self._sweep(turns, always=ended)
-        return self._output(turns.below(column), keys, results, end if ended else None)
+            cursor.record_failure(error)
+        ended = end is not None and not cursor.failures
+        if self._ttl is not None and not cursor.failures:
+            self._sweep(cursor, always=ended)
+        return self._output(cursor.before_failure(column), keys, results, end if ended else None)
 
     def _output(self, column: Column, keys: list[Any], results: list[Any], end: int | None) -> Column:
         if self._final:
@@ -120,29 +120,29 @@ class _Fold:
 
     # -- states -------------------------------------------------------------------------------------------------
 
-    def _run(self, keys: list[Any], first: int, rest: Iterator[Any], results: list[Any], turns: Turns) -> None:
+    def _run(self, keys: list[Any], first: int, rest: Iterator[Any], results: list[Any], cursor: EventCursor) -> None:
         """Take events whose keys are `keys`, the first of which stands at place `first`."""
-        self._fold(keys, rest, results, turns)
+        self._fold(keys, rest, results, cursor)
         if self._final and len(self._firsts) != len(self._values):
             for key, at in dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True)).items():
                 if key not in self._firsts:
-                    self._firsts[key] = turns.name_at(first + at)
+                    self._firsts[key] = cursor.name_at(first + at)
 
-    def _fold(self, keys: list[Any], rest: Iterator[Any], results: list[Any], turns: Turns) -> None:
+    def _fold(self, keys: list[Any], rest: Iterator[Any], results: list[Any], cursor: EventCursor) -> None:
         raise NotImplementedError
 
     # -- keys that are forgotten --------------------------------------------------------------------------------
 
     def _run_with_ttl(
-        self, keys: list[Any], idle: list[int], rest: Iterator[Any], results: list[Any], turns: Turns
+        self, keys: list[Any], idle: list[int], rest: Iterator[Any], results: list[Any], cursor: EventCursor
     ) -> None:
         start = 0
         for at in idle:
-            self._run(keys[start:at], start, rest, results, turns)
+            self._run(keys[start:at], start, rest, results, cursor)
             self._forget(keys[at])
-            turns.forgotten += 1
+            cursor.forgotten += 1
             start = at
-        self._run(keys[start:], start, rest, results, turns)
+        self._run(keys[start:], start, rest, results, cursor)
 
     def _idle(self, column: Column, clock: Column, keys: list[Any], times: list[Any]) -> list[int]:
         """Give the places of the events that find their key idle for too long."""
@@ -169,7 +169,7 @@ class _Fold:
         del self._values[key]
         self._firsts.pop(key, None)
 
-    def _sweep(self, turns: Turns, *, always: bool) -> None:
+    def _sweep(self, cursor: EventCursor, *, always: bool) -> None:
         """Let go of idle keys now and then; whether it was done can only be seen in the memory."""
         mark, ttl = self._mark, self._ttl
         if mark is None or not (always or self._swept is None or mark - self._swept > ttl / 2):
@@ -178,7 +178,7 @@ class _Fold:
         for key in [key for key, last in self._lasts.items() if mark - last > ttl]:
             self._forget(key)
             del self._lasts[key]
-            turns.forgotten += 1
+            cursor.forgotten += 1
 
 
 def _marks_before(clock: Column, mark: Any) -> tuple[list[Any], Any]:
@@ -193,30 +193,30 @@ def _marks_before(clock: Column, mark: Any) -> tuple[list[Any], Any]:
 
 
 class _KeyedScan(_Fold):
-    def _fold(self, keys: list[Any], rest: Iterator[Any], results: list[Any], turns: Turns) -> None:
+    def _fold(self, keys: list[Any], rest: Iterator[Any], results: list[Any], cursor: EventCursor) -> None:
         fn, values, initial = self._fn, self._values, self._initial
-        get, append, own, free = values.get, results.append, turns.own, FREE
+        get, append, own, immutable = values.get, results.append, cursor.own_copy, IMMUTABLE
         for key, event in zip(keys, rest, strict=False):
             state = get(key, MISSING)
             if state is MISSING:
-                state = free_copy(initial)
+                state = fresh_state(initial)
             values[key], output = fn(state, event)
-            append(output if type(output) in free else own(output))
+            append(output if type(output) in immutable else own(output))
 
 
 class _Reduce(_Fold):
-    def _fold(self, keys: list[Any], rest: Iterator[Any], results: list[Any], turns: Turns) -> None:
+    def _fold(self, keys: list[Any], rest: Iterator[Any], results: list[Any], cursor: EventCursor) -> None:
         fn, values, final = self._fn, self._values, self._final
-        get, append, own, free = values.get, results.append, turns.own, FREE
+        get, append, own, immutable = values.get, results.append, cursor.own_copy, IMMUTABLE
         for key, event in zip(keys, rest, strict=False):
             value = get(key, MISSING)
             value = values[key] = event if value is MISSING else fn(value, event)
             if not final:
-                append(value if type(value) in free else own(value))
+                append(value if type(value) in immutable else own(value))
 
 
 class _Count(_Fold):
-    def _fold(self, keys: list[Any], rest: Iterator[Any], results: list[Any], turns: Turns) -> None:
+    def _fold(self, keys: list[Any], rest: Iterator[Any], results: list[Any], cursor: EventCursor) -> None:
         if self._final:
             self._values.update(keys)  # a Counter: it counts in C
             return

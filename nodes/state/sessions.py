@@ -14,7 +14,7 @@ from typing import Any
 from ..handlers import Recipe
 from ..program.column import Column
 from ..program.failures import USER_ERRORS
-from .stateful import Turns
+from .stateful import EventCursor
 from .watermark import rows_of
 from .window_state import Aggregate, Output
 
@@ -36,7 +36,7 @@ class _Session:
     key: Any
     start: Any
     last: Any
-    held: Any
+    value: Any
     seq: int
     index: int
     joined: bool = False  #: whether it went into another one
@@ -57,27 +57,27 @@ class _Sessions:
         self._ends: list[tuple[Any, int, int, _Session]] = []
         self._mark: Any = None
 
-    def live(self) -> int:
+    def size(self) -> int:
         return self._count
 
     def snapshot(self) -> Any:
         """Return the open sessions, each with the entry that waits for its end, and the watermark."""
         entries = {id(session): entry for *entry, session in self._ends if not session.joined}
         sessions = [
-            (s.key, s.start, s.last, s.held, s.seq, s.index, *entries[id(s)]) for of in self._open.values() for s in of
+            (s.key, s.start, s.last, s.value, s.seq, s.index, *entries[id(s)]) for of in self._open.values() for s in of
         ]
         return sessions, self._mark
 
     def restore(self, state: Any) -> None:
         sessions, self._mark = state
         self._open, self._count, self._ends = {}, len(sessions), []
-        for key, start, last, held, seq, index, *entry in sessions:
-            session = _Session(key, start, last, held, seq, index)
+        for key, start, last, value, seq, index, *entry in sessions:
+            session = _Session(key, start, last, value, seq, index)
             self._open.setdefault(key, []).append(session)
             self._ends.append((*entry, session))
         heapq.heapify(self._ends)
 
-    def take(self, columns: Sequence[Column], turns: Turns, end: int | None) -> Column:
+    def process(self, columns: Sequence[Column], cursor: EventCursor, end: int | None) -> Column:
         column, clock = columns
         width = self._width
         keys, times = column.events[::width], column.events[1::width]
@@ -85,17 +85,17 @@ class _Sessions:
         output = Output(column)
         try:
             marks = _Marks(column, clock, width, self._mark)
-            self._run(keys, times, turns.over(column, events, width), marks, turns, output)
+            self._run(keys, times, cursor.iterate(column, events, width), marks, cursor, output)
         except USER_ERRORS as error:
-            turns.failed(error)
+            cursor.record_failure(error)
         if clock.events:
             self._mark = clock.events[-1]
-        if end is not None and not turns.failures:
+        if end is not None and not cursor.failures:
             self._close(None, end - column.start, output)
-        return output.column(turns.below(column))
+        return output.column(cursor.before_failure(column))
 
     def _run(
-        self, keys: list[Any], times: list[Any], rest: Iterator[Any], marks: _Marks, turns: Turns, output: Output
+        self, keys: list[Any], times: list[Any], rest: Iterator[Any], marks: _Marks, cursor: EventCursor, output: Output
     ) -> None:
         """Add events up to the number that closes something next, close, and so on."""
         at = following = 0
@@ -104,9 +104,9 @@ class _Sessions:
             if self._ends:
                 found = bisect_left(marks.values, self._ends[0][0] + self._lateness, following)
             upto = len(keys) if found == len(marks.values) else marks.upto(found)
-            at, sooner = self._add(keys, times, at, upto, rest, marks, turns)
+            at, sooner = self._add(keys, times, at, upto, rest, marks, cursor)
             if sooner:  # it cannot be passed before the number of the event that began it
-                following = max(following, marks.at_or_after(turns.name()[0]))
+                following = max(following, marks.at_or_after(cursor.name()[0]))
             elif found == len(marks.values):
                 return
             else:
@@ -114,7 +114,7 @@ class _Sessions:
                 following = found + 1
 
     def _add(
-        self, keys: list[Any], times: list[Any], at: int, upto: int, rest: Iterator[Any], marks: _Marks, turns: Turns
+        self, keys: list[Any], times: list[Any], at: int, upto: int, rest: Iterator[Any], marks: _Marks, cursor: EventCursor
     ) -> tuple[int, bool]:
         """Add the events `at .. upto - 1`; stops behind one whose session ends before all others. Gives where, and if so."""
         open_, gap, counting = self._open, self._gap, self._counting
@@ -126,9 +126,9 @@ class _Sessions:
                 session = sessions[0]
                 if len(sessions) == 1 and session.start - gap < time < session.last + gap:
                     if counting:
-                        session.held += 1
+                        session.value += 1
                     else:
-                        session.held = step(session.held, event)
+                        session.value = step(session.value, event)
                     if time > session.last:
                         session.last = time
                     elif time < session.start:
@@ -138,10 +138,10 @@ class _Sessions:
                 if near:
                     self._join(near, sessions, time, event)
                     continue
-            seq, index = turns.name()
+            seq, index = cursor.name()
             mark = marks.before(seq)
             if mark is not None and time + gap + self._lateness <= mark:
-                turns.late += 1
+                cursor.late += 1
                 continue
             session = _Session(key, time, time, begin(event), seq, index)
             open_.setdefault(key, []).append(session)
@@ -156,10 +156,10 @@ class _Sessions:
         """Let an event join one session, or make one of the two that it stands between."""
         near.sort(key=lambda session: session.start)
         session = near[0]
-        session.held = self._aggregate.step()(session.held, event)
+        session.value = self._aggregate.step()(session.value, event)
         session.start, session.last = min(session.start, time), max(session.last, time)
         for later in near[1:]:
-            session.held = self._aggregate.join()(session.held, later.held)
+            session.value = self._aggregate.join()(session.value, later.value)
             session.last = max(session.last, later.last)
             session.seq, session.index = min((session.seq, session.index), (later.seq, later.index))
             later.joined = True
@@ -183,7 +183,7 @@ class _Sessions:
             self._count -= 1
             if not sessions:
                 del self._open[session.key]
-            records.append((session.key, session.start, end, session.held, session.seq, session.index))
+            records.append((session.key, session.start, end, session.value, session.seq, session.index))
         output.add(row, records)
 
 

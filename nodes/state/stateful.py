@@ -1,7 +1,7 @@
-"""Steps that remember: what a keeper is, whose turn it is while user code works on its state, saving and restoring.
+"""Stateful steps: their protocol, the attribution of failures to events, snapshots of states.
 
-A keeper takes the columns of one run of numbers, in the order of the numbers, and gives its output. Decides how a
-failure inside it gets its name and what it leaves of the output. What keepers keep is in their own files.
+A stateful step processes the columns of one run of numbers, in the order of the numbers. Decides which event a failure
+inside it belongs to and how much of the output remains. What the states hold is in the files of the steps.
 """
 
 from __future__ import annotations
@@ -24,35 +24,38 @@ from ..program.program import Orders, Step, Tally
 from ..program.steps import Copier
 from .windows import MIXED
 
-#: Values that nobody can change, so that a state and an output may be the same object.
-FREE = frozenset(
+#: Types whose values cannot change, so a state and an output may be the same object.
+IMMUTABLE = frozenset(
     {int, float, str, bytes, bool, type(None), complex, date, datetime, time, timedelta, Decimal, Fraction, UUID}
 )
 MISSING: Any = object()
 
 
-class Keeper(Protocol):
-    """A step with a state. What it keeps can be taken and put back between two runs of numbers."""
+class StatefulStep(Protocol):
+    """A step with a state, which can be saved and restored between two runs of numbers."""
 
-    def take(self, columns: Sequence[Column], turns: Turns, end: int | None) -> Column:
-        """Take the inputs of a run of numbers; `end` is the number at which the input ends, if it is one of them."""
+    def process(self, columns: Sequence[Column], cursor: EventCursor, end: int | None) -> Column:
+        """Return the output for a run of numbers; `end` is the number at which the input ends, if it is one of them."""
         ...
 
-    def live(self) -> int:
-        """Give how many keys, or open windows, there are."""
+    def size(self) -> int:
+        """Return the number of keys, or of open windows."""
         ...
 
     def snapshot(self) -> Any:
-        """Give the state, to be pickled before the next `take`."""
+        """Return the state, to be pickled before the next `process`."""
         ...
 
     def restore(self, state: Any) -> None:
-        """Take on a state that `snapshot` gave."""
+        """Replace the state by one that `snapshot` returned."""
         ...
 
 
-class Turns:
-    """Gives a keeper its events one by one, so that an exception, a death and `current()` have the event's name."""
+class EventCursor:
+    """Yields the events of a stateful step one by one and knows which one is being handled.
+
+    So an exception, a death and `current()` are attributed to the right event.
+    """
 
     def __init__(
         self,
@@ -60,7 +63,7 @@ class Turns:
         orders: Orders,
         copies: Copier,
         worker: int,
-        mark: Callable[[int, int], None] | None,
+        report: Callable[[int, int], None] | None,
     ) -> None:
         self.failures: list[Failure] = []
         self.late = 0
@@ -69,78 +72,78 @@ class Turns:
         self._orders = orders
         self._copies = copies
         self._worker = worker
-        self._mark = mark
+        self._report = report
         self._column = Column(0, 0, [])
         self._events: Sequence[Any] = ()
         self._rest: Iterator[Any] = iter(())
         self._width = 1
 
-    def over(self, column: Column, events: list[Any], width: int = 1) -> Iterator[Any]:
-        """Give the `events` of a column that takes `width` places for each."""
+    def iterate(self, column: Column, events: list[Any], width: int = 1) -> Iterator[Any]:
+        """Return an iterator over `events`, each of which takes `width` positions in `column`."""
         self._column, self._events, self._width = column, events, width
         self._rest = iter(events)
-        return self._rest if self._mark is None and not self._orders.verdicts else self._marked()
+        return self._rest if self._report is None and not self._orders.verdicts else self._reported()
 
-    def _marked(self) -> Iterator[Any]:
+    def _reported(self) -> Iterator[Any]:
         for event in self._rest:
             name = self.name()
-            if self._mark is not None:
-                self._mark(*name)
-            decree = verdict_for(self._orders, self._step, name, event)
-            if decree is not None:
-                raise _Decreed(decree)
+            if self._report is not None:
+                self._report(*name)
+            failed = verdict_for(self._orders, self._step, name, event)
+            if failed is not None:
+                raise _VerdictFailure(failed)
             yield event
 
     @property
     def position(self) -> int:
-        """The place of the event that was given last."""
+        """The position of the event that was yielded last."""
         return len(self._events) - length_hint(self._rest) - 1
 
     def name(self) -> tuple[int, int]:
-        """Give `(seq, index)` of the event that was given last."""
+        """Return `(seq, index)` of the event that was yielded last."""
         return self.name_at(self.position)
 
     def name_at(self, position: int) -> tuple[int, int]:
-        """Give `(seq, index)` of the event at `position`."""
+        """Return `(seq, index)` of the event at `position`."""
         seq, index = self._column.number_of(position * self._width)
         return seq, index if self._column.indices is not None else index // self._width
 
     def context(self) -> Context:
-        """Give the context of the call that runs now."""
+        """Return the context of the running call."""
         return Context(*self.name(), self._step.node, 1, self._worker)
 
-    def own(self, value: Any) -> Any:
-        """Give a value that the state may go on with while `value` is on its way."""
+    def own_copy(self, value: Any) -> Any:
+        """Return a copy of an output that later changes of the state leave alone; an immutable value as it is."""
         kind = type(value)
-        if kind in FREE or (kind is tuple and FREE.issuperset(map(type, value))):
+        if kind in IMMUTABLE or (kind is tuple and IMMUTABLE.issuperset(map(type, value))):
             return value
         return self._copies([value])[0]
 
-    def failed(self, error: BaseException) -> None:
-        """Take an exception for the failure of the event that was given last."""
-        if isinstance(error, _Decreed):
-            self.failures.append(error.decree)
+    def record_failure(self, error: BaseException) -> None:
+        """Record an exception as the failure of the event that was yielded last."""
+        if isinstance(error, _VerdictFailure):
+            self.failures.append(error.failure)
             return
         at = self.position
-        self.failures.append(failure(self._step, self.name_at(at), _plainly(error), 1, self._events[at]))
+        self.failures.append(failure(self._step, self.name_at(at), _explained(error), 1, self._events[at]))
 
-    def below(self, column: Column) -> Column:
-        """Give the part of a column that a failure leaves."""
+    def before_failure(self, column: Column) -> Column:
+        """Return the numbers of a column below the first failure."""
         if not self.failures:
             return column
         return column.slice(column.start, min(column.stop, *(failed.seq for failed in self.failures)))
 
 
-class _Decreed(Exception):
-    """The engine's word that an event is to be taken as failed, without a call."""
+class _VerdictFailure(Exception):
+    """Raised in place of a call, for an event that the engine has decided to count as failed."""
 
-    def __init__(self, decree: Failure) -> None:
+    def __init__(self, failure: Failure) -> None:
         super().__init__()
-        self.decree = decree
+        self.failure = failure
 
 
-def _plainly(error: BaseException) -> BaseException:
-    """Say what is wrong where a function gave something else than a state and an output, or times are of two kinds."""
+def _explained(error: BaseException) -> BaseException:
+    """Return a clearer error where a function did not return a state and an output, or times are of two kinds."""
     at = error.__traceback__
     if isinstance(error, TypeError) and "offset-naive" in str(error) and user_frames(error) is None:
         return TypeError(MIXED)
@@ -151,45 +154,45 @@ def _plainly(error: BaseException) -> BaseException:
     return error
 
 
-def keep_state(
-    keeper: Keeper, step: Step, inputs: Sequence[Column], orders: Orders, tally: Tally, turns: Turns
+def run_stateful(
+    handler: StatefulStep, step: Step, inputs: Sequence[Column], orders: Orders, tally: Tally, cursor: EventCursor
 ) -> Column:
-    """Let a keeper take its inputs; gives its output and fills the tally. Failures are in `turns`."""
+    """Return the output of a stateful step and fill its tally; its failures are in `cursor`."""
     first = inputs[0]
     end = orders.end if orders.end is not None and first.start <= orders.end < first.stop else None
-    before = keeper.live()
-    token = context_of_call.set(turns.context)
+    before = handler.size()
+    token = context_of_call.set(cursor.context)
     started = perf_counter()
     try:
-        output = keeper.take(inputs, turns, end)
+        output = handler.process(inputs, cursor, end)
     finally:
         context_of_call.reset(token)
     tally.seconds += perf_counter() - started
     tally.events_in += len(first.events) // step.width
     tally.events_out += len(output.events) // step.width_out
-    tally.late += turns.late
-    tally.forgotten += turns.forgotten
-    tally.keys += keeper.live() - before
+    tally.late += cursor.late
+    tally.forgotten += cursor.forgotten
+    tally.keys += handler.size() - before
     return output
 
 
-def free_copy(initial: Any) -> Any:
-    """Give a key's own copy of an initial state."""
-    return initial if type(initial) in FREE else copy.deepcopy(initial)
+def fresh_state(initial: Any) -> Any:
+    """Return an own copy of an initial state."""
+    return initial if type(initial) in IMMUTABLE else copy.deepcopy(initial)
 
 
 def function_name(fn: object) -> str:
-    """Give the name of a node that is named by a function."""
+    """Return the name of a node that is named by a function."""
     return str(getattr(fn, "__name__", type(fn).__name__))
 
 
 def form_of(initial: object) -> str:
-    """Give the form of a state that begins with `initial`: its type. Modules are not told, for scripts have two names."""
+    """Return the form of a state that begins with `initial`: its type, without its module (a script has two names)."""
     return f"from {type(initial).__qualname__}"
 
 
 class ScanRecipe(Recipe):
-    """A scan over the whole stream: `fn(state, event)` gives the next state and the output."""
+    """A scan over the whole stream: `fn(state, event)` returns the next state and the output."""
 
     def __init__(self, fn: Callable[[Any, Any], tuple[Any, Any]], initial: Any) -> None:
         self.fn = fn
@@ -204,7 +207,7 @@ class ScanRecipe(Recipe):
         return form_of(self.initial)
 
     def make(self) -> Any:
-        return _Scan(self.fn, free_copy(self.initial))
+        return _Scan(self.fn, fresh_state(self.initial))
 
 
 class _Scan:
@@ -212,22 +215,22 @@ class _Scan:
         self._fn = fn
         self._state = state
 
-    def take(self, columns: Sequence[Column], turns: Turns, end: int | None) -> Column:
+    def process(self, columns: Sequence[Column], cursor: EventCursor, end: int | None) -> Column:
         column = columns[0]
         results: list[Any] = []
-        append, own, free = results.append, turns.own, FREE
+        append, own, immutable = results.append, cursor.own_copy, IMMUTABLE
         fn, state = self._fn, self._state
         try:
-            for event in turns.over(column, column.events):
+            for event in cursor.iterate(column, column.events):
                 state, output = fn(state, event)
-                append(output if type(output) in free else own(output))
+                append(output if type(output) in immutable else own(output))
         except USER_ERRORS as error:
-            turns.failed(error)
+            cursor.record_failure(error)
         self._state = state
-        column = turns.below(column)
+        column = cursor.before_failure(column)
         return column.with_events(results[: len(column.events)])
 
-    def live(self) -> int:
+    def size(self) -> int:
         return 0
 
     def snapshot(self) -> Any:
@@ -238,7 +241,7 @@ class _Scan:
 
 
 def is_stateful(handler: object) -> bool:
-    """Tell whether a built handler can give its state and take it back."""
+    """Return whether the state of a built handler can be saved and restored."""
     return callable(getattr(handler, "snapshot", None)) and callable(getattr(handler, "restore", None))
 
 
@@ -246,16 +249,16 @@ class States:
     """The states of a program's built handlers, one for each that has one, in the order of the steps."""
 
     def __init__(self, handlers: Sequence[object]) -> None:
-        self._keepers: list[Any] = [handler for handler in handlers if is_stateful(handler)]
+        self._handlers: list[Any] = [handler for handler in handlers if is_stateful(handler)]
 
     def __bool__(self) -> bool:
-        return bool(self._keepers)
+        return bool(self._handlers)
 
     def snapshot(self) -> list[Any]:
-        """Give every state, to be pickled before the next run of numbers."""
-        return [keeper.snapshot() for keeper in self._keepers]
+        """Return every state, to be pickled before the next run of numbers."""
+        return [handler.snapshot() for handler in self._handlers]
 
     def restore(self, states: Sequence[Any]) -> None:
-        """Take on the states that `snapshot` gave."""
-        for keeper, state in zip(self._keepers, states, strict=True):
-            keeper.restore(state)
+        """Replace the states by those that `snapshot` returned."""
+        for handler, state in zip(self._handlers, states, strict=True):
+            handler.restore(state)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..handlers import Recipe
 from ..program.column import Column
-from .stateful import Turns
+from .stateful import EventCursor
 from .windows import MIXED, Grid, origin_of
 
 
@@ -31,7 +31,7 @@ class _Clock:
         self._mark: Any = None
         self._edge: Any = None  #: the lowest watermark that is told next
 
-    def live(self) -> int:
+    def size(self) -> int:
         return 0
 
     def snapshot(self) -> Any:
@@ -40,12 +40,12 @@ class _Clock:
     def restore(self, state: Any) -> None:
         self._mark, self._edge = state
 
-    def take(self, columns: Sequence[Column], turns: Turns, end: int | None) -> Column:
+    def process(self, columns: Sequence[Column], cursor: EventCursor, end: int | None) -> Column:
         column = columns[0]
         marks: list[Any] = []
         counts = [0] * column.size
         mark, edge, grid = self._mark, self._edge, self._grid
-        rest = turns.over(column, column.events)
+        rest = cursor.iterate(column, column.events)
         try:
             for row, time in self._peaks(column, rest):
                 if mark is not None and time <= mark:
@@ -56,9 +56,9 @@ class _Clock:
                     marks.append(mark)
                     counts[row] = 1
         except TypeError:
-            turns.failed(TypeError(MIXED))
+            cursor.record_failure(TypeError(MIXED))
         self._mark, self._edge = mark, edge
-        below = turns.below(column)
+        below = cursor.before_failure(column)
         return Column(column.start, column.size, marks, counts).slice(below.start, below.stop)
 
     @staticmethod

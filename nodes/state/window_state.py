@@ -14,7 +14,7 @@ from typing import Any
 from ..handlers import Recipe
 from ..program.column import Column
 from ..program.failures import USER_ERRORS
-from .stateful import Turns, form_of, free_copy
+from .stateful import EventCursor, form_of, fresh_state
 from .watermark import rows_of
 from .windows import MIXED, Grid, origin_of
 
@@ -39,7 +39,7 @@ class Aggregate:
             return [event]
         if self.kind == "aggregate":
             assert self.fn is not None
-            return self.fn(free_copy(self.initial), event)
+            return self.fn(fresh_state(self.initial), event)
         return event if self.kind == "reduce" else 1
 
     def step(self) -> Callable[[Any, Any], Any]:
@@ -53,13 +53,13 @@ class Aggregate:
         return self.merge or self.fn or _plus
 
 
-def _append(held: list[Any], event: Any) -> list[Any]:
-    held.append(event)
-    return held
+def _append(value: list[Any], event: Any) -> list[Any]:
+    value.append(event)
+    return value
 
 
-def _one_more(held: int, event: Any) -> int:
-    return held + 1
+def _one_more(value: int, event: Any) -> int:
+    return value + 1
 
 
 def _plus(a: Any, b: Any) -> Any:
@@ -98,7 +98,7 @@ class WindowRecipe(Recipe):
 
 
 class _Windows:
-    """The open windows of the keys of one part. A window is `[held, seq, index]`, the name being its first event's."""
+    """The open windows of the keys of one part. A window is `[value, seq, index]`, the name being its first event's."""
 
     def __init__(self, grid: Grid, aggregate: Aggregate) -> None:
         self._grid = grid
@@ -109,7 +109,7 @@ class _Windows:
         self._closed: int | None = None  #: the highest window that the watermark has closed
         self._origin: Any = None
 
-    def live(self) -> int:
+    def size(self) -> int:
         return sum(map(len, self._open.values()))
 
     def snapshot(self) -> Any:
@@ -118,13 +118,13 @@ class _Windows:
     def restore(self, state: Any) -> None:
         self._open, self._closed, self._origin = state
 
-    def take(self, columns: Sequence[Column], turns: Turns, end: int | None) -> Column:
+    def process(self, columns: Sequence[Column], cursor: EventCursor, end: int | None) -> Column:
         column, clock = columns
         width = self._width
         keys, times = column.events[::width], column.events[1::width]
         events = times if self._counting else column.events[2::width]
         output = Output(column)
-        rest = turns.over(column, events, width)
+        rest = cursor.iterate(column, events, width)
         try:
             if self._origin is None and times:
                 self._origin = origin_of(times[0])
@@ -132,25 +132,25 @@ class _Windows:
             at, ends = 0, column.offsets()
             for row, mark in zip(rows_of(clock), clock.events, strict=True):
                 upto = ends[row + 1] // width
-                self._add(keys[at:upto], js[at:upto], times, rest, turns)
+                self._add(keys[at:upto], js[at:upto], times, rest, cursor)
                 if upto > len(js):
                     break
                 self._close(row, mark, output)
                 at = upto
             else:
-                self._add(keys[at:], js[at:], times, rest, turns)
+                self._add(keys[at:], js[at:], times, rest, cursor)
             if len(js) < len(keys):
                 next(rest)
                 raise TypeError(MIXED)
         except USER_ERRORS as error:
-            turns.failed(error)
-        if end is not None and not turns.failures:
+            cursor.record_failure(error)
+        if end is not None and not cursor.failures:
             output.add(end - column.start, self._taken(list(self._open)))
-        return output.column(turns.below(column))
+        return output.column(cursor.before_failure(column))
 
-    def _add(self, keys: list[Any], js: list[int], times: list[Any], rest: Iterator[Any], turns: Turns) -> None:
+    def _add(self, keys: list[Any], js: list[int], times: list[Any], rest: Iterator[Any], cursor: EventCursor) -> None:
         if not self._grid.single:
-            self._add_to_several(keys, js, times, rest, turns)
+            self._add_to_several(keys, js, times, rest, cursor)
             return
         open_, closed, counting = self._open, self._closed, self._counting
         begin, step = self._aggregate.begin, self._aggregate.step()
@@ -159,37 +159,37 @@ class _Windows:
         for key, j, event in zip(keys, js, rest, strict=False):
             if j != last:
                 if closed is not None and j <= closed:
-                    turns.late += 1
+                    cursor.late += 1
                     continue
                 windows = open_.setdefault(j, {})
                 last = j
             window = windows.get(key)
             if window is None:
-                windows[key] = [begin(event), *turns.name()]
+                windows[key] = [begin(event), *cursor.name()]
             elif counting:
                 window[0] += 1
             else:
                 window[0] = step(window[0], event)
 
     def _add_to_several(
-        self, keys: list[Any], js: list[int], times: list[Any], rest: Iterator[Any], turns: Turns
+        self, keys: list[Any], js: list[int], times: list[Any], rest: Iterator[Any], cursor: EventCursor
     ) -> None:
         open_, closed, counting = self._open, self._closed, self._counting
         begin, step, grid = self._aggregate.begin, self._aggregate.step(), self._grid
         for key, j, event in zip(keys, js, rest, strict=False):
-            first = grid.first(self._origin, times[turns.position])
+            first = grid.first(self._origin, times[cursor.position])
             if closed is not None and first <= closed:
                 first = closed + 1
                 if first > j:
-                    turns.late += 1
+                    cursor.late += 1
                     continue
             for at in range(first, j + 1):
                 # Each window has an event of its own, for what they hold goes different ways.
-                own = event if at == j or counting else turns.own(event)
+                own = event if at == j or counting else cursor.own_copy(event)
                 windows = open_.setdefault(at, {})
                 window = windows.get(key)
                 if window is None:
-                    windows[key] = [begin(own), *turns.name()]
+                    windows[key] = [begin(own), *cursor.name()]
                 else:
                     window[0] = step(window[0], own)
 
