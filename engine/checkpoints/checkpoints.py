@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...graphs.builder.spec import KEYED, Kind, Node
+from ...graphs.builder.spec import Node
 from ...nodes.errors import CheckpointError, GraphError
 from ...nodes.handlers import needs_build
 from ...nodes.ordering.cuts import Cut
 from ...nodes.ordering.order_log import OrderLog, Read
 from ...nodes.ordering.source_positions import SourcePosition
+from ...nodes.program.kinds import NodeKind
 from ...nodes.sources import is_source
 from ..codec.stored_values import decode_stored
 from ..plan.plan import Plan
@@ -34,8 +35,6 @@ _LOG = logging.getLogger("sluiceway")
 ENDS = (None, "source", "limit")
 #: Those ends that are not errors: what was written is committed, and not put in place yet.
 PAUSES = ("time_limit", "stop")
-#: The kinds whose nodes keep states of ours, or say where they are kept.
-_STATES = KEYED - {Kind.KEYED_MAP} | {Kind.SCAN, Kind.KEY_BY}
 
 
 @dataclass(slots=True)
@@ -172,7 +171,7 @@ def _identity(plan: Plan, nodes: list[Node], runner: str, states: tuple[str, ...
         "code": {
             "python": python_form(),
             "nodes": fingerprints(nodes),
-            "keys": [node.name for node in nodes if node.kind is Kind.KEY_BY],
+            "keys": [node.name for node in nodes if node.kind is NodeKind.KEY_BY],
         },
     }
 
@@ -187,7 +186,7 @@ def _kind(node: Node) -> str:
     """Say what a node is, as far as it must be the same on resume: also what its states look like."""
     if node.journal:
         return f"journaled {node.kind.value}"
-    form = node.subject.form if node.kind in _STATES else ""
+    form = node.subject.form if node.kind.traits.has_form else ""
     return f"{node.kind.value} {form}".rstrip()
 
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...graphs.builder.checks import check_graph
-from ...graphs.builder.spec import GraphSpec, Kind, Node
+from ...graphs.builder.spec import GraphSpec, Node
+from ...nodes.program.kinds import NodeKind
 from ...nodes.program.program import Step, make_program
 from ...nodes.sources import is_source
 from ..core.topology import SOURCE_STREAM, PoolWiring, Wiring
-from .key_expansion import BESIDE, Expansion, Keyed, stateful
+from .key_expansion import Expansion, Keyed, stateful
 from .plan import Outlet, Plan, PoolPlan, SinkPlan, SourcePlan
-from .program_writer import JOINS, WORK, Writer, letters_program, origin_of, tail_program, whole_program
+from .program_writer import Writer, letters_program, origin_of, tail_program, whole_program
 
 
 def default_workers() -> int:
@@ -54,7 +55,7 @@ class _Draft:
     @property
     def shown(self) -> list[Node]:
         """The nodes without those that only prepare others; a clock stands alone."""
-        return [node for node in self.nodes if node.kind not in BESIDE] or self.nodes
+        return [node for node in self.nodes if not node.kind.traits.beside_key] or self.nodes
 
 
 def compile_graph(
@@ -89,7 +90,7 @@ def compile_graph(
     tail, tail_streams = tail_program(tail_sinks, stream_of, joined)
     letter_sinks = [s for s in sinks if s in behind]
     letters, letter_handlers = letters_program(letters_node, [n for n in nodes if n in behind], letter_sinks)
-    sequence = next((node for node in nodes if node.kind is Kind.SEQUENCE), None)
+    sequence = next((node for node in nodes if node.kind is NodeKind.SEQUENCE), None)
     whole_sinks = [sink for sink in whole.sinks if sink not in whole.behind]
     whole_steps, whole_handlers = whole_program([n for n in whole.nodes if n not in whole.behind], whole_sinks)
     order: Any = "key" if sequence is not None and sequence.key is not None else sequence.order if sequence else "arrival"
@@ -133,13 +134,13 @@ class _Ends:
     def of(made: Keyed, outlets: Sequence[Node | None], ordered: bool, free_id: int) -> _Ends:
         """Add the sinks of the consumer for the streams and dead letters it takes; `free_id` is a free id for those."""
         nodes = made.nodes
-        letters = next((node for node in nodes if node.kind is Kind.LETTERS), None)
+        letters = next((node for node in nodes if node.kind is NodeKind.LETTERS), None)
         behind = _behind(nodes, letters)
-        sinks = [node for node in nodes if node.kind is Kind.SINK]
+        sinks = [node for node in nodes if node.kind is NodeKind.SINK]
         for at, node in enumerate(outlets):
             if node is not None:
                 node = made.now(node)
-                out = Node(free_id + at, Kind.SINK, "results", (node,), Outlet(), ordered=ordered)
+                out = Node(free_id + at, NodeKind.SINK, "results", (node,), Outlet(), ordered=ordered)
                 sinks.append(out)
                 if node in behind:
                     behind.add(out)
@@ -162,41 +163,41 @@ def _fuse(nodes: Sequence[Node], workers: int, keyed: dict[Node, Expansion]) -> 
     home: dict[Node, _Draft | None] = {}
     by_source: dict[_Needs, _Draft] = {}
     for node in nodes:
-        if node.kind in (Kind.SOURCE, Kind.SEQUENCE):
+        if node.kind in (NodeKind.SOURCE, NodeKind.SEQUENCE):
             home[node] = None
-        elif node.kind in JOINS:
+        elif node.kind.traits.joins:
             homes = {id(home.get(origin_of(given))): home.get(origin_of(given)) for given in node.inputs}
-            fenced = node.kind is Kind.GATHER or any(given.kind is Kind.BARRIER for given in node.inputs)
+            fenced = node.kind is NodeKind.GATHER or any(given.kind is NodeKind.BARRIER for given in node.inputs)
             only = next(iter(homes.values())) if len(homes) == 1 else None
             if only is not None and not fenced:
                 only.nodes.append(node)
                 home[node] = only
             else:
                 home[node] = None
-        elif node.kind in BESIDE:
+        elif node.kind.traits.beside_key:
             # It looks at the events where their keys are.
             beside = home[keyed[node].key]
             assert beside is not None
             beside.nodes.append(node)
             home[node] = beside
-        elif node.kind is Kind.STATE and keyed[node].parts == 1 and len(node.inputs) > 1:
+        elif node.kind is NodeKind.STATE and keyed[node].parts == 1 and len(node.inputs) > 1:
             clock = home[node.inputs[1]]
             assert clock is not None
             clock.nodes.append(node)
             home[node] = clock
-        elif node in keyed and keyed[node].parts > 1 and node.kind is not Kind.CLOCK:
+        elif node in keyed and keyed[node].parts > 1 and node.kind is not NodeKind.CLOCK:
             home[node] = draft = _Draft(_Needs(1, True), [node], barrier=True, part=keyed[node].part_of(node))
             draft.why = "by key: each worker has a part of the keys, numbers in order"
             drafts.append(draft)
-        elif node.kind in WORK:
+        elif node.kind.traits.built:
             home[node] = _place(node, workers, home, drafts, by_source)
     return drafts
 
 
 _WHY_ORDERED = {
-    Kind.CLOCK: "the watermark: one worker reads the times in order",
-    Kind.SCAN: "a scan: one worker, numbers in order",
-    Kind.STATE: "by key: one worker has all keys, numbers in order",
+    NodeKind.CLOCK: "the watermark: one worker reads the times in order",
+    NodeKind.SCAN: "a scan: one worker, numbers in order",
+    NodeKind.STATE: "by key: one worker has all keys, numbers in order",
 }
 
 
@@ -206,12 +207,12 @@ def _place(
     options = node.options
     needs = _Needs(1 if options.ordered else options.workers or workers, options.ordered)
     given = node.inputs[0]
-    origin, fenced = origin_of(given), given.kind is Kind.BARRIER
+    origin, fenced = origin_of(given), given.kind is NodeKind.BARRIER
     before = home.get(origin)
     if not fenced and before is not None and before.needs == needs:
         before.nodes.append(node)
         return before
-    from_source = origin.kind in (Kind.SOURCE, Kind.SEQUENCE)
+    from_source = origin.kind in (NodeKind.SOURCE, NodeKind.SEQUENCE)
     if not fenced and from_source and needs in by_source:
         by_source[needs].nodes.append(node)
         return by_source[needs]
@@ -235,7 +236,7 @@ def _place(
 def _sources(nodes: Sequence[Node]) -> list[SourcePlan]:
     plans = []
     for node in nodes:
-        if node.kind is not Kind.SOURCE:
+        if node.kind is not NodeKind.SOURCE:
             continue
         remote, why = False, "an iterable of the caller: read in a thread there"
         if getattr(node.subject, "in_caller", False):
@@ -257,7 +258,7 @@ def _streams(
             readers.setdefault(origin_of(given), set()).add(id(home.get(node)) if node in home else 0)
     streams: dict[Node, int] = {}
     for node in nodes:
-        if node.kind in (Kind.SOURCE, Kind.SEQUENCE):
+        if node.kind in (NodeKind.SOURCE, NodeKind.SEQUENCE):
             streams[node] = SOURCE_STREAM
     for draft in drafts:
         for node in draft.nodes:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...graphs.builder.spec import KEYED, Kind, Node, Windowing
+from ...graphs.builder.spec import Node, Windowing
 from ...nodes.handlers import PerWorker, Recipe
+from ...nodes.program.kinds import NodeKind
 from ...nodes.program.options import Options
 from ...nodes.state.folds import FoldRecipe
 from ...nodes.state.key_steps import KeyRecipe, SplitRecipe, TimeRecipe
@@ -20,11 +21,6 @@ from ...nodes.state.keys import MOST_PARTS
 from ...nodes.state.partitions import Part, Record
 from ...nodes.state.watermark import ClockRecipe
 from ...nodes.state.windows import length_of
-
-#: Made where the keys are.
-BESIDE = frozenset({Kind.TIME, Kind.CODES, Kind.PART})
-#: What has a handler, beside those of the user's own kinds.
-KEEPERS = frozenset({Kind.SCAN, Kind.KEY_BY, Kind.TIME, Kind.CODES, Kind.CLOCK, Kind.STATE})
 
 
 @dataclass(eq=False, slots=True)
@@ -54,7 +50,7 @@ class Keyed:
         self._workers = workers
         self._now: dict[Node, Node] = {}
         for node in nodes:
-            if node.kind in KEYED:
+            if node.kind.traits.keyed:
                 self._now[node] = self._expand(node)
                 continue
             inputs = tuple(map(self.now, node.inputs))
@@ -66,7 +62,7 @@ class Keyed:
         """Give what stands for a node of the graph."""
         return self._now.get(node, node)
 
-    def _add(self, like: Node, kind: Kind, inputs: Sequence[Node], subject: Any = None, **more: Any) -> Node:
+    def _add(self, like: Node, kind: NodeKind, inputs: Sequence[Node], subject: Any = None, **more: Any) -> Node:
         node = Node(like.id, kind, like.name, tuple(inputs), subject, named=True, **more)
         self.nodes.append(node)
         return node
@@ -82,19 +78,19 @@ class Keyed:
             columns.append(key)
         clock: list[Node] = []
         if made.time is not None:
-            time = self._add(node, Kind.TIME, [events], made.time)
+            time = self._add(node, NodeKind.TIME, [events], made.time)
             columns.append(time)
-            clock.append(self._add(node, Kind.CLOCK, [time], made.clock, options=Options(ordered=True)))
+            clock.append(self._add(node, NodeKind.CLOCK, [time], made.clock, options=Options(ordered=True)))
         if made.with_event:
             columns.append(events)
-        codes = [self._add(node, Kind.CODES, [key], SplitRecipe(parts))] if parts > 1 else []
+        codes = [self._add(node, NodeKind.CODES, [key], SplitRecipe(parts))] if parts > 1 else []
         for at in range(parts):
-            part = self._add(node, Kind.PART, [*codes, *columns], spec=Part(at, parts))
+            part = self._add(node, NodeKind.PART, [*codes, *columns], spec=Part(at, parts))
             state = self._add(
                 node, made.kind, [part, *clock], made.subject, options=made.options, spec=made.widths(len(columns))
             )
             expansion.states.append(state)
-        gather = self._add(node, Kind.GATHER, expansion.states, spec=made.record)
+        gather = self._add(node, NodeKind.GATHER, expansion.states, spec=made.record)
         for each in self.nodes[before:]:
             self.expansions[each] = expansion
         return gather
@@ -106,7 +102,7 @@ class _Making:
     def __init__(self, node: Node, key: Node) -> None:
         subject = node.subject
         ttl, time = key.subject.ttl, key.subject.time
-        self.kind, self.options = Kind.STATE, Options(ordered=True)
+        self.kind, self.options = NodeKind.STATE, Options(ordered=True)
         self.subject: Any = subject
         self.record = Record.PLAIN
         self.with_key = self.with_event = True
@@ -124,17 +120,17 @@ class _Making:
             if ttl is not None:
                 self.time, self.clock = TimeRecipe(time, ttl), ClockRecipe(None)
         else:
-            self.kind, self.options = Kind.MAP, replace(node.options, ordered=True, workers=None)
+            self.kind, self.options = NodeKind.MAP, replace(node.options, ordered=True, workers=None)
             self.with_key = False
 
     def widths(self, width: int) -> tuple[int, int] | None:
         """Give how many places an event takes in the input and in the output of the state."""
-        return (width, self.record.value) if self.kind is Kind.STATE else None
+        return (width, self.record.value) if self.kind is NodeKind.STATE else None
 
 
 def widths(node: Node) -> tuple[int, int]:
     """Give how many places an event takes in the first input, and in the output, of what is no plain handler."""
-    return node.spec if node.kind is Kind.STATE else (1, 1)
+    return node.spec if node.kind is NodeKind.STATE else (1, 1)
 
 
 def stateful(handler: Any) -> bool:

@@ -9,22 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...graphs.builder.spec import HANDLERS, Kind, Node
+from ...graphs.builder.spec import Node
 from ...nodes.handlers import is_async
 from ...nodes.program.kinds import NodeKind
 from ...nodes.program.program import Program, Step, make_program
 from ..core.topology import SOURCE_STREAM
-from .key_expansion import KEEPERS, widths
+from .key_expansion import widths
 from .plan import SinkPlan
-
-JOINS = frozenset({Kind.ZIP, Kind.MERGE, Kind.GATHER})
-#: The kinds that have a handler in a pool.
-WORK = HANDLERS | KEEPERS
 
 
 def origin_of(node: Node) -> Node:
     """Look through barriers and the sequence to the node that makes the events."""
-    while node.kind is Kind.BARRIER:
+    while node.kind is NodeKind.BARRIER:
         node = node.inputs[0]
     return node
 
@@ -48,7 +44,7 @@ class Writer:
             origin = origin_of(given)
             if origin in self._owned:
                 continue
-            if origin.kind in JOINS and origin not in self._stream_of:
+            if origin.kind.traits.joins and origin not in self._stream_of:
                 self.need_ports(origin)
                 continue
             stream = self._stream_of[origin]
@@ -64,7 +60,7 @@ class Writer:
             return self._slots[origin]
         if origin not in self._owned and origin in self._stream_of:
             return self._port_slots[self._stream_of[origin]]
-        assert origin.kind in JOINS, f"stream of {origin.name} is not at hand"
+        assert origin.kind.traits.joins, f"stream of {origin.name} is not at hand"
         inputs = tuple(self.slot(each, steps, count) for each in origin.inputs)
         return self.add(origin, inputs, steps, count)
 
@@ -73,8 +69,8 @@ class Writer:
         output = count[0]
         count[0] += 1
         steps.append(make_step(node, inputs, output, counted=node not in self._joined))
-        self.handlers.append(node.subject if node.kind in WORK else None)
-        if node.kind in JOINS:
+        self.handlers.append(node.subject if node.kind.traits.built else None)
+        if node.kind.traits.joins:
             self._joined.add(node)
         self._slots[node] = output
         return output
@@ -100,7 +96,7 @@ def letters_program(node: Node | None, behind: list[Node], sinks: list[Node]) ->
     handlers = []
     slots = {node: 0}
     for handler in behind:
-        if handler.kind in HANDLERS:
+        if handler.kind.traits.has_handler:
             slots[handler] = len(steps) + 1
             steps.append(make_step(handler, (slots[origin_of(handler.inputs[0])],), slots[handler]))
             handlers.append(handler.subject)
@@ -116,13 +112,13 @@ def whole_program(
     handlers: list[Any] = []
     slots: dict[Node, int] = {}
     for node in nodes:
-        if node.kind in (Kind.SOURCE, Kind.SEQUENCE):
+        if node.kind in (NodeKind.SOURCE, NodeKind.SEQUENCE):
             slots[node] = 0
-        elif node.kind is not Kind.BARRIER and node.kind is not Kind.SINK:
+        elif node.kind is not NodeKind.BARRIER and node.kind is not NodeKind.SINK:
             inputs = tuple(slots[origin_of(given)] for given in node.inputs)
             slots[node] = len(steps) + 1
             steps.append(make_step(node, inputs, slots[node]))
-            handlers.append(node.subject if node.kind in WORK else None)
+            handlers.append(node.subject if node.kind.traits.built else None)
     program = make_program(1, len(steps) + 1, steps, [slots[origin_of(sink.inputs[0])] for sink in sinks])
     return program, handlers
 
@@ -131,13 +127,13 @@ def make_step(node: Node, inputs: tuple[int, ...], output: int, *, counted: bool
     """Return the step of a node, with its options as they are."""
     width, width_out = widths(node)
     return Step(
-        kind=NodeKind[node.kind.name],
+        kind=node.kind,
         node=node.name,
         node_id=node.id,
         inputs=inputs,
         output=output,
         options=node.options,
-        is_async=node.kind in HANDLERS and is_async(node.subject),
+        is_async=node.kind.traits.has_handler and is_async(node.subject),
         counted=counted,
         width=width,
         width_out=width_out,

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ...nodes.program.kinds import NodeKind
 from ...nodes.program.options import check_options
 from . import checks
 from .names import make_name_unique, name_of
-from .spec import GraphSpec, Kind, Node
+from .spec import GraphSpec, Node
 
 
 def add_node(
     graph: GraphSpec,
-    kind: Kind,
+    kind: NodeKind,
     inputs: Iterable[Node],
     subject: Any = None,
     *,

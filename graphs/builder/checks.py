@@ -13,8 +13,9 @@ from typing import Any
 
 from ...nodes.checks import check_flag
 from ...nodes.errors import GraphError
+from ...nodes.program.kinds import NodeKind
 from . import subjects
-from .spec import HANDLERS, GraphSpec, Kind, Node
+from .spec import GraphSpec, Node
 from .wiring import check_not_sequenced, check_wiring, upstream
 
 #: What other libraries call things, and what to use here.
@@ -66,20 +67,20 @@ def check_node(graph: GraphSpec, node: Node) -> None:
         if any(other.named and other.name == node.name for other in graph.nodes):
             raise GraphError(f"{where}: another node has this name; give each node a name of its own")
     check_wiring(where, graph.nodes, node)
-    if node.kind is Kind.SOURCE:
+    if node.kind is NodeKind.SOURCE:
         subjects.check_source(where, node.subject)
         check_flag(where, "journal", node.journal)
         if node.journal:
             subjects.check_journal(where, node.subject)
         if subjects.is_one_shot(node.subject) and any(other.subject is node.subject for other in graph.nodes):
             raise GraphError(f"{where}: another source reads this iterator already; use that stream twice instead")
-    elif node.kind is Kind.SINK:
+    elif node.kind is NodeKind.SINK:
         check_flag(where, "ordered", node.ordered)
         subjects.check_sink(where, node.subject)
-    elif node.kind in HANDLERS:
+    elif node.kind.traits.has_handler:
         subjects.check_handler(where, node.kind, node.subject)
-    elif node.kind is Kind.KEYED_MAP:
-        subjects.check_handler(where, Kind.MAP, node.subject)
+    elif node.kind is NodeKind.KEYED_MAP:
+        subjects.check_handler(where, NodeKind.MAP, node.subject)
 
 
 def _check_name(where: str, name: Any) -> None:
@@ -102,11 +103,11 @@ def check_graph(graph: GraphSpec, *, outlets: Sequence[Node] = (), letters_read:
             raise GraphError(f"{where}: {outlet.name!r} is not of this graph; give a stream that this graph returned")
         check_not_sequenced(where, graph.nodes, outlet)
     _check_sources(where, graph.nodes)
-    ends = [node for node in graph.nodes if node.kind is Kind.SINK or node in outlets]
+    ends = [node for node in graph.nodes if node.kind is NodeKind.SINK or node in outlets]
     if not ends:
         raise GraphError(f"{where} has no sink, so nothing would come of it; end a stream with .sink(...)")
     live = upstream(ends)
-    if letters_read or any(node.kind is Kind.LETTERS for node in live):
+    if letters_read or any(node.kind is NodeKind.LETTERS for node in live):
         # A handler whose letters are read leads somewhere, even if nobody takes its outputs.
         live |= upstream(node for node in graph.nodes if node.options.on_error == "dead_letter")
     else:
@@ -117,8 +118,8 @@ def check_graph(graph: GraphSpec, *, outlets: Sequence[Node] = (), letters_read:
 
 
 def _check_sources(where: str, nodes: Sequence[Node]) -> None:
-    sources = [node for node in nodes if node.kind is Kind.SOURCE]
-    sequenced = {source for node in nodes if node.kind is Kind.SEQUENCE for source in node.inputs}
+    sources = [node for node in nodes if node.kind is NodeKind.SOURCE]
+    sequenced = {source for node in nodes if node.kind is NodeKind.SEQUENCE for source in node.inputs}
     outside = [source for source in sources if source not in sequenced]
     if not sources:
         raise GraphError(f"{where} has no source, so nothing can be read; begin with graph.source(...)")
@@ -141,12 +142,12 @@ def _check_letters_unread(graph: GraphSpec, live: set[Node]) -> None:
 def _check_dangling(graph: GraphSpec, live: set[Node]) -> None:
     fed = {given for node in graph.nodes for given in node.inputs}
     for node in graph.nodes:
-        if node.kind is Kind.KEY_BY and node not in fed:
+        if node.kind is NodeKind.KEY_BY and node not in fed:
             raise GraphError(
                 f"{place(graph.name, node)}: nothing is done with its keys; follow it with .map, .scan, .reduce, .count"
                 " or .window"
             )
-        if node not in live and node not in fed and node.kind is not Kind.LETTERS:
+        if node not in live and node not in fed and node.kind is not NodeKind.LETTERS:
             raise GraphError(f"{place(graph.name, node)}: nobody takes its events; end its stream with .sink(...)")
 
 
@@ -159,7 +160,7 @@ def claim_iterators(graph: GraphSpec, live: Iterable[Node] | None = None) -> Non
     `live` are the nodes that take part in the run. Raises `GraphError` for an iterator that an earlier run has begun
     to read, or that is used up; then nothing is claimed.
     """
-    sources = [node for node in (graph.nodes if live is None else live) if node.kind is Kind.SOURCE]
+    sources = [node for node in (graph.nodes if live is None else live) if node.kind is NodeKind.SOURCE]
     with _claiming:  # two threads may run one graph at the same time
         for node in sources:
             subjects.check_unread(place(graph.name, node), node.subject, claimed=node.claimed)

@@ -11,9 +11,10 @@ from os import PathLike
 from typing import Any, Literal, Never, TypeVar, overload
 
 from ...nodes.events import DeadLetter
+from ...nodes.program.kinds import NodeKind
 from ...nodes.sources import Source
 from . import checks
-from .spec import GraphSpec, Kind
+from .spec import GraphSpec
 from .streams import Stream, add_stream
 from .wiring import check_streams
 
@@ -57,7 +58,7 @@ class Graph(GraphSpec):
         Raises `GraphError` for a path, text, bytes or a dict: give `sw.lines(path)` for the lines of a file; and for
         `journal=True` with what can be read again.
         """
-        return add_stream(self, Kind.SOURCE, (), source, name=name, journal=journal)
+        return add_stream(self, NodeKind.SOURCE, (), source, name=name, journal=journal)
 
     def sequence(
         self,
@@ -72,7 +73,7 @@ class Graph(GraphSpec):
         `None` repeats the one before. Raises `GraphError` for anything else, and for a second sequence.
         """
         check_streams("graph.sequence", streams, least=1, graph=self)
-        return add_stream(self, Kind.SEQUENCE, [stream.node for stream in streams], order=order, key=key)
+        return add_stream(self, NodeKind.SEQUENCE, [stream.node for stream in streams], order=order, key=key)
 
     def dead_letters(self) -> Stream[DeadLetter]:
         """Give the stream of events that handlers with `on_error="dead_letter"` gave up on, in order.
@@ -80,6 +81,6 @@ class Graph(GraphSpec):
         Handlers on it run in order beside the sinks. It is the same stream each time.
         """
         for node in self.nodes:
-            if node.kind is Kind.LETTERS:
+            if node.kind is NodeKind.LETTERS:
                 return Stream(self, node)
-        return add_stream(self, Kind.LETTERS, ())
+        return add_stream(self, NodeKind.LETTERS, ())

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 
 from ...nodes.handlers import PerWorker
-from .spec import Kind, Node
+from ...nodes.program.kinds import NodeKind
+from .spec import Node
 
 
-def name_of(kind: Kind, subject: object) -> str:
+def name_of(kind: NodeKind, subject: object) -> str:
     """Give the name that the user's function, class or file suggests, or the kind's where it suggests none."""
     name = "" if subject is None else _called(subject)
     # "<lambda>", "<genexpr>" and "<stdin>" name nothing.

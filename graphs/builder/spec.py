@@ -7,51 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 from ...nodes.handlers import Recipe
+from ...nodes.program.kinds import NodeKind
 from ...nodes.program.options import Options
 from ...nodes.state.sessions import SessionRecipe
 from ...nodes.state.watermark import ClockRecipe
 from ...nodes.state.window_state import Aggregate, WindowRecipe
 from ...nodes.state.windows import AnyWindow, Grid, Session
-
-
-class Kind(Enum):
-    """What a node does with its inputs."""
-
-    SOURCE = "source"
-    SEQUENCE = "sequence"
-    MAP = "map"
-    FILTER = "filter"
-    FLAT_MAP = "flat_map"
-    MAP_BATCHES = "map_batches"
-    ZIP = "zip"
-    MERGE = "merge"
-    BARRIER = "barrier"
-    LETTERS = "dead_letters"
-    SINK = "sink"
-    SCAN = "scan"
-    KEY_BY = "key_by"
-    KEYED_MAP = "keyed_map"
-    KEYED_SCAN = "keyed_scan"
-    REDUCE = "reduce"
-    COUNT = "count"
-    WINDOW = "window"
-    # What the compiler makes of the keyed ones.
-    TIME = "time"
-    CODES = "codes"
-    PART = "part"
-    CLOCK = "clock"
-    STATE = "state"
-    GATHER = "gather"
-
-
-#: The kinds that run user code in a worker.
-HANDLERS = frozenset({Kind.MAP, Kind.FILTER, Kind.FLAT_MAP, Kind.MAP_BATCHES})
-#: The kinds that follow a `key_by`.
-KEYED = frozenset({Kind.KEYED_MAP, Kind.KEYED_SCAN, Kind.REDUCE, Kind.COUNT, Kind.WINDOW})
 
 
 @dataclass(eq=False, slots=True)
@@ -64,7 +28,7 @@ class Node:
     """
 
     id: int
-    kind: Kind
+    kind: NodeKind
     name: str
     inputs: tuple[Node, ...]
     subject: Any = None

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeAlias, TypeGuard, TypeVar, Unpack, overload
 from ...nodes.checks import check_flag
 from ...nodes.errors import GraphError
 from ...nodes.handlers import Handler
+from ...nodes.program.kinds import NodeKind
 from ...nodes.program.options import HANDLER_WORDS, HandlerOptions
 from ...nodes.sinks import Sink
 from ...nodes.state.folds import FoldRecipe
@@ -23,7 +24,7 @@ from ...nodes.state.window_state import Aggregate
 from ...nodes.state.windows import AnyWindow, Session, Sliding, Span, Tumbling, Window, check_span, length_of
 from . import checks, subjects
 from .building import add_node
-from .spec import GraphSpec, Kind, Node, Windowing
+from .spec import GraphSpec, Node, Windowing
 from .wiring import check_streams
 
 T = TypeVar("T")
@@ -68,7 +69,7 @@ class Stream(Generic[T_co]):
     def map(self, fn: Callable[[T_co], U], **options: Unpack[HandlerOptions]) -> Stream[U]: ...
     def map(self, fn: Any, **options: Any) -> Stream[Any]:
         """Turn each event into one: `fn(event)`. `fn` is a function, `async` or not, or a handler class."""
-        return self._handle(Kind.MAP, fn, options)
+        return self._handle(NodeKind.MAP, fn, options)
 
     @overload
     def filter(self, fn: type[Handler[T_co, object]], **options: Unpack[HandlerOptions]) -> Stream[T_co]: ...
@@ -78,7 +79,7 @@ class Stream(Generic[T_co]):
     def filter(self, fn: Callable[[T_co], object], **options: Unpack[HandlerOptions]) -> Stream[T_co]: ...
     def filter(self, fn: Any, **options: Any) -> Stream[Any]:
         """Keep the events for which `fn(event)` is true."""
-        return self._handle(Kind.FILTER, fn, options)
+        return self._handle(NodeKind.FILTER, fn, options)
 
     @overload
     def flat_map(self, fn: type[Handler[T_co, _Outputs[U]]], **options: Unpack[HandlerOptions]) -> Stream[U]: ...
@@ -89,7 +90,7 @@ class Stream(Generic[T_co]):
 
         Each of them is handled, retried, skipped and dead-lettered by itself from there on.
         """
-        return self._handle(Kind.FLAT_MAP, fn, options)
+        return self._handle(NodeKind.FLAT_MAP, fn, options)
 
     def map_batches(
         self,
@@ -102,7 +103,7 @@ class Stream(Generic[T_co]):
 
         A list that fails under `skip` or `dead_letter` is run again event by event, so only the culprit is lost.
         """
-        return self._handle(Kind.MAP_BATCHES, fn, {**options}, batch_size=batch_size)
+        return self._handle(NodeKind.MAP_BATCHES, fn, {**options}, batch_size=batch_size)
 
     def scan(self, fn: Callable[[S, T_co], tuple[S, U]], initial: S, *, name: str | None = None) -> Stream[U]:
         """Turn each event into one with a state that goes from event to event: `fn(state, event)` gives `(state, output)`.
@@ -111,11 +112,11 @@ class Stream(Generic[T_co]):
         of `initial`. A function that raises ends the run, as under `on_error="fail"`. Raises `GraphError` for what is
         no plain function of two, and for an `initial` that cannot be copied.
         """
-        where = f"{Kind.SCAN.value} of graph {self.graph.name!r}"
+        where = f"{NodeKind.SCAN.value} of graph {self.graph.name!r}"
         subjects.check_function(where, fn, "state, event")
         subjects.check_copyable(where, initial)
         recipe = ScanRecipe(fn, initial)
-        return add_stream(self.graph, Kind.SCAN, [self.node], recipe, name=name, options={"ordered": True})
+        return add_stream(self.graph, NodeKind.SCAN, [self.node], recipe, name=name, options={"ordered": True})
 
     def key_by(
         self,
@@ -132,14 +133,14 @@ class Stream(Generic[T_co]):
         report; `ttl` is in the unit of the times, a `timedelta` where they are datetimes. Raises `GraphError` for one
         of the two without the other, and for what is no plain function.
         """
-        where = f"{Kind.KEY_BY.value} of graph {self.graph.name!r}"
+        where = f"{NodeKind.KEY_BY.value} of graph {self.graph.name!r}"
         subjects.check_function(where, fn, "event")
         subjects.check_ttl(where, ttl, time)
-        return KeyedStream(self.graph, add_node(self.graph, Kind.KEY_BY, [self.node], KeyRecipe(fn, ttl, time), name=name))
+        return KeyedStream(self.graph, add_node(self.graph, NodeKind.KEY_BY, [self.node], KeyRecipe(fn, ttl, time), name=name))
 
     def barrier(self) -> Stream[T_co]:
         """Ask for an ordering point: what comes after it is handed out in the order of the numbers."""
-        return add_stream(self.graph, Kind.BARRIER, [self.node])
+        return add_stream(self.graph, NodeKind.BARRIER, [self.node])
 
     def sink(
         self, sink: Sink[T_co] | Callable[[T_co], object], *, name: str | None = None, ordered: bool = True
@@ -149,9 +150,9 @@ class Stream(Generic[T_co]):
         Sinks run in the thread that runs the graph, in the order in which they were added. `ordered=False` gives
         the events as they come, which holds nothing back. Raises `GraphError` for what is neither.
         """
-        add_stream(self.graph, Kind.SINK, [self.node], sink, name=name, ordered=ordered)
+        add_stream(self.graph, NodeKind.SINK, [self.node], sink, name=name, ordered=ordered)
 
-    def _handle(self, kind: Kind, fn: Any, options: dict[str, Any], **more: Any) -> Stream[Any]:
+    def _handle(self, kind: NodeKind, fn: Any, options: dict[str, Any], **more: Any) -> Stream[Any]:
         checks.check_words(options, HANDLER_WORDS, call=f"Stream.{kind.value}")
         name = options.pop("name", None)
         return add_stream(self.graph, kind, [self.node], fn, name=name, options={**options, **more})
@@ -185,9 +186,9 @@ class KeyedStream(Generic[K, T_co]):
         Takes the options of `Stream.map`; `workers` is the number of workers that share the keys.
         """
         checks.check_words(options, HANDLER_WORDS, call="KeyedStream.map")
-        self._without_ttl(Kind.KEYED_MAP, "a map has no state of ours that could be forgotten")
+        self._without_ttl(NodeKind.KEYED_MAP, "a map has no state of ours that could be forgotten")
         name = options.pop("name", None)
-        return add_stream(self.graph, Kind.KEYED_MAP, [self.key], fn, name=name, options=options)
+        return add_stream(self.graph, NodeKind.KEYED_MAP, [self.key], fn, name=name, options=options)
 
     def scan(self, fn: Callable[[S, T_co], tuple[S, U]], initial: S, *, name: str | None = None) -> Stream[U]:
         """Turn each event into one with the state of its key: `fn(state, event)` gives `(state, output)`.
@@ -195,10 +196,10 @@ class KeyedStream(Generic[K, T_co]):
         Each key begins with a copy of `initial`. A function that raises ends the run. Raises `GraphError` for what is
         no plain function of two, and for an `initial` that cannot be copied.
         """
-        where = self._where(Kind.KEYED_SCAN)
+        where = self._where(NodeKind.KEYED_SCAN)
         subjects.check_function(where, fn, "state, event")
         subjects.check_copyable(where, initial)
-        return add_stream(self.graph, Kind.KEYED_SCAN, [self.key], FoldRecipe("scan", fn, initial), name=name)
+        return add_stream(self.graph, NodeKind.KEYED_SCAN, [self.key], FoldRecipe("scan", fn, initial), name=name)
 
     def reduce(
         self, fn: Callable[[T_co, T_co], T_co], *, final: bool = False, name: str | None = None
@@ -208,15 +209,15 @@ class KeyedStream(Generic[K, T_co]):
         Gives `(key, value)` for each event, or with `final=True` once for each key at the end of the input, by the
         keys' first appearance.
         """
-        where = self._where(Kind.REDUCE)
+        where = self._where(NodeKind.REDUCE)
         subjects.check_function(where, fn, "value, event")
         check_flag(where, "final", final)
-        return add_stream(self.graph, Kind.REDUCE, [self.key], FoldRecipe("reduce", fn, final=final), name=name)
+        return add_stream(self.graph, NodeKind.REDUCE, [self.key], FoldRecipe("reduce", fn, final=final), name=name)
 
     def count(self, *, final: bool = False, name: str | None = None) -> Stream[tuple[K, int]]:
         """Count each key's events: `(key, count)` for each event, or with `final=True` once for each key at the end."""
-        check_flag(self._where(Kind.COUNT), "final", final)
-        return add_stream(self.graph, Kind.COUNT, [self.key], FoldRecipe("count", final=final), name=name)
+        check_flag(self._where(NodeKind.COUNT), "final", final)
+        return add_stream(self.graph, NodeKind.COUNT, [self.key], FoldRecipe("count", final=final), name=name)
 
     def window(
         self, window: AnyWindow, *, time: Callable[[T_co], float | datetime], allowed_lateness: Span = 0
@@ -228,7 +229,7 @@ class KeyedStream(Generic[K, T_co]):
         later than that are dropped and counted as `late` in the report. Raises `GraphError` for what is no window,
         no function, or a lateness that is negative or in another unit.
         """
-        where = self._where(Kind.WINDOW)
+        where = self._where(NodeKind.WINDOW)
         if not isinstance(window, Tumbling | Sliding | Session):
             raise GraphError(
                 f"{where}: a {type(window).__name__} is no window; give it sw.tumbling(size), sw.sliding(size, slide)"
@@ -241,13 +242,13 @@ class KeyedStream(Generic[K, T_co]):
             lateness = timedelta(0)
         if isinstance(lateness, timedelta) != clock:
             raise GraphError(f"{where}: allowed_lateness= is in another unit than the window; give both in that of the times")
-        self._without_ttl(Kind.WINDOW, "windows are forgotten when they close")
+        self._without_ttl(NodeKind.WINDOW, "windows are forgotten when they close")
         return WindowedStream(self, window, time, lateness)
 
-    def _where(self, kind: Kind) -> str:
+    def _where(self, kind: NodeKind) -> str:
         return f"{kind.value} behind {checks.place(self.graph.name, self.key)}"
 
-    def _without_ttl(self, kind: Kind, why: str) -> None:
+    def _without_ttl(self, kind: NodeKind, why: str) -> None:
         if self.key.subject.ttl is not None:
             raise GraphError(f"{self._where(kind)}: ttl= has no place here, for {why}; leave it out of key_by")
 
@@ -309,14 +310,14 @@ class WindowedStream(Generic[K, T_co]):
         return self._add(Aggregate("aggregate", fn, initial, merge), name)
 
     def _where(self) -> str:
-        return self.keyed._where(Kind.WINDOW)
+        return self.keyed._where(NodeKind.WINDOW)
 
     def _add(self, aggregate: Aggregate, name: str | None) -> Stream[Any]:
         subject = Windowing(self.window, self.time, self.lateness, aggregate)
-        return add_stream(self.keyed.graph, Kind.WINDOW, [self.keyed.key], subject, name=name)
+        return add_stream(self.keyed.graph, NodeKind.WINDOW, [self.keyed.key], subject, name=name)
 
 
-def add_stream(graph: GraphSpec, kind: Kind, inputs: Iterable[Node], subject: Any = None, **more: Any) -> Stream[Any]:
+def add_stream(graph: GraphSpec, kind: NodeKind, inputs: Iterable[Node], subject: Any = None, **more: Any) -> Stream[Any]:
     """Add a node to `graph`, as `add_node` does, and return the stream of its events."""
     return Stream(graph, add_node(graph, kind, inputs, subject, **more))
 
@@ -336,7 +337,7 @@ def zip(*streams: Stream[Any]) -> Stream[Any]:
     `merge`, where a number may have several events.
     """
     check_streams("sw.zip", streams, least=2)
-    return add_stream(streams[0].graph, Kind.ZIP, [stream.node for stream in streams])
+    return add_stream(streams[0].graph, NodeKind.ZIP, [stream.node for stream in streams])
 
 
 def merge(*streams: Stream[T]) -> Stream[T]:
@@ -345,4 +346,4 @@ def merge(*streams: Stream[T]) -> Stream[T]:
     Raises `GraphError` for fewer than two streams and for streams of several graphs.
     """
     check_streams("sw.merge", streams, least=2)
-    return add_stream(streams[0].graph, Kind.MERGE, [stream.node for stream in streams])
+    return add_stream(streams[0].graph, NodeKind.MERGE, [stream.node for stream in streams])

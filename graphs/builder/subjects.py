@@ -15,10 +15,10 @@ from typing import Any
 
 from ...nodes.errors import GraphError
 from ...nodes.handlers import PerWorker, accepts, called, is_async, is_generator, is_handler_class
+from ...nodes.program.kinds import NodeKind
 from ...nodes.sinks import as_sink
 from ...nodes.sources import is_source
 from ...nodes.state.windows import check_span
-from .spec import Kind
 
 
 def check_source(where: str, subject: Any) -> None:
@@ -87,7 +87,7 @@ def check_unread(where: str, subject: object, *, claimed: bool) -> None:
         raise GraphError(f"{where}: the {type(subject).__name__} was read before and is used up; {_AGAIN}")
 
 
-def check_handler(where: str, kind: Kind, subject: Any) -> None:
+def check_handler(where: str, kind: NodeKind, subject: Any) -> None:
     """Check that `subject` can be a handler of this kind: called with one event, built without arguments."""
     if not callable(subject):
         raise GraphError(
@@ -100,9 +100,9 @@ def check_handler(where: str, kind: Kind, subject: Any) -> None:
     if is_handler_class(subject) and not accepts(subject):
         raise GraphError(f"{where}: the class needs arguments to be built; give it sw.per_worker({_args(subject)})")
     if not _takes_one_event(subject):
-        what = "list of events" if kind is Kind.MAP_BATCHES else "event"
+        what = "list of events" if kind is NodeKind.MAP_BATCHES else "event"
         raise GraphError(f"{where}: it cannot be called with one {what} alone; bind the rest with functools.partial")
-    if kind is not Kind.FLAT_MAP and is_generator(subject):
+    if kind is not NodeKind.FLAT_MAP and is_generator(subject):
         raise GraphError(f"{where}: a generator function gives many outputs for an event; use .flat_map(...)")
 
 

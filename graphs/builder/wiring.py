@@ -12,8 +12,9 @@ from typing import Any
 
 from ...nodes.errors import GraphError
 from ...nodes.handlers import is_async
+from ...nodes.program.kinds import NodeKind
 from ...nodes.program.options import Options
-from .spec import GraphSpec, Kind, Node
+from .spec import GraphSpec, Node
 
 
 def check_streams(call: str, streams: Sequence[Any], *, least: int, graph: GraphSpec | None = None) -> None:
@@ -46,20 +47,20 @@ def upstream(starts: Iterable[Node]) -> set[Node]:
 
 def is_behind_letters(node: Node) -> bool:
     """Tell whether a node works on dead letters: it is their source, or fed by it."""
-    return any(other.kind is Kind.LETTERS for other in upstream([node]))
+    return any(other.kind is NodeKind.LETTERS for other in upstream([node]))
 
 
 def check_wiring(where: str, nodes: Sequence[Node], node: Node) -> None:
-    if node.kind is Kind.SEQUENCE:
+    if node.kind is NodeKind.SEQUENCE:
         _check_sequence(where, nodes, node)
         return
     for given in node.inputs:
         check_not_sequenced(where, nodes, given)
-    if node.kind is not Kind.LETTERS and is_behind_letters(node):
+    if node.kind is not NodeKind.LETTERS and is_behind_letters(node):
         _check_behind_letters(where, node)
-    if node.kind is Kind.ZIP:
+    if node.kind is NodeKind.ZIP:
         for other in sorted(upstream(node.inputs), key=lambda other: other.id):
-            if other.kind in (Kind.FLAT_MAP, Kind.MERGE, Kind.WINDOW) or getattr(other.subject, "final", False) is True:
+            if other.kind.traits.multiplies or getattr(other.subject, "final", False) is True:
                 raise GraphError(
                     f"{where}: {other.kind.value} {other.name!r} before it may give several events for one number, and"
                     " zip joins one with one; zip before it, or use sw.merge"
@@ -74,10 +75,10 @@ def _check_sequence(where: str, nodes: Sequence[Node], node: Node) -> None:
     if node.key is not None and node.order != "arrival":
         raise GraphError(f"{where}: key= decides the order by itself, but order={node.order!r}; leave one of them out")
     for other in nodes:
-        if other.kind is Kind.SEQUENCE:
+        if other.kind is NodeKind.SEQUENCE:
             raise GraphError(f"{where}: the graph has the sequence {other.name!r}; give all sources to that one")
     for place_, source in enumerate(node.inputs):
-        if source.kind is not Kind.SOURCE:
+        if source.kind is not NodeKind.SOURCE:
             raise GraphError(
                 f"{where}: {source.kind.value} {source.name!r} is not a source; give it the streams as graph.source"
                 " returned them, and put handlers behind the sequence"
@@ -93,16 +94,16 @@ def _check_sequence(where: str, nodes: Sequence[Node], node: Node) -> None:
 
 
 def check_not_sequenced(where: str, nodes: Sequence[Node], given: Node) -> None:
-    if given.kind is Kind.SOURCE and any(other.kind is Kind.SEQUENCE and given in other.inputs for other in nodes):
+    if given.kind is NodeKind.SOURCE and any(other.kind is NodeKind.SEQUENCE and given in other.inputs for other in nodes):
         raise GraphError(
             f"{where}: source {given.name!r} is in a sequence; use what graph.sequence returned instead"
         )
 
 
 def _check_behind_letters(where: str, node: Node) -> None:
-    if node.kind not in (Kind.MAP, Kind.FILTER, Kind.FLAT_MAP, Kind.SINK):
+    if not node.kind.traits.event_by_event and node.kind is not NodeKind.SINK:
         raise GraphError(f"{where}: dead letters take only map, filter, flat_map and sink; leave it out")
-    if node.kind is Kind.SINK:
+    if node.kind is NodeKind.SINK:
         if node.ordered is False:
             raise GraphError(f"{where}: dead letters come in order, but ordered=False; leave it out")
         return

@@ -13,7 +13,8 @@ from lives_ends import Witness
 from sluiceway.engine.checkpoints.checkpoints import Checkpoints
 from sluiceway.engine.core.effects import Commit, Deliver, DeliverLoose
 from sluiceway.engine.delivery.sinks import SinkEnd, SinkSet
-from sluiceway.graphs.builder.spec import Kind, Node
+from sluiceway.graphs.builder.spec import Node
+from sluiceway.nodes.program.kinds import NodeKind
 
 if TYPE_CHECKING:
     from lives import Life
@@ -26,7 +27,7 @@ class Caller:
         self._life = life
         self._witness = Witness(life.world)
         self._ends = [
-            SinkEnd(Node(100 + at, Kind.SINK, f"sink {at}", ()), sink, outlet=False)
+            SinkEnd(Node(100 + at, NodeKind.SINK, f"sink {at}", ()), sink, outlet=False)
             for at, sink in enumerate([*life.world.sinks, self._witness])
         ]
         self.sinks = SinkSet(self._ends, len(life.scenario.sources), None, checkpoints, lambda: None)

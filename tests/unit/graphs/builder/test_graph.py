@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from sluiceway.graphs.builder import streams as sw
 from sluiceway.graphs.builder.graph import Graph
-from sluiceway.graphs.builder.spec import Kind, Options
 from sluiceway.graphs.builder.streams import Stream
 from sluiceway.nodes.errors import GraphError
 from sluiceway.nodes.files.api import lines
 from sluiceway.nodes.handlers import per_worker
+from sluiceway.nodes.program.kinds import NodeKind
+from sluiceway.nodes.program.options import Options
 
 
 class Model:
@@ -59,11 +60,11 @@ def test_nodes_stand_in_order_with_their_places_as_ids() -> None:
     parsed = events.map(parse)
     parsed.filter(bool).barrier().sink(print)
     assert [(node.id, node.kind, node.name) for node in graph.nodes] == [
-        (0, Kind.SOURCE, "range"),
-        (1, Kind.MAP, "parse"),
-        (2, Kind.FILTER, "bool"),
-        (3, Kind.BARRIER, "barrier"),
-        (4, Kind.SINK, "print"),
+        (0, NodeKind.SOURCE, "range"),
+        (1, NodeKind.MAP, "parse"),
+        (2, NodeKind.FILTER, "bool"),
+        (3, NodeKind.BARRIER, "barrier"),
+        (4, NodeKind.SINK, "print"),
     ]
     assert [node.inputs for node in graph.nodes] == [(), *((node,) for node in graph.nodes[:-1])]
     assert parsed == Stream(graph, graph.nodes[1])
@@ -110,7 +111,7 @@ def test_zip_and_merge_join_branches_of_one_graph() -> None:
     graph, events = start()
     pairs = sw.zip(events, events.map(parse))
     both = sw.merge(pairs, pairs.map(parse))
-    assert (pairs.node.kind, both.node.kind) == (Kind.ZIP, Kind.MERGE)
+    assert (pairs.node.kind, both.node.kind) == (NodeKind.ZIP, NodeKind.MERGE)
     assert pairs.node.inputs == (graph.nodes[0], graph.nodes[1])
     assert both.node.inputs == (graph.nodes[2], graph.nodes[3])
 
@@ -120,7 +121,7 @@ def test_dead_letters_are_one_stream() -> None:
     letters = graph.dead_letters()
     letters.map(parse).filter(bool).flat_map(list).sink(print)
     assert graph.dead_letters() == letters
-    assert [node.kind for node in graph.nodes].count(Kind.LETTERS) == 1
+    assert [node.kind for node in graph.nodes].count(NodeKind.LETTERS) == 1
 
 
 @pytest.mark.parametrize(
