@@ -26,8 +26,9 @@ from .plan.compiler import compile_graph
 from .plan.plan import Plan
 from .plan.shipping import ship
 from .reporting.report import RunReport
-from .runners.auto import AutoRun, may_start_here
+from .runners.auto import AutoRun
 from .runners.inline import InlineRun
+from .runners.placement import may_start_in_caller
 from .runners.processes import ProcessRun
 from .runners.signals import Interrupts
 
@@ -203,7 +204,7 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
     plan = compile_graph(graph, workers=options.workers, **outlets)
     sources = [source.node for source in plan.sources]
     here = options.runner == "inline"
-    starts_here = not here and may_start_here(plan, options)
+    starts_here = not here and may_start_in_caller(plan, options)
     acquired = None
     if options.lock is not None and options.checkpoint is not None:
         # A standby waits here: what the run before it has kept is looked at when that has ended.

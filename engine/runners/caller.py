@@ -1,11 +1,14 @@
-"""What is handled in the calling thread: the whole graph as one program, its figures, and delivery number by number.
+"""What runs in the calling thread share: the whole graph as one program, its delivery, its end and its report.
 
-Shared by the inline runner and by runs that begin here. Decides nothing about reading or numbering.
+Decides what becomes of an answer and its failures, how a run ends, and how large its turns are. Knows nothing of
+reading and numbering: that is the inline runner's, or that of a run that begins in the calling thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator
+from time import monotonic
 from typing import Any
 
 from ...nodes.events import DeadLetter, Failure
@@ -13,14 +16,88 @@ from ...nodes.locks import Lock
 from ...nodes.program.program import Answer, Tally
 from ..checkpoints.checkpoints import Checkpoints
 from ..delivery.delivery import Delivery
+from ..delivery.sinks import opened
+from ..options import RunOptions
 from ..plan.plan import Plan
 from ..reporting import failures as inbox
 from ..reporting.figures import add_tallies, is_reported, node_report
+from ..reporting.progress import Clock
 from ..reporting.report import RunReport
 
 
-class Here:
-    """Takes the answers of the whole program and delivers them; keeps what the report counts."""
+class CallerRun(ABC):
+    """One run in the calling thread; iterate `batches` to drive it. Subclasses read, number and handle in `_work`."""
+
+    def __init__(self, plan: Plan, options: RunOptions, lock: Lock | None, checkpoints: Checkpoints | None) -> None:
+        self._plan = plan
+        self._options = options
+        self._pipeline = CallerPipeline(plan, lock, checkpoints)
+        self._clock = Clock(options.progress)
+        self._began = monotonic()
+        self._ended_s: float | None = None
+        #: Why reading ended before the end of the sources, if it did.
+        self._stopped: str | None = None
+        self.error: BaseException | None = None
+
+    @property
+    @abstractmethod
+    def cut_short(self) -> bool:
+        """Whether the run ended before its end without an error, so that what was written is not the whole."""
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """End the reading; what was read is still delivered."""
+
+    @abstractmethod
+    def report(self) -> RunReport:
+        """Return the report as of now."""
+
+    @abstractmethod
+    def _work(self) -> Iterator[list[Any]]:
+        """Handle all events and yield those for the consumer, in lists."""
+
+    def batches(self) -> Generator[list[Any], None, None]:
+        """Run to the end; yields the consumer's events in lists. Raises what ended the run."""
+        try:
+            with opened(self._pipeline.delivery.sinks, self):
+                yield from self._work()
+        except GeneratorExit:
+            self._stopped = "closed"
+            raise
+        finally:
+            self._ended_s = monotonic()
+            self._clock.show(self.report)
+
+    def _stop_reading(self, why: str) -> None:
+        self._stopped = self._stopped or why
+
+    def _report(self, *, read: int, runner: str) -> RunReport:
+        return self._pipeline.report(
+            read=read,
+            wall_s=(self._ended_s or monotonic()) - self._began,
+            ended_by="error" if self.error is not None else self._stopped or "source",
+            runner=runner,
+        )
+
+
+class TurnSize:
+    """How many events one turn takes: `size`, doubled and halved so that a turn lasts about `turn_s` seconds."""
+
+    def __init__(self, turn_s: float, most: int) -> None:
+        self.size = 1
+        self._turn_s = turn_s
+        self._most = most
+
+    def adapt(self, seconds: float, *, grow: bool = True, shrink: bool = True) -> None:
+        """Adapt the size to a turn that took this long; `grow` and `shrink` say what this turn is evidence for."""
+        if seconds < self._turn_s / 2 and grow:
+            self.size = min(self._most, self.size * 2)
+        elif seconds > 2 * self._turn_s and shrink:
+            self.size = max(1, self.size // 2)
+
+
+class CallerPipeline:
+    """Delivers the answers of the whole program, and counts for the report."""
 
     def __init__(self, plan: Plan, lock: Lock | None = None, checkpoints: Checkpoints | None = None) -> None:
         self.delivery = Delivery(plan, inline=True, lock=lock, checkpoints=checkpoints)
@@ -31,7 +108,7 @@ class Here:
         self._skipped = 0
         self._dead = 0
 
-    def settle(self, answer: Answer) -> Iterator[list[Any]]:
+    def deliver(self, answer: Answer) -> Iterator[list[Any]]:
         """Deliver an answer; raises `HandlerError` at the lowest number that failed under `fail`."""
         for total, tally in zip(self._tallies, answer.tallies, strict=True):
             total.add(tally.as_list())
@@ -57,7 +134,7 @@ class Here:
             raise inbox.failure_error(fatal, fatal.event, fatal.cause)
 
     def report(self, *, read: int, wall_s: float, ended_by: str, runner: str) -> RunReport:
-        """Give the report of what was handled here."""
+        """Return the report of what was handled in the calling thread."""
         nodes = {
             step.node: node_report(
                 step,

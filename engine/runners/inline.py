@@ -1,4 +1,4 @@
-"""The inline runner: the whole graph in the calling thread, without sockets or processes. What it gives is the reference.
+"""The inline runner: the whole graph in the calling thread, without sockets or processes; its results are the reference.
 
 Decides only how much is read at once; numbering, steps, failures and delivery are the same code that processes use.
 """
@@ -6,7 +6,7 @@ Decides only how much is read at once; numbering, steps, failures and delivery a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -21,48 +21,40 @@ from ..codec.copying import safe_copies
 from ..codec.pickling import dumps
 from ..codec.stored_values import restore_stored
 from ..core.topology import closes
-from ..delivery.sinks import opened
 from ..options import RunOptions
 from ..plan.plan import Plan
-from ..reporting.progress import Clock
 from ..reporting.report import RunReport
 from ..sources.direct import DirectSource
 from ..sources.resumed import shorter
-from .caller import Here
+from .caller import CallerRun, TurnSize
 from .loop_thread import LoopThread
 
 if TYPE_CHECKING:
     from ...nodes.execution.async_executor import AsyncExecutor
 
 _LOG = logging.getLogger("sluiceway")
-#: A turn reads, handles and delivers so many events that it takes about this long, in seconds.
+#: A turn reads, handles and delivers as many events as take about this long, in seconds.
 _TURN_S = 0.005
-_MOST = 4096
+_MAX_TURN = 4096
 
 
-class InlineRun:
-    """One run of a plan in this thread; iterate `batches` to drive it."""
+class InlineRun(CallerRun):
+    """One run of a plan in the calling thread."""
 
     def __init__(self, plan: Plan, options: RunOptions, checkpoints: Checkpoints | None = None) -> None:
+        super().__init__(plan, options, options.lock, checkpoints)
         self._checkpoints = checkpoints
         self._commits = plan.commits or checkpoints is not None
-        self._plan = plan
-        self._options = options
-        self._here = Here(plan, options.lock, checkpoints)
         self._sequencer = Sequencer(
             len(plan.sources), plan.order, options.limit, checkpoints.order_log if checkpoints is not None else None
         )
         self._sources = [DirectSource(source, plan.key if self._sequencer.merges else None) for source in plan.sources]
-        self._clock = Clock(options.progress)
-        self._turn = 0
-        self._most = 1
-        self._began = monotonic()
-        self._ended_s: float | None = None
-        self._stopped: str | None = None
+        self._turn = TurnSize(_TURN_S, _MAX_TURN)
+        #: The source that was read last, where sources take turns.
+        self._source = 0
         self._commit_at = self._began + options.checkpoint_interval_s
         #: The number that carries no event and stands for the end of the input, once it is given.
         self._end: int | None = None
-        self.error: BaseException | None = None
 
     @property
     def cut_short(self) -> bool:
@@ -73,36 +65,21 @@ class InlineRun:
         """End the reading; what was read is still delivered."""
         self._stop_reading("interrupt")
 
-    def _stop_reading(self, why: str) -> None:
-        self._stopped = self._stopped or why
-
     def report(self) -> RunReport:
-        """Give the report as of now."""
-        return self._here.report(
-            read=max(0, self._sequencer.next - self._here.delivery.sinks.first - (self._end is not None)),
-            wall_s=(self._ended_s or monotonic()) - self._began,
-            ended_by="error" if self.error is not None else self._stopped or "source",
-            runner="inline",
-        )
+        """Return the report as of now."""
+        read = self._sequencer.next - self._pipeline.delivery.sinks.first - (self._end is not None)
+        return self._report(read=max(0, read), runner="inline")
 
-    def batches(self) -> Generator[list[Any], None, None]:
-        """Run to the end; yields the consumer's events in lists. Raises what ended the run."""
+    def _work(self) -> Iterator[list[Any]]:
         closers: list[Callable[[], Any]] = []
-        try:
-            with opened(self._here.delivery.sinks, self), LoopThread() as loop:
-                try:
-                    if self._checkpoints is None or not self._checkpoints.finished:
-                        yield from self._turns(self._executor(loop, closers))
-                finally:
-                    _close_handlers(loop, closers)
-                    for source in self._sources:
-                        source.close()
-        except GeneratorExit:
-            self._stopped = "closed"
-            raise
-        finally:
-            self._ended_s = monotonic()
-            self._clock.show(self.report)
+        with LoopThread() as loop:
+            try:
+                if self._checkpoints is None or not self._checkpoints.finished:
+                    yield from self._turns(self._executor(loop, closers))
+            finally:
+                _close_handlers(loop, closers)
+                for source in self._sources:
+                    source.close()
 
     def _executor(
         self, loop: LoopThread, closers: list[Callable[[], Any]]
@@ -123,11 +100,11 @@ class InlineRun:
 
         executor = loop.run(make_inside())
         self._resume(executor)
-        self._most = max(step.options.concurrency for step in program.steps)
+        self._turn.size = max(step.options.concurrency for step in program.steps)
         return lambda ports, orders: loop.run(executor.run(ports, orders))
 
     def _resume(self, executor: Executor | AsyncExecutor) -> None:
-        """Go on where the run before has committed a cut."""
+        """Continue at the cut that the previous run committed."""
         self._executed = executor
         if self._checkpoints is None or self._checkpoints.saved is None:
             return
@@ -137,26 +114,27 @@ class InlineRun:
             restore_stored(executor.states.restore, packed, f"a state of graph {self._plan.name!r}")
 
     def _turns(self, run: Callable[[list[Column], Orders], Answer]) -> Iterator[list[Any]]:
+        shrink = not self._plan.whole.needs_loop
         while not self._sequencer.finished:
             started = monotonic()
             self._check_ends(started)
-            self._here.delivery.sinks.lock.check_if_due(started)
+            self._pipeline.delivery.sinks.lock.check_if_due(started)
             if self._stopped is None:
                 self._read()
             if self._commits and monotonic() >= self._commit_at:
                 self._commit()
-            chunk = self._sequencer.take(self._most)
+            chunk = self._sequencer.take(self._turn.size)
             if chunk is None:
                 if self._stopped is not None:
                     break
                 continue
             assert chunk.items is not None
-            self._here.delivery.sinks.log(self._sequencer.unlogged())
+            self._pipeline.delivery.sinks.log(self._sequencer.unlogged())
             lo = self._sequencer.next - chunk.size
             answer = run([Column(lo, chunk.size, chunk.items)], NO_ORDERS)
-            yield from self._here.settle(answer)
+            yield from self._pipeline.deliver(answer)
             self._clock.tick(self.report)
-            self._adapt(monotonic() - started)
+            self._turn.adapt(monotonic() - started, shrink=shrink)
         if self._sequencer.limited:
             self._stop_reading("limit")
         for source in self._sources:
@@ -165,17 +143,17 @@ class InlineRun:
         if self._plan.wiring.needs_end and closes(self._stopped, resumes=self._checkpoints is not None):
             self._end = self._sequencer.next
             self._sequencer.skip(self._end + 1)
-            yield from self._here.settle(run([Column(self._end, 1, [], [0])], Orders(end=self._end)))
+            yield from self._pipeline.deliver(run([Column(self._end, 1, [], [0])], Orders(end=self._end)))
         if self._commits:
             self._commit(final=True)
 
     def _commit(self, final: bool = False) -> None:
-        """Commit what is delivered, which is everything that has a number, and tell the sources."""
+        """Commit what is delivered, which is every number so far, and acknowledge it to the sources."""
         sequencer = self._sequencer
         cut = Cut(sequencer.next, sequencer.positions, sequencer.turn, final, self._stopped)
         if self._checkpoints is not None and self._executed.states:
             cut.states[0] = dumps(self._executed.states.snapshot())
-        self._here.delivery.sinks.commit_cut(cut)
+        self._pipeline.delivery.sinks.commit_cut(cut)
         for source, place in zip(self._sources, self._sequencer.positions, strict=True):
             if place.position is not None and source.listens:
                 source.acknowledge(place.position)
@@ -188,18 +166,12 @@ class InlineRun:
         if options.stop is not None and options.stop.is_set():
             self._stop_reading("stop")
 
-    def _adapt(self, seconds: float) -> None:
-        if seconds < _TURN_S / 2:
-            self._most = min(_MOST, self._most * 2)
-        elif seconds > 2 * _TURN_S and not self._plan.whole.needs_loop:
-            self._most = max(1, self._most // 2)
-
     def _read(self) -> None:
         """Read from the sources: in turn where they are numbered by arrival, else wherever an event is missing."""
         live = [at for at in range(len(self._sources)) if not self._sequencer.ended(at)]
         if not self._sequencer.merges and live:
-            self._turn = next((at for at in live if at > self._turn), live[0])
-            live = [self._turn]
+            self._source = next((at for at in live if at > self._source), live[0])
+            live = [self._source]
         for at in live:
             if not self._sequencer.buffered(at):
                 self._read_from(at)
@@ -209,7 +181,7 @@ class InlineRun:
                     self._sequencer.end(at, early=True)
 
     def _read_from(self, at: int) -> None:
-        events, keys, ended = self._sources[at].read(self._most)
+        events, keys, ended = self._sources[at].read(self._turn.size)
         marks = self._sources[at].marks(len(events))
         self._sequencer.offer(at, Chunk(len(events), payload=None, items=events, keys=keys, marks=marks))
         if ended:

@@ -33,15 +33,15 @@ _WAIT_S = 0.5
 class ProcessRun:
     """One run of a plan in processes; iterate `batches` to drive it.
 
-    With `held` the workers start and nothing is read until `begin`; `work` then delivers from that number on.
+    With `paused` the workers start and nothing is read until `begin`; `work` then delivers from that number on.
     """
 
     def __init__(
-        self, plan: Plan, options: RunOptions, *, held: bool = False, checkpoints: Checkpoints | None = None
+        self, plan: Plan, options: RunOptions, *, paused: bool = False, checkpoints: Checkpoints | None = None
     ) -> None:
         self._plan = plan
         self._delivery = Delivery(plan, lock=options.lock, checkpoints=checkpoints)
-        self._hub = Hub(plan, options, LocalBackend(plan, options, held=held), held=held, checkpoints=checkpoints)
+        self._hub = Hub(plan, options, LocalBackend(plan, options, held=paused), held=paused, checkpoints=checkpoints)
         self._checkpoints = checkpoints
         self._drain_s = options.drain_s
         self._clock = Clock(options.progress)
@@ -111,7 +111,7 @@ class ProcessRun:
     # -- for a run that begins elsewhere ------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the workers of a held run."""
+        """Start the workers of a paused run."""
         self._hub.start()
 
     def wait_until_up(self, seconds: float) -> bool:
@@ -119,7 +119,7 @@ class ProcessRun:
         return self._hub.up.wait(seconds)
 
     def begin(self, number: int, feed: Feed | SliceFeed) -> None:
-        """Let a held run go on from `number`, reading from `feed`."""
+        """Let a paused run go on from `number`, reading from `feed`."""
         self._delivery.delivered = number
         self._hub.begin(number, feed)
 

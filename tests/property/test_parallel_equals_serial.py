@@ -267,7 +267,7 @@ def pressed(rng: random.Random, patch: pytest.MonkeyPatch) -> dict[str, Any]:
     patch.setattr(pacing, "GROWTH", rng.choice([2, 16]))
     patch.setattr(pacing, "TARGET_S", rng.choice([0.0001, 0.004]))
     patch.setattr(feed, "_FIRST", rng.choice([1, 4]))
-    patch.setattr(inline, "_MOST", rng.choice([1, 3, 4096]))
+    patch.setattr(inline, "_MAX_TURN", rng.choice([1, 3, 4096]))
     options: dict[str, Any] = {"workers": rng.randint(1, 3)}
     if rng.random() < 0.5:
         options["window_numbers"] = rng.choice([1, 2, 5, 50])
