@@ -7,9 +7,9 @@ from typing import Any
 
 from ...nodes.ordering.barrier import FailureRecord, Release
 from ...nodes.ordering.cuts import Cut
-from ...nodes.ordering.dispatcher import Task
 from ...nodes.ordering.order_log import Entries
 from ...nodes.ordering.segments import Slice
+from ...nodes.ordering.task import Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,8 +100,8 @@ def condemned(pool: Pool) -> Iterator[FailureRecord]:
     """
     steps = pool.wiring.program.steps
     step = next((step for step in steps if step.kind.traits.calls_user_code), steps[0])
-    while pool.dispatcher.condemned:
-        number, verdict = pool.dispatcher.condemned.pop()
+    while pool.dispatcher.blame.condemned:
+        number, verdict = pool.dispatcher.blame.condemned.pop()
         if pool.dispatcher.accepted.add(number, number + 1):
             yield FailureRecord(
                 number,

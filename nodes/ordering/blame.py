@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from ..program.program import CallName, Step, Verdict
+from .task import Task, Worker
 
 
 class Phase(IntEnum):
@@ -48,6 +49,8 @@ class Blame:
         self._numbers: Counter[int] = Counter()
         self.used: dict[CallName, int] = {}
         self.verdicts: dict[CallName, Verdict] = {}
+        #: Numbers whose verdict no worker can carry out; whoever records the death answers for them.
+        self.condemned: list[tuple[int, Verdict]] = []
 
     def call_of(self, seen: LastSeen) -> CallName:
         """Give the name of the call that a worker was last seen in."""
@@ -76,6 +79,61 @@ class Blame:
             self._judge(call, cause)
         deaths = self._numbers[number]
         return Verdict("died", f"WorkerDied: {cause}", deaths) if self._is_enough(deaths) else None
+
+    def record_death(
+        self, parts: list[tuple[int, int]], worker: Worker, seen: LastSeen, cause: str
+    ) -> list[tuple[int, int]]:
+        """Hold a death against those it points at, and give the parts in which to hand out again."""
+        if seen.phase in (Phase.START, Phase.CLOSE):
+            return parts
+        if seen.phase is Phase.EVENT and any(lo <= seen.seq < hi for lo, hi in parts):
+            self.died_on(self.call_of(seen), cause)
+            return _split_at(parts, seen.seq, seen.seq + 1)
+        if seen.phase is Phase.CODEC and seen.index:
+            return self._record_codec_death(parts, worker, seen, cause)
+        task = self._worked_on(worker, seen)
+        suspects = parts if task is None else list(task.open)
+        careful = worker.apart and next(iter(worker.tasks.values())).orders.careful
+        if careful and sum(hi - lo for lo, hi in suspects) == 1:
+            return parts if self._survives_alone(suspects[0][0], worker, seen, cause) else []
+        self.suspect(suspects)
+        if len(suspects) > 1 or (seen.phase is Phase.BATCH and not careful):
+            return parts  # apart from each other they tell more, or handled carefully: that names the call
+        lo, hi = suspects[0]
+        return _split_at(parts, lo, (lo + hi) // 2, hi)
+
+    def _record_codec_death(
+        self, parts: list[tuple[int, int]], worker: Worker, seen: LastSeen, cause: str
+    ) -> list[tuple[int, int]]:
+        """Blame what a careful worker was unpacking or packing: the `seen.index` numbers from `seen.seq` on."""
+        lo, hi = seen.seq, seen.seq + seen.index
+        parts = _split_at(parts, lo, hi)
+        suspects = [part for part in parts if lo <= part[0] < hi]
+        if not suspects:
+            return parts
+        if sum(b - a for a, b in suspects) > 1:
+            self.suspect(suspects)
+            return parts
+        return parts if self._survives_alone(lo, worker, seen, cause) else [part for part in parts if part not in suspects]
+
+    def _survives_alone(self, number: int, worker: Worker, seen: LastSeen, cause: str) -> bool:
+        """Hold a death against the one number that a worker had; gives whether a worker is to try it again."""
+        call = self.call_of(seen)
+        task = next(iter(worker.tasks.values()))
+        if seen.phase is Phase.MANY and seen.seq == number and call not in task.orders.verdicts:
+            self.died_on(call, cause)
+            return True
+        verdict = self.died_with(number, cause)
+        if verdict is not None:
+            self.condemned.append((number, verdict))
+        return verdict is None
+
+    def _worked_on(self, worker: Worker, seen: LastSeen) -> Task | None:
+        """Give the task that a worker was last seen on, or `None` where it may have been any."""
+        tasks = worker.tasks.values()
+        if seen.phase in (Phase.CODEC, Phase.BATCH):
+            return next((task for task in tasks if task.start <= seen.seq < task.stop), None)
+        return None
 
     def suspect(self, parts: list[tuple[int, int]]) -> None:
         """Hold a death against the numbers of these runs, one of which is to blame."""
@@ -114,3 +172,10 @@ class Blame:
             or any(start <= number < stop for number in self._numbers)
             or any(start <= call[1] < stop for known in (self._deaths, self.used, self.verdicts) for call in known)
         )
+
+
+def _split_at(parts: list[tuple[int, int]], *places: int) -> list[tuple[int, int]]:
+    """Split runs of numbers wherever one of `places` is inside."""
+    for place in places:
+        parts = [piece for lo, hi in parts for piece in (((lo, place), (place, hi)) if lo < place < hi else ((lo, hi),))]
+    return parts

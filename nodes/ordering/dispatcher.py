@@ -8,42 +8,16 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from dataclasses import dataclass, field
 
-from ..program.program import Orders, Program, Verdict
+from ..program.program import Orders, Program
 from .batch_sizing import TARGET_BYTES, BatchSizer
-from .blame import Blame, LastSeen, Phase
+from .blame import Blame, LastSeen
 from .budget import Pace
 from .intervals import Intervals
+from .task import Task, Worker
 
 #: While only the head may grow, a task is this fraction of a usual one.
 HEAD_SHARE = 8
-
-
-@dataclass(slots=True, eq=False)
-class Task:
-    """The numbers `start .. stop - 1` in the hands of one worker; `open` are those it has not answered."""
-
-    id: int
-    start: int
-    stop: int
-    worker: str
-    orders: Orders
-    since: float
-    open: Intervals
-
-
-@dataclass(slots=True, eq=False)
-class Worker:
-    """A worker as its dispatcher sees it."""
-
-    name: str
-    tasks: dict[int, Task] = field(default_factory=dict)
-    held: int = 0  #: numbers in its hands, without those that wait for a retry
-    parked: int = 0
-    answered: int = 0
-    leaving: bool = False
-    apart: bool = False  #: whether it has a suspect, and nothing else until that is answered
 
 
 class Dispatcher:
@@ -68,8 +42,6 @@ class Dispatcher:
         self._apart: list[tuple[int, int]] = []
         self._ready_numbers = 0
         self._leavers: list[Worker] = []
-        #: Numbers whose verdict no worker can carry out; whoever calls `left` answers for them.
-        self.condemned: list[tuple[int, Verdict]] = []
         self._next_task = 0
         #: In a pool that keeps a state: the inputs from this number on are retained, for a new worker begins there.
         self.retained: int | None = None
@@ -85,11 +57,6 @@ class Dispatcher:
     def frontier(self) -> int:
         """The lowest number without an accepted answer."""
         return self.accepted.frontier()
-
-    @property
-    def backlog(self) -> int:
-        """How many numbers are ready and in nobody's hands."""
-        return self._ready_numbers
 
     @property
     def batch(self) -> int:
@@ -294,7 +261,7 @@ class Dispatcher:
             return None
         parts = sorted(part for task in worker.tasks.values() for part in task.open)
         if seen is not None and parts:
-            parts = self._blamed(parts, worker, seen, cause)
+            parts = self.blame.record_death(parts, worker, seen, cause)
         if self.retained is not None:
             # Its state is gone: the next one begins at the last snapshot and handles again what was answered since.
             begun = self.handed(min([lo for lo, _ in parts], default=self.frontier))
@@ -306,68 +273,6 @@ class Dispatcher:
         for lo, hi in parts:
             heapq.heappush(self._apart if self.blame.concerns(lo, hi) else self._ready, (lo, hi))
             self._ready_numbers += hi - lo
-
-    def _blamed(
-        self, parts: list[tuple[int, int]], worker: Worker, seen: LastSeen, cause: str
-    ) -> list[tuple[int, int]]:
-        """Hold a death against those it points at, and give the parts in which to hand out again."""
-        if seen.phase in (Phase.START, Phase.CLOSE):
-            return parts
-        if seen.phase is Phase.EVENT and any(lo <= seen.seq < hi for lo, hi in parts):
-            self.blame.died_on(self.blame.call_of(seen), cause)
-            return _cut_at(parts, seen.seq, seen.seq + 1)
-        if seen.phase is Phase.CODEC and seen.index:
-            return self._named(parts, worker, seen, cause)
-        task = self._worked_on(worker, seen)
-        suspects = parts if task is None else list(task.open)
-        careful = worker.apart and next(iter(worker.tasks.values())).orders.careful
-        if careful and sum(hi - lo for lo, hi in suspects) == 1:
-            return parts if self._survives(suspects[0][0], worker, seen, cause) else []
-        self.blame.suspect(suspects)
-        if len(suspects) > 1 or (seen.phase is Phase.BATCH and not careful):
-            return parts  # apart from each other they tell more, or handled carefully: that names the call
-        lo, hi = suspects[0]
-        return _cut_at(parts, lo, (lo + hi) // 2, hi)
-
-    def _named(
-        self, parts: list[tuple[int, int]], worker: Worker, seen: LastSeen, cause: str
-    ) -> list[tuple[int, int]]:
-        """Blame what a careful worker was unpacking or packing: the `seen.index` numbers from `seen.seq` on."""
-        lo, hi = seen.seq, seen.seq + seen.index
-        parts = _cut_at(parts, lo, hi)
-        suspects = [part for part in parts if lo <= part[0] < hi]
-        if not suspects:
-            return parts
-        if sum(b - a for a, b in suspects) > 1:
-            self.blame.suspect(suspects)
-            return parts
-        return parts if self._survives(lo, worker, seen, cause) else [part for part in parts if part not in suspects]
-
-    def _survives(self, number: int, worker: Worker, seen: LastSeen, cause: str) -> bool:
-        """Hold a death against the one number that a worker had; gives whether a worker is to try it again."""
-        call = self.blame.call_of(seen)
-        task = next(iter(worker.tasks.values()))
-        if seen.phase is Phase.MANY and seen.seq == number and call not in task.orders.verdicts:
-            self.blame.died_on(call, cause)
-            return True
-        verdict = self.blame.died_with(number, cause)
-        if verdict is not None:
-            self.condemned.append((number, verdict))
-        return verdict is None
-
-    def _worked_on(self, worker: Worker, seen: LastSeen) -> Task | None:
-        """Give the task that a worker was last seen on, or `None` where it may have been any."""
-        tasks = worker.tasks.values()
-        if seen.phase in (Phase.CODEC, Phase.BATCH):
-            return next((task for task in tasks if task.start <= seen.seq < task.stop), None)
-        return None
-
-
-def _cut_at(parts: list[tuple[int, int]], *places: int) -> list[tuple[int, int]]:
-    """Cut runs of numbers wherever one of `places` is inside."""
-    for place in places:
-        parts = [piece for lo, hi in parts for piece in (((lo, place), (place, hi)) if lo < place < hi else ((lo, hi),))]
-    return parts
 
 
 def merge_ready(ports: list[Intervals], port: int, lo: int, hi: int) -> list[tuple[int, int]]:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from sluiceway.nodes.ordering.blame import LastSeen, Phase
 from sluiceway.nodes.ordering.budget import Pace
-from sluiceway.nodes.ordering.dispatcher import Dispatcher, Task, merge_ready
+from sluiceway.nodes.ordering.dispatcher import Dispatcher, merge_ready
 from sluiceway.nodes.ordering.intervals import Intervals
+from sluiceway.nodes.ordering.task import Task
 from sluiceway.nodes.program.kinds import NodeKind
 from sluiceway.nodes.program.options import Options
 from sluiceway.nodes.program.program import Step, make_program
@@ -47,7 +48,7 @@ def test_the_lowest_numbers_go_first_and_nobody_gets_more_than_its_room() -> Non
     dispatcher.ready(0, 3)
     assert _out(dispatcher) == [("a", 0, 1), ("b", 1, 2)]
     assert _out(dispatcher) == []
-    assert dispatcher.backlog == 5
+    assert dispatcher._ready_numbers == 5
 
 
 def test_runs_that_touch_are_joined_and_shared() -> None:
@@ -127,7 +128,7 @@ def test_above_the_end_nothing_is_handed_out() -> None:
     dispatcher.stop_at = 5
     dispatcher.ready(6, 9)
     assert _out(dispatcher) == []
-    assert dispatcher.backlog == 0
+    assert dispatcher._ready_numbers == 0
     dispatcher.ready(5, 6)
     assert _out(dispatcher) == [("a", 5, 6)]
 
@@ -289,11 +290,11 @@ def test_a_number_that_no_worker_survives_is_condemned() -> None:
     dispatcher = _dispatcher("w0")
     dispatcher.ready(0, 1)
     for deaths in range(1, 4):
-        assert dispatcher.condemned == []
+        assert dispatcher.blame.condemned == []
         assert len(_out(dispatcher)) == 1
         _killed(dispatcher, f"w{deaths - 1}", Phase.CODEC, 0)
         dispatcher.joined(f"w{deaths}")
-    [(number, verdict)] = dispatcher.condemned
+    [(number, verdict)] = dispatcher.blame.condemned
     assert (number, verdict.kind, verdict.attempts) == (0, "died", 3)
     assert _out(dispatcher) == []
 
