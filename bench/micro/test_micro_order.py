@@ -77,13 +77,13 @@ def test_reorder_behind_a_slow_head(benchmark: Any, size: int) -> None:
 def test_dispatch(benchmark: Any, size: int) -> None:
     """One batch is made ready, handed out and accepted."""
     dispatcher, numbers = Dispatcher(PROGRAM), count()
-    dispatcher.joined("0.0.1")
+    dispatcher.add_worker("0.0.1")
     # What one number takes decides the size of batches; this makes them as large as may be.
     dispatcher.sizer.learn(8192, 1e-6, 8192)
 
     def batch() -> int:
         lo = next(numbers) * size
-        dispatcher.ready(lo, lo + size)
+        dispatcher.add_ready(lo, lo + size)
         (task,) = dispatcher.hand_out(Pace.FREE, lo, 0.0)
         dispatcher.accept("0.0.1", task.id, task.start, task.stop, False)
         return task.stop - task.start

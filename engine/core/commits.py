@@ -28,7 +28,7 @@ class Commits:
         for at, pool in self._stateful:
             if pool.retention is not None:
                 pool.retention.begin(number, states.get(at))
-                pool.dispatcher.retained = number
+                pool.dispatcher.replay_from = number
 
     def announce(self, cut: Cut) -> None:
         """Open a cut; a pool whose last snapshot is the state that belongs to it needs to be asked for nothing."""
@@ -54,7 +54,7 @@ class Commits:
         self._retained.take(pool.wiring.ports, pool.retention.upto, n)
         pool.retention.took(n, packed, self._retained.cost(pool.wiring.ports, n, answered))
         self._cuts.state(at, n, packed)
-        pool.dispatcher.retained = n
+        pool.dispatcher.replay_from = n
 
     def record_commit(self, n: int) -> list[Acknowledge]:
         """Record that the sinks have committed the cut below `n`; return what the sources are to be told."""

@@ -42,10 +42,10 @@ class Flow:
                 for a, b in merge_ready(pool.covered, port, lo, hi):
                     pool.queue_stats.enter(b - a, now)
                     if not pool.wiring.in_order:
-                        pool.dispatcher.ready(a, b)
+                        pool.dispatcher.add_ready(a, b)
             if pool.wiring.in_order:
                 upto = pool.arrived
-                pool.dispatcher.ready(pool.in_order_upto, upto)
+                pool.dispatcher.add_ready(pool.in_order_upto, upto)
                 pool.in_order_upto = upto
         loose = []
         if stream in self._loose:

@@ -89,7 +89,7 @@ class Pool:
         for killed in (False, True):
             del self.start_deaths[index, killed]
         self.proven = True
-        self.dispatcher.joined(worker)
+        self.dispatcher.add_worker(worker)
 
     def count_death(self, index: int, *, at_start: bool, killed: bool) -> None:
         """Take in that the worker in this place has died."""
@@ -110,8 +110,8 @@ class Pool:
     def lose_state(self, cut: int | None) -> None:
         """Take in that a worker is gone: the next one begins with the last snapshot; `cut` is one that lacks its state."""
         if self.retention is not None:
-            self.retention.lost(self.dispatcher.handed(self.arrived))
-            self.dispatcher.retained = self.retention.upto
+            self.retention.lost(self.dispatcher.handed_out_below(self.arrived))
+            self.dispatcher.replay_from = self.retention.upto
             self.dispatcher.hold_at = cut
 
     def stands_at(self, n: int) -> bool:
@@ -131,7 +131,7 @@ class Pool:
         worker = next(iter(self.dispatcher.workers.values()), None)
         if self.retention is None or worker is None or self.retention.asked is not None:
             return None
-        handed = self.dispatcher.handed(self.arrived)
+        handed = self.dispatcher.handed_out_below(self.arrived)
         needed = (worker.leaving or full) and handed > self.retention.upto
         if handed == cut:
             self.dispatcher.hold_at = None
@@ -146,7 +146,7 @@ class Pool:
         One with a state leaves it behind: the next one would else do all since the last snapshot again, and that alone
         may be as much as it may do.
         """
-        if self.retention is not None and self.retention.upto < self.dispatcher.handed(self.arrived):
+        if self.retention is not None and self.retention.upto < self.dispatcher.handed_out_below(self.arrived):
             return []
         return self.dispatcher.idle_leavers()
 

@@ -70,7 +70,7 @@ class Recovery:
         pool = self._pools[at]
         index = WorkerName.parse(worker).index
         pool.lose_state(self._cuts.missing(at))
-        known = pool.dispatcher.left(worker, seen, cause)
+        known = pool.dispatcher.record_exit(worker, seen, cause)
         if known is not None:
             self._counts.replayed += sum(len(task.open) for task in known.tasks.values())
             if seen is not None and seen.phase is Phase.CODEC:
@@ -90,7 +90,7 @@ class Recovery:
         pool = self.pool_of(worker)
         if pool is not None:
             blame = pool.dispatcher.blame
-            blame.timed_out(blame.call_of(seen), limit_s)
+            blame.record_timeout(blame.call_of(seen), limit_s)
 
 
 def condemned(pool: Pool) -> Iterator[FailureRecord]:

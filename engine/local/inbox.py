@@ -70,10 +70,10 @@ class Mail:
         elif kind is wire.Kind.STATED:
             self._core.stated(peer, message.fields[0], wire.read(peer, message, wire.read_state))
         elif kind is wire.Kind.PARKED:
-            self._tell(peer, Dispatcher.parked, *message.fields)
+            self._tell(peer, Dispatcher.record_parked, *message.fields)
         elif kind is wire.Kind.RETURNED:
             self._grants.returned(peer, message.fields[0])
-            self._tell(peer, Dispatcher.returned, *message.fields)
+            self._tell(peer, Dispatcher.record_return, *message.fields)
         elif kind is wire.Kind.ENDED:
             self._sources.record_end(peer, message.fields[1])
         elif kind is wire.Kind.FAILED:
@@ -82,7 +82,7 @@ class Mail:
             self._define(peer, message.fields[0])
         elif kind is wire.Kind.LEAVING:
             self._crew.leaving(peer, message.fields[0])
-            self._tell(peer, Dispatcher.leaving)
+            self._tell(peer, Dispatcher.record_leaving)
         else:
             raise ProtocolError(f"cannot take a {kind.name} from {peer}: only the calling process sends it")
 

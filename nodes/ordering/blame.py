@@ -56,9 +56,9 @@ class Blame:
         """Give the name of the call that a worker was last seen in."""
         return self._steps[seen.step].node, seen.seq, seen.index
 
-    def died_on(self, call: CallName, cause: str) -> None:
+    def record_call_death(self, call: CallName, cause: str) -> None:
         """Count a death against one call; decree its failure when it has killed `max_deaths` workers."""
-        self._deaths[call] += 1 + self._explain(call[1])
+        self._deaths[call] += 1 + self._take_charges(call[1])
         self._judge(call, cause)
 
     def _judge(self, call: CallName, cause: str) -> None:
@@ -69,12 +69,12 @@ class Blame:
     def _is_enough(self, deaths: int) -> bool:
         return self._max_deaths is not None and deaths >= self._max_deaths
 
-    def died_with(self, number: int, cause: str) -> Verdict | None:
+    def record_lone_death(self, number: int, cause: str) -> Verdict | None:
         """Count a death against a number that stood alone, outside its handlers; give the verdict when it is due.
 
         No worker can carry this verdict out, for it dies before or after its handlers: the engine answers itself.
         """
-        self._numbers[number] += 1 + self._explain(number)
+        self._numbers[number] += 1 + self._take_charges(number)
         for call in [call for call in self._deaths if call[1] == number]:
             self._judge(call, cause)
         deaths = self._numbers[number]
@@ -87,15 +87,15 @@ class Blame:
         if seen.phase in (Phase.START, Phase.CLOSE):
             return parts
         if seen.phase is Phase.EVENT and any(lo <= seen.seq < hi for lo, hi in parts):
-            self.died_on(self.call_of(seen), cause)
+            self.record_call_death(self.call_of(seen), cause)
             return _split_at(parts, seen.seq, seen.seq + 1)
         if seen.phase is Phase.CODEC and seen.index:
             return self._record_codec_death(parts, worker, seen, cause)
-        task = self._worked_on(worker, seen)
+        task = self._task_seen(worker, seen)
         suspects = parts if task is None else list(task.open)
-        careful = worker.apart and next(iter(worker.tasks.values())).orders.careful
+        careful = worker.isolated and next(iter(worker.tasks.values())).orders.careful
         if careful and sum(hi - lo for lo, hi in suspects) == 1:
-            return parts if self._survives_alone(suspects[0][0], worker, seen, cause) else []
+            return parts if self._may_try_again(suspects[0][0], worker, seen, cause) else []
         self.suspect(suspects)
         if len(suspects) > 1 or (seen.phase is Phase.BATCH and not careful):
             return parts  # apart from each other they tell more, or handled carefully: that names the call
@@ -114,21 +114,21 @@ class Blame:
         if sum(b - a for a, b in suspects) > 1:
             self.suspect(suspects)
             return parts
-        return parts if self._survives_alone(lo, worker, seen, cause) else [part for part in parts if part not in suspects]
+        return parts if self._may_try_again(lo, worker, seen, cause) else [part for part in parts if part not in suspects]
 
-    def _survives_alone(self, number: int, worker: Worker, seen: LastSeen, cause: str) -> bool:
+    def _may_try_again(self, number: int, worker: Worker, seen: LastSeen, cause: str) -> bool:
         """Hold a death against the one number that a worker had; gives whether a worker is to try it again."""
         call = self.call_of(seen)
         task = next(iter(worker.tasks.values()))
         if seen.phase is Phase.MANY and seen.seq == number and call not in task.orders.verdicts:
-            self.died_on(call, cause)
+            self.record_call_death(call, cause)
             return True
-        verdict = self.died_with(number, cause)
+        verdict = self.record_lone_death(number, cause)
         if verdict is not None:
             self.condemned.append((number, verdict))
         return verdict is None
 
-    def _worked_on(self, worker: Worker, seen: LastSeen) -> Task | None:
+    def _task_seen(self, worker: Worker, seen: LastSeen) -> Task | None:
         """Give the task that a worker was last seen on, or `None` where it may have been any."""
         tasks = worker.tasks.values()
         if seen.phase in (Phase.CODEC, Phase.BATCH):
@@ -139,14 +139,14 @@ class Blame:
         """Hold a death against the numbers of these runs, one of which is to blame."""
         self._suspicions.append(parts)
 
-    def _explain(self, number: int) -> int:
+    def _take_charges(self, number: int) -> int:
         """Give how many deaths are held against a number, and hold them against nobody else from now on."""
         others = [parts for parts in self._suspicions if not any(lo <= number < hi for lo, hi in parts)]
         explained = len(self._suspicions) - len(others)
         self._suspicions = others
         return explained
 
-    def timed_out(self, call: CallName, limit_s: float) -> None:
+    def record_timeout(self, call: CallName, limit_s: float) -> None:
         """Count a time-out as an attempt; decree its failure when the retries are used up."""
         step = next(step for step in self._steps if step.node == call[0])
         self.used[call] = self.used.get(call, 0) + 1

@@ -39,12 +39,12 @@ class Dispatcher:
         self.stop_at: int | None = None
         self._ready: list[tuple[int, int]] = []
         #: Ready too, but suspects of a death: never joined, and each to a worker that has nothing else.
-        self._apart: list[tuple[int, int]] = []
+        self._isolated: list[tuple[int, int]] = []
         self._ready_numbers = 0
         self._leavers: list[Worker] = []
         self._next_task = 0
         #: In a pool that keeps a state: the inputs from this number on are retained, for a new worker begins there.
-        self.retained: int | None = None
+        self.replay_from: int | None = None
         #: Nothing from this number on is handed out yet.
         self.hold_at: int | None = None
         self._lists = [step.options.batch_size for step in program.steps if step.options.batch_size]
@@ -78,13 +78,13 @@ class Dispatcher:
             room += self._room(worker, unit)
         return max(0, (room + lookahead * len(self.workers)) * self.batch - self._ready_numbers)
 
-    def ready(self, start: int, stop: int) -> None:
+    def add_ready(self, start: int, stop: int) -> None:
         """Take in that the inputs of these numbers have arrived."""
         if start < stop:
             heapq.heappush(self._ready, (start, stop))
             self._ready_numbers += stop - start
 
-    def joined(self, name: str) -> None:
+    def add_worker(self, name: str) -> None:
         """Take in that a worker is there and asks for work."""
         if name not in self.workers:
             self.workers[name] = Worker(name)
@@ -98,8 +98,8 @@ class Dispatcher:
         spared: Worker | None = None
         while True:
             self._drop_above_end()
-            apart = spared is None and bool(self._apart) and (not self._ready or self._apart[0] < self._ready[0])
-            queue = self._apart if apart else self._ready
+            apart = spared is None and bool(self._isolated) and (not self._ready or self._isolated[0] < self._ready[0])
+            queue = self._isolated if apart else self._ready
             if not queue or (pace is Pace.HEAD and queue[0][0] > head):
                 return tasks
             if self.hold_at is not None and queue[0][0] >= self.hold_at:
@@ -110,14 +110,14 @@ class Dispatcher:
                 continue
             if apart:
                 # The suspect waits until this worker is done with what it has; the others go on meanwhile.
-                spared = next((w for w in self.workers.values() if not w.leaving and not w.apart), None)
+                spared = next((w for w in self.workers.values() if not w.leaving and not w.isolated), None)
             if not apart or spared is None:
                 return tasks
 
     def _drop_above_end(self) -> None:
         if self.stop_at is None:
             return
-        for queue in (self._ready, self._apart):
+        for queue in (self._ready, self._isolated):
             if queue and queue[0][0] > self.stop_at:
                 self._ready_numbers -= sum(stop - start for start, stop in queue)
                 queue.clear()
@@ -129,15 +129,15 @@ class Dispatcher:
 
     def _room(self, worker: Worker, unit: int) -> int:
         """Give how many more tasks a worker may get."""
-        if worker.leaving or worker.apart:
+        if worker.leaving or worker.isolated:
             return 0
-        room = -((worker.held - 2 * self._in_flight_cap) // unit) if self._in_flight_cap else unit - len(worker.tasks)
+        room = -((worker.load - 2 * self._in_flight_cap) // unit) if self._in_flight_cap else unit - len(worker.tasks)
         return room if room > 0 else 0
 
     def _roomiest(self, unit: int, spared: Worker | None) -> Worker | None:
         best = None
         for worker in self.workers.values():
-            if (best is None or worker.held < best.held) and worker is not spared and self._room(worker, unit):
+            if (best is None or worker.load < best.load) and worker is not spared and self._room(worker, unit):
                 best = worker
         return best
 
@@ -157,14 +157,14 @@ class Dispatcher:
         return max(min(size, share), least)
 
     def _task(self, worker: Worker, apart: bool, size: int, now: float) -> Task:
-        queue = self._apart if apart else self._ready
+        queue = self._isolated if apart else self._ready
         start, stop = heapq.heappop(queue)
-        if self.retained is not None and start < self.frontier:
+        if self.replay_from is not None and start < self.frontier:
             size = min(size, self.frontier - start)  # what is handled again stays apart from what is new
         if self.hold_at is not None:
             size = min(size, self.hold_at - start)
         # Suspects stay together, for the next death must be one of the same numbers'; the others are joined and cut.
-        end = stop if apart and self.retained is None else min(stop, start + size)
+        end = stop if apart and self.replay_from is None else min(stop, start + size)
         while not apart and end == stop and end - start < size and queue and queue[0][0] == end:
             _, stop = heapq.heappop(queue)
             end = min(stop, start + size)
@@ -176,13 +176,13 @@ class Dispatcher:
         opened.add(start, end)
         task = Task(self._next_task, start, end, worker.name, self._orders(start, end), now, opened)
         worker.tasks[task.id] = task
-        worker.held += end - start
-        worker.apart = apart
+        worker.load += end - start
+        worker.isolated = apart
         return task
 
-    def handed(self, upto: int) -> int:
+    def handed_out_below(self, upto: int) -> int:
         """Give the number below which everything was handed out, of what is ready up to `upto`."""
-        return min([upto, *(queue[0][0] for queue in (self._ready, self._apart) if queue)])
+        return min([upto, *(queue[0][0] for queue in (self._ready, self._isolated) if queue)])
 
     def _orders(self, start: int, stop: int) -> Orders:
         blame = self.blame
@@ -192,41 +192,41 @@ class Dispatcher:
         used = {call: n for call, n in blame.used.items() if start <= call[1] < stop}
         return Orders(True, verdicts, used)
 
-    def accept(self, name: str, task_id: int, start: int, stop: int, cut: bool) -> list[tuple[int, int]]:
+    def accept(self, name: str, task_id: int, start: int, stop: int, ends_here: bool) -> list[tuple[int, int]]:
         """Take in an answer for `start .. stop - 1` and give the parts that are the first answer for their numbers.
 
-        `cut` says that the run ends inside this answer, so that the numbers of its task above it need none.
+        `ends_here` says that the run ends inside this answer, so that the numbers of its task above it need none.
         """
         worker = self.workers.get(name)
         task = worker.tasks.get(task_id) if worker is not None else None
         if worker is None or task is None:
             return []
         owed = task.open.shared(start, stop)
-        worker.held -= task.open.remove(start, task.stop if cut else stop)
+        worker.load -= task.open.remove(start, task.stop if ends_here else stop)
         if not task.open:
             del worker.tasks[task_id]
-            worker.apart = False
+            worker.isolated = False
         worker.answered += stop - start
         return [part for lo, hi in owed for part in self.accepted.add(lo, hi)]
 
-    def returned(self, name: str, task_id: int, start: int) -> None:
+    def record_return(self, name: str, task_id: int, start: int) -> None:
         """Take in that a worker gives back what it has not begun of a task: its numbers from `start` on."""
         worker = self.workers.get(name)
         task = worker.tasks.get(task_id) if worker is not None else None
         if worker is None or task is None:
             return
         parts = task.open.shared(start, task.stop)
-        worker.held -= task.open.remove(start, task.stop)
+        worker.load -= task.open.remove(start, task.stop)
         if not task.open:
             del worker.tasks[task_id]
-            worker.apart = False
+            worker.isolated = False
         self._hand_out_again(parts)
 
-    def parked(self, name: str, count: int) -> None:
+    def record_parked(self, name: str, count: int) -> None:
         """Take in how many numbers of a worker wait for a retry: they are no load."""
         worker = self.workers.get(name)
         if worker is not None:
-            worker.held += worker.parked - count
+            worker.load += worker.parked - count
             worker.parked = count
 
     def holder_of(self, number: int) -> str | None:
@@ -236,7 +236,7 @@ class Dispatcher:
                 return worker.name
         return None
 
-    def leaving(self, name: str) -> None:
+    def record_leaving(self, name: str) -> None:
         """Take in that a worker is to be replaced: it gets nothing more."""
         worker = self.workers.get(name)
         if worker is not None and not worker.leaving:
@@ -251,7 +251,7 @@ class Dispatcher:
         self._leavers = [worker for worker in self._leavers if worker.tasks]
         return idle
 
-    def left(self, name: str, seen: LastSeen | None, cause: str) -> Worker | None:
+    def record_exit(self, name: str, seen: LastSeen | None, cause: str) -> Worker | None:
         """Take in that a worker is gone: hand out again what it had not answered, and blame whom `seen` shows.
 
         `seen` is `None` when the engine itself ended it and nobody is to blame.
@@ -262,16 +262,16 @@ class Dispatcher:
         parts = sorted(part for task in worker.tasks.values() for part in task.open)
         if seen is not None and parts:
             parts = self.blame.record_death(parts, worker, seen, cause)
-        if self.retained is not None:
+        if self.replay_from is not None:
             # Its state is gone: the next one begins at the last snapshot and handles again what was answered since.
-            begun = self.handed(min([lo for lo, _ in parts], default=self.frontier))
-            parts += [(self.retained, begun)] if begun > self.retained else []
+            begun = self.handed_out_below(min([lo for lo, _ in parts], default=self.frontier))
+            parts += [(self.replay_from, begun)] if begun > self.replay_from else []
         self._hand_out_again(parts)
         return worker
 
     def _hand_out_again(self, parts: list[tuple[int, int]]) -> None:
         for lo, hi in parts:
-            heapq.heappush(self._apart if self.blame.concerns(lo, hi) else self._ready, (lo, hi))
+            heapq.heappush(self._isolated if self.blame.concerns(lo, hi) else self._ready, (lo, hi))
             self._ready_numbers += hi - lo
 
 

@@ -27,8 +27,8 @@ class Worker:
 
     name: str
     tasks: dict[int, Task] = field(default_factory=dict)
-    held: int = 0  #: numbers in its hands, without those that wait for a retry
+    load: int = 0  #: numbers in its hands, without those that wait for a retry
     parked: int = 0
     answered: int = 0
     leaving: bool = False
-    apart: bool = False  #: whether it has a suspect, and nothing else until that is answered
+    isolated: bool = False  #: whether it has a suspect, and nothing else until that is answered

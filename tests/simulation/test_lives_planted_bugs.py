@@ -26,7 +26,7 @@ from sluiceway.nodes.ordering.sequencer import Sequencer
 from sluiceway.nodes.ordering.source_positions import PositionTracker, SourcePosition
 from test_lives import SCHEDULES
 
-_left, _ask_states, _commit, _state_to_ask = Dispatcher.left, Commits.ask_states, Core._commit, Pool.state_to_ask
+_left, _ask_states, _commit, _state_to_ask = Dispatcher.record_exit, Commits.ask_states, Core._commit, Pool.state_to_ask
 _place, _offered, _lose_state = PositionTracker.position, PositionTracker.record_reads, Pool.lose_state
 _resume, _trim, _took = Sequencer.resume, MemoryStore.trim, Retention.took
 _begin_log, _begin_again, _keep, _whole = OrderLog.__init__, Again.__init__, Checkpoints.keep, Cuts.whole
@@ -67,9 +67,9 @@ def _lose_the_key(self: Again, subject: Any, name: str, place: SourcePosition | 
 
 
 def _restore_without_replay(self: Dispatcher, name: str, seen: Any, cause: str) -> Any:
-    retained, self.retained = self.retained, None
+    retained, self.replay_from = self.replay_from, None
     worker = _left(self, name, seen, cause)
-    self.retained = retained
+    self.replay_from = retained
     return worker
 
 
@@ -81,7 +81,7 @@ def _let_go_when_asked(self: Commits, *, full: bool) -> list[AskState]:
             upto = max(kept.upto, min(kept.asked, pool.dispatcher.frontier))
             for stream in pool.wiring.ports:
                 self._retained.take((stream,), kept.upto, upto)
-            kept.upto = pool.dispatcher.retained = upto
+            kept.upto = pool.dispatcher.replay_from = upto
     return asked
 
 
@@ -95,7 +95,7 @@ def _count_what_is_gone(self: Retention, n: int, packed: bytes, nbytes: int) -> 
 
 
 def _ask_for_cuts_only(self: Pool, cut: int | None, *, full: bool) -> Any:
-    if cut is None or self.dispatcher.handed(self.arrived) < cut:
+    if cut is None or self.dispatcher.handed_out_below(self.arrived) < cut:
         return None
     return _state_to_ask(self, cut, full=full)
 
@@ -180,7 +180,7 @@ PLANTED: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "the key of a merge lost": (Again, "__init__", _lose_the_key),
     "whose turn it is lost": (Sequencer, "resume", _lose_the_turn),
     "a merge that goes on without a stopped source": (Sequencer, "_waits_for", _go_on_without_a_stopped_source),
-    "a state restored without the numbers since": (Dispatcher, "left", _restore_without_replay),
+    "a state restored without the numbers since": (Dispatcher, "record_exit", _restore_without_replay),
     "inputs let go of before the state is there": (Commits, "ask_states", _let_go_when_asked),
     "a state lost with its worker": (Retention, "took", _take_and_lose_a_state),
     "inputs counted that are gone": (Retention, "took", _count_what_is_gone),

@@ -17,7 +17,7 @@ from sluiceway.nodes.ordering.segments import SegmentStore
 from sluiceway.nodes.ordering.sequencer import Sequencer
 from test_simulation import SCHEDULES
 
-_accept, _left, _hand_out = Dispatcher.accept, Dispatcher.left, Dispatcher.hand_out
+_accept, _left, _hand_out = Dispatcher.accept, Dispatcher.record_exit, Dispatcher.hand_out
 _release, _take, _offer = Barrier.release, SegmentStore.take, Sequencer.take
 _made, _room = Blame.__init__, Budget.room
 
@@ -41,25 +41,25 @@ def _release_letters_reversed(self: Barrier, frontier: int) -> Release | None:
     return release and replace(release, letters=release.letters[::-1])
 
 
-def _accept_twice(self: Dispatcher, name: str, task: int, start: int, stop: int, cut: bool) -> list[tuple[int, int]]:
-    return _accept(self, name, task, start, stop, cut) or [(start, stop)]
+def _accept_twice(self: Dispatcher, name: str, task: int, start: int, stop: int, ends_here: bool) -> list[tuple[int, int]]:
+    return _accept(self, name, task, start, stop, ends_here) or [(start, stop)]
 
 
 def _accept_and_keep_the_credit(
-    self: Dispatcher, name: str, task: int, start: int, stop: int, cut: bool
+    self: Dispatcher, name: str, task: int, start: int, stop: int, ends_here: bool
 ) -> list[tuple[int, int]]:
     kept = self.workers[name].tasks.get(task)
-    new = _accept(self, name, task, start, stop, cut)
+    new = _accept(self, name, task, start, stop, ends_here)
     if kept is not None and not kept.open:
         self.workers[name].tasks[task] = kept
     return new
 
 
 def _accept_a_cut_for_all(
-    self: Dispatcher, name: str, task: int, start: int, stop: int, cut: bool
+    self: Dispatcher, name: str, task: int, start: int, stop: int, ends_here: bool
 ) -> list[tuple[int, int]]:
-    new = _accept(self, name, task, start, stop, cut)
-    if cut and name in self.workers:
+    new = _accept(self, name, task, start, stop, ends_here)
+    if ends_here and name in self.workers:
         self.workers[name].tasks.pop(task, None)
     return new
 
@@ -75,7 +75,7 @@ def _keep_the_dead(self: Dispatcher, name: str, seen: Any, cause: str) -> Any:
     worker = _left(self, name, seen, cause)
     if worker is not None:
         worker.tasks.clear()
-        worker.held, worker.apart = 0, False
+        worker.load, worker.isolated = 0, False
         self.workers[name] = worker
     return worker
 
@@ -137,14 +137,14 @@ PLANTED: dict[str, tuple[type, str, Callable[..., Any] | property]] = {
     "an answer accepted twice": (Dispatcher, "accept", _accept_twice),
     "credit that is not given back": (Dispatcher, "accept", _accept_and_keep_the_credit),
     "numbers below a failure forgotten": (Dispatcher, "accept", _accept_a_cut_for_all),
-    "a batch forgotten at a death": (Dispatcher, "left", _forget_a_batch),
-    "a task for a dead worker": (Dispatcher, "left", _keep_the_dead),
+    "a batch forgotten at a death": (Dispatcher, "record_exit", _forget_a_batch),
+    "a task for a dead worker": (Dispatcher, "record_exit", _keep_the_dead),
     "work above the limit": (Dispatcher, "hand_out", _hand_out_anything),
     "work above the limit that is not the head's": (Dispatcher, "hand_out", _hand_out_behind_the_head),
     "suspects among others": (Blame, "concerns", _suspects_are_nobody),
     "a verdict one death early": (Blame, "__init__", _one_death_less),
     "a verdict one death late": (Blame, "__init__", _one_death_more),
-    "neighbours that are not cleared": (Blame, "_explain", _all_explain),
+    "neighbours that are not cleared": (Blame, "_take_charges", _all_explain),
     "bytes freed twice": (SegmentStore, "take", _free_twice),
     "bytes never freed": (SegmentStore, "take", _free_never),
     "admission above the bytes": (Budget, "room", _ignore_bytes),

@@ -184,7 +184,7 @@ def test_a_worker_that_is_to_be_replaced_leaves_its_state_behind() -> None:
     run = _Run()
     for number in range(5):
         run.give(1)
-        run.core.dispatcher_of(run.worker).leaving(run.worker)
+        run.core.dispatcher_of(run.worker).record_leaving(run.worker)
         run.cycle()
         assert not run.stopped, "it has a number"
         run.work()
@@ -223,7 +223,7 @@ def test_one_death_costs_hardly_any_snapshots() -> None:
 def test_a_worker_that_is_to_be_replaced_below_a_cut_leaves_the_rest_to_the_next() -> None:
     run = _Run(cuts=True)
     run.give(1)
-    run.core.dispatcher_of(run.worker).leaving(run.worker)
+    run.core.dispatcher_of(run.worker).record_leaving(run.worker)
     run.give(1)
     run.core.cuts.want()
     run.cycle()

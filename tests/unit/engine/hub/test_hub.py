@@ -83,7 +83,7 @@ class Worker:
         )
 
     def return_rest(self, task: int, number: int) -> None:
-        self._dispatcher.returned(self.name, task, number)
+        self._dispatcher.record_return(self.name, task, number)
 
 
 @dataclass

@@ -23,7 +23,7 @@ def _dispatcher(
     )
     dispatcher = Dispatcher(make_program(1, 2, [step], [1]), ordered=ordered)
     for worker in workers:
-        dispatcher.joined(worker)
+        dispatcher.add_worker(worker)
     return dispatcher
 
 
@@ -44,8 +44,8 @@ def _accept_all(dispatcher: Dispatcher, tasks: list[Task]) -> None:
 
 def test_the_lowest_numbers_go_first_and_nobody_gets_more_than_its_room() -> None:
     dispatcher = _dispatcher("a", "b")
-    dispatcher.ready(5, 9)
-    dispatcher.ready(0, 3)
+    dispatcher.add_ready(5, 9)
+    dispatcher.add_ready(0, 3)
     assert _out(dispatcher) == [("a", 0, 1), ("b", 1, 2)]
     assert _out(dispatcher) == []
     assert dispatcher._ready_numbers == 5
@@ -54,7 +54,7 @@ def test_the_lowest_numbers_go_first_and_nobody_gets_more_than_its_room() -> Non
 def test_runs_that_touch_are_joined_and_shared() -> None:
     dispatcher = _fast(_dispatcher("a", "b"))
     for start in range(0, 400, 10):
-        dispatcher.ready(start, start + 10)
+        dispatcher.add_ready(start, start + 10)
     first, second, *rest = _out(dispatcher)
     assert (first, second[:2]) == (("a", 0, 200), ("b", 200))
     assert [second, *rest][-1][2] == 400
@@ -62,31 +62,31 @@ def test_runs_that_touch_are_joined_and_shared() -> None:
 
 def test_hardly_any_work_is_not_shared() -> None:
     dispatcher = _fast(_dispatcher("a", "b"))
-    dispatcher.ready(0, 20)
+    dispatcher.add_ready(0, 20)
     assert _out(dispatcher) == [("a", 0, 20)]
 
 
 def test_nothing_is_wanted_while_there_are_no_workers() -> None:
     dispatcher = _dispatcher()
     assert dispatcher.wanted(1) == 0
-    dispatcher.joined("a")
+    dispatcher.add_worker("a")
     assert dispatcher.wanted(0) == 1
     assert dispatcher.wanted(1) == 2
-    dispatcher.ready(0, 1)
+    dispatcher.add_ready(0, 1)
     assert dispatcher.wanted(1) == 1
 
 
 def test_a_worker_that_says_twice_that_it_is_there_keeps_its_tasks() -> None:
     dispatcher = _dispatcher("a")
-    dispatcher.ready(0, 1)
+    dispatcher.add_ready(0, 1)
     _out(dispatcher)
-    dispatcher.joined("a")
+    dispatcher.add_worker("a")
     assert dispatcher.holder_of(0) == "a"
 
 
 def test_only_the_head_is_handed_out_above_the_budget() -> None:
     dispatcher = _fast(_dispatcher("a", "b"))
-    dispatcher.ready(3, 800)
+    dispatcher.add_ready(3, 800)
     assert _out(dispatcher, Pace.HOLD) == []
     assert _out(dispatcher, Pace.HEAD, head=0) == []
     [(worker, start, stop)] = _out(dispatcher, Pace.HEAD, head=3)
@@ -97,48 +97,48 @@ def test_only_the_head_is_handed_out_above_the_budget() -> None:
 
 def test_an_answer_counts_once_and_only_from_whom_it_was_asked() -> None:
     dispatcher = _fast(_dispatcher("a"))
-    dispatcher.ready(0, 10)
+    dispatcher.add_ready(0, 10)
     [task] = dispatcher.hand_out(Pace.FREE, 0, 0.0)
     assert dispatcher.accept("b", task.id, 0, 10, False) == []
     assert dispatcher.accept("a", task.id + 1, 0, 10, False) == []
     assert dispatcher.accept("a", task.id, 0, 4, False) == [(0, 4)]
     assert dispatcher.accept("a", task.id, 2, 6, False) == [(4, 6)]
     assert dispatcher.accept("a", task.id, 0, 4, False) == []
-    assert dispatcher.workers["a"].held == 4
+    assert dispatcher.workers["a"].load == 4
     assert dispatcher.accept("a", task.id, 6, 50, False) == [(6, 10)]
     assert dispatcher.workers["a"].tasks == {}
-    assert dispatcher.workers["a"].held == 0
+    assert dispatcher.workers["a"].load == 0
     assert dispatcher.frontier == 10
 
 
 def test_a_cut_answer_needs_nothing_above_but_all_below() -> None:
     dispatcher = _fast(_dispatcher("a", is_async=True, concurrency=16))
-    dispatcher.ready(0, 8)
+    dispatcher.add_ready(0, 8)
     [task] = dispatcher.hand_out(Pace.FREE, 0, 0.0)
     assert dispatcher.accept("a", task.id, 5, 6, True) == [(5, 6)]
-    assert dispatcher.workers["a"].held == 5
+    assert dispatcher.workers["a"].load == 5
     dispatcher.stop_at = 5
-    dispatcher.left("a", None, "")
-    dispatcher.joined("b")
+    dispatcher.record_exit("a", None, "")
+    dispatcher.add_worker("b")
     assert _out(dispatcher) == [("b", 0, 5)]
 
 
 def test_above_the_end_nothing_is_handed_out() -> None:
     dispatcher = _dispatcher("a")
     dispatcher.stop_at = 5
-    dispatcher.ready(6, 9)
+    dispatcher.add_ready(6, 9)
     assert _out(dispatcher) == []
     assert dispatcher._ready_numbers == 0
-    dispatcher.ready(5, 6)
+    dispatcher.add_ready(5, 6)
     assert _out(dispatcher) == [("a", 5, 6)]
 
 
 def test_a_leaver_answers_what_it_has_and_is_let_go_once() -> None:
     dispatcher = _dispatcher("a")
-    dispatcher.ready(0, 2)
+    dispatcher.add_ready(0, 2)
     tasks = dispatcher.hand_out(Pace.FREE, 0, 0.0)
-    dispatcher.leaving("a")
-    dispatcher.leaving("a")
+    dispatcher.record_leaving("a")
+    dispatcher.record_leaving("a")
     assert dispatcher.idle_leavers() == []
     assert _out(dispatcher) == []
     assert dispatcher.wanted(0) == 0
@@ -149,31 +149,31 @@ def test_a_leaver_answers_what_it_has_and_is_let_go_once() -> None:
 
 def test_a_leaver_that_dies_is_not_let_go() -> None:
     dispatcher = _dispatcher("a")
-    dispatcher.leaving("a")
-    dispatcher.left("a", None, "")
+    dispatcher.record_leaving("a")
+    dispatcher.record_exit("a", None, "")
     assert dispatcher.idle_leavers() == []
 
 
 def test_waiting_for_a_retry_is_no_load() -> None:
     dispatcher = _dispatcher("a", is_async=True, concurrency=2)
-    dispatcher.ready(0, 20)
+    dispatcher.add_ready(0, 20)
     assert len(_out(dispatcher)) == 4
-    dispatcher.parked("a", 3)
+    dispatcher.record_parked("a", 3)
     assert len(_out(dispatcher)) == 3
-    dispatcher.parked("a", 0)
-    assert dispatcher.workers["a"].held == 7
+    dispatcher.record_parked("a", 0)
+    assert dispatcher.workers["a"].load == 7
     assert _out(dispatcher) == []
 
 
 def test_a_loop_that_works_on_lists_gets_whole_lists() -> None:
     dispatcher = _fast(_dispatcher("a", kind=NodeKind.MAP_BATCHES, is_async=True, concurrency=4, batch_size=50))
-    dispatcher.ready(0, 200)
+    dispatcher.add_ready(0, 200)
     assert _out(dispatcher)[0] == ("a", 0, 50)
 
 
 def test_an_ordered_loop_holds_few() -> None:
     dispatcher = _dispatcher("a", ordered=True, is_async=True, concurrency=16)
-    dispatcher.ready(0, 20)
+    dispatcher.add_ready(0, 20)
     assert _out(dispatcher) == [("a", n, n + 1) for n in range(4)]
 
 
@@ -181,40 +181,40 @@ def test_an_ordered_loop_holds_few() -> None:
 
 
 def _killed(dispatcher: Dispatcher, worker: str, phase: Phase, seq: int = 0) -> None:
-    dispatcher.left(worker, LastSeen(phase, 0, seq), "was ended by SIGKILL")
+    dispatcher.record_exit(worker, LastSeen(phase, 0, seq), "was ended by SIGKILL")
 
 
 def test_what_a_dead_worker_had_not_answered_is_handed_out_again() -> None:
     dispatcher = _fast(_dispatcher("a"))
-    dispatcher.ready(0, 10)
+    dispatcher.add_ready(0, 10)
     [task] = dispatcher.hand_out(Pace.FREE, 0, 0.0)
     dispatcher.accept("a", task.id, 3, 5, False)
-    dispatcher.left("a", None, "")
-    dispatcher.joined("b")
+    dispatcher.record_exit("a", None, "")
+    dispatcher.add_worker("b")
     assert [(start, stop) for _, start, stop in _out(dispatcher)] == [(0, 3), (5, 10)]
 
 
 def test_a_number_that_killed_stands_alone_in_an_idle_worker() -> None:
     dispatcher = _fast(_dispatcher("a", "b"))
-    dispatcher.ready(0, 10)
+    dispatcher.add_ready(0, 10)
     assert _out(dispatcher) == [("a", 0, 10)]
     _killed(dispatcher, "a", Phase.EVENT, 4)
-    dispatcher.ready(10, 20)
+    dispatcher.add_ready(10, 20)
     assert _out(dispatcher) == [("b", 0, 4)]
-    dispatcher.joined("c")
+    dispatcher.add_worker("c")
     tasks = dispatcher.hand_out(Pace.FREE, 0, 0.0)
     assert [(t.worker, t.start, t.stop, t.orders.careful) for t in tasks] == [("c", 4, 5, True), ("b", 5, 20, False)]
-    dispatcher.ready(20, 30)
+    dispatcher.add_ready(20, 30)
     assert all(worker != "c" for worker, _, _ in _out(dispatcher))
 
 
 def test_a_suspect_waits_for_one_worker_while_the_others_go_on() -> None:
     dispatcher = _dispatcher("a", "b", "c")
     dispatcher.sizer.learn(1, 0.015, 1)
-    dispatcher.ready(0, 3)
+    dispatcher.add_ready(0, 3)
     first = dispatcher.hand_out(Pace.FREE, 0, 0.0)
     _killed(dispatcher, "a", Phase.EVENT, 0)
-    dispatcher.ready(3, 9)
+    dispatcher.add_ready(3, 9)
     assert _out(dispatcher) == [("c", 3, 4)], "the next worker is kept free of more"
     _accept_all(dispatcher, [task for task in first if task.worker == "b"])
     assert _out(dispatcher)[0] == ("b", 0, 1)
@@ -222,10 +222,10 @@ def test_a_suspect_waits_for_one_worker_while_the_others_go_on() -> None:
 
 def test_an_ordered_pool_stays_in_order_after_a_death() -> None:
     dispatcher = _fast(_dispatcher("a", ordered=True))
-    dispatcher.ready(0, 10)
+    dispatcher.add_ready(0, 10)
     _out(dispatcher)
     _killed(dispatcher, "a", Phase.EVENT, 4)
-    dispatcher.joined("b")
+    dispatcher.add_worker("b")
     seen = []
     while tasks := dispatcher.hand_out(Pace.FREE, 0, 0.0):
         seen += [(task.start, task.stop) for task in tasks]
@@ -235,29 +235,29 @@ def test_an_ordered_pool_stays_in_order_after_a_death() -> None:
 
 def test_halves_are_not_joined_again() -> None:
     dispatcher = _fast(_dispatcher("a"))
-    dispatcher.ready(0, 16)
+    dispatcher.add_ready(0, 16)
     sizes = []
     for name in "bcdef":
         [task] = dispatcher.hand_out(Pace.FREE, 0, 0.0)
         sizes.append(task.stop - task.start)
         _killed(dispatcher, task.worker, Phase.CODEC, task.start)
-        dispatcher.joined(name)
+        dispatcher.add_worker(name)
     assert sizes == [16, 8, 4, 2, 1]
 
 
 def test_a_death_somewhere_in_a_column_is_looked_at_carefully_as_a_whole() -> None:
     dispatcher = _fast(_dispatcher("a"))
-    dispatcher.ready(0, 16)
+    dispatcher.add_ready(0, 16)
     _out(dispatcher)
     _killed(dispatcher, "a", Phase.BATCH)
-    dispatcher.joined("b")
+    dispatcher.add_worker("b")
     [task] = dispatcher.hand_out(Pace.FREE, 0, 0.0)
     assert (task.start, task.stop, task.orders.careful) == (0, 16, True)
 
 
 def test_the_task_that_a_worker_was_on_is_suspect_not_the_one_before() -> None:
     dispatcher = _fast(_dispatcher("a"))
-    dispatcher.ready(0, 2 * dispatcher.batch)
+    dispatcher.add_ready(0, 2 * dispatcher.batch)
     first, second = dispatcher.hand_out(Pace.FREE, 0, 0.0)
     _killed(dispatcher, "a", Phase.BATCH, second.start)
     assert not dispatcher.blame.concerns(first.start, first.stop)
@@ -266,7 +266,7 @@ def test_the_task_that_a_worker_was_on_is_suspect_not_the_one_before() -> None:
 
 def test_of_many_at_once_none_is_condemned_before_it_stood_alone() -> None:
     dispatcher = _dispatcher("w0", is_async=True, concurrency=4)
-    dispatcher.ready(0, 8)
+    dispatcher.add_ready(0, 8)
     poison, deaths, done = 5, 0, set()
     for _ in range(100):
         tasks = dispatcher.hand_out(Pace.FREE, 0, 0.0)
@@ -278,7 +278,7 @@ def test_of_many_at_once_none_is_condemned_before_it_stood_alone() -> None:
         if poison in held and not verdicts:
             deaths += 1
             _killed(dispatcher, tasks[0].worker, Phase.MANY, max(held))
-            dispatcher.joined(f"w{deaths}")
+            dispatcher.add_worker(f"w{deaths}")
         else:
             _accept_all(dispatcher, tasks)
             done |= set(held)
@@ -288,12 +288,12 @@ def test_of_many_at_once_none_is_condemned_before_it_stood_alone() -> None:
 
 def test_a_number_that_no_worker_survives_is_condemned() -> None:
     dispatcher = _dispatcher("w0")
-    dispatcher.ready(0, 1)
+    dispatcher.add_ready(0, 1)
     for deaths in range(1, 4):
         assert dispatcher.blame.condemned == []
         assert len(_out(dispatcher)) == 1
         _killed(dispatcher, f"w{deaths - 1}", Phase.CODEC, 0)
-        dispatcher.joined(f"w{deaths}")
+        dispatcher.add_worker(f"w{deaths}")
     [(number, verdict)] = dispatcher.blame.condemned
     assert (number, verdict.kind, verdict.attempts) == (0, "died", 3)
     assert _out(dispatcher) == []
@@ -302,11 +302,11 @@ def test_a_number_that_no_worker_survives_is_condemned() -> None:
 @pytest.mark.parametrize("phase", [Phase.START, Phase.CLOSE])
 def test_nobody_is_blamed_for_a_death_outside_the_work(phase: Phase) -> None:
     dispatcher = _dispatcher("a")
-    dispatcher.ready(0, 1)
+    dispatcher.add_ready(0, 1)
     _out(dispatcher)
     _killed(dispatcher, "a", phase)
     assert not dispatcher.blame.concerns(0, 1)
-    dispatcher.joined("b")
+    dispatcher.add_worker("b")
     assert _out(dispatcher) == [("b", 0, 1)]
 
 
