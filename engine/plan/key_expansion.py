@@ -16,9 +16,9 @@ from ...nodes.handlers import PerWorker, Recipe
 from ...nodes.program.kinds import NodeKind
 from ...nodes.program.options import Options
 from ...nodes.state.folds import FoldRecipe
-from ...nodes.state.key_steps import KeyRecipe, SplitRecipe, TimeRecipe
-from ...nodes.state.keys import MOST_PARTS
-from ...nodes.state.partitions import Part, Record
+from ...nodes.state.key_steps import KeyRecipe, PartitionRecipe, TimeRecipe
+from ...nodes.state.keys import MAX_PARTITIONS
+from ...nodes.state.partitions import Partition, Record
 from ...nodes.state.watermark import ClockRecipe
 from ...nodes.state.windows import length_of
 
@@ -71,7 +71,7 @@ class Keyed:
         key = self.now(node.inputs[0])
         events = key.inputs[0]
         made = _Making(node, key)
-        parts = 1 if self._workers is None else min(MOST_PARTS, node.options.workers or self._workers)
+        parts = 1 if self._workers is None else min(MAX_PARTITIONS, node.options.workers or self._workers)
         expansion = Expansion(key, parts, [], made.needs_end)
         columns, before = [], len(self.nodes)
         if made.with_key:
@@ -83,9 +83,9 @@ class Keyed:
             clock.append(self._add(node, NodeKind.CLOCK, [time], made.clock, options=Options(ordered=True)))
         if made.with_event:
             columns.append(events)
-        codes = [self._add(node, NodeKind.CODES, [key], SplitRecipe(parts))] if parts > 1 else []
+        codes = [self._add(node, NodeKind.CODES, [key], PartitionRecipe(parts))] if parts > 1 else []
         for at in range(parts):
-            part = self._add(node, NodeKind.PART, [*codes, *columns], spec=Part(at, parts))
+            part = self._add(node, NodeKind.PART, [*codes, *columns], spec=Partition(at, parts))
             state = self._add(
                 node, made.kind, [part, *clock], made.subject, options=made.options, spec=made.widths(len(columns))
             )
@@ -138,5 +138,5 @@ def stateful(handler: Any) -> bool:
     if isinstance(handler, PerWorker):
         handler = handler.cls
     if isinstance(handler, Recipe):
-        return not isinstance(handler, KeyRecipe | TimeRecipe | SplitRecipe)
+        return not isinstance(handler, KeyRecipe | TimeRecipe | PartitionRecipe)
     return callable(getattr(handler, "snapshot", None)) and callable(getattr(handler, "restore", None))

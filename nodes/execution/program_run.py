@@ -14,7 +14,7 @@ from ..program.column import Column
 from ..program.kinds import NodeKind
 from ..program.program import Answer, Program, Step, Tally
 from ..program.steps import Copier, close_answer, merge_columns, zip_columns
-from ..state.partitions import gather_columns, part_column
+from ..state.partitions import merge_partitions, partition_column
 
 
 class ProgramRun:
@@ -45,7 +45,7 @@ class ProgramRun:
             elif step.kind is NodeKind.PART:
                 self._slots[step.output] = self._part(number, step, inputs)
             elif step.kind is NodeKind.GATHER:
-                self._slots[step.output] = gather_columns(step.spec, inputs)
+                self._slots[step.output] = merge_partitions(step.spec, inputs)
             else:
                 yield number, step, inputs, tally
 
@@ -58,8 +58,8 @@ class ProgramRun:
         return column
 
     def _part(self, number: int, step: Step, inputs: list[Column]) -> Column:
-        """Lay out one part; where others get the events too, only those of the part are copied."""
-        column = part_column(step.spec, inputs)
+        """Return the column of one partition; where others read the events too, only those of the partition are copied."""
+        column = partition_column(step.spec, inputs)
         if any((number, place) in self._program.copied for place in range(len(inputs))):
             column = column.with_events(self._copies(column.events))
         return column

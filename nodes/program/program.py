@@ -35,7 +35,7 @@ class Step:
     #: How many places an event takes in the first input, and in the output.
     width: int = 1
     width_out: int = 1
-    #: A `Part` for `PART`, a `Record` for `GATHER`.
+    #: A `Partition` for `PART`, a `Record` for `GATHER`.
     spec: Any = None
 
 

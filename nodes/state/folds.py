@@ -14,7 +14,7 @@ from typing import Any
 from ..handlers import Recipe
 from ..program.column import Column
 from ..program.failures import USER_ERRORS
-from .partitions import Record, flat, scaled
+from .partitions import Record, interleaved, scaled
 from .stateful import IMMUTABLE, MISSING, EventCursor, form_of, fresh_state, function_name
 
 
@@ -42,7 +42,7 @@ class FoldRecipe(Recipe):
 
     @property
     def record(self) -> Record:
-        """What its results are laid out as."""
+        """What its results are flattened out as."""
         if self.kind == "scan":
             return Record.PLAIN
         return Record.RANKED if self.final else Record.PAIR
@@ -85,16 +85,16 @@ class _Fold:
 
     def process(self, columns: Sequence[Column], cursor: EventCursor, end: int | None) -> Column:
         column, width = columns[0], self._width
-        laid = column.events
-        keys = laid if width == 1 else laid[::width]
-        events = laid[width - 1 :: width] if self._has_event else keys
+        flattened = column.events
+        keys = flattened if width == 1 else flattened[::width]
+        events = flattened[width - 1 :: width] if self._has_event else keys
         results: list[Any] = []
         rest = cursor.iterate(column, events, width)
         try:
             if self._ttl is None:
                 self._run(keys, 0, rest, results, cursor)
             else:
-                self._run_with_ttl(keys, self._idle(column, columns[1], keys, laid[1::width]), rest, results, cursor)
+                self._run_with_ttl(keys, self._idle(column, columns[1], keys, flattened[1::width]), rest, results, cursor)
         except USER_ERRORS as error:
             cursor.record_failure(error)
         ended = end is not None and not cursor.failures
@@ -113,10 +113,10 @@ class _Fold:
             return Column(column.start, column.size, given, counts)
         kept = len(column.events) // self._width
         if self._record is Record.PLAIN:
-            laid = results[:kept]
+            flattened = results[:kept]
         else:
-            laid = flat([keys[:kept], results[:kept]])
-        return Column(column.start, column.size, laid, *scaled(column, self._width, self._record.value))
+            flattened = interleaved([keys[:kept], results[:kept]])
+        return Column(column.start, column.size, flattened, *scaled(column, self._width, self._record.value))
 
     # -- states -------------------------------------------------------------------------------------------------
 

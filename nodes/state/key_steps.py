@@ -11,16 +11,16 @@ from typing import Any, TypeAlias
 
 from ..handlers import Recipe
 from ..program.column import Column
-from .keys import KeyCheck, Splitter
+from .keys import KeyCheck, Partitioner
 from .stateful import function_name
 from .windows import TimeCheck
 
-#: Gives the place of the first value that is wrong and what is wrong with it, or `None`.
+#: Returns the position of the first invalid value and the error for it, or `None`.
 Check: TypeAlias = Callable[[list[Any]], tuple[int, Exception] | None]
 
 
 class Checked:
-    """A key or time function with the check of what it gives; the check takes many values at once."""
+    """A key or time function with the check of what it returns; the check takes many values at once."""
 
     def __init__(self, fn: Callable[[Any], Any], check: Check) -> None:
         self.fn = fn
@@ -55,7 +55,7 @@ class KeyRecipe(Recipe):
 
 
 class TimeRecipe(Recipe):
-    """The event time of windows or of a time to live, of which `length` is a length."""
+    """The time function of windows or of a time to live; the type of `length` shows whether times are datetimes."""
 
     def __init__(self, fn: Callable[[Any], Any], length: Any) -> None:
         self.fn = fn
@@ -65,23 +65,23 @@ class TimeRecipe(Recipe):
         return Checked(self.fn, TimeCheck(isinstance(self.length, timedelta)))
 
 
-class SplitRecipe(Recipe):
-    """Which part each key belongs to."""
+class PartitionRecipe(Recipe):
+    """Which partition each key belongs to."""
 
-    def __init__(self, parts: int) -> None:
-        self.parts = parts
+    def __init__(self, partitions: int) -> None:
+        self.partitions = partitions
 
     def make(self) -> Any:
-        return Codes(self.parts)
+        return PartitionCodes(self.partitions)
 
 
-class Codes:
-    """Gives a column of parts for a column of keys; it remembers nothing that matters."""
+class PartitionCodes:
+    """Computes the column of partitions for a column of keys; stateless but for a cache."""
 
-    def __init__(self, parts: int) -> None:
-        self._splitter = Splitter(parts)
+    def __init__(self, partitions: int) -> None:
+        self._partitioner = Partitioner(partitions)
 
     def column(self, keys: Column) -> Column:
-        """Give the part of every key, as bytes."""
-        codes: Any = self._splitter.codes(keys.events)
+        """Return the partition of every key, as bytes."""
+        codes: Any = self._partitioner.codes(keys.events)
         return keys.with_events(codes)

@@ -1,7 +1,7 @@
-"""Keys and where they belong: a place for every key that is the same in every process, and which keys may be used.
+"""Keys and their partitions: which values may be keys, and a hash that is the same in every process.
 
-Equal keys have one place (1, 1.0 and True are equal), whatever PYTHONHASHSEED and the version of Python are, so a
-state that was saved is found again. Decides nothing about workers.
+Equal keys have one hash (1, 1.0 and True are equal), whatever PYTHONHASHSEED and the version of Python are, so a
+saved state is found again. Decides nothing about workers.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 from uuid import UUID
 from zlib import crc32
 
-#: Keys of these types need no look at their values.
-SURE = frozenset({int, str, bytes, bool, type(None)})
-#: No more parts than one byte can tell apart.
-MOST_PARTS = 255
+#: Types whose values are all valid keys.
+ALWAYS_VALID = frozenset({int, str, bytes, bool, type(None)})
+#: The most partitions that one byte can number.
+MAX_PARTITIONS = 255
 
 _MASK = (1 << 64) - 1
-_CACHED = 1 << 16
-#: Neighbouring numbers, and those at equal distances, go to all parts alike: 2**32 by the golden ratio.
+_MAX_CACHED = 1 << 16
+#: 2**32 divided by the golden ratio: spreads numbers at equal distances evenly over the partitions.
 _PRIME = 4294967291
 _SPREAD = 0x9E3779B1
 _EPOCH = datetime(1970, 1, 1)
@@ -29,7 +29,7 @@ _EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def stable_hash(key: Any) -> int:
-    """Give a whole number for a key, equal for equal keys in every process. Raises `TypeError` for other types."""
+    """Return a whole number for a key, equal for equal keys in every process. Raises `TypeError` for other types."""
     kind = type(key)
     if kind is str:
         return crc32(key.encode("utf-8", "surrogatepass"))
@@ -74,38 +74,38 @@ def _rarer(key: Any, kind: type) -> int:
     )
 
 
-def _joined(parts: Sequence[Any]) -> int:
-    found = 0x345678 + len(parts)
-    for part in parts:
-        found = ((found ^ (stable_hash(part) & _MASK)) * 0xF4243B + 0x9E3779B9) & _MASK
+def _joined(values: Sequence[Any]) -> int:
+    found = 0x345678 + len(values)
+    for value in values:
+        found = ((found ^ (stable_hash(value) & _MASK)) * 0xF4243B + 0x9E3779B9) & _MASK
     return found
 
 
-def part_of(number: int, parts: int) -> int:
-    """Give the part, 0 .. parts - 1, of a key whose stable hash is `number`."""
-    return ((number % _PRIME) * _SPREAD >> 32) % parts
+def partition_of(number: int, partitions: int) -> int:
+    """Return the partition, 0 .. partitions - 1, of a key whose stable hash is `number`."""
+    return ((number % _PRIME) * _SPREAD >> 32) % partitions
 
 
 class Hashes(dict[Any, int]):
-    """The stable hashes of the keys that were seen last, looked up in C."""
+    """A cache of stable hashes, looked up in C."""
 
     def __missing__(self, key: Any) -> int:
         number = stable_hash(key)
-        if len(self) >= _CACHED:
+        if len(self) >= _MAX_CACHED:
             self.clear()
         self[key] = number
         return number
 
 
 class KeyCheck:
-    """Finds the first key that cannot be one."""
+    """Finds the first value that cannot be a key."""
 
     def __init__(self) -> None:
         self._hashes = Hashes()
 
     def __call__(self, keys: list[Any]) -> tuple[int, Exception] | None:
-        """Give the place of the first value that is no key, and what is wrong with it; `None` where all are keys."""
-        if set(map(type, keys)) <= SURE:
+        """Return the position of the first value that is no key and the error for it; `None` where all are keys."""
+        if set(map(type, keys)) <= ALWAYS_VALID:
             return None
         known = self._hashes
         for at, key in enumerate(keys):
@@ -117,7 +117,7 @@ class KeyCheck:
 
 
 def _explained(key: Any, error: Exception) -> Exception:
-    """Give the reason also where Python refuses to hash the key first."""
+    """Return the error of `stable_hash`, also where Python refuses to hash the key before."""
     try:
         stable_hash(key)
     except (TypeError, ValueError) as again:
@@ -125,30 +125,30 @@ def _explained(key: Any, error: Exception) -> Exception:
     return error.with_traceback(None)
 
 
-class _Parts(dict[Any, int]):
-    """The parts of the keys that were seen last, looked up in C."""
+class _Partitions(dict[Any, int]):
+    """A cache of the partitions of keys, looked up in C."""
 
-    def __init__(self, parts: int) -> None:
-        self._parts = parts
+    def __init__(self, partitions: int) -> None:
+        self._count = partitions
 
     def __missing__(self, key: Any) -> int:
-        part = part_of(stable_hash(key), self._parts)
-        if len(self) >= _CACHED:
+        partition = partition_of(stable_hash(key), self._count)
+        if len(self) >= _MAX_CACHED:
             self.clear()
-        self[key] = part
-        return part
+        self[key] = partition
+        return partition
 
 
-class Splitter:
-    """Tells for whole columns of keys which part each belongs to, as one byte each."""
+class Partitioner:
+    """Computes the partitions of whole columns of keys, as one byte each."""
 
-    def __init__(self, parts: int) -> None:
-        self._parts = parts
-        self._known = _Parts(parts)
+    def __init__(self, partitions: int) -> None:
+        self._count = partitions
+        self._known = _Partitions(partitions)
 
     def codes(self, keys: list[Any]) -> bytes:
-        """Give the part of every key."""
+        """Return the partition of every key."""
         if set(map(type, keys)) == {int}:
-            parts, prime, spread = self._parts, _PRIME, _SPREAD
-            return bytes([((number % prime) * spread >> 32) % parts for number in map(hash, keys)])
+            partitions, prime, spread = self._count, _PRIME, _SPREAD
+            return bytes([((number % prime) * spread >> 32) % partitions for number in map(hash, keys)])
         return bytes(map(self._known.__getitem__, keys))

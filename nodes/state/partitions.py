@@ -1,7 +1,7 @@
-"""Partitions of a stream: a column laid out for one part of the keys, and the parts' results in one order again.
+"""Partitions of a stream: the column of one partition of the keys, and the partitions' results merged into one order.
 
-Decides how `(key, time, event)` travel: flat, one after the other, so that the codec sees plain values. The order
-that comes back is that of the numbers and indices, or of windows and keys inside one number, whatever the parts were.
+Decides how `(key, time, event)` travel: flattened, one after the other, so that the codec sees plain values. The
+merged order is that of numbers and indices, or of windows and keys inside one number, for any number of partitions.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from typing import Any
 from ..program.column import Column
 from .windows import Window
 
-#: `_PICK[p]` makes of a row of codes a mask of those that are `p`.
-_PICK = tuple(bytes(1 if code == part else 0 for code in range(256)) for part in range(256))
+#: `_PICK[p]` translates partition codes, one byte each, into a mask of those that equal `p`.
+_PICK = tuple(bytes(1 if code == wanted else 0 for code in range(256)) for wanted in range(256))
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One part of several: with more than one the first input of its step are the codes of the keys."""
+class Partition:
+    """One of `count` partitions; with more than one, the first input of its step has the partition codes of the keys."""
 
-    part: int
-    parts: int
+    index: int
+    count: int
 
 
 class Record(Enum):
-    """What the events of a part's results are: how many values each, and what they become."""
+    """The layout of a partition's results: the number of values per event, and what they become when merged."""
 
     PLAIN = 1  #: the event itself
     PAIR = 2  #: key, value
-    RANKED = 4  #: key, value, and the (seq, index) at which the key came first
+    RANKED = 4  #: key, value, and the (seq, index) of the key's first event
     WINDOW = 6  #: key, start, end, value, and the (seq, index) of the window's first event
 
     @property
     def ranked(self) -> bool:
-        """Whether one number may give several, in an order of their own."""
+        """Whether one number may have several results, which are ordered by rank."""
         return self in (Record.RANKED, Record.WINDOW)
 
 
 def scaled(column: Column, old: int, new: int) -> tuple[list[int] | None, list[int] | None]:
-    """Give counts and indices of a column whose events take `new` places instead of `old`."""
+    """Return counts and indices of a column whose events take `new` positions each instead of `old`."""
     counts, indices = column.counts, column.indices
     if old != new:
         if counts is None:
@@ -55,40 +55,40 @@ def scaled(column: Column, old: int, new: int) -> tuple[list[int] | None, list[i
     return counts, indices
 
 
-def flat(columns: Sequence[list[Any]]) -> list[Any]:
-    """Lay equally long lists out in one: the first of each, then the second of each, and so on."""
+def interleaved(columns: Sequence[list[Any]]) -> list[Any]:
+    """Return equally long lists as one: the first value of each, then the second of each, and so on."""
     width = len(columns)
     if width == 1:
         return columns[0]
-    laid: list[Any] = [None] * (width * len(columns[0]))
+    flattened: list[Any] = [None] * (width * len(columns[0]))
     for at, values in enumerate(columns):
-        laid[at::width] = values
-    return laid
+        flattened[at::width] = values
+    return flattened
 
 
-def part_column(part: Part, columns: Sequence[Column]) -> Column:
-    """Give the column of one part: the values of `columns` for its keys, one after the other."""
-    if part.parts == 1:
+def partition_column(partition: Partition, columns: Sequence[Column]) -> Column:
+    """Return the column of one partition: for each event with such a key, its values from all `columns`, flattened."""
+    if partition.count == 1:
         first = columns[0]
         counts, indices = _explicit(first)
-        laid = Column(first.start, first.size, list(first.events), counts, indices)
-        laid.counts, laid.indices = scaled(laid, 1, len(columns))
-        laid.events = flat([column.events for column in columns])
-        return laid
+        flattened = Column(first.start, first.size, list(first.events), counts, indices)
+        flattened.counts, flattened.indices = scaled(flattened, 1, len(columns))
+        flattened.events = interleaved([column.events for column in columns])
+        return flattened
     codes, *columns = columns
     first, width = columns[0], len(columns)
-    picked = bytes(codes.events).translate(_PICK[part.part])
+    picked = bytes(codes.events).translate(_PICK[partition.index])
     _, indices = _explicit(first)
     if indices is not None:
         indices = list(compress(indices, picked))
-    laid = Column(first.start, first.size, [], _counts(first, picked), indices)
-    laid.counts, laid.indices = scaled(laid, 1, width)
-    laid.events = flat([list(compress(column.events, picked)) for column in columns])
-    return laid
+    flattened = Column(first.start, first.size, [], _counts(first, picked), indices)
+    flattened.counts, flattened.indices = scaled(flattened, 1, width)
+    flattened.events = interleaved([list(compress(column.events, picked)) for column in columns])
+    return flattened
 
 
 def _explicit(column: Column) -> tuple[list[int] | None, list[int] | None]:
-    """Give counts, and indices where a number has several events, for parts must know which of them they have."""
+    """Return counts, and indices where a number has several events, of which a partition may have only some."""
     if column.counts is None or (column.indices is None and max(column.counts, default=0) <= 1):
         return column.counts, None
     return column.counts, column.indices_or_counted()
@@ -103,21 +103,21 @@ def _counts(column: Column, picked: bytes) -> list[int]:
     return [sum(picked[a:b]) for a, b in pairwise(column.offsets())]
 
 
-def gather_columns(record: Record, columns: Sequence[Column]) -> Column:
-    """Join the parts' results into one column in the one order."""
+def merge_partitions(record: Record, columns: Sequence[Column]) -> Column:
+    """Return the results of all partitions as one column in one order."""
     if record.ranked:
         return _by_rank(record, columns)
     width = record.value
-    parts = [_unlaid(column, width) for column in columns]
-    if len(parts) == 1:
-        return parts[0]
-    if all(part.indices is None and max(part.counts or (1,), default=0) <= 1 for part in parts):
-        return _by_number(parts)
-    return _by_index(parts)
+    partitions = [_unflattened(column, width) for column in columns]
+    if len(partitions) == 1:
+        return partitions[0]
+    if all(partition.indices is None and max(partition.counts or (1,), default=0) <= 1 for partition in partitions):
+        return _by_number(partitions)
+    return _by_index(partitions)
 
 
-def _unlaid(column: Column, width: int) -> Column:
-    """Give a column of the events that were laid out flat, pairs as tuples."""
+def _unflattened(column: Column, width: int) -> Column:
+    """Return a flattened column with one event per result, pairs as tuples."""
     counts, indices = scaled(column, width, 1)
     if counts is not None and indices is None and min(counts, default=1) == 1 == max(counts, default=1):
         counts = None
@@ -127,15 +127,16 @@ def _unlaid(column: Column, width: int) -> Column:
     return Column(column.start, column.size, events, counts, indices)
 
 
-def _by_number(parts: Sequence[Column]) -> Column:
-    """Join parts where a number has one event at most."""
-    first = parts[0]
+def _by_number(partitions: Sequence[Column]) -> Column:
+    """Merge partitions in which a number has at most one event."""
+    first = partitions[0]
     found: list[Any] = [_NONE] * first.size
-    for part in parts:
+    for partition in partitions:
         rows: Any = range(first.size)
-        for row, event in zip(rows if part.counts is None else compress(rows, part.counts), part.events, strict=True):
+        rows = rows if partition.counts is None else compress(rows, partition.counts)
+        for row, event in zip(rows, partition.events, strict=True):
             found[row] = event
-    if sum(len(part.events) for part in parts) == first.size:
+    if sum(len(partition.events) for partition in partitions) == first.size:
         return Column(first.start, first.size, found)
     there = [event is not _NONE for event in found]
     return Column(first.start, first.size, list(compress(found, there)), list(map(int, there)))
@@ -150,11 +151,11 @@ def _rows(column: Column) -> Iterator[int]:
     return chain.from_iterable(map(repeat, range(column.size), column.counts))
 
 
-def _by_index(parts: Sequence[Column]) -> Column:
-    first = parts[0]
+def _by_index(partitions: Sequence[Column]) -> Column:
+    first = partitions[0]
     found: list[tuple[int, int, Any]] = []
-    for part in parts:
-        found += zip(_rows(part), part.indices_or_counted(), part.events, strict=True)
+    for partition in partitions:
+        found += zip(_rows(partition), partition.indices_or_counted(), partition.events, strict=True)
     found.sort(key=itemgetter(0, 1))
     counts = [0] * first.size
     for row, _, _ in found:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
-from sluiceway.nodes.state.keys import KeyCheck, Splitter, part_of, stable_hash
+from sluiceway.nodes.state.keys import KeyCheck, Partitioner, partition_of, stable_hash
 
 
 class Colour(Enum):
@@ -92,7 +92,7 @@ def test_places_are_the_same_in_every_process() -> None:
 @pytest.mark.parametrize("key", [None, "a", b"a", 3, 2.5, (1, ("a", None)), date(2024, 5, 1), Colour.RED, UUID(int=1)])
 def test_these_are_keys(key: Any) -> None:
     assert KeyCheck()([key]) is None
-    assert 0 <= part_of(stable_hash(key), 3) < 3
+    assert 0 <= partition_of(stable_hash(key), 3) < 3
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,13 @@ def test_nan_is_no_key() -> None:
 def test_whole_columns_go_where_single_keys_go(parts: int) -> None:
     numbers: list[Any] = list(range(-1000, 1000))
     mixed = [*numbers, *map(float, numbers), *map(str, numbers), None, True]
-    splitter = Splitter(parts)
-    assert list(splitter.codes(numbers)) == [part_of(stable_hash(key), parts) for key in numbers]
-    assert list(splitter.codes(mixed)) == [part_of(stable_hash(key), parts) for key in mixed]
+    partitioner = Partitioner(parts)
+    assert list(partitioner.codes(numbers)) == [partition_of(stable_hash(key), parts) for key in numbers]
+    assert list(partitioner.codes(mixed)) == [partition_of(stable_hash(key), parts) for key in mixed]
 
 
 @pytest.mark.parametrize("step", [1, 2, 8, 1000, 1 << 20])
 def test_keys_are_spread_over_the_parts(step: int) -> None:
     for parts in (2, 3, 8):
-        codes = Splitter(parts).codes(list(range(0, 1000 * step, step)))
+        codes = Partitioner(parts).codes(list(range(0, 1000 * step, step)))
         assert min(map(codes.count, range(parts))) > 1000 / parts / 3
