@@ -229,7 +229,7 @@ class Crew:
         if not self._plan.processes or self._port is None:
             return {}
         # Also to those that are still being started: it waits for them.
-        for child in (*self._nursery.alive, *self._nursery.asked):
+        for child in (*self._nursery.alive, *self._nursery.requested):
             self._port.send(child, wire.pack(wire.Kind.STOP))
         wait_s = self._options.close_s if orderly else min(0.5, self._options.close_s)
         took = dict(self._exits(monotonic() + wait_s, listen, hurried))
@@ -247,7 +247,7 @@ class Crew:
                     yield event.child, "stopped"
                 elif isinstance(event, ZygoteDied):
                     return
-            if not self._nursery.alive and not self._nursery.asked:
+            if not self._nursery.alive and not self._nursery.requested:
                 break
             with selectors.DefaultSelector() as selector:
                 selector.register(self._port.descriptor, selectors.EVENT_READ)

@@ -197,7 +197,7 @@ def exits(nursery: Nursery, number: int) -> dict[str, int]:
 
 
 def started(nursery: Nursery) -> None:
-    until(nursery, lambda _: not nursery.asked)
+    until(nursery, lambda _: not nursery.requested)
 
 
 def zygote_of(nursery: Nursery) -> int:
@@ -557,7 +557,7 @@ def test_a_child_that_cannot_be_started(make: Callable[..., Nursery], modules: P
     nursery = make(preload=["no_forks"])
     nursery.spawn("wait", b"")
     assert until(nursery, bool) == [SpawnFailed("wait", "[Errno 11] too many processes")]
-    assert nursery.asked == frozenset()
+    assert nursery.requested == frozenset()
 
 
 def test_a_fork_of_the_caller_ends_nothing(make: Callable[..., Nursery]) -> None:
@@ -650,7 +650,7 @@ def test_end_of_the_line_ends_everyone(tmp_path: Path, make: Callable[..., Nurse
     watch = Watch(*told(tmp_path / "pid"))
     started(nursery)
     zygote = Watch(zygote_of(nursery))
-    nursery._starter._line.close()  # type: ignore[union-attr]
+    nursery._starter._pipe.close()  # type: ignore[union-attr]
     assert not watch.left_after(2)
     assert not zygote.left_after(2)
     nursery._starter._zygote.wait()  # type: ignore[union-attr]

@@ -89,7 +89,7 @@ def prctl(option: int, value: int) -> None:
         raise OSError(number, f"prctl({option}, {value}): {os.strerror(number)}")
 
 
-def die_with_parent(parent: int) -> None:
+def exit_with_parent(parent: int) -> None:
     """Have the kernel kill this process when the thread that started it ends; `parent` is the pid that has to be there.
 
     It needs no cooperation, so it works on a process that is stuck in C code too. Linux only.
@@ -100,7 +100,7 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)  # it ended before the order stood
 
 
-def settle(parent: int) -> None:
+def initialise_child(parent: int) -> None:
     """Make this process a child of its own: process group, end with `parent`, signals, random state.
 
     SIGINT is ignored, for a terminal's Ctrl-C is the caller's to answer; SIGTERM ends the process. The global
@@ -108,7 +108,7 @@ def settle(parent: int) -> None:
     """
     if hasattr(os, "setpgid") and os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
-    die_with_parent(parent)
+    exit_with_parent(parent)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in ("SIGTERM", "SIGHUP", "SIGCHLD"):
@@ -120,7 +120,7 @@ def settle(parent: int) -> None:
         sys.modules["numpy.random"].seed()
 
 
-def live(entry: str, child: str, argument: bytes, prepare: Callable[[], None]) -> NoReturn:
+def run_entry(entry: str, child: str, argument: bytes, prepare: Callable[[], None]) -> NoReturn:
     """Call `prepare()`, then `entry` ("module:function") with the child's name and argument, and end the process.
 
     The exit code is 0 when the entry returns, what `SystemExit` says, and 1 after any other exception, whose
@@ -158,21 +158,21 @@ def flush_streams() -> None:
             stream.flush()
 
 
-def fresh(packed: bytes) -> NoReturn:
-    """Begin as a child in a clean interpreter: `packed` is the message of `fresh_child`."""
+def start_clean(packed: bytes) -> NoReturn:
+    """Begin as a child in a clean interpreter: `packed` is the message of `clean_child`."""
     message = unpack(packed)
 
     def prepare() -> None:
         silence_stdin()
-        settle(message["parent"])
+        initialise_child(message["parent"])
 
-    live(message["entry"], message["child"], message["argument"], prepare)
+    run_entry(message["entry"], message["child"], message["argument"], prepare)
 
 
-def fresh_child(entry: str, child: str, argument: bytes, *, executable: str) -> tuple[list[str], bytes]:
+def clean_child(entry: str, child: str, argument: bytes, *, executable: str) -> tuple[list[str], bytes]:
     """Give command and standard input of a child in a clean interpreter, started by the calling process."""
     message = {"parent": os.getpid(), "entry": entry, "child": child, "argument": argument}
-    return clean_interpreter(f"{__name__}:fresh", message, executable)
+    return clean_interpreter(f"{__name__}:start_clean", message, executable)
 
 
 def _exit_code(stop: SystemExit) -> int:

@@ -51,27 +51,27 @@ Event = ChildStarted | ChildExited | SpawnFailed | ZygoteDied
 
 
 @dataclass(slots=True)
-class Roll:
+class ChildRegistry:
     """The children of a nursery: those asked for, and the pids of those alive."""
 
-    asked: dict[str, None] = field(default_factory=dict)
+    requested: dict[str, None] = field(default_factory=dict)
     alive: dict[str, int] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every child that is not known to be gone."""
-        return (*self.alive, *self.asked)
+        return (*self.alive, *self.requested)
 
-    def note(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
         """Bring the roll up to an event."""
         match event:
             case ChildStarted(child, pid):
-                self.asked.pop(child, None)
+                self.requested.pop(child, None)
                 self.alive[child] = pid
             case ChildExited(child):
                 self.alive.pop(child, None)
             case SpawnFailed(child):
-                self.asked.pop(child, None)
+                self.requested.pop(child, None)
             case ZygoteDied():
-                self.asked.clear()
+                self.requested.clear()
                 self.alive.clear()

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Self
 
 from ....nodes.errors import SluicewayError
-from .child_events import ChildExited, ChildStarted, Event, Roll, SpawnFailed, ZygoteDied
+from .child_events import ChildExited, ChildRegistry, ChildStarted, Event, SpawnFailed, ZygoteDied
 from .starters import ZygoteStarter
 
 __all__ = ["ChildExited", "ChildStarted", "Event", "Nursery", "SpawnFailed", "ZygoteDied"]
@@ -46,18 +46,18 @@ class Nursery:
         self._executable = executable if executable is not None else sys.executable
         self._start_limit_s = start_limit_s
         self._owner = 0
-        self._roll = Roll()
+        self._registry = ChildRegistry()
         self._starter: ZygoteStarter | None = None
 
     @property
     def alive(self) -> Mapping[str, int]:
         """The pids of the children that have started and not ended, by name, as of the last `events`."""
-        return MappingProxyType(self._roll.alive)
+        return MappingProxyType(self._registry.alive)
 
     @property
-    def asked(self) -> frozenset[str]:
+    def requested(self) -> frozenset[str]:
         """The names of the children that are asked for and have not started, as of the last `events`."""
-        return frozenset(self._roll.asked)
+        return frozenset(self._registry.requested)
 
     def start(self) -> None:
         """Start the zygote; children may be asked for at once. A failure of its imports comes as `ZygoteDied`.
@@ -70,7 +70,7 @@ class Nursery:
         self._owner = os.getpid()
         try:
             self._starter = ZygoteStarter(
-                self._roll, self._entry, self._preload, self._executable, self._start_limit_s
+                self._registry, self._entry, self._preload, self._executable, self._start_limit_s
             )
         except OSError as error:
             raise SluicewayError(
@@ -87,10 +87,10 @@ class Nursery:
 
         Raises `ValueError` when a child of this name is asked for or alive.
         """
-        if child in self._roll.names:
+        if child in self._registry.names:
             raise ValueError(f"cannot start child {child!r}: it is there already; wait for its exit first")
         starter = self._started()
-        self._roll.asked[child] = None
+        self._registry.requested[child] = None
         starter.spawn(child, argument)
 
     def kill(self, child: str, number: int = _KILL) -> None:
@@ -114,7 +114,7 @@ class Nursery:
 
         Gives what it took for each child that was there: "ended" (it went by itself), "terminated" or "killed".
         """
-        took = dict.fromkeys(self._roll.names, "killed")
+        took = dict.fromkeys(self._registry.names, "killed")
         if self._starter is None or os.getpid() != self._owner:  # the children are not those of a fork of the caller
             return {}
         try:
@@ -125,7 +125,7 @@ class Nursery:
             starter, self._starter = self._starter, None
             if starter is not None:
                 starter.end(_KILL_LIMIT_S)
-            self._roll = Roll()
+            self._registry = ChildRegistry()
         return took
 
     def close(self) -> None:
@@ -146,10 +146,10 @@ class Nursery:
 
     def _end_all(self, number: int, limit_s: float, took: dict[str, str]) -> None:
         """Signal every child and wait until all are gone or the time is over; notes how each one ended."""
-        for child in self._roll.names:
+        for child in self._registry.names:
             self.kill(child, number)
         deadline = time.monotonic() + limit_s
-        while self._roll.names and (left := deadline - time.monotonic()) > 0:
+        while self._registry.names and (left := deadline - time.monotonic()) > 0:
             with selectors.DefaultSelector() as selector:
                 selector.register(self.fileno(), selectors.EVENT_READ)
                 selector.select(left)

@@ -17,7 +17,7 @@ _CHUNK = 1 << 18
 _READS_PER_CALL = 16
 
 
-class Line:
+class MessagePipe:
     """One end of the line; `ended` turns true when nobody is left on the other one."""
 
     def __init__(self, end: socket.socket) -> None:
@@ -66,13 +66,13 @@ class Line:
                 self.ended = True
                 break
             self._inbox += chunk
-        return self._whole_messages()
+        return self._complete_messages()
 
     def close(self) -> None:
         """Close this end."""
         self._end.close()
 
-    def _whole_messages(self) -> list[Any]:
+    def _complete_messages(self) -> list[Any]:
         messages = []
         start = 0
         while len(self._inbox) - start >= _HEADER.size:

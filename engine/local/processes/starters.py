@@ -13,10 +13,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from . import bootstrap as birth
-from . import zygote
-from .child_events import ChildExited, ChildStarted, Event, Roll, SpawnFailed, ZygoteDied
-from .pipe import Line
+from . import bootstrap, zygote
+from .child_events import ChildExited, ChildRegistry, ChildStarted, Event, SpawnFailed, ZygoteDied
+from .pipe import MessagePipe
 from .zygote import kill_group
 
 _TEXT_LIMIT = 8000
@@ -27,9 +26,9 @@ class ZygoteStarter:
     """Starts one zygote and passes requests to it. Raises `OSError` when the interpreter cannot be started."""
 
     def __init__(
-        self, roll: Roll, entry: str, preload: Sequence[str], executable: str, start_limit_s: float
+        self, registry: ChildRegistry, entry: str, preload: Sequence[str], executable: str, start_limit_s: float
     ) -> None:
-        self._roll = roll
+        self._registry = registry
         self._imports = ", ".join(dict.fromkeys((*preload, entry.split(":")[0])))
         self._executable = executable
         self._start_limit_s = start_limit_s
@@ -41,9 +40,9 @@ class ZygoteStarter:
             undo.enter_context(end)
             with far_end:
                 self._zygote = self._start(far_end.fileno(), entry, preload)
-            self._line = Line(end)
+            self._pipe = MessagePipe(end)
             self._selector = selectors.DefaultSelector()  # its descriptor shows both what has come and room to send
-            self._selector.register(self._line, self._line.wanted)
+            self._selector.register(self._pipe, self._pipe.wanted)
             undo.pop_all()
 
     def fileno(self) -> int:
@@ -56,40 +55,40 @@ class ZygoteStarter:
         self._send("kill", child, int(number))
 
     def events(self) -> list[Event]:
-        self._line.flush()
+        self._pipe.flush()
         found: list[Event] = []
-        for message in self._line.receive():
+        for message in self._pipe.receive():
             if message[0] == "ready":
                 self._ready = True
             else:
                 found.append(_event(message))
-                self._roll.note(found[-1])
-        if self._line.ended:
-            found.append(self._died(self._reason))
+                self._registry.apply(found[-1])
+        if self._pipe.ended:
+            found.append(self._record_death(self._reason))
         elif not self._ready and time.monotonic() > self._start_deadline:
             self._zygote.kill()
-            found.append(self._died(self._late_reason))
+            found.append(self._record_death(self._late_reason))
         else:
-            self._selector.modify(self._line, self._line.wanted)
+            self._selector.modify(self._pipe, self._pipe.wanted)
         return found
 
     def end(self, limit_s: float) -> None:
         self._send("end")
         deadline = time.monotonic() + limit_s
-        while not self._line.ended and (left := deadline - time.monotonic()) > 0:
+        while not self._pipe.ended and (left := deadline - time.monotonic()) > 0:
             self._selector.select(left)
-            self._line.flush()
-            self._line.receive()
-            self._selector.modify(self._line, self._line.wanted)
-        self._bury()
+            self._pipe.flush()
+            self._pipe.receive()
+            self._selector.modify(self._pipe, self._pipe.wanted)
+        self._reap_zygote()
         self._caught.close()
 
-    def _start(self, line: int, entry: str, preload: Sequence[str]) -> subprocess.Popen[bytes]:
+    def _start(self, pipe: int, entry: str, preload: Sequence[str]) -> subprocess.Popen[bytes]:
         """Start the zygote in a session of its own. What it writes before it is ready is kept for the error."""
-        stderr = _real_stderr()
+        stderr = _duplicate_stderr()
         try:
-            message = {"caller": os.getpid(), "line": line, "stderr": stderr, "entry": entry, "preload": list(preload)}
-            command, stdin = birth.clean_interpreter(f"{zygote.__name__}:main", message, self._executable)
+            message = {"caller": os.getpid(), "pipe": pipe, "stderr": stderr, "entry": entry, "preload": list(preload)}
+            command, stdin = bootstrap.clean_interpreter(f"{zygote.__name__}:main", message, self._executable)
             with tempfile.TemporaryFile() as file:
                 file.write(stdin)
                 file.seek(0)
@@ -97,54 +96,54 @@ class ZygoteStarter:
                     command,
                     stdin=file,
                     stderr=self._caught,
-                    env=birth.environment(),
+                    env=bootstrap.environment(),
                     start_new_session=True,
-                    pass_fds=(line, stderr),
+                    pass_fds=(pipe, stderr),
                 )
         finally:
             os.close(stderr)
 
     def _send(self, *message: Any) -> None:
-        self._line.send(*message)
-        self._selector.modify(self._line, self._line.wanted)
+        self._pipe.send(*message)
+        self._selector.modify(self._pipe, self._pipe.wanted)
 
-    def _died(self, reason: Any) -> ZygoteDied:
-        children = self._roll.names
-        status = self._bury()
+    def _record_death(self, reason: Any) -> ZygoteDied:
+        children = self._registry.names
+        status = self._reap_zygote()
         event = ZygoteDied(status, children, self._ready, reason(status))
         self._caught.close()
-        self._roll.note(event)
+        self._registry.apply(event)
         return event
 
-    def _bury(self) -> int:
+    def _reap_zygote(self) -> int:
         """See the zygote dead and its children too, and let go of everything but the caught text; gives its status."""
         try:
-            status = self._zygote.wait(_WAIT_S if self._line.ended else 0)
+            status = self._zygote.wait(_WAIT_S if self._pipe.ended else 0)
         except subprocess.TimeoutExpired:
             self._zygote.kill()
             status = self._zygote.wait()
-        for pid in self._roll.alive.values():
+        for pid in self._registry.alive.values():
             kill_group(pid, signal.SIGKILL)  # the kernel has killed the children by now, but not what they started
         self._selector.close()
-        self._line.close()
+        self._pipe.close()
         return status
 
     def _reason(self, status: int) -> str:
-        how = _words(status)
+        how = _describe_status(status)
         if self._ready:
             return f"the process that starts children (pid {self._zygote.pid}) ended with {how}, and they with it"
         return (
             f"cannot start child processes: the interpreter {self._executable!r} ended with {how} while it imported "
-            f"{self._imports}; it said:\n{self._said()}"
+            f"{self._imports}; it said:\n{self._captured_text()}"
         )
 
     def _late_reason(self, status: int) -> str:
         return (
             f"cannot start child processes: the interpreter {self._executable!r} was not ready within "
-            f"{self._start_limit_s:g} s; it imports {self._imports}; it said:\n{self._said()}"
+            f"{self._start_limit_s:g} s; it imports {self._imports}; it said:\n{self._captured_text()}"
         )
 
-    def _said(self) -> str:
+    def _captured_text(self) -> str:
         self._caught.seek(0)
         return self._caught.read().decode(errors="replace")[-_TEXT_LIMIT:].strip() or "(nothing)"
 
@@ -160,7 +159,7 @@ def _event(message: list[Any]) -> Event:
     raise ValueError(f"the zygote sent an unknown message of kind {message[:1]!r}")
 
 
-def _words(status: int) -> str:
+def _describe_status(status: int) -> str:
     if status >= 0:
         return f"exit code {status}"
     try:
@@ -169,7 +168,7 @@ def _words(status: int) -> str:
         return f"signal {-status}"
 
 
-def _real_stderr() -> int:
+def _duplicate_stderr() -> int:
     """Give a copy of the descriptor of standard error, of the null device where it is closed."""
     try:
         return os.dup(2)

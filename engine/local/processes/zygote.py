@@ -18,43 +18,43 @@ import threading
 import time
 from typing import NoReturn
 
-from . import bootstrap as birth
-from .pipe import Line
+from . import bootstrap
+from .pipe import MessagePipe
 
 _CHECK_INTERVAL_S = 0.5
-_END_LIMIT_S = 1.0
+_KILL_LIMIT_S = 1.0
 
 
 def main(packed: bytes) -> NoReturn:
     """Be a zygote until the caller says so or is gone: `packed` is the message that `engine.children` wrote."""
-    start = birth.unpack(packed)
+    start = bootstrap.unpack(packed)
 
     def begin() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        for descriptor in (start["line"], start["stderr"]):
+        for descriptor in (start["pipe"], start["stderr"]):
             os.set_inheritable(descriptor, False)  # for what the imports or the children execute
-        birth.silence_stdin()
-        birth.die_with_parent(start["caller"])  # until `serve` watches: an import may hang
-        birth.import_all([*start["preload"], start["entry"].split(":")[0]])
+        bootstrap.silence_stdin()
+        bootstrap.exit_with_parent(start["caller"])  # until `serve` watches: an import may hang
+        bootstrap.import_all([*start["preload"], start["entry"].split(":")[0]])
         _show_errors_on(start["stderr"])
-        Zygote(Line(socket.socket(fileno=start["line"])), start["caller"], start["entry"]).serve()
+        Zygote(MessagePipe(socket.socket(fileno=start["pipe"])), start["caller"], start["entry"]).serve()
 
-    birth.call_and_exit(begin)
+    bootstrap.call_and_exit(begin)
 
 
 class Zygote:
     """Forks, signals and reaps the children of one nursery."""
 
-    def __init__(self, line: Line, caller: int, entry: str) -> None:
-        self._line = line
+    def __init__(self, pipe: MessagePipe, caller: int, entry: str) -> None:
+        self._pipe = pipe
         self._caller = caller
         self._entry = entry
         self._pids: dict[str, int] = {}
         self._children: dict[int, str] = {}
-        self._asked_to_end = False
+        self._end_requested = False
         self._selector = selectors.DefaultSelector()
-        self._selector.register(line, selectors.EVENT_READ)
+        self._selector.register(pipe, selectors.EVENT_READ)
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
@@ -64,25 +64,25 @@ class Zygote:
     def serve(self) -> None:
         """Do what the caller asks until it asks for the end or is gone; then kill every child and return."""
         self._take_signals()
-        birth.prctl(birth.PR_SET_CHILD_SUBREAPER, 1)  # the orphans of dead children are reaped here
-        birth.prctl(birth.PR_SET_PDEATHSIG, 0)  # from here on it is the zygote that ends the children, then itself
+        bootstrap.prctl(bootstrap.PR_SET_CHILD_SUBREAPER, 1)  # the orphans of dead children are reaped here
+        bootstrap.prctl(bootstrap.PR_SET_PDEATHSIG, 0)  # from here on it is the zygote that ends the children, then itself
         gc.collect()
         gc.freeze()
-        birth.flush_streams()  # or every fork would write it again
-        self._line.send("ready")
+        bootstrap.flush_streams()  # or every fork would write it again
+        self._pipe.send("ready")
         try:
-            while not self._over():
+            while not self._is_done():
                 self._selector.select(_CHECK_INTERVAL_S)
                 self._reap()
-                for message in self._line.receive():
-                    self._obey(message)
-                self._line.flush()
-                self._selector.modify(self._line, self._line.wanted)
+                for message in self._pipe.receive():
+                    self._handle(message)
+                self._pipe.flush()
+                self._selector.modify(self._pipe, self._pipe.wanted)
         finally:
             self._end()
 
-    def _over(self) -> bool:
-        return self._asked_to_end or self._line.ended or os.getppid() != self._caller
+    def _is_done(self) -> bool:
+        return self._end_requested or self._pipe.ended or os.getppid() != self._caller
 
     def _watch_caller(self) -> int | None:
         """Wake at the end of the caller's process; where that cannot be had, the check twice a second is left."""
@@ -100,9 +100,9 @@ class Zygote:
         signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
 
     def _on_end_signal(self, *_: object) -> None:
-        self._asked_to_end = True
+        self._end_requested = True
 
-    def _obey(self, message: list[object]) -> None:
+    def _handle(self, message: list[object]) -> None:
         match message:
             case ["spawn", str(child), bytes(argument)]:
                 self._spawn(child, argument)
@@ -110,53 +110,53 @@ class Zygote:
                 if child in self._pids:
                     self._signal(self._pids[child], number)
             case ["end"]:
-                self._asked_to_end = True
+                self._end_requested = True
             case _:
                 raise ValueError(f"the zygote was sent an unknown message of kind {message[:1]!r}")
 
     def _spawn(self, child: str, argument: bytes) -> None:
         try:
-            pid = self._start_fresh(child, argument) if has_threads() else self._fork(child, argument)
+            pid = self._start_clean(child, argument) if has_threads() else self._fork(child, argument)
         except OSError as error:
-            self._line.send("failed", child, str(error))
+            self._pipe.send("failed", child, str(error))
             return
         self._pids[child] = pid
         self._children[pid] = child
-        self._line.send("started", child, pid)
+        self._pipe.send("started", child, pid)
 
     def _fork(self, child: str, argument: bytes) -> int:
         zygote = os.getpid()
 
         def prepare() -> None:
-            birth.settle(zygote)
-            self._let_go()
+            bootstrap.initialise_child(zygote)
+            self._close_descriptors()
 
         # a signal between the fork and `settle` would be answered by the zygote's handlers
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             pid = os.fork()
             if pid == 0:
-                birth.live(self._entry, child, argument, prepare)
+                bootstrap.run_entry(self._entry, child, argument, prepare)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
         with contextlib.suppress(OSError):  # the child may have done it, or be gone
             os.setpgid(pid, pid)  # here too, for a kill that comes before the child runs
         return pid
 
-    def _let_go(self) -> None:
+    def _close_descriptors(self) -> None:
         """Close in a child what belongs to the zygote."""
         self._selector.close()
-        self._line.close()
+        self._pipe.close()
         self._wake_in.close()
         self._wake_out.close()
         if self._caller_fd is not None:
             os.close(self._caller_fd)
 
-    def _start_fresh(self, child: str, argument: bytes) -> int:
+    def _start_clean(self, child: str, argument: bytes) -> int:
         """Start a child as a clean interpreter: a fork would copy locks that other threads hold."""
         import tempfile  # here, because it is needed so rarely
 
-        command, stdin = birth.fresh_child(self._entry, child, argument, executable=sys.executable)
+        command, stdin = bootstrap.clean_child(self._entry, child, argument, executable=sys.executable)
         with tempfile.TemporaryFile() as file:
             file.write(stdin)
             file.seek(0)
@@ -182,16 +182,16 @@ class Zygote:
             return  # an orphan of a child that is gone
         del self._pids[child]
         kill_group(pid, signal.SIGKILL)  # what it started and left behind
-        self._line.send("exited", child, pid, os.waitstatus_to_exitcode(status))
+        self._pipe.send("exited", child, pid, os.waitstatus_to_exitcode(status))
 
     def _end(self) -> None:
         groups = list(self._children)
         for pid in groups:
             self._signal(pid, signal.SIGKILL)
-        self._selector.unregister(self._line)
+        self._selector.unregister(self._pipe)
         if self._caller_fd is not None:
             self._selector.unregister(self._caller_fd)
-        deadline = time.monotonic() + _END_LIMIT_S
+        deadline = time.monotonic() + _KILL_LIMIT_S
         # a group is there until its last zombie is reaped
         while any(kill_group(pid, 0) for pid in groups) and (left := deadline - time.monotonic()) > 0:
             self._selector.select(left)
