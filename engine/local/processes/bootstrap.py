@@ -1,8 +1,7 @@
-"""How a process of a run begins: the command of a clean interpreter, and what a child settles before its entry runs.
+"""How a process of a run begins: the command of a clean interpreter, and what a child sets up before its entry runs.
 
-A clean interpreter is given nothing but the caller's `sys.path`, the function to call and one message, all on its
-standard input, so the user's script is never run again. This file does not know who asked for the process nor who
-watches it.
+A clean interpreter reads the caller's `sys.path`, the function to call and one message from its standard input, so the
+user's script never runs again. This file does not know who asked for the process, nor who watches it.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ _BOOT = (
 
 
 def clean_interpreter(target: str, message: dict[str, Any], executable: str) -> tuple[list[str], bytes]:
-    """Give the command of an interpreter that calls `target` ("module:function") with `message` packed, and its stdin.
+    """Return the command of an interpreter that calls `target` ("module:function") with `message` packed, and its stdin.
 
-    The flags of the calling interpreter (`-O`, `-W`, `-X`) hold in the new one too, or its code would mean otherwise.
+    The flags of the calling interpreter (`-O`, `-W`, `-X`) apply to the new one too, because they change what code means.
     """
-    import subprocess  # here, because the zygote has no other use for it and is to start fast
+    import subprocess  # imported here because the zygote rarely needs it and must start fast
 
     module, function = target.split(":")
     path = b"\0".join(os.fsencode(entry) for entry in sys.path if isinstance(entry, (str, bytes)))
@@ -52,7 +51,7 @@ def clean_interpreter(target: str, message: dict[str, Any], executable: str) -> 
 
 
 def environment() -> dict[str, str]:
-    """Give the environment of a child: the caller's, with one native thread each unless the user set otherwise."""
+    """Return the environment of a child: the caller's, with one thread per native library unless the user set another number."""
     return dict.fromkeys(THREAD_VARIABLES, "1") | dict(os.environ)
 
 
@@ -80,7 +79,7 @@ def prctl(option: int, value: int) -> None:
     """Call Linux' `prctl`; does nothing elsewhere. Raises `OSError` when the kernel refuses."""
     if sys.platform != "linux":
         return
-    import ctypes  # here, because the caller never needs it
+    import ctypes  # imported here because the caller never needs it
 
     libc = ctypes.CDLL(None, use_errno=True)
     unused = ctypes.c_ulong(0)
@@ -90,21 +89,21 @@ def prctl(option: int, value: int) -> None:
 
 
 def exit_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when the thread that started it ends; `parent` is the pid that has to be there.
+    """Have the kernel kill this process when the thread that started it ends; `parent` is the pid of its process.
 
-    It needs no cooperation, so it works on a process that is stuck in C code too. Linux only.
+    This needs no cooperation, so it also works on a process that is stuck in C code. Linux only.
     """
     if sys.platform == "linux":
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if sys.platform != "win32" and os.getppid() != parent:
-        os._exit(1)  # it ended before the order stood
+        os._exit(1)  # the parent ended before the kernel was told
 
 
 def initialise_child(parent: int) -> None:
-    """Make this process a child of its own: process group, end with `parent`, signals, random state.
+    """Set the process group, the parent-death signal, signal handlers and random seeds of this child.
 
-    SIGINT is ignored, for a terminal's Ctrl-C is the caller's to answer; SIGTERM ends the process. The global
-    generator of numpy, where it is loaded already, is seeded afresh, so that forks differ; `random` does so by itself.
+    SIGINT is ignored, because only the caller answers a terminal's Ctrl-C; SIGTERM ends the process. The global
+    generator of numpy, if it is loaded, is seeded again so that forks differ; `random` does so by itself.
     """
     if hasattr(os, "setpgid") and os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
@@ -123,8 +122,8 @@ def initialise_child(parent: int) -> None:
 def run_entry(entry: str, child: str, argument: bytes, prepare: Callable[[], None]) -> NoReturn:
     """Call `prepare()`, then `entry` ("module:function") with the child's name and argument, and end the process.
 
-    The exit code is 0 when the entry returns, what `SystemExit` says, and 1 after any other exception, whose
-    traceback goes to standard error. Nothing above this call in the stack ever runs again.
+    The exit code is 0 when the entry returns, that of a `SystemExit`, and 1 after any other exception, whose
+    traceback goes to standard error. No frame above this call ever runs again.
     """
 
     def begin() -> None:
@@ -136,7 +135,7 @@ def run_entry(entry: str, child: str, argument: bytes, prepare: Callable[[], Non
 
 
 def call_and_exit(call: Callable[[], None]) -> NoReturn:
-    """Make `call()` the rest of this process: its end is the process's end, with no clean-up but flushed streams."""
+    """Call `call()` and end the process when it ends, with no clean-up other than flushing the streams."""
     code = 1
     try:
         call()
@@ -151,15 +150,15 @@ def call_and_exit(call: Callable[[], None]) -> NoReturn:
 
 
 def flush_streams() -> None:
-    """Write out what standard output and standard error hold back."""
+    """Flush standard output and standard error."""
     for stream in (sys.stdout, sys.stderr):
-        # a closed or broken stream has nobody behind it who could be told
+        # nobody reads a closed or broken stream
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
 
 
 def start_clean(packed: bytes) -> NoReturn:
-    """Begin as a child in a clean interpreter: `packed` is the message of `clean_child`."""
+    """Run a child in a clean interpreter; `packed` is the message of `clean_child`."""
     message = unpack(packed)
 
     def prepare() -> None:
@@ -170,7 +169,7 @@ def start_clean(packed: bytes) -> NoReturn:
 
 
 def clean_child(entry: str, child: str, argument: bytes, *, executable: str) -> tuple[list[str], bytes]:
-    """Give command and standard input of a child in a clean interpreter, started by the calling process."""
+    """Return the command and standard input of a child of the calling process that starts in a clean interpreter."""
     message = {"parent": os.getpid(), "entry": entry, "child": child, "argument": argument}
     return clean_interpreter(f"{__name__}:start_clean", message, executable)
 

@@ -1,4 +1,4 @@
-"""What can be told of the children of a run, and the roll that follows from it: values only, no process is touched."""
+"""Events about child processes, and the registry derived from them: values only, no process is touched."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class ChildStarted:
-    """A child runs; `pid` is its process and its process group."""
+    """A child runs; `pid` is the number of its process and of its process group."""
 
     child: str
     pid: int
@@ -15,7 +15,7 @@ class ChildStarted:
 
 @dataclass(frozen=True, slots=True)
 class ChildExited:
-    """A child has ended and is reaped, and what it left in its process group is killed.
+    """A child has ended and was reaped, and the rest of its process group was killed.
 
     `code` is the exit code, or minus the number of the signal that ended it.
     """
@@ -27,7 +27,7 @@ class ChildExited:
 
 @dataclass(frozen=True, slots=True)
 class SpawnFailed:
-    """The system refused to start a child (too many processes, no memory); `error` is its word."""
+    """The system refused to start a child (too many processes, no memory); `error` is the system's message."""
 
     child: str
     error: str
@@ -35,10 +35,10 @@ class SpawnFailed:
 
 @dataclass(frozen=True, slots=True)
 class ZygoteDied:
-    """Nobody starts or reaps children any more; `children` (running or asked for) are gone with it.
+    """The zygote has ended, and with it `children`, which were running or requested.
 
-    `status` is the exit code, negative for a signal. `was_ready` is false where it died before it could start a
-    child; `reason` is the text for an error, then with what it wrote to standard error.
+    `status` is the exit code, negative for a signal. `was_ready` is false if it ended before it could start a child;
+    `reason` is the text for an error, in that case with what the zygote wrote to standard error.
     """
 
     status: int
@@ -52,18 +52,18 @@ Event = ChildStarted | ChildExited | SpawnFailed | ZygoteDied
 
 @dataclass(slots=True)
 class ChildRegistry:
-    """The children of a nursery: those asked for, and the pids of those alive."""
+    """The children of a nursery: those requested, and the pids of those alive."""
 
     requested: dict[str, None] = field(default_factory=dict)
     alive: dict[str, int] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every child that is not known to be gone."""
+        """Every child that is not known to have ended."""
         return (*self.alive, *self.requested)
 
     def apply(self, event: Event) -> None:
-        """Bring the roll up to an event."""
+        """Update the registry with an event."""
         match event:
             case ChildStarted(child, pid):
                 self.requested.pop(child, None)

@@ -1,7 +1,7 @@
 """The nursery: starts, watches and ends every child process of one run, for the run's hub thread.
 
-It asks a zygote for them and tells what happened as events. It does not know what a child does, nor whether a dead
-one is to be replaced.
+It asks a zygote for them and returns what happened as events. It does not know what a child does, nor whether a dead
+one is replaced.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _KILL_LIMIT_S = 2.0
 
 
 class Nursery:
-    """Owns the child processes of one run. All calls from one thread; none blocks but `shutdown` and `close`.
+    """Owns the child processes of one run. All calls come from one thread; only `shutdown` and `close` block.
 
     `entry` ("module:function") is called as `entry(child, argument)` in each child; `preload` names modules that are
     imported once, before the first child. `start_limit_s` is how long the zygote's imports may take. The thread that
@@ -56,11 +56,11 @@ class Nursery:
 
     @property
     def requested(self) -> frozenset[str]:
-        """The names of the children that are asked for and have not started, as of the last `events`."""
+        """The names of the children that are requested and have not started, as of the last `events`."""
         return frozenset(self._registry.requested)
 
     def start(self) -> None:
-        """Start the zygote; children may be asked for at once. A failure of its imports comes as `ZygoteDied`.
+        """Start the zygote; children may be requested at once. A failure of its imports is reported as `ZygoteDied`.
 
         May be called again after `ZygoteDied` or `shutdown`. Raises `SluicewayError` when the interpreter cannot be
         started, `RuntimeError` when the nursery runs already.
@@ -79,13 +79,13 @@ class Nursery:
             ) from error
 
     def fileno(self) -> int:
-        """Give the descriptor that is readable when there are events; a new one after each `start`."""
+        """Return the descriptor that is readable when there are events; a new one after each `start`."""
         return self._started().fileno()
 
     def spawn(self, child: str, argument: bytes) -> None:
-        """Ask for a child; `ChildStarted` or `SpawnFailed` answers. A name is free again when its exit was told.
+        """Request a child; `ChildStarted` or `SpawnFailed` follows. A name can be used again after its `ChildExited`.
 
-        Raises `ValueError` when a child of this name is asked for or alive.
+        Raises `ValueError` when a child of this name is requested or alive.
         """
         if child in self._registry.names:
             raise ValueError(f"cannot start child {child!r}: it is there already; wait for its exit first")
@@ -94,13 +94,14 @@ class Nursery:
         starter.spawn(child, argument)
 
     def kill(self, child: str, number: int = _KILL) -> None:
-        """Send a signal to the child and all of its process group; one that has ended is left in peace."""
+        """Send a signal to the child and all of its process group; no effect if it has exited."""
         self._started().kill(child, number)
 
     def events(self) -> list[Event]:
-        """Give what happened since the last call, in order; nothing when the nursery is not started.
+        """Return what happened since the last call, in order; nothing if the nursery is not started.
 
-        Call it about once a second even if nothing is readable until a child has started: it keeps `start_limit_s`.
+        Until a child has started, call it about once a second even if nothing is readable: this is what enforces
+        `start_limit_s`.
         """
         if self._starter is None:
             return []
@@ -112,10 +113,10 @@ class Nursery:
     def shutdown(self, grace_s: float = 1.0) -> dict[str, str]:
         """End every child and the zygote: SIGTERM, after `grace_s` seconds SIGKILL. Blocks at most `grace_s` + 4 s.
 
-        Gives what it took for each child that was there: "ended" (it went by itself), "terminated" or "killed".
+        Returns how each child ended: "ended" (by itself), "terminated" or "killed".
         """
         took = dict.fromkeys(self._registry.names, "killed")
-        if self._starter is None or os.getpid() != self._owner:  # the children are not those of a fork of the caller
+        if self._starter is None or os.getpid() != self._owner:  # a fork of the caller does not own the children
             return {}
         try:
             if grace_s > 0:
@@ -129,7 +130,7 @@ class Nursery:
         return took
 
     def close(self) -> None:
-        """Kill every child and end the zygote; does nothing where that has been done."""
+        """Kill every child and end the zygote; no effect if that has been done."""
         self.shutdown(0.0)
 
     def __enter__(self) -> Self:
@@ -145,7 +146,7 @@ class Nursery:
         return self._starter
 
     def _end_all(self, number: int, limit_s: float, took: dict[str, str]) -> None:
-        """Signal every child and wait until all are gone or the time is over; notes how each one ended."""
+        """Signal every child and wait until all have ended or the time is over; `took` receives how each one ended."""
         for child in self._registry.names:
             self.kill(child, number)
         deadline = time.monotonic() + limit_s

@@ -1,6 +1,6 @@
-"""The line between a nursery and its zygote: whole MessagePack messages over a stream socket, without blocking.
+"""The pipe between a nursery and its zygote: complete MessagePack messages over a stream socket, without blocking.
 
-It knows no message kind. Both ends are private to the run, so nothing here guards against strangers.
+It knows no kind of message. Both ends are private to the run, so nothing here guards against strangers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _READS_PER_CALL = 16
 
 
 class MessagePipe:
-    """One end of the line; `ended` turns true when nobody is left on the other one."""
+    """One end of the pipe; `ended` becomes true when the other end is closed."""
 
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
@@ -28,7 +28,7 @@ class MessagePipe:
         self.ended = False
 
     def fileno(self) -> int:
-        """Give the descriptor to wait on."""
+        """Return the descriptor to wait on."""
         return self._end.fileno()
 
     @property
@@ -37,24 +37,24 @@ class MessagePipe:
         return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._outbox and not self.ended else 0)
 
     def send(self, *message: Any) -> None:
-        """Queue a message and send what the socket takes now; `flush` sends the rest."""
+        """Queue a message and send what the socket accepts now; `flush` sends the rest."""
         body = ormsgpack.packb(message)
         self._outbox += _HEADER.pack(len(body))
         self._outbox += body
         self.flush()
 
     def flush(self) -> None:
-        """Send what the socket takes now."""
+        """Send what the socket accepts now."""
         try:
             while self._outbox:
                 del self._outbox[: self._end.send(self._outbox)]
         except BlockingIOError:
             return
         except (BrokenPipeError, ConnectionResetError):
-            self._outbox.clear()  # `receive` finds the end, after what was sent before it
+            self._outbox.clear()  # `receive` sees the end, after what was sent before it
 
     def receive(self) -> list[Any]:
-        """Give the messages that are there, in order; a bounded number of reads."""
+        """Return the messages that have arrived, in order; a bounded number of reads."""
         for _ in range(_READS_PER_CALL):
             try:
                 chunk = self._end.recv(_CHUNK)

@@ -1,4 +1,7 @@
-"""Starts child processes over the zygote: requests out, events in, and what is told when the zygote itself dies."""
+"""Starts child processes through the zygote: sends requests, receives events, and reports the death of the zygote.
+
+Decides what the error says when the zygote cannot start. It does not know what a child does.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ class ZygoteStarter:
             with far_end:
                 self._zygote = self._start(far_end.fileno(), entry, preload)
             self._pipe = MessagePipe(end)
-            self._selector = selectors.DefaultSelector()  # its descriptor shows both what has come and room to send
+            self._selector = selectors.DefaultSelector()  # its descriptor is readable for arrivals and for room to send
             self._selector.register(self._pipe, self._pipe.wanted)
             undo.pop_all()
 
@@ -84,7 +87,7 @@ class ZygoteStarter:
         self._caught.close()
 
     def _start(self, pipe: int, entry: str, preload: Sequence[str]) -> subprocess.Popen[bytes]:
-        """Start the zygote in a session of its own. What it writes before it is ready is kept for the error."""
+        """Start the zygote in its own session. What it writes to stderr before it is ready is kept for the error."""
         stderr = _duplicate_stderr()
         try:
             message = {"caller": os.getpid(), "pipe": pipe, "stderr": stderr, "entry": entry, "preload": list(preload)}
@@ -116,14 +119,14 @@ class ZygoteStarter:
         return event
 
     def _reap_zygote(self) -> int:
-        """See the zygote dead and its children too, and let go of everything but the caught text; gives its status."""
+        """Wait until the zygote and its children are dead and release all but the captured stderr; return the exit status."""
         try:
             status = self._zygote.wait(_WAIT_S if self._pipe.ended else 0)
         except subprocess.TimeoutExpired:
             self._zygote.kill()
             status = self._zygote.wait()
         for pid in self._registry.alive.values():
-            kill_group(pid, signal.SIGKILL)  # the kernel has killed the children by now, but not what they started
+            kill_group(pid, signal.SIGKILL)  # the kernel has killed the children, but not what they started
         self._selector.close()
         self._pipe.close()
         return status
@@ -169,7 +172,7 @@ def _describe_status(status: int) -> str:
 
 
 def _duplicate_stderr() -> int:
-    """Give a copy of the descriptor of standard error, of the null device where it is closed."""
+    """Return a copy of the descriptor of standard error, or one of the null device if it is closed."""
     try:
         return os.dup(2)
     except OSError:

@@ -1,8 +1,8 @@
-"""The zygote: a small clean process that forks children, reaps them, and ends all of them when the caller is gone.
+"""The zygote: a small clean process that forks children, reaps them, and ends all of them when the caller has exited.
 
-It has one thread and never a ZeroMQ context, so a fork of it is safe and takes a few milliseconds. It decides
-nothing about the run: it does what `engine.children` asks over one socket and reports every exit at once. It watches
-the caller's process itself; the end of the socket alone would not do, for a fork of the caller may hold a copy.
+It has one thread and never a ZeroMQ context, so a fork of it is safe and takes a few milliseconds. It decides nothing
+about the run: it carries out what `starters` asks over one socket and reports every exit at once. It watches the caller's
+process itself; the end of the socket is not enough, because a fork of the caller may hold a copy of it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _KILL_LIMIT_S = 1.0
 
 
 def main(packed: bytes) -> NoReturn:
-    """Be a zygote until the caller says so or is gone: `packed` is the message that `engine.children` wrote."""
+    """Run a zygote until the caller ends it or has exited; `packed` is the message that `starters` wrote."""
     start = bootstrap.unpack(packed)
 
     def begin() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         for descriptor in (start["pipe"], start["stderr"]):
-            os.set_inheritable(descriptor, False)  # for what the imports or the children execute
+            os.set_inheritable(descriptor, False)  # not for programs that the imports or the children execute
         bootstrap.silence_stdin()
         bootstrap.exit_with_parent(start["caller"])  # until `serve` watches: an import may hang
         bootstrap.import_all([*start["preload"], start["entry"].split(":")[0]])
@@ -62,13 +62,13 @@ class Zygote:
         self._caller_fd = self._watch_caller()
 
     def serve(self) -> None:
-        """Do what the caller asks until it asks for the end or is gone; then kill every child and return."""
+        """Carry out the caller's requests until it asks for the end or has exited; then kill every child and return."""
         self._take_signals()
-        bootstrap.prctl(bootstrap.PR_SET_CHILD_SUBREAPER, 1)  # the orphans of dead children are reaped here
-        bootstrap.prctl(bootstrap.PR_SET_PDEATHSIG, 0)  # from here on it is the zygote that ends the children, then itself
+        bootstrap.prctl(bootstrap.PR_SET_CHILD_SUBREAPER, 1)  # orphans of dead children are reaped here
+        bootstrap.prctl(bootstrap.PR_SET_PDEATHSIG, 0)  # from here on the zygote ends the children, then itself
         gc.collect()
         gc.freeze()
-        bootstrap.flush_streams()  # or every fork would write it again
+        bootstrap.flush_streams()  # otherwise every fork would write it again
         self._pipe.send("ready")
         try:
             while not self._is_done():
@@ -85,7 +85,7 @@ class Zygote:
         return self._end_requested or self._pipe.ended or os.getppid() != self._caller
 
     def _watch_caller(self) -> int | None:
-        """Wake at the end of the caller's process; where that cannot be had, the check twice a second is left."""
+        """Wake up when the caller's process ends; where the system cannot do that, it is checked twice a second."""
         try:
             descriptor = os.pidfd_open(self._caller)
         except (AttributeError, OSError):
@@ -94,7 +94,7 @@ class Zygote:
         return descriptor
 
     def _take_signals(self) -> None:
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # the byte in the wake-up socket is what matters
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # only the byte in the wake-up socket matters
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_end_signal)
         signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
@@ -131,7 +131,7 @@ class Zygote:
             bootstrap.initialise_child(zygote)
             self._close_descriptors()
 
-        # a signal between the fork and `settle` would be answered by the zygote's handlers
+        # a signal between the fork and `initialise_child` would run the zygote's handlers
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             pid = os.fork()
@@ -139,12 +139,12 @@ class Zygote:
                 bootstrap.run_entry(self._entry, child, argument, prepare)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        with contextlib.suppress(OSError):  # the child may have done it, or be gone
-            os.setpgid(pid, pid)  # here too, for a kill that comes before the child runs
+        with contextlib.suppress(OSError):  # the child may have done it, or have ended
+            os.setpgid(pid, pid)  # here too, for a kill that arrives before the child runs
         return pid
 
     def _close_descriptors(self) -> None:
-        """Close in a child what belongs to the zygote."""
+        """Close the zygote's descriptors in a child."""
         self._selector.close()
         self._pipe.close()
         self._wake_in.close()
@@ -154,7 +154,7 @@ class Zygote:
 
     def _start_clean(self, child: str, argument: bytes) -> int:
         """Start a child as a clean interpreter: a fork would copy locks that other threads hold."""
-        import tempfile  # here, because it is needed so rarely
+        import tempfile  # imported here because it is rarely needed
 
         command, stdin = bootstrap.clean_child(self._entry, child, argument, executable=sys.executable)
         with tempfile.TemporaryFile() as file:
@@ -164,7 +164,7 @@ class Zygote:
             return os.posix_spawn(command[0], command, os.environ, file_actions=actions, setpgroup=0, setsigmask=())
 
     def _signal(self, pid: int, number: int) -> None:
-        """Signal a child that is not reaped, so that the number is still its own, and all of its group."""
+        """Signal a child and its process group. It is not reaped yet, so no other process has its pid."""
         if not kill_group(pid, number):
             os.kill(pid, number)  # it has left its group
 
@@ -179,9 +179,9 @@ class Zygote:
     def _report(self, pid: int, status: int) -> None:
         child = self._children.pop(pid, None)
         if child is None:
-            return  # an orphan of a child that is gone
+            return  # an orphan of a child that has ended
         del self._pids[child]
-        kill_group(pid, signal.SIGKILL)  # what it started and left behind
+        kill_group(pid, signal.SIGKILL)  # what it started and left running
         self._pipe.send("exited", child, pid, os.waitstatus_to_exitcode(status))
 
     def _end(self) -> None:
@@ -192,7 +192,7 @@ class Zygote:
         if self._caller_fd is not None:
             self._selector.unregister(self._caller_fd)
         deadline = time.monotonic() + _KILL_LIMIT_S
-        # a group is there until its last zombie is reaped
+        # a group exists until its last zombie is reaped
         while any(kill_group(pid, 0) for pid in groups) and (left := deadline - time.monotonic()) > 0:
             self._selector.select(left)
             self._reap()
@@ -212,7 +212,7 @@ def has_threads() -> bool:
 
 
 def kill_group(pid: int, number: int) -> bool:
-    """Send a signal to the process group that `pid` leads; tells whether there was one."""
+    """Send a signal to the process group that `pid` leads; return whether there was one."""
     try:
         os.killpg(pid, number)
     except (ProcessLookupError, PermissionError):  # macOS refuses for a group of zombies
@@ -221,7 +221,7 @@ def kill_group(pid: int, number: int) -> bool:
 
 
 def _show_errors_on(stderr: int) -> None:
-    """Leave the file that caught the errors of the start and write to the caller's standard error from here on."""
+    """Redirect standard error from the file that captured errors of the start to the caller's standard error."""
     sys.stderr.flush()
     with open(os.dup(2), "rb") as caught:
         caught.seek(0)
