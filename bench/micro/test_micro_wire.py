@@ -32,7 +32,7 @@ def test_task(benchmark: Any, size: int) -> None:
 @by_size
 def test_read_task(benchmark: Any, size: int) -> None:
     frames = task(size)
-    message = timed(benchmark, size, lambda: wire.read_task(wire.unpack(frames, "hub")))
+    message = timed(benchmark, size, lambda: wire.unpack_task(wire.unpack(frames, "hub")))
     assert message.stop == size
 
 
@@ -41,5 +41,5 @@ def test_answer(benchmark: Any, size: int) -> None:
     payload = Encoder().encode(dicts(size))
     exits = [ExitData(payload, payload.nbytes)]
     answer = AnswerMessage(1, 0, size, 0.001, [Tally(size, size, 0.001).as_list()], exits, [])
-    read = timed(benchmark, size, lambda: wire.read_answer(wire.unpack(wire.pack_answer(answer), "0.0.1")))
+    read = timed(benchmark, size, lambda: wire.unpack_answer(wire.unpack(wire.pack_answer(answer), "0.0.1")))
     assert read.size == size

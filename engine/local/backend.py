@@ -24,7 +24,7 @@ from .remote_sources import RemoteSources
 from .supervisor import Crew, describe_exit
 from .transport import messages as wire
 from .transport.arena import Arena
-from .transport.router import Port
+from .transport.router import Router
 from .transport.run_dir import RunDir, arena_path
 
 _LOG = logging.getLogger("sluiceway")
@@ -62,7 +62,7 @@ class LocalBackend:
     def start(self) -> None:
         """Open the socket, start the process that starts the others, and the remote sources."""
         run = self._run
-        self.router = Port()
+        self.router = Router()
         self._opened.callback(self.router.close)
         self._selector = self._opened.enter_context(selectors.DefaultSelector())
         self._sources = RemoteSources(self._plan, run.core, run.feeds, self.router)
@@ -77,7 +77,7 @@ class LocalBackend:
 
     def keep(self, payload: Payload) -> Payload:
         """Return a payload with its large frames in shared memory, where there is room."""
-        return self._arena.place(payload) if self._plan.processes else payload
+        return self._arena.share(payload) if self._plan.processes else payload
 
     # -- effects ------------------------------------------------------------------------------------------------
 
@@ -151,7 +151,7 @@ class LocalBackend:
                 self._record_exit(child, None)
 
     def _record_exit(self, child: str, code: int | None) -> None:
-        self.router.strike(child)
+        self.router.deregister(child)
         if self._sources.is_source(child):
             self._sources.record_exit(child, describe_exit(code))
             return

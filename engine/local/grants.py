@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ...nodes.ordering.worker_name import WorkerName
 from .transport.arena import Arena
 from .transport.extents import Slot
-from .transport.shared_frames import FRAME_BYTES, Region, size_of
+from .transport.shared_frames import FRAME_BYTES, Region, frame_bytes
 
 if TYPE_CHECKING:
     from ..tasks.task import AnswerMessage
@@ -43,7 +43,7 @@ class Grants:
         need = self._needs.get(WorkerName.parse(worker).pool, 0.0) * numbers
         if need < FRAME_BYTES:
             return None
-        slot = self._arena.take(int(need) + _SLACK_BYTES)
+        slot = self._arena.allocate(int(need) + _SLACK_BYTES)
         if slot is None:
             return None
         self._held.setdefault(worker, {})[task] = _Held(slot, numbers, slot.start)
@@ -59,7 +59,7 @@ class Grants:
         need, end = 0, 0
         for data in answer.exits:
             payload = data.payload
-            sizes = [size_of(frame) for frame in payload.frames]
+            sizes = [frame_bytes(frame) for frame in payload.frames]
             need += sum([size for size in sizes if size >= FRAME_BYTES])
             end = max([end, *[place + size for place, size in zip(payload.places, sizes, strict=False) if place >= 0]])
         pool = WorkerName.parse(worker).pool

@@ -22,7 +22,7 @@ from .grants import Grants
 from .remote_sources import RemoteSources
 from .supervisor import Crew
 from .transport import messages as wire
-from .transport.router import Letter, Port
+from .transport.router import Received, Router
 
 _LOG = logging.getLogger("sluiceway")
 #: Messages taken in before the core is asked what follows from them.
@@ -33,7 +33,7 @@ class Mail:
     """Takes in the messages of one run; used by the hub's thread."""
 
     def __init__(
-        self, plan: Plan, run: RunHandle, port: Port, crew: Crew, sources: RemoteSources, grants: Grants
+        self, plan: Plan, run: RunHandle, port: Router, crew: Crew, sources: RemoteSources, grants: Grants
     ) -> None:
         self._plan, self._run, self._core, self._port = plan, run, run.core, port
         self._crew, self._sources, self._grants = crew, sources, grants
@@ -52,14 +52,14 @@ class Mail:
         while self.take_some():
             continue
 
-    def _message(self, letter: Letter) -> None:
+    def _message(self, letter: Received) -> None:
         peer, message = letter.peer, letter.open()
         kind = message.kind
         if kind is wire.Kind.LOG:
             child_output.log(peer, message)
         elif kind is wire.Kind.PRINT:
             child_output.show(*message.fields)
-        elif not letter.living:
+        elif not letter.registered:
             return  # late words of a process that is gone: its numbers are in other hands
         elif kind is wire.Kind.ANSWER:
             self._answer(peer, message)
@@ -68,7 +68,7 @@ class Mail:
         elif kind is wire.Kind.READY:
             self._ready(peer)
         elif kind is wire.Kind.STATED:
-            self._core.stated(peer, message.fields[0], wire.read(peer, message, wire.read_state))
+            self._core.stated(peer, message.fields[0], wire.unpack_fields(peer, message, wire.unpack_state))
         elif kind is wire.Kind.PARKED:
             self._tell(peer, Dispatcher.record_parked, *message.fields)
         elif kind is wire.Kind.RETURNED:
@@ -95,7 +95,7 @@ class Mail:
         if not self._crew.is_worker(peer):
             raise ProtocolError(f"cannot take an ANSWER from {peer}: it is no worker")
         shared, slot = self._grants.of(peer, message.fields[0])
-        answer: AnswerMessage = wire.read(peer, message, lambda it: wire.read_answer(it, shared, slot))
+        answer: AnswerMessage = wire.unpack_fields(peer, message, lambda it: wire.unpack_answer(it, shared, slot))
         wired = self._core.wiring.pools[WorkerName.parse(peer).pool]
         if (len(answer.exits), len(answer.tallies)) != (len(wired.exits), len(wired.program.steps)):
             raise ProtocolError(f"cannot take an ANSWER from {peer}: it is not that of a worker of pool {wired.name!r}")
@@ -115,7 +115,7 @@ class Mail:
         )
 
     def _ready(self, peer: str) -> None:
-        self._port.arrived(peer)
+        self._port.flush_pending(peer)
         self._core.joined(peer)
         self._crew.ready(peer)
         self._run.record_up()
@@ -146,6 +146,6 @@ class Mail:
                 elif message.kind is wire.Kind.PRINT:
                     child_output.show(*message.fields)
                 elif message.kind is wire.Kind.READY:
-                    self._port.arrived(letter.peer)
+                    self._port.flush_pending(letter.peer)
             except ProtocolError as error:
                 _LOG.warning("%s", error)

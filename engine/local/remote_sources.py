@@ -18,13 +18,13 @@ from ..hub.feeds import Feeds
 from ..plan.plan import Plan
 from ..reporting import failures
 from .transport import messages as wire
-from .transport.router import Port
+from .transport.router import Router
 
 
 class RemoteSources:
     """The source processes of one run. Used by the hub's thread."""
 
-    def __init__(self, plan: Plan, core: Core, feeds: Feeds, port: Port) -> None:
+    def __init__(self, plan: Plan, core: Core, feeds: Feeds, port: Router) -> None:
         self._plan = plan
         self._core = core
         self._feeds = feeds
@@ -62,7 +62,7 @@ class RemoteSources:
 
     def record_chunk(self, peer: str, message: wire.Message) -> None:
         """Record events that a source has sent."""
-        size, payload, keys, fraction, given = wire.read(peer, message, wire.read_chunk)
+        size, payload, keys, fraction, given = wire.unpack_fields(peer, message, wire.unpack_chunk)
         marks = [ReadMark(*mark) for mark in given]
         source = self._source(peer)
         if fraction is not None:

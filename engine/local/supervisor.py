@@ -26,8 +26,8 @@ from .preload import modules_of
 from .processes.nursery import ChildExited, Event, Nursery, ZygoteDied
 from .transport import messages as wire
 from .transport.launch import ChildSettings, WorkerSpec
-from .transport.router import Port
-from .transport.status_page import Sight, StatusPage
+from .transport.router import Router
+from .transport.status_page import StatusPage, StatusReading
 from .watchdog import Overrun, Stalls, has_limits, overruns, steps_of
 
 _LOG = logging.getLogger("sluiceway")
@@ -48,7 +48,7 @@ class Crew:
         self._core = core
         self._folder = folder
         self._options = options
-        self._port: Port | None = None
+        self._port: Router | None = None
         self._nursery = Nursery(entry="sluiceway.engine.local.children.entry:main", preload=modules_of(plan, held=held))
         self._pages: dict[str, StatusPage] = {}
         self._due: list[tuple[float, Spawn]] = []
@@ -85,7 +85,7 @@ class Crew:
 
     # -- births -------------------------------------------------------------------------------------------------
 
-    def start(self, port: Port) -> None:
+    def start(self, port: Router) -> None:
         """Start the process that starts the others."""
         self._port = port
         if self._plan.processes:
@@ -112,7 +112,7 @@ class Crew:
         settings = ChildSettings(
             self._port.endpoint,
             child,
-            self._port.enrol(child),
+            self._port.register(child),
             child_output.logger_levels(),
             child_output.prints_are_captured(),
             self._port.curve,
@@ -178,7 +178,7 @@ class Crew:
             self._restarts.record_exit(worker, monotonic())
             _LOG.warning("worker %s %s while it was %s", worker, describe_exit(code), self._doing(worker, sight))
 
-    def _doing(self, worker: str, sight: Sight) -> str:
+    def _doing(self, worker: str, sight: StatusReading) -> str:
         seen = sight.seen
         node = steps_of(self._core, worker)[seen.step].node
         return {

@@ -19,7 +19,7 @@ from ...nodes.ordering.worker_name import WorkerName
 from ...nodes.program.kinds import NodeKind
 from ...nodes.program.program import Step
 from ..core.core import Core
-from .transport.status_page import Sight, StatusPage
+from .transport.status_page import StatusPage, StatusReading
 
 #: How long a worker may take to write its stack down, in seconds.
 STACK_S = 0.5
@@ -104,7 +104,7 @@ class Stalls:
     ) -> str | None:
         if page is None or core.frontier > number:
             return None
-        sight: Sight = page.read()
+        sight: StatusReading = page.read()
         node = steps_of(core, worker)[sight.seen.step].node
         path = self._folder / f"{worker}.stack"
         stack = ""

@@ -28,7 +28,7 @@ from .task import AnswerMessage, Grant, TaskMessage
 class Outbox(Protocol):
     """Sends what a worker answers to whoever sent the task."""
 
-    def place(self, payload: Payload, grant: Grant | None) -> Payload:
+    def share(self, payload: Payload, grant: Grant | None) -> Payload:
         """Return the payload in the memory that it travels in, as far as `grant` allows."""
 
     def send_answer(self, answer: AnswerMessage) -> None:
@@ -67,7 +67,7 @@ class AnswerEncoder:
 
     def send(self, task: TaskMessage, answer: Answer, data: list[ExitData], started: float) -> None:
         for given in data:
-            given.payload = self._outbox.place(given.payload, task.grant)
+            given.payload = self._outbox.share(given.payload, task.grant)
         message = AnswerMessage(
             task.id,
             answer.start,

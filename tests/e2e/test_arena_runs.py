@@ -30,7 +30,7 @@ class Arenas(list[Arena]):
 
     def all_is_free(self) -> bool:
         """Say whether every place of every arena was given back."""
-        return all(len(arena.free) == 1 and arena.free[0][0] == 0 for arena in self)
+        return all(len(arena.free_ranges) == 1 and arena.free_ranges[0][0] == 0 for arena in self)
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def arenas(monkeypatch: pytest.MonkeyPatch) -> Iterator[Arenas]:
             super().__init__(*arguments)
             made.append(self)
 
-        def place(self, payload: Any) -> Any:
-            placed = super().place(payload)
+        def share(self, payload: Any) -> Any:
+            placed = super().share(payload)
             made.placed += placed is not payload
             return placed
 

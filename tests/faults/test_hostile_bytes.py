@@ -320,7 +320,7 @@ def test_every_damaged_task_is_refused() -> None:
     for name, parts in damage(task()):
         try:
             message = wire.unpack(parts, "the calling process")
-            read = wire.read("the calling process", message, wire.read_task)
+            read = wire.unpack_fields("the calling process", message, wire.unpack_task)
         except ProtocolError as error:
             assert "the calling process" in str(error)  # noqa: PT017 (it may go either way)
         else:
@@ -339,9 +339,9 @@ def test_random_messages_are_refused_or_read() -> None:
         [answer(1, 0, 3, 0.1, [[0.0] * TALLY_FIELDS], [[0, 1, None, None]], []), *encode([1, 2, 3]).frames],
     ]
     readers: dict[Kind, Callable[[Any], Any]] = {
-        Kind.TASK: lambda it: wire.read_task(it, None),  # type: ignore[arg-type]
-        Kind.CHUNK: wire.read_chunk,
-        Kind.ANSWER: lambda it: wire.read_answer(it, None, None),
+        Kind.TASK: lambda it: wire.unpack_task(it, None),  # type: ignore[arg-type]
+        Kind.CHUNK: wire.unpack_chunk,
+        Kind.ANSWER: lambda it: wire.unpack_answer(it, None, None),
     }
     read = refused = 0
     for _ in range(5000):
@@ -353,7 +353,7 @@ def test_random_messages_are_refused_or_read() -> None:
             del header[made.randrange(len(header)) :]
         try:
             message = wire.unpack(parts, "mallory")
-            wire.read("mallory", message, readers.get(message.kind, lambda it: it))
+            wire.unpack_fields("mallory", message, readers.get(message.kind, lambda it: it))
             read += 1
         except ProtocolError as error:
             assert "mallory" in str(error)  # noqa: PT017 (it may go either way)
@@ -366,7 +366,7 @@ def test_a_payload_is_not_looked_into_on_its_way(tmp_path: Path) -> None:
     """What cannot be unpacked names its number all the same, and the hub never executes it."""
     payload = Payload(1, (pickle.dumps([Bomb(tmp_path / "bomb")]) + b"N.",))
     message = wire.unpack(wire.pack_chunk(1, payload, None, None), "source.0")
-    assert wire.read("source.0", message, wire.read_chunk)[0] == 1
+    assert wire.unpack_fields("source.0", message, wire.unpack_chunk)[0] == 1
     assert not (tmp_path / "bomb").exists()
 
 

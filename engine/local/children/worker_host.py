@@ -24,7 +24,7 @@ from ...tasks.encoding import pack_cause
 from ...tasks.task import AnswerMessage, Grant, TaskMessage
 from ..transport.launch import ChildSettings, WorkerSpec
 from ..transport.link import Link
-from ..transport.messages import Kind, Message, pack, pack_answer, read, read_state, read_task
+from ..transport.messages import Kind, Message, pack, pack_answer, unpack_fields, unpack_state, unpack_task
 from ..transport.run_dir import arena_path
 from ..transport.shared_frames import ChildArena
 from ..transport.status_page import StatusPage
@@ -53,7 +53,7 @@ class WorkerHost:
 
     def read_task(self, message: Message) -> TaskMessage:
         """Read a task, whose large frames lie in the arena."""
-        task: TaskMessage = read("the calling process", message, lambda it: read_task(it, self._arena))
+        task: TaskMessage = unpack_fields("the calling process", message, lambda it: unpack_task(it, self._arena))
         return task
 
     def keep_state(self, states: States, message: Message) -> None:
@@ -61,7 +61,7 @@ class WorkerHost:
         try:
             if message.kind is Kind.RESTORE:
                 nodes = dict.fromkeys(step.node for step in self.spec.program.steps)
-                restore_stored(states.restore, read_state(message), f"a state of {'+'.join(nodes)!r}")
+                restore_stored(states.restore, unpack_state(message), f"a state of {'+'.join(nodes)!r}")
                 return
             packed = dumps(states.snapshot())
         except Exception as error:
@@ -69,9 +69,9 @@ class WorkerHost:
             return
         self.link.send(pack(Kind.STATED, message.fields[0], frames=[packed]))
 
-    def place(self, payload: Payload, grant: Grant | None) -> Payload:
+    def share(self, payload: Payload, grant: Grant | None) -> Payload:
         """Write the large frames of a payload where they were granted room, as far as they fit."""
-        return self._arena.place(payload, grant)
+        return self._arena.share(payload, grant)
 
     def send_answer(self, answer: AnswerMessage) -> None:
         """Send an answer."""

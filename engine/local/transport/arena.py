@@ -15,12 +15,12 @@ from pathlib import Path
 from ...codec.codec import Payload
 from .extents import PAGE, Extents, Slot, round_up
 from .run_dir import create_locked
-from .shared_frames import Region, keep_freed_blocks, room_for, touch, write
+from .shared_frames import Region, keep_freed_blocks, map_pages, shared_bytes, write_frames
 
 #: The file gets its memory in steps of so many bytes.
-_STEP = 1 << 20
+_GROW_BYTES = 1 << 20
 #: What the arena may hold beyond the window: the room that is granted for answers.
-_BEYOND_WINDOW = 32 << 20
+_GRANT_BYTES = 32 << 20
 
 
 class Arena:
@@ -32,36 +32,36 @@ class Arena:
 
     def __init__(self, path: Path | None, window_bytes: int) -> None:
         self.path = path
-        self._limit = window_bytes + _BEYOND_WINDOW
+        self._limit = window_bytes + _GRANT_BYTES
         self._file: int | None = None
         self._memory: memoryview | None = None
         self._backed = 0  #: the file has memory up to here
-        self._back: deque[tuple[int, int]] = deque()
+        self._returned: deque[tuple[int, int]] = deque()
         self._free = Extents(0)
-        self._off = path is None
+        self._disabled = path is None
 
-    def take(self, nbytes: int) -> Slot | None:
+    def allocate(self, nbytes: int) -> Slot | None:
         """Give a slot of at least `nbytes`, or `None` where there is no room for it."""
         if self._file is None and not self._open():
             return None
-        while self._back:
-            self._free.give(*self._back.popleft())
+        while self._returned:
+            self._free.free(*self._returned.popleft())
         nbytes = round_up(max(nbytes, 1), PAGE)
-        start = self._free.take(nbytes)
+        start = self._free.allocate(nbytes)
         if start is None:
             return None
         if not self._grow(start + nbytes):
-            self._free.give(start, start + nbytes)
+            self._free.free(start, start + nbytes)
             return None
-        return Slot(start, start + nbytes, self._back)
+        return Slot(start, start + nbytes, self._returned)
 
-    def place(self, payload: Payload) -> Payload:
+    def share(self, payload: Payload) -> Payload:
         """Copy the large frames of a payload into a slot and give the payload that lives there, if there is room."""
-        slot = self.take(nbytes) if (nbytes := room_for(payload)) else None
+        slot = self.allocate(nbytes) if (nbytes := shared_bytes(payload)) else None
         if slot is None:
             return payload
         assert self._memory is not None
-        return write(self._memory, payload, slot, slot.start, slot.stop)[0]
+        return write_frames(self._memory, payload, slot, slot.start, slot.stop)[0]
 
     def region(self, slot: Slot) -> Region:
         """Give what a peer may refer to that was granted `slot`."""
@@ -69,15 +69,15 @@ class Arena:
         return Region(self._memory, slot.start, slot.stop)
 
     @property
-    def free(self) -> list[tuple[int, int]]:
+    def free_ranges(self) -> list[tuple[int, int]]:
         """The free pieces, in order; none as long as nothing was ever taken."""
-        while self._back:
-            self._free.give(*self._back.popleft())
-        return self._free.pieces()
+        while self._returned:
+            self._free.free(*self._returned.popleft())
+        return self._free.free_ranges()
 
     def close(self) -> None:
         """Remove the file; frames that are in use stay readable in this process."""
-        self._off = True
+        self._disabled = True
         if self._file is not None:
             assert self.path is not None
             self.path.unlink(missing_ok=True)
@@ -85,15 +85,15 @@ class Arena:
             self._file = self._memory = None
 
     def _open(self) -> bool:
-        if self._off:
+        if self._disabled:
             return False
-        self._off = True  # one attempt
+        self._disabled = True  # one attempt
         assert self.path is not None
         file = None
         try:
             space = os.statvfs(self.path.parent)
             size = min(self._limit, space.f_bavail * space.f_frsize // 2) // PAGE * PAGE
-            if size < _STEP:
+            if size < _GROW_BYTES:
                 return False
             file = create_locked(self.path)
             os.ftruncate(file, size)
@@ -114,11 +114,11 @@ class Arena:
             return True
         assert self._file is not None
         assert self._memory is not None
-        stop = min(round_up(upto, _STEP), len(self._memory))
+        stop = min(round_up(upto, _GROW_BYTES), len(self._memory))
         try:
             os.posix_fallocate(self._file, self._backed, stop - self._backed)
         except OSError:  # shared memory is full: what there is must do
             return False
-        touch(self._memory, self._backed, stop)
+        map_pages(self._memory, self._backed, stop)
         self._backed = stop
         return True

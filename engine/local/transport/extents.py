@@ -13,23 +13,23 @@ PAGE = mmap.PAGESIZE
 class Slot:
     """A piece of the arena, from `start` to `stop` in bytes; taken for as long as this object lives."""
 
-    __slots__ = ("_back", "start", "stop")
+    __slots__ = ("_returned", "start", "stop")
 
-    def __init__(self, start: int, stop: int, back: deque[tuple[int, int]]) -> None:
+    def __init__(self, start: int, stop: int, returned: deque[tuple[int, int]]) -> None:
         self.start = start
         self.stop = stop
-        self._back = back
+        self._returned = returned
 
     def trim(self, stop: int) -> None:
         """Give back what lies behind `stop`, rounded up to a page."""
         kept = min(self.stop, self.start + round_up(max(stop - self.start, 1), PAGE))
         if kept < self.stop:
-            self._back.append((kept, self.stop))
+            self._returned.append((kept, self.stop))
             self.stop = kept
 
     def __del__(self) -> None:
         # Any thread may drop the last reference: an append is atomic, and the owner takes it in when it next looks.
-        self._back.append((self.start, self.stop))
+        self._returned.append((self.start, self.stop))
 
 
 class Extents:
@@ -39,7 +39,7 @@ class Extents:
         self._starts = [0] if size else []
         self._stops = {0: size} if size else {}
 
-    def take(self, nbytes: int) -> int | None:
+    def allocate(self, nbytes: int) -> int | None:
         """Give where `nbytes` (more than 0) are free and take them, or `None`."""
         for at, start in enumerate(self._starts):
             stop = self._stops[start]
@@ -53,7 +53,7 @@ class Extents:
                 return start
         return None
 
-    def give(self, start: int, stop: int) -> None:
+    def free(self, start: int, stop: int) -> None:
         """Take back `start .. stop - 1`, which joins its free neighbours."""
         at = bisect_left(self._starts, start)
         assert at == len(self._starts) or stop <= self._starts[at], "a slot was given back twice"
@@ -68,7 +68,7 @@ class Extents:
         self._starts.insert(at, start)
         self._stops[start] = stop
 
-    def pieces(self) -> list[tuple[int, int]]:
+    def free_ranges(self) -> list[tuple[int, int]]:
         """Give the free pieces in order."""
         return [(start, self._stops[start]) for start in self._starts]
 

@@ -120,22 +120,22 @@ def _refused(peer: str, why: str) -> ProtocolError:
     )
 
 
-def read(peer: str, message: Message, reader: Callable[[Message], Any]) -> Any:
-    """Call `reader` on a message; nested fields that do not fit are a `ProtocolError` too."""
+def unpack_fields(peer: str, message: Message, unpacker: Callable[[Message], Any]) -> Any:
+    """Call `unpacker` on a message; nested fields that do not fit are a `ProtocolError` too."""
     try:
-        return reader(message)
+        return unpacker(message)
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError):
         raise _refused(peer, f"the inner fields of its {message.kind.name} are not those of the format") from None
 
 
-class Shared(Protocol):
+class SharedMemory(Protocol):
     """The shared memory that a message may refer to."""
 
     def frame(self, offset: int, nbytes: int) -> memoryview:
         """Give a frame to read; raises `ValueError` where the message may not refer to it."""
 
 
-def _listed(payload: Payload, frames: list[Buffer]) -> int | list[list[int]]:
+def _frame_list(payload: Payload, frames: list[Buffer]) -> int | list[list[int]]:
     """Add the frames that the socket carries to `frames`, and tell of all: their number, or where each one lies."""
     if not payload.places:
         frames += payload.frames
@@ -153,7 +153,7 @@ def _listed(payload: Payload, frames: list[Buffer]) -> int | list[list[int]]:
 class _Frames:
     """Deals frames out in order and checks that none is missing; `slot` keeps those that lie in shared memory."""
 
-    def __init__(self, frames: Sequence[Buffer], shared: Shared | None = None, slot: object = None) -> None:
+    def __init__(self, frames: Sequence[Buffer], shared: SharedMemory | None = None, slot: object = None) -> None:
         self._frames = frames
         self._at = 0
         self._shared = shared
@@ -161,16 +161,16 @@ class _Frames:
 
     def payload(self, codec: int, listed: int | list[list[int]]) -> Payload:
         if isinstance(listed, int):
-            return Payload(codec, tuple(self.take(listed)))
-        frames = [self._placed(*place) if place else self.take(1)[0] for place in listed]
+            return Payload(codec, tuple(self.next(listed)))
+        frames = [self._shared_frame(*place) if place else self.next(1)[0] for place in listed]
         return Payload(codec, tuple(frames), self._slot, tuple([place[0] if place else -1 for place in listed]))
 
-    def _placed(self, offset: int, nbytes: int) -> Buffer:
+    def _shared_frame(self, offset: int, nbytes: int) -> Buffer:
         if self._shared is None:
             raise ValueError("a frame in shared memory that was not granted")
         return self._shared.frame(offset, nbytes)
 
-    def take(self, count: int) -> Sequence[Buffer]:
+    def next(self, count: int) -> Sequence[Buffer]:
         if count < 0 or self._at + count > len(self._frames):
             raise ValueError("frames are missing")
         self._at += count
@@ -205,7 +205,7 @@ def pack_task(
                     segment.start,
                     segment.stop,
                     payload.codec,
-                    _listed(payload, frames),
+                    _frame_list(payload, frames),
                     segment.counts,
                     segment.indices,
                 ]
@@ -218,7 +218,7 @@ def pack_task(
     )
 
 
-def read_task(message: Message, shared: Shared | None = None) -> TaskMessage:
+def unpack_task(message: Message, shared: SharedMemory | None = None) -> TaskMessage:
     """Read a task."""
     id_, start, stop, cut, careful, verdicts, used, end, ports, room = message.fields
     frames = _Frames(message.frames, shared)
@@ -244,7 +244,7 @@ def pack_answer(answer: AnswerMessage) -> list[Buffer]:
     frames: list[Buffer] = []
     exits = []
     for data in answer.exits:
-        exits.append([data.payload.codec, _listed(data.payload, frames), data.counts, data.indices])
+        exits.append([data.payload.codec, _frame_list(data.payload, frames), data.counts, data.indices])
     failures = []
     for failure in answer.failures:
         event, cause = failure.payload
@@ -278,7 +278,7 @@ def pack_answer(answer: AnswerMessage) -> list[Buffer]:
     )
 
 
-def read_answer(message: Message, shared: Shared | None = None, slot: object = None) -> AnswerMessage:
+def unpack_answer(message: Message, shared: SharedMemory | None = None, slot: object = None) -> AnswerMessage:
     """Read an answer; failures carry `(event payload or None, pickled cause or b"")`.
 
     `shared` is the shared memory granted to its task, `slot` what keeps it.
@@ -300,7 +300,7 @@ def read_answer(message: Message, shared: Shared | None = None, slot: object = N
     records = []
     for seq, index, node, node_id, policy, text, trace, attempts, kind, codec, count in failures:
         event = None if codec is None else frames.payload(codec, count)
-        cause = bytes(frames.take(1)[0])
+        cause = bytes(frames.next(1)[0])
         nbytes = len(cause) + (0 if event is None else event.nbytes)
         record = FailureRecord(
             seq, index, node, node_id, policy, text, trace, attempts, kind, (event, cause), nbytes
@@ -329,7 +329,7 @@ def pack_chunk(
     return pack(Kind.CHUNK, size, payload.codec, len(payload.frames), keys is not None, fraction, list(marks), frames=frames)
 
 
-def read_chunk(
+def unpack_chunk(
     message: Message,
 ) -> tuple[int, Payload, Payload | None, float | None, list[tuple[int, bytes, bytes | None]]]:
     """Read a chunk: its size, its payload, its keys, the fraction read and its marks."""
@@ -345,15 +345,15 @@ def read_chunk(
     payload = frames.payload(codec, count)
     keys = None
     if keyed:
-        key_codec = bytes(frames.take(1)[0])[0]
+        key_codec = bytes(frames.next(1)[0])[0]
         keys = frames.payload(key_codec, len(message.frames) - count - 1)
     frames.end()
     return size, payload, keys, fraction, marks
 
 
-def read_state(message: Message) -> bytes:
+def unpack_state(message: Message) -> bytes:
     """Read a worker's packed state."""
     frames = _Frames(message.frames)
-    packed = bytes(frames.take(1)[0])
+    packed = bytes(frames.next(1)[0])
     frames.end()
     return packed

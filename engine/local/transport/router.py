@@ -14,26 +14,26 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from ....nodes.errors import ProtocolError
-from . import messages as wire
+from . import messages
 
 if TYPE_CHECKING:
     from zmq.auth.thread import ThreadAuthenticator
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """A message as it came: from whom, whether its sender still counts as living, and the frames."""
+class Received:
+    """A message as it came: from whom, whether its sender still counts as registered, and the frames."""
 
     peer: str
-    living: bool
+    registered: bool
     parts: list[Any]
 
-    def open(self) -> wire.Message:
+    def open(self) -> messages.Message:
         """Read the message; raises `ProtocolError` that names the peer."""
-        return wire.unpack(self.parts, self.peer)
+        return messages.unpack(self.parts, self.peer)
 
 
-class Port:
+class Router:
     """A ROUTER socket. Made, used and closed by the hub's thread."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Port:
         self._identities: dict[str, bytes] = {}
         self._names: dict[bytes, str] = {}
         #: What is to be sent to children that have not said that they are there: the socket would drop it.
-        self._early: dict[str, list[list[Any]]] = {}
+        self._pending: dict[str, list[list[Any]]] = {}
         self.endpoint = ""
         self.curve: tuple[bytes, bytes, bytes] | None = None
 
@@ -54,7 +54,7 @@ class Port:
         socket.set(zmq.LINGER, 0)
         socket.set(zmq.SNDHWM, 0)
         socket.set(zmq.RCVHWM, 0)
-        socket.set(zmq.MAXMSGSIZE, wire.MAX_FRAME_BYTES)
+        socket.set(zmq.MAXMSGSIZE, messages.MAX_FRAME_BYTES)
         if transport == "ipc":
             self.endpoint = f"ipc://{folder}/hub"
             socket.bind(self.endpoint)
@@ -76,27 +76,27 @@ class Port:
         """Whether a message is there."""
         return bool(int(self._socket.EVENTS) & int(zmq.POLLIN))
 
-    def enrol(self, child: str) -> bytes:
+    def register(self, child: str) -> bytes:
         """Give the identity under which a child may speak; what is sent to it waits until it has spoken."""
         identity = self._identities[child] = f"{child} {secrets.token_hex(8)}".encode()
         self._names[identity] = child
-        self._early[child] = []
+        self._pending[child] = []
         return identity
 
-    def arrived(self, child: str) -> None:
+    def flush_pending(self, child: str) -> None:
         """Take in that a child has spoken: send what has waited for it."""
-        for parts in self._early.pop(child, ()):
+        for parts in self._pending.pop(child, ()):
             self.send(child, parts)
 
-    def strike(self, child: str) -> None:
+    def deregister(self, child: str) -> None:
         """Take in that a child is gone: nothing is sent to it, and what still comes from it is late."""
         self._identities.pop(child, None)
-        self._early.pop(child, None)
+        self._pending.pop(child, None)
 
     def send(self, peer: str, parts: list[Any]) -> None:
         """Send a message to a child; never blocks."""
-        if peer in self._early:
-            self._early[peer].append(parts)
+        if peer in self._pending:
+            self._pending[peer].append(parts)
             return
         if peer not in self._identities:
             return
@@ -107,7 +107,7 @@ class Port:
             if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                 raise
 
-    def receive(self) -> Letter | None:
+    def receive(self) -> Received | None:
         """Give the next message, or `None` when there is none now; raises `ProtocolError` for a stranger's."""
         receive = self._socket.recv
         try:
@@ -123,7 +123,7 @@ class Port:
                 f"cannot take a message from {_shown(identity)}: it is no process of this run; check what else opens"
                 " the run's folder"
             )
-        return Letter(peer, peer in self._identities, [frame.buffer for frame in frames[1:]])
+        return Received(peer, peer in self._identities, [frame.buffer for frame in frames[1:]])
 
     def close(self) -> None:
         """Close the socket; what is unsent is dropped."""

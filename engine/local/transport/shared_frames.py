@@ -17,10 +17,10 @@ from .extents import Slot, round_up
 #: Smaller frames go through the socket: there they cost less than their place costs here.
 FRAME_BYTES = 64 * 1024
 #: Frames inside one slot begin at multiples of a cache line.
-_LINE = 64
+_CACHE_LINE_BYTES = 64
 #: What Linux maps at a read, if nobody has set it otherwise.
-_MAPPED_AT_ONCE = 64 * 1024
-_KEPT_BLOCK = 8 << 20
+_FAULT_AROUND_BYTES = 64 * 1024
+_KEPT_BLOCK_BYTES = 8 << 20
 
 
 class Region:
@@ -44,30 +44,30 @@ class ChildArena:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._mapped: memoryview | None = None
-        self._touched = 0
+        self._mapped_bytes = 0
 
     def frame(self, offset: int, nbytes: int) -> memoryview:
         """Give a frame to read before its task is answered; raises `ValueError` outside of the arena."""
         memory = self._memory()
         frame = Region(memory, 0, len(memory)).frame(offset, nbytes)
-        self._touch(offset + nbytes)
+        self._map_up_to(offset + nbytes)
         return frame
 
-    def place(self, payload: Payload, grant: Grant | None) -> Payload:
+    def share(self, payload: Payload, grant: Grant | None) -> Payload:
         """Write the large frames of a payload where they were granted room, as far as they fit."""
-        if grant is None or not room_for(payload):
+        if grant is None or not shared_bytes(payload):
             return payload
         memory = self._memory()
         if grant.stop > len(memory):
             raise ValueError("room was granted outside of the arena")
-        self._touch(grant.stop)
-        placed, grant.at = write(memory, payload, None, grant.at, grant.stop)
+        self._map_up_to(grant.stop)
+        placed, grant.at = write_frames(memory, payload, None, grant.at, grant.stop)
         return placed
 
-    def _touch(self, upto: int) -> None:
-        if upto > self._touched:
-            touch(self._memory(), self._touched, upto)
-            self._touched = upto
+    def _map_up_to(self, upto: int) -> None:
+        if upto > self._mapped_bytes:
+            map_pages(self._memory(), self._mapped_bytes, upto)
+            self._mapped_bytes = upto
 
     def _memory(self) -> memoryview:
         if self._mapped is None:
@@ -81,20 +81,20 @@ class ChildArena:
         return self._mapped
 
 
-def touch(memory: memoryview, start: int, stop: int) -> None:
+def map_pages(memory: memoryview, start: int, stop: int) -> None:
     """Have this process see memory of the arena: a read maps many pages at once, a write one after the other.
 
     Only for what has memory behind it: elsewhere a page is made, or the process ends by SIGBUS when there is none.
     """
-    bytes(memory[start:stop:_MAPPED_AT_ONCE])
+    bytes(memory[start:stop:_FAULT_AROUND_BYTES])
 
 
-def room_for(payload: Payload) -> int:
+def shared_bytes(payload: Payload) -> int:
     """Give the bytes that the large frames of a payload take in a slot."""
-    return sum([round_up(size, _LINE) for frame in payload.frames if (size := size_of(frame)) >= FRAME_BYTES])
+    return sum([round_up(size, _CACHE_LINE_BYTES) for frame in payload.frames if (size := frame_bytes(frame)) >= FRAME_BYTES])
 
 
-def size_of(frame: Buffer) -> int:
+def frame_bytes(frame: Buffer) -> int:
     """Give the size of a frame in bytes."""
     return frame.nbytes if isinstance(frame, memoryview) else len(frame)
 
@@ -105,20 +105,20 @@ def keep_freed_blocks() -> None:
     The C library of Linux maps large blocks one by one until one was freed; from then on it takes blocks of up to that
     size, untouched or not, from its heap, and keeps twice as much there. Elsewhere this does nothing.
     """
-    bytes(_KEPT_BLOCK)
+    bytes(_KEPT_BLOCK_BYTES)
 
 
-def write(memory: memoryview, payload: Payload, slot: Slot | None, at: int, stop: int) -> tuple[Payload, int]:
+def write_frames(memory: memoryview, payload: Payload, slot: Slot | None, at: int, stop: int) -> tuple[Payload, int]:
     """Write the large frames from `at` on, as far as they fit; give the payload that lives there and where it ends."""
     frames: list[Buffer] = []
     places = []
     for frame in payload.frames:
-        size = size_of(frame)
+        size = frame_bytes(frame)
         if size >= FRAME_BYTES and at + size <= stop:
             memory[at : at + size] = frame
             frames.append(memory[at : at + size].toreadonly())
             places.append(at)
-            at = round_up(at + size, _LINE)
+            at = round_up(at + size, _CACHE_LINE_BYTES)
         else:
             frames.append(frame)
             places.append(-1)

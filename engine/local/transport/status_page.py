@@ -19,7 +19,7 @@ _PHASE, _STEP, _SEQ, _INDEX, _SINCE = range(5)
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class StatusReading:
     """What a status page showed: the last word, and since when (seconds of the monotonic clock of this machine)."""
 
     seen: LastSeen
@@ -79,11 +79,11 @@ class StatusPage:
         words[_INDEX] = index
         words[_SINCE] = monotonic_ns()
 
-    def read(self) -> Sight:
+    def read(self) -> StatusReading:
         """Give what the page shows."""
         words = self._words
         seen = LastSeen(Phase(words[_PHASE]), words[_STEP], words[_SEQ], words[_INDEX])
-        return Sight(seen, words[_SINCE] / 1e9)
+        return StatusReading(seen, words[_SINCE] / 1e9)
 
     def close(self) -> None:
         """Let go of the file."""

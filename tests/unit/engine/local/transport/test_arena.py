@@ -51,103 +51,103 @@ def test_pieces_never_overlap_and_a_gap_that_fits_is_found(calls: list[Any]) -> 
         if isinstance(call, int):
             used = sorted(taken)
             gaps = [b - a for a, b in zip([0, *(hi for _, hi in used)], [*(lo for lo, _ in used), size], strict=True)]
-            start = extents.take(call)
+            start = extents.allocate(call)
             assert (start is not None) == (max(gaps) >= call)
             if start is not None:
                 assert 0 <= start <= start + call <= size
                 assert all(start + call <= lo or hi <= start for lo, hi in taken)
                 taken.append((start, start + call))
         elif taken:
-            extents.give(*taken.pop(call[1] % len(taken)))
-        assert size - sum(hi - lo for lo, hi in extents.pieces()) == sum(hi - lo for lo, hi in taken)
+            extents.free(*taken.pop(call[1] % len(taken)))
+        assert size - sum(hi - lo for lo, hi in extents.free_ranges()) == sum(hi - lo for lo, hi in taken)
     while taken:
-        extents.give(*taken.pop())
-    assert extents.pieces() == [(0, size)]
+        extents.free(*taken.pop())
+    assert extents.free_ranges() == [(0, size)]
 
 
 def test_a_piece_given_back_twice_is_noticed() -> None:
     extents = Extents(8)
-    assert extents.take(4) == 0
-    extents.give(0, 4)
+    assert extents.allocate(4) == 0
+    extents.free(0, 4)
     with pytest.raises(AssertionError, match="twice"):
-        extents.give(0, 4)
+        extents.free(0, 4)
 
 
 # -- how long a place is taken ----------------------------------------------------------------------------------
 
 
 def test_a_slot_is_free_again_when_its_last_reference_goes(arena: Arena) -> None:
-    payload = arena.place(encode([LARGE]))
+    payload = arena.share(encode([LARGE]))
     assert payload.places[0] == -1  # the body is small
     assert payload.frames[1] == LARGE
     other = Payload(payload.codec, payload.frames, payload.slot, payload.places)
-    whole = sum(stop - start for start, stop in arena.free)
+    whole = sum(stop - start for start, stop in arena.free_ranges)
     del payload
-    assert sum(stop - start for start, stop in arena.free) == whole
+    assert sum(stop - start for start, stop in arena.free_ranges) == whole
     thread = threading.Thread(target=lambda held: held.clear(), args=([other],))
     del other
     thread.start()
     thread.join()
     del thread
-    assert len(arena.free) == 1
-    assert arena.free[0][0] == 0
+    assert len(arena.free_ranges) == 1
+    assert arena.free_ranges[0][0] == 0
 
 
 def test_a_trimmed_slot_gives_back_its_end_once(arena: Arena) -> None:
-    slot = arena.take(10 * PAGE)
+    slot = arena.allocate(10 * PAGE)
     assert slot is not None
     slot.trim(slot.start + PAGE + 1)
     assert slot.stop - slot.start == 2 * PAGE
     slot.trim(slot.start + 8 * PAGE)
     assert slot.stop - slot.start == 2 * PAGE
-    assert arena.free[0][0] == 2 * PAGE
+    assert arena.free_ranges[0][0] == 2 * PAGE
     del slot
-    assert arena.free[0][0] == 0
+    assert arena.free_ranges[0][0] == 0
 
 
 def test_where_there_is_no_room_frames_stay_as_they_are(arena: Arena) -> None:
     held = []
-    while (slot := arena.take(MIB)) is not None:
+    while (slot := arena.allocate(MIB)) is not None:
         held.append(slot)
     assert len(held) == 4 + 32
     payload = encode([bytes(2 * MIB)])
-    assert arena.place(payload) is payload
+    assert arena.share(payload) is payload
     del slot, held[10:12]
-    assert arena.place(payload).places == (-1, 10 * MIB)
+    assert arena.share(payload).places == (-1, 10 * MIB)
     del held[::2]
-    assert arena.place(encode([bytes(4 * MIB)])).places == (), "there is room, but not in one piece"
+    assert arena.share(encode([bytes(4 * MIB)])).places == (), "there is room, but not in one piece"
 
 
 def test_small_frames_stay_and_no_file_is_made_for_them(arena: Arena, path: Path) -> None:
     payload = encode([b"x" * (FRAME_BYTES - 1)])
-    assert arena.place(payload) is payload
+    assert arena.share(payload) is payload
     assert not path.exists()
 
 
 @pytest.mark.parametrize("nowhere", [None, Path("/nowhere/arena")])
 def test_without_shared_memory_nothing_is_placed(nowhere: Path | None) -> None:
     arena, payload = Arena(nowhere, MIB), encode([LARGE])
-    assert arena.place(payload) is payload
-    assert arena.free == []
+    assert arena.share(payload) is payload
+    assert arena.free_ranges == []
     arena.close()
 
 
 def test_full_shared_memory_is_no_error(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = arena.place(encode([bytes(MIB)]))
+    first = arena.share(encode([bytes(MIB)]))
 
     def refuse(*_: int) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", refuse)
     payload = encode([bytes(2 * MIB)])
-    assert arena.place(payload) is payload
+    assert arena.share(payload) is payload
     del first
-    assert arena.place(encode([bytes(MIB)])).places, "what has memory behind it is used on"
+    assert arena.share(encode([bytes(MIB)])).places, "what has memory behind it is used on"
 
 
 def test_the_file_is_private_and_frames_outlive_it(path: Path) -> None:
     arena = Arena(path, MIB)
-    payload = arena.place(encode([LARGE]))
+    payload = arena.share(encode([LARGE]))
     assert path.stat().st_mode & 0o777 == 0o600
     arena.close()
     assert not path.exists()
@@ -178,7 +178,7 @@ def test_what_is_decoded_shares_nothing_with_the_arena(arena: Arena, path: Path)
         [numpy.arange(FRAME_BYTES), {"a": numpy.ones(FRAME_BYTES)}],
     ]
     for batch in batches:
-        payload = arena.place(encode(batch))
+        payload = arena.share(encode(batch))
         assert payload.places
         assert any(place >= 0 for place in payload.places)
         events = decode(payload)
@@ -207,19 +207,19 @@ def test_a_region_refuses_what_lies_outside() -> None:
 
 
 def test_a_child_fills_its_grant_and_leaves_the_rest_to_the_socket(arena: Arena, path: Path) -> None:
-    slot = arena.take(2 * MIB)
+    slot = arena.allocate(2 * MIB)
     assert slot is not None
     child, grant = ChildArena(path), Grant(slot.start, slot.stop)
-    first = child.place(encode([bytes(MIB), bytes(MIB // 2), bytes(MIB)]), grant)
+    first = child.share(encode([bytes(MIB), bytes(MIB // 2), bytes(MIB)]), grant)
     assert first.places == (-1, 0, MIB, -1)
-    second = child.place(encode([bytes(MIB), LARGE[:FRAME_BYTES]]), grant)
+    second = child.share(encode([bytes(MIB), LARGE[:FRAME_BYTES]]), grant)
     assert second.places == (-1, -1, MIB + MIB // 2)
     assert decode(second) == [bytes(MIB), LARGE[:FRAME_BYTES]]
     small = encode([1, 2])
-    assert child.place(small, grant) is small
-    assert child.place(second, None) is second
+    assert child.share(small, grant) is small
+    assert child.share(second, None) is second
     with pytest.raises(ValueError, match="outside"):
-        child.place(second, Grant(0, 1 << 40))
+        child.share(second, Grant(0, 1 << 40))
 
 
 def _answer(payload: Payload) -> wire.Message:
@@ -228,32 +228,32 @@ def _answer(payload: Payload) -> wire.Message:
 
 
 def test_an_answer_by_reference_arrives_and_one_outside_its_grant_is_refused(arena: Arena, path: Path) -> None:
-    slot, other = arena.take(2 * MIB), arena.take(MIB)
+    slot, other = arena.allocate(2 * MIB), arena.allocate(MIB)
     assert slot is not None
     assert other is not None
-    payload = ChildArena(path).place(encode([LARGE]), Grant(slot.start, slot.stop))
+    payload = ChildArena(path).share(encode([LARGE]), Grant(slot.start, slot.stop))
     message = _answer(payload)
     assert sum(map(len, message.frames)) < 100
-    answer = wire.read_answer(message, arena.region(slot), slot)
+    answer = wire.unpack_answer(message, arena.region(slot), slot)
     assert answer.exits[0].payload.slot is slot
     assert answer.exits[0].nbytes == payload.nbytes
     assert decode(answer.exits[0].payload) == [LARGE]
     for region in (arena.region(other), None):
         with pytest.raises(ProtocolError, match=r"0\.0\.1"):
-            wire.read("0.0.1", message, lambda it, region=region: wire.read_answer(it, region, other))
+            wire.unpack_fields("0.0.1", message, lambda it, region=region: wire.unpack_answer(it, region, other))
 
 
 def test_a_task_hands_a_placed_payload_on_without_its_bytes(arena: Arena, path: Path) -> None:
-    payload = arena.place(encode([LARGE, LARGE]))
+    payload = arena.share(encode([LARGE, LARGE]))
     part = Slice(Segment(4, 6, payload, payload.nbytes), 5, 6)
     parts = wire.pack_task(1, 5, 6, 0, Orders(), [[part]], (64, 128))
     assert sum(map(len, parts)) < 200
-    task = wire.read_task(wire.unpack(parts, "hub"), ChildArena(path))
+    task = wire.unpack_task(wire.unpack(parts, "hub"), ChildArena(path))
     assert decode(task.ports[0][0].payload) == [LARGE, LARGE]
     assert task.grant is not None
     assert (task.grant.at, task.grant.stop) == (64, 128)
     with pytest.raises(ValueError, match="shared memory"):
-        wire.read_task(wire.unpack(parts, "hub"))
+        wire.unpack_task(wire.unpack(parts, "hub"))
 
 
 # -- room for answers -------------------------------------------------------------------------------------------
@@ -274,14 +274,14 @@ def test_a_task_is_granted_what_answers_have_needed(arena: Arena, path: Path) ->
     region, slot = grants.of("0.1.1", 2)
     assert region is not None
     assert grants.of("0.0.1", 2) == (None, None)
-    payload = ChildArena(path).place(encode([bytes(MIB)]), Grant(*room))
-    held = wire.read_answer(_answer(payload), region, slot).exits[0].payload
+    payload = ChildArena(path).share(encode([bytes(MIB)]), Grant(*room))
+    held = wire.unpack_answer(_answer(payload), region, slot).exits[0].payload
     del region, slot
     _take_in(grants, held, 2, 1, "0.1.1")
     assert grants.of("0.1.1", 2) == (None, None), "answered"
-    assert arena.free[0][0] == MIB, "what the answer did not use is free again"
+    assert arena.free_ranges[0][0] == MIB, "what the answer did not use is free again"
     del held
-    assert arena.free[0][0] == 0
+    assert arena.free_ranges[0][0] == 0
 
 
 def test_a_grant_is_kept_until_its_task_is_answered_or_its_worker_is_gone(arena: Arena) -> None:
@@ -293,4 +293,4 @@ def test_a_grant_is_kept_until_its_task_is_answered_or_its_worker_is_gone(arena:
     assert grants.of("0.0.1", 2)[1] is not None, "one number is left"
     grants.gone("0.0.1")
     assert grants.of("0.0.1", 2) == (None, None)
-    assert [start for start, _ in arena.free] == [0]
+    assert [start for start, _ in arena.free_ranges] == [0]
