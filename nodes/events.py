@@ -70,7 +70,7 @@ context_of_call: ContextVar[Callable[[], Context]] = ContextVar("sluiceway_conte
 
 
 def current() -> Context:
-    """Give the context of the event that the calling handler works on.
+    """Return the context of the event that the calling handler works on.
 
     Raises `LookupError` outside a handler, and in threads that a handler starts.
     """

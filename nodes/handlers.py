@@ -53,12 +53,12 @@ class Recipe:
         return ""
 
     def make(self) -> Any:
-        """Give the step's own object."""
+        """Return the step's own object."""
         raise NotImplementedError
 
 
 def per_worker(cls: Callable[P, Handler[T, U]], /, *args: P.args, **kwargs: P.kwargs) -> Handler[T, U]:
-    """Give a handler class its arguments: each worker builds `cls(*args, **kwargs)` once and calls it for each event.
+    """Return a handler class its arguments: each worker builds `cls(*args, **kwargs)` once and calls it for each event.
 
     `cls` may also be a function that returns the object to call. Raises `GraphError` for a class whose instances
     cannot be called, and for arguments that `cls` does not take.
@@ -77,17 +77,17 @@ def per_worker(cls: Callable[P, Handler[T, U]], /, *args: P.args, **kwargs: P.kw
 
 
 def is_handler_class(subject: object) -> bool:
-    """Tell whether `subject` is a class whose instances can be called; `int` and `Path` are ordinary functions."""
+    """Whether `subject` is a class whose instances can be called; `int` and `Path` are ordinary functions."""
     return _call_of(subject) is not None
 
 
 def needs_build(subject: object) -> bool:
-    """Tell whether `build` makes a new object from `subject`, so that each worker has to call it once."""
+    """Whether `build` makes a new object from `subject`, so that each worker has to call it once."""
     return isinstance(subject, PerWorker | Recipe) or is_handler_class(subject)
 
 
 def build(subject: Any) -> tuple[Callable[..., Any], Callable[[], Any] | None]:
-    """Give what is called for each event, and what is called at the end, if anything (async for some async handlers).
+    """Return what is called for each event, and what is called at the end, if anything (async for some async handlers).
 
     A handler class is built here, so this belongs in the worker. Raises what its constructor raises, and `TypeError`
     if a function given to `per_worker` returned something that cannot be called as announced.
@@ -122,19 +122,19 @@ def build_all(
 
 
 def is_async(subject: object) -> bool:
-    """Tell whether calling the handler gives an awaitable, or an async generator."""
+    """Whether calling the handler gives an awaitable, or an async generator."""
     function = called(subject)
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def is_generator(subject: object) -> bool:
-    """Tell whether calling the handler gives a generator, sync or async."""
+    """Whether calling the handler gives a generator, sync or async."""
     function = called(subject)
     return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def called(subject: object) -> object:
-    """Give the function that runs for each event: a class's or an instance's `__call__`, a partial's function.
+    """Return the function that runs for each event: a class's or an instance's `__call__`, a partial's function.
 
     For a function given to `per_worker` nothing is known before it is built: `None`.
     """
@@ -150,7 +150,7 @@ def called(subject: object) -> object:
 
 
 def accepts(function: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
-    """Tell whether `function` can be called like this, as far as its signature shows; `True` where it has none.
+    """Whether `function` can be called like this, as far as its signature shows; `True` where it has none.
 
     A decorator's own signature counts, not that of the function it wraps: it may add arguments.
     """
@@ -166,7 +166,7 @@ def accepts(function: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
 
 
 def _call_of(subject: object) -> object:
-    """Give the `__call__` that instances of the class `subject` have, if they have one."""
+    """Return the `__call__` that instances of the class `subject` have, if they have one."""
     cls = _origin(subject)
     # The instances of a metaclass are classes: `.map(type)` asks for the type of each event.
     if not isinstance(cls, type) or issubclass(cls, type):

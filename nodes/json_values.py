@@ -61,7 +61,7 @@ def has_plain_keys(values: list[Any]) -> bool:
 
 
 def letter_fields(letter: DeadLetter) -> dict[str, Any]:
-    """Give a dead letter as a dict of its fields, its event as its `repr` where JSON cannot carry it."""
+    """Return a dead letter as a dict of its fields, its event as its `repr` where JSON cannot carry it."""
     row = {field.name: getattr(letter, field.name) for field in fields(letter)}
     if unfit(letter.event) is not None:
         row["event"] = repr(letter.event)

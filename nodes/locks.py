@@ -25,4 +25,4 @@ class Lock(Protocol):
         """Raise `LockLost` where the lock is lost or may be; called before every commit and about once a second."""
 
     def release(self) -> None:
-        """Give the lock back; says nothing of one that is lost already."""
+        """Return the lock back; says nothing of one that is lost already."""

@@ -24,11 +24,11 @@ class OneByOne:
     _given = 0
 
     def _next(self) -> Any:
-        """Give the next event, or `END`."""
+        """Return the next event, or `END`."""
         raise NotImplementedError
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[Any] | None:
-        """Give the next event, waiting for it, or `None` at the end."""
+        """Return the next event, waiting for it, or `None` at the end."""
         event = self._next()
         if event is END:
             return None
@@ -36,7 +36,7 @@ class OneByOne:
         return [event]
 
     def position(self) -> int:
-        """Give the number of events that `read` gave."""
+        """Return the number of events that `read` gave."""
         return self._given
 
 

@@ -111,7 +111,7 @@ class CallableSink:
 
 
 def as_sink(subject: Any) -> Sink[Any]:
-    """Give the sink that `subject` is, or one around a plain callable.
+    """Return the sink that `subject` is, or one around a plain callable.
 
     Raises `GraphError` for a subject that is neither, and for one that says so itself in `check_sink()`.
     """
@@ -139,7 +139,7 @@ def as_sink(subject: Any) -> Sink[Any]:
 
 
 def failed_position(sink: Any, error: BaseException, size: int) -> int | None:
-    """Give the position of the event in a batch of `size` that made `sink` raise `error`, or `None` if unknown."""
+    """Return the position of the event in a batch of `size` that made `sink` raise `error`, or `None` if unknown."""
     position = sink.position if isinstance(sink, CallableSink) else getattr(error, "position", None)
     known = isinstance(position, int) and not isinstance(position, bool) and 0 <= position < size
     return position if known else None

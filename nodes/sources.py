@@ -26,10 +26,10 @@ class SourceReader(Protocol[T_co]):
     """
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[T_co] | None:
-        """Give up to `limit` events, about `max_bytes` together: `None` when ended, empty when none is there yet."""
+        """Return up to `limit` events, about `max_bytes` together: `None` when ended, empty when none is there yet."""
 
     def position(self) -> object:
-        """Give the place behind the last event read, for `Source.reader` to go on from; it must be picklable."""
+        """Return the place behind the last event read, for `Source.reader` to go on from; it must be picklable."""
 
     def close(self) -> None:
         """End the reading and free what it holds."""
@@ -39,10 +39,10 @@ class LimitReader(Protocol[T_co]):
     """A reader whose `read` takes only the number of events; it is as good as a `SourceReader`."""
 
     def read(self, limit: int, /) -> Sequence[T_co] | None:
-        """Give up to `limit` events: `None` when ended, empty when nothing is there yet."""
+        """Return up to `limit` events: `None` when ended, empty when nothing is there yet."""
 
     def position(self) -> object:
-        """Give the place behind the last event read, for `Source.reader` to go on from; it must be picklable."""
+        """Return the place behind the last event read, for `Source.reader` to go on from; it must be picklable."""
 
     def close(self) -> None:
         """End the reading and free what it holds."""
@@ -84,12 +84,12 @@ class _WithBytes:
 
 
 def is_source(subject: object) -> bool:
-    """Say whether `subject` is a `Source`: an object (not a class) with a method `reader`."""
+    """Whether `subject` is a `Source`: an object (not a class) with a method `reader`."""
     return not isinstance(subject, type) and callable(getattr(subject, "reader", None))
 
 
 def read_with(reader: Any) -> Callable[[int, int], Sequence[Any] | None]:
-    """Give the reader's `read` as a function of `(limit, max_bytes)`, also when it takes only `limit`.
+    """Return the reader's `read` as a function of `(limit, max_bytes)`, also when it takes only `limit`.
 
     Raises `GraphError` for a `read` that takes neither.
     """
@@ -157,7 +157,7 @@ def _not_readable(what: str) -> GraphError:
 
 
 def size_hint(subject: Any) -> int | None:
-    """Give the number of events to expect from a subject, or `None` where it cannot know."""
+    """Return the number of events to expect from a subject, or `None` where it cannot know."""
     if is_source(subject):
         hint = getattr(subject, "size_hint", None)
         size: int | None = hint() if callable(hint) else None

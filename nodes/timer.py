@@ -30,7 +30,7 @@ class Every:
         return TickReader(self.seconds, self.limit, position or 0)
 
     def size_hint(self) -> int | None:
-        """Give the number of ticks to expect."""
+        """Return the number of ticks to expect."""
         return self.limit
 
 
@@ -63,7 +63,7 @@ class TickReader:
         return None
 
     def position(self) -> int:
-        """Give the next tick."""
+        """Return the next tick."""
         return self._next
 
     def close(self) -> None:

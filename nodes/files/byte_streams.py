@@ -45,7 +45,7 @@ class ByteStream(Protocol):
         """Read what is there, up to `size` bytes."""
 
     def consumed(self) -> int:
-        """Give how many bytes of the file on disk were read."""
+        """Return how many bytes of the file on disk were read."""
 
     def seek(self, offset: int, /) -> None:
         """Go to an offset in the stream (after decompression)."""
@@ -71,7 +71,7 @@ class FileStream:
         return self._read(size)
 
     def consumed(self) -> int:
-        """Give how many bytes of the file on disk were read."""
+        """Return how many bytes of the file on disk were read."""
         return self._raw.tell() if self._raw.seekable() else 0
 
     def seek(self, offset: int, /) -> None:
@@ -111,7 +111,7 @@ class StandardInput:
         return data
 
     def consumed(self) -> int:
-        """Give 0: how much there will be is unknown."""
+        """Return 0: how much there will be is unknown."""
         return 0
 
     def seek(self, offset: int, /) -> None:
@@ -180,7 +180,7 @@ class Transcoded:
 
 
 def can_reread(paths: Sequence[str]) -> bool:
-    """Say whether what is read from all of the paths and patterns can be read again: none is a pipe or device."""
+    """Whether what is read from all of the paths and patterns can be read again: none is a pipe or device."""
     matches = (glob.glob(path, recursive=True) if is_pattern(path) else [path] for path in paths)
     return not any(is_stream(path) for path in chain.from_iterable(matches))
 

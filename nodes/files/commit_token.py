@@ -38,7 +38,7 @@ class FileMark:
     names: list[str] | None = None
 
     def token(self) -> dict[str, Any]:
-        """Give the mark as plain values."""
+        """Return the mark as plain values."""
         return {"kind": "file", **asdict(self)}
 
 
@@ -61,12 +61,12 @@ def packed(waiting: bytes) -> bytes:
 
 
 def unpacked(tail: bytes) -> bytes:
-    """Give the plain bytes of a token's tail."""
+    """Return the plain bytes of a token's tail."""
     return zlib.decompress(tail) if tail else b""
 
 
 def check_of(number: int, length: int) -> int:
-    """Give the check of the first `length` bytes of the open file `number`."""
+    """Return the check of the first `length` bytes of the open file `number`."""
     begin = max(length - CHECKED_BYTES, 0)
     data = b""
     while len(data) < length - begin:

@@ -25,7 +25,7 @@ MEMBER_BYTES = {".gz": 1 << 19, ".bz2": 900_000, ".xz": 1 << 21}
 
 
 def suffix_of(path: str) -> str:
-    """Give the suffix that decides how a file is compressed, in lower case."""
+    """Return the suffix that decides how a file is compressed, in lower case."""
     return os.path.splitext(path)[1].lower()
 
 
@@ -55,11 +55,11 @@ class Members:
         return b"".join(streams)
 
     def waiting(self) -> bytes:
-        """Give the plain bytes that are in no stream yet."""
+        """Return the plain bytes that are in no stream yet."""
         return bytes(self._waiting)
 
     def last(self) -> bytes:
-        """Give the last stream: what waits, and an empty one where there was nothing at all."""
+        """Return the last stream: what waits, and an empty one where there was nothing at all."""
         if self._any and not self._waiting:
             return b""
         return self._compress(bytes(self._waiting))

@@ -35,7 +35,7 @@ class CsvReader:
                 raise
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[dict[str, str]] | None:
-        """Give the next rows: `None` at the end, empty when nothing is there yet.
+        """Return the next rows: `None` at the end, empty when nothing is there yet.
 
         Raises `ValueError`, with file and line, for a row that does not fit its header, after those before it.
         """
@@ -52,7 +52,7 @@ class CsvReader:
         raise self._failure
 
     def position(self) -> tuple[object, ...]:
-        """Give the place behind the last row given."""
+        """Return the place behind the last row given."""
         return tuple(self._place)
 
     def header(self) -> list[str] | None:
@@ -84,7 +84,7 @@ class CsvReader:
         return None if cursor.closed else True
 
     def _blocks(self) -> Iterator[list[str]]:
-        """Give the lines of one file; loads more only inside a row, where it also waits for them."""
+        """Return the lines of one file; loads more only inside a row, where it also waits for them."""
         cursor = self._cursor
         while True:
             while cursor.next >= len(cursor.lines):
@@ -97,7 +97,7 @@ class CsvReader:
             yield lines
 
     def _place_at(self, count: int) -> Place:
-        """Give the place behind the first `count` lines that the csv reader took."""
+        """Return the place behind the first `count` lines that the csv reader took."""
         for end, place in [*self._crossed, (self._end, self._cursor.place)]:
             if count <= end:
                 return place._replace(skip=place.skip - (end - count))
@@ -154,7 +154,7 @@ class CsvReader:
 
 
 def header_of(cursor: LineCursor, delimiter: str) -> list[str] | None:
-    """Give the header of the cursor's first file, `None` if it is empty."""
+    """Return the header of the cursor's first file, `None` if it is empty."""
     reader = CsvReader(cursor, delimiter)
     try:
         return reader.header()

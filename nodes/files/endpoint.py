@@ -118,7 +118,7 @@ class FileEnds:
         return mark_of(token, repr(self)).n if self.append else self.recover(token)
 
     def _header(self) -> list[str] | None:
-        """Give the names that were written as a header, where the file has one."""
+        """Return the names that were written as a header, where the file has one."""
         return None
 
     def _take_header(self, names: list[str] | None) -> None:
@@ -137,7 +137,7 @@ class FileEnds:
             output.abandon()
 
     def output(self) -> Output:
-        """Give the open output, opening it when the engine did not."""
+        """Return the open output, opening it when the engine did not."""
         if self._output is None:
             self.open()
         assert self._output is not None

@@ -127,7 +127,7 @@ class FileLock:
         )
 
     def _holder(self) -> dict[str, Any] | None:
-        """Give what the file says of the holder, `None` where it says nothing."""
+        """Return what the file says of the holder, `None` where it says nothing."""
         try:
             with open(self.path, "rb") as file:
                 known = _CONTENT.fullmatch(file.read(_MOST_BYTES))
@@ -153,7 +153,7 @@ class FileLock:
             )
 
     def release(self) -> None:
-        """Give the lock back; says nothing of one that is lost already."""
+        """Return the lock back; says nothing of one that is lost already."""
         number, self._number = self._number, None
         if number is None:
             return

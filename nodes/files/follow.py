@@ -53,7 +53,7 @@ class FollowStream(FileStream):
                 return None
 
     def _look(self) -> bool:
-        """Say whether whoever writes has left this file just now; raises `Truncated`."""
+        """Whether whoever writes has left this file just now; raises `Truncated`."""
         own = os.fstat(self._raw.fileno())
         if own.st_size < self._raw.tell():
             raise Truncated
@@ -95,7 +95,7 @@ class FollowCursor(LineCursor):
         return place if self._stream is None else place._replace(inode=self._stream.inode)
 
     def beginning(self) -> LineCursor:
-        """Give a cursor at the beginning of the current file alone, whatever its name is now."""
+        """Return a cursor at the beginning of the current file alone, whatever its name is now."""
         assert self._stream is not None
         actual = _renamed(self.path, self._stream.inode) or self.path
         return LineCursor([actual], self._encoding, self._split, None)
@@ -118,7 +118,7 @@ class FollowCursor(LineCursor):
         return True
 
     def progress(self) -> float | None:
-        """Give `None`: nobody knows how long the file will be."""
+        """Return `None`: nobody knows how long the file will be."""
         return None
 
     def close(self) -> None:
@@ -128,7 +128,7 @@ class FollowCursor(LineCursor):
 
 
 def _renamed(path: str, inode: int) -> str | None:
-    """Give the name that the file `inode` has now, where it was renamed beside `path` as rotation does."""
+    """Return the name that the file `inode` has now, where it was renamed beside `path` as rotation does."""
     try:
         if os.stat(path).st_ino == inode:
             return None
@@ -138,7 +138,7 @@ def _renamed(path: str, inode: int) -> str | None:
 
 
 def _rotated(path: str) -> list[os.DirEntry[str]]:
-    """Give the files whose names are that of `path` with something added."""
+    """Return the files whose names are that of `path` with something added."""
     folder, name = os.path.split(path)
     with os.scandir(folder or ".") as entries:
         return [entry for entry in entries if entry.name.startswith(name) and entry.name != name and entry.is_file()]

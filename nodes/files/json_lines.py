@@ -36,7 +36,7 @@ class JsonReader:
         self.close = cursor.close
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[Any] | None:
-        """Give the next values: `None` at the end, empty when nothing is there yet.
+        """Return the next values: `None` at the end, empty when nothing is there yet.
 
         Raises `ValueError`, with file and line, for a line that is not JSON, after the values before it were given.
         """
@@ -50,7 +50,7 @@ class JsonReader:
         raise self._failure
 
     def position(self) -> tuple[object, ...]:
-        """Give the place behind the last value given."""
+        """Return the place behind the last value given."""
         return tuple(self._cursor.place)
 
     def _parsed(self, lines: list[str]) -> list[Any]:
@@ -126,7 +126,7 @@ class JsonFile(FileEnds):
 
 
 def _fast_encoder() -> Callable[[Any], Sequence[str]]:
-    """Give a function from a value to pieces of text, without the objects that `encode` makes for each call."""
+    """Return a function from a value to pieces of text, without the objects that `encode` makes for each call."""
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
         return lambda value: (_ENCODER.encode(value),)
@@ -139,7 +139,7 @@ _pieces = _fast_encoder()
 
 
 def _encoded(events: Sequence[Any]) -> str | None:
-    """Give the lines of all events at once, or `None` where one of them needs a closer look."""
+    """Return the lines of all events at once, or `None` where one of them needs a closer look."""
     if not has_plain_keys(list(events)):
         return None
     pieces: list[str] = []

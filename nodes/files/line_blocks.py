@@ -142,7 +142,7 @@ class Blocks:
         return self._seen
 
     def next(self, size: int) -> list[str] | None:
-        """Give the next lines, of about `size` bytes: `None` at the end, empty when nothing is there yet."""
+        """Return the next lines, of about `size` bytes: `None` at the end, empty when nothing is there yet."""
         if self._again:
             again, self._again = self._again, b""
             return self._lines(again)
@@ -171,7 +171,7 @@ class Blocks:
         raise self._failure
 
     def _cut(self, data: bytes) -> int:
-        """Give the length of the whole lines in `data`; a final `\\r` may be half of a line end."""
+        """Return the length of the whole lines in `data`; a final `\\r` may be half of a line end."""
         cut = data.rfind(b"\n") + 1
         if not cut and self._split is not split_at_newlines:
             cut = data.rfind(b"\r", 0, len(data) - 1) + 1
@@ -210,7 +210,7 @@ class Blocks:
         return failure
 
     def consumed(self) -> int:
-        """Give how many bytes of the file on disk were read."""
+        """Return how many bytes of the file on disk were read."""
         return self._stream.consumed()
 
     def close(self) -> None:

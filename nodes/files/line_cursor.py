@@ -118,7 +118,7 @@ class LineCursor:
         return place.line + place.skip + 1
 
     def beginning(self) -> LineCursor:
-        """Give a cursor at the beginning of the current file alone."""
+        """Return a cursor at the beginning of the current file alone."""
         return LineCursor([self.path], self._encoding, self._split, None)
 
     def load(self, size: int = BLOCK_BYTES) -> bool | None:
@@ -169,7 +169,7 @@ class LineCursor:
         return lines
 
     def progress(self) -> float | None:
-        """Give the fraction of the bytes on disk that was read, or `None` where their number is unknown."""
+        """Return the fraction of the bytes on disk that was read, or `None` where their number is unknown."""
         total = sum(self._sizes)
         return min(self._read_bytes / total, 1.0) if total else None
 

@@ -211,7 +211,7 @@ def _open_partial(path: str, real: str, fresh: bool) -> IO[bytes]:
 
 
 def _is_done(target: str, suffix: str, mark: FileMark) -> bool:
-    """Say whether the file in place is what the run was to put there; raises `CheckpointError` for another one."""
+    """Whether the file in place is what the run was to put there; raises `CheckpointError` for another one."""
     if not os.path.isfile(target):
         return False
     rest = b""

@@ -21,7 +21,7 @@ STANDARD = "-"
 
 
 def checked_paths(paths: Paths, maker: str) -> tuple[str, ...]:
-    """Give the paths as text; raises `GraphError` for what is no path. `maker` is the public function's name."""
+    """Return the paths as text; raises `GraphError` for what is no path. `maker` is the public function's name."""
     given = list(paths) if isinstance(paths, Sequence) and not isinstance(paths, str | bytes) else [paths]
     if not given:
         raise GraphError(f"cannot make {maker}([]): it needs at least one path; pass a path, a pattern or a list")
@@ -38,17 +38,17 @@ def checked_paths(paths: Paths, maker: str) -> tuple[str, ...]:
 
 
 def is_pattern(path: str) -> bool:
-    """Say whether a path is to be matched: it has `*`, `?` or `[`, and no file has just this name."""
+    """Whether a path is to be matched: it has `*`, `?` or `[`, and no file has just this name."""
     return glob.has_magic(path) and not os.path.lexists(path)
 
 
 def is_stream(path: str) -> bool:
-    """Say whether a path means what cannot be put in place or read again: standard output, a device, a pipe."""
+    """Whether a path means what cannot be put in place or read again: standard output, a device, a pipe."""
     return path == STANDARD or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
 
 
 def existing_files(paths: Sequence[str]) -> list[str]:
-    """Give the files that paths and patterns mean now, those of a pattern sorted by name.
+    """Return the files that paths and patterns mean now, those of a pattern sorted by name.
 
     Raises `FileNotFoundError` for a file that is not there and a pattern that matches nothing.
     """

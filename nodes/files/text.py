@@ -24,11 +24,11 @@ class LineReader:
         self.close = cursor.close
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[str] | None:
-        """Give the next lines: `None` at the end, empty when nothing is there yet."""
+        """Return the next lines: `None` at the end, empty when nothing is there yet."""
         return self._cursor.take(limit, max_bytes)
 
     def position(self) -> tuple[object, ...]:
-        """Give the place behind the last line given."""
+        """Return the place behind the last line given."""
         return tuple(self._cursor.place)
 
 

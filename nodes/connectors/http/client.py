@@ -77,13 +77,13 @@ def httpx(maker: str) -> ModuleType:
 
 
 def shown(url: str) -> str:
-    """Give a url without what may be secret in it."""
+    """Return a url without what may be secret in it."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{_host_of(parts)}{parts.path}"
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:
-    """Give what decides to whom a request goes."""
+    """Return what decides to whom a request goes."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
@@ -208,7 +208,7 @@ class Client:
 
 
 def wait_asked(retry_after: str | None, now: float) -> float | None:
-    """Give the seconds that a `Retry-After` asks for at the time `now`, `None` where it says nothing."""
+    """Return the seconds that a `Retry-After` asks for at the time `now`, `None` where it says nothing."""
     if not retry_after:
         return None
     if retry_after.strip().isdigit():

@@ -31,7 +31,7 @@ class BadRequest(ValueError):
 
 
 def events_of(headers: Mapping[str, str], body: bytes) -> list[dict[str, Any]]:
-    """Give the events of a request; `headers` has lower-case names. Raises `BadRequest`.
+    """Return the events of a request; `headers` has lower-case names. Raises `BadRequest`.
 
     A CloudEvent is a dict of its attributes, its data under `data` (bytes where it is neither JSON nor absent). Plain
     JSON is an object, or an array of objects, which are events of their own.

@@ -35,13 +35,13 @@ class Paging:
     page_size: int | None
 
     def request(self, key: Key) -> tuple[str, dict[str, str]]:
-        """Give the url and the parameters that ask for a page."""
+        """Return the url and the parameters that ask for a page."""
         if self.style == "link":
             return (self.url if key is None else str(key)), {}
         return self.url, {} if key is None else {self.param: str(key)}
 
     def items_of(self, answer: Answer) -> tuple[Any, list[Any]]:
-        """Give an answer as JSON and the list of its items; raises `ValueError` for another answer."""
+        """Return an answer as JSON and the list of its items; raises `ValueError` for another answer."""
         try:
             body = json.loads(answer.body)
         except (ValueError, RecursionError):
@@ -56,7 +56,7 @@ class Paging:
         return body, items
 
     def next_key(self, key: Key, answer: Answer, body: Any, items: Sequence[Any]) -> Key:
-        """Give the key of the page behind this one, `None` while there is none."""
+        """Return the key of the page behind this one, `None` while there is none."""
         if self.style == "link":
             return self._next_link(key, answer, body)
         if self.style == "cursor":
@@ -96,19 +96,19 @@ class Paging:
 
 
 def _at(value: Any, path: str) -> Any:
-    """Give what stands at a path such as `meta.next`, `None` where there is nothing."""
+    """Return what stands at a path such as `meta.next`, `None` where there is nothing."""
     for name in path.split(".") if path else ():
         value = value.get(name) if isinstance(value, dict) else None
     return value
 
 
 def canonical(item: Any) -> bytes:
-    """Give an item as the bytes that its check is made of."""
+    """Return an item as the bytes that its check is made of."""
     return json.dumps(item, sort_keys=True, separators=(",", ":")).encode()
 
 
 def check_of(items: Sequence[Any]) -> int:
-    """Give a check of items."""
+    """Return a check of items."""
     check = 0
     for item in items:
         check = zlib.crc32(canonical(item), check)
@@ -116,12 +116,12 @@ def check_of(items: Sequence[Any]) -> int:
 
 
 def sealed(key: Key) -> bytes:
-    """Give a key as bytes that nobody reads by chance: a link may hold a secret, and errors show positions."""
+    """Return a key as bytes that nobody reads by chance: a link may hold a secret, and errors show positions."""
     return zlib.compress(json.dumps(key).encode())
 
 
 def opened(key: bytes) -> Key:
-    """Give the key that was sealed; raises `ValueError` for other bytes."""
+    """Return the key that was sealed; raises `ValueError` for other bytes."""
     try:
         value: Key = json.loads(zlib.decompress(key))
     except zlib.error as error:

@@ -82,7 +82,7 @@ class PollReader:
         self._fetcher = _Fetcher(to, paging, max_bytes)
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[Any] | None:
-        """Give the next items: `None` at the end of a source that ends there, empty when nothing is there yet.
+        """Return the next items: `None` at the end of a source that ends there, empty when nothing is there yet.
 
         Raises `NoAnswer` for a server that fails for longer than the retries last, and `ValueError` for an answer that
         does not hold what was asked for, or not any more what was read.
@@ -146,15 +146,15 @@ class PollReader:
         self._page = page
 
     def position(self) -> tuple[object, ...]:
-        """Give the place behind the last item: the key of its page, and how many of it were given."""
+        """Return the place behind the last item: the key of its page, and how many of it were given."""
         return sealed(self._place.key), self._place.given, self._place.check
 
     def extent(self) -> object:
-        """Give what describes the items of the last read: their page, the first, their number and check."""
+        """Return what describes the items of the last read: their page, the first, their number and check."""
         return None if self._extent is None else (sealed(self._extent[0]), *self._extent[1:])
 
     def replay(self, extent: object) -> Sequence[Any]:
-        """Give the items of an extent again; raises `ValueError` where the server does not give them any more."""
+        """Return the items of an extent again; raises `ValueError` where the server does not give them any more."""
         given: Any = extent
         shut, first, count, check = given
         key = opened(shut)
@@ -214,7 +214,7 @@ class _Fetcher:
             self._closing.wait(wait_s)
 
     def get(self, key: Key, wait_s: float) -> _Page | None:
-        """Give the page `key`, `None` when it has not come within `wait_s`: ask for it again then."""
+        """Return the page `key`, `None` when it has not come within `wait_s`: ask for it again then."""
         if self.closed:
             return None
         if self._thread is None:

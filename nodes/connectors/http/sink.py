@@ -67,7 +67,7 @@ class HttpSink:
                 raise bad
 
     def _bodies(self, events: Sequence[Any], first: int) -> tuple[list[str], BadEvent | None]:
-        """Give events as JSON, up to the first that it cannot carry."""
+        """Return events as JSON, up to the first that it cannot carry."""
         bodies: list[str] = []
         for position, event in enumerate(events, first):
             value = letter_fields(event) if isinstance(event, DeadLetter) else event
@@ -96,7 +96,7 @@ class HttpSink:
             raise
 
     def commit(self, n: int) -> dict[str, Any]:
-        """Give the token: everything that was written has been answered. It is `{"kind": "http", "n", "run"}`."""
+        """Return the token: everything that was written has been answered. It is `{"kind": "http", "n", "run"}`."""
         if not self._run:
             self.open()
         return {"kind": "http", "n": n, "run": self._run}
@@ -123,7 +123,7 @@ class HttpSink:
 
 
 def ranges(numbers: Sequence[Number]) -> str:
-    """Give numbers as text: `5-7` for the events 5, 6 and 7 of index 0 each, `8.1` for index 1 of number 8."""
+    """Return numbers as text: `5-7` for the events 5, 6 and 7 of index 0 each, `8.1` for index 1 of number 8."""
     told = []
     for _, run in groupby(enumerate(numbers), key=lambda place: (place[1][1], place[1][0] - place[0])):
         taken = [number for _, number in run]

@@ -49,11 +49,11 @@ class WebhookReader:
         self.url = self._server.url
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[Any] | None:
-        """Give the events that have come, waiting a moment for the first; `None` when closed."""
+        """Return the events that have come, waiting a moment for the first; `None` when closed."""
         return self._waiting.take(limit, max_bytes, WAIT_S)
 
     def position(self) -> int:
-        """Give the number of events that `read` gave."""
+        """Return the number of events that `read` gave."""
         return self._waiting.given
 
     def journaled(self, position: object) -> None:

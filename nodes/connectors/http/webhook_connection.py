@@ -35,7 +35,7 @@ class Refused(Exception):
 
 
 def too_large(most: int) -> Reply:
-    """Give the answer to a request of more than `most` bytes."""
+    """Return the answer to a request of more than `most` bytes."""
     return Reply(413, f"a request has {most} bytes at most; send fewer events in one")
 
 

@@ -187,7 +187,7 @@ class WebhookServer:
         return Reply(503, "the events are not known to be safe; send them again", _AGAIN)
 
     def _teller(self, safe: asyncio.Future[bool]) -> Callable[[bool], None]:
-        """Give what tells a request from another thread that its events are safe, or are not known to be."""
+        """Return what tells a request from another thread that its events are safe, or are not known to be."""
         loop = safe.get_loop()
 
         def tell(told: bool) -> None:

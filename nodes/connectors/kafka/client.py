@@ -41,19 +41,19 @@ _OURS = {
 
 
 def client(maker: str) -> Any:
-    """Give the package confluent_kafka; raises `GraphError` where it is not installed."""
+    """Return the package confluent_kafka; raises `GraphError` where it is not installed."""
     return need("confluent_kafka", "kafka", f"{maker}()")
 
 
 def checked_topic(topic: object, maker: str) -> str:
-    """Give the topic's name, or raise `GraphError`."""
+    """Return the topic's name, or raise `GraphError`."""
     if not isinstance(topic, str) or not topic or topic.startswith("^"):
         raise GraphError(f"cannot make {maker}(): the topic must be the name of one topic, not a pattern; pass its name")
     return topic
 
 
 def checked_servers(servers: object, maker: str) -> str:
-    """Give `host:port` of one or more brokers as one text, or raise `GraphError`."""
+    """Return `host:port` of one or more brokers as one text, or raise `GraphError`."""
     names = [servers] if isinstance(servers, str) else list(servers) if isinstance(servers, Sequence) else []
     if not names or not all(isinstance(name, str) and name for name in names):
         raise GraphError(
@@ -63,7 +63,7 @@ def checked_servers(servers: object, maker: str) -> str:
 
 
 def checked_config(config: object, maker: str) -> dict[str, Any]:
-    """Give a copy of the user's settings; raises `GraphError` for those that are sluiceway's own."""
+    """Return a copy of the user's settings; raises `GraphError` for those that are sluiceway's own."""
     if config is not None and not isinstance(config, Mapping):
         raise GraphError(f"cannot make {maker}(): config must be a dict of confluent-kafka settings")
     settings = dict(config or {})
@@ -74,13 +74,13 @@ def checked_config(config: object, maker: str) -> dict[str, Any]:
 
 
 def lasts(error: Any) -> bool:
-    """Say whether an error among the messages read is an end; of all others the client recovers by itself."""
+    """Whether an error among the messages read is an end; of all others the client recovers by itself."""
     name = error.name()
     return error.fatal() or "AUTH" in name or name.startswith(_LASTING)
 
 
 def fault(what: str, error: Any) -> Exception:
-    """Give the exception for what a client could not do, from its error (`KafkaError` or `KafkaException`)."""
+    """Return the exception for what a client could not do, from its error (`KafkaError` or `KafkaException`)."""
     error = error.args[0] if isinstance(error, Exception) and error.args else error
     name, text = (error.name(), error.str()) if hasattr(error, "str") else (type(error).__name__, str(error))
     kind: type[Exception] = OSError
@@ -130,7 +130,7 @@ class Faults:
 
 
 def partitions_of(handle: Any, topic: str, what: str, faults: Faults, *, wait_s: float) -> list[int]:
-    """Give the partitions of a topic, in order.
+    """Return the partitions of a topic, in order.
 
     A topic that is not there is waited for up to `wait_s` (a broker may be making it), then a `LookupError`; brokers
     that cannot be reached are a `ConnectionError` after `START_S`.

@@ -56,7 +56,7 @@ class Member:
             raise fault(self._what, error) from None
 
     def high(self, partition: int) -> int:
-        """Give the offset behind the last message of a partition."""
+        """Return the offset behind the last message of a partition."""
         return self._marks(partition)[1]
 
     def _marks(self, partition: int) -> tuple[int, int]:
@@ -77,7 +77,7 @@ class Member:
     # Reading
 
     def read(self, limit: int, wait_s: float) -> list[Any]:
-        """Give what is there, up to `limit` messages; waits up to `wait_s` for the first."""
+        """Return what is there, up to `limit` messages; waits up to `wait_s` for the first."""
         self._polled_at = time.monotonic()
         self._join()
         if self._paused:

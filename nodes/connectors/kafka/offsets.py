@@ -47,11 +47,11 @@ class Ledger:
         self.next[partition] = offset
 
     def revoke(self, partitions: Iterable[int]) -> None:
-        """Give partitions up: their messages do not count any more, nor is anything of them committed."""
+        """Return partitions up: their messages do not count any more, nor is anything of them committed."""
         self.owned.difference_update(partitions)
 
     def take(self, partition: int, offset: int) -> bool:
-        """Say whether a message counts, and if so move behind it; one of a lost partition or read before does not."""
+        """Whether a message counts, and if so move behind it; one of a lost partition or read before does not."""
         if partition not in self.owned or offset < self.next.get(partition, 0):
             return False
         self.next[partition] = offset + 1
@@ -74,7 +74,7 @@ class Ledger:
                 self._acknowledged[partition] = offset
 
     def due(self) -> dict[int, int]:
-        """Give the offsets to commit now; nothing while others are on their way."""
+        """Return the offsets to commit now; nothing while others are on their way."""
         if self._on_its_way:
             return {}
         return {

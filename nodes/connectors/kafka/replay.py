@@ -32,7 +32,7 @@ class Refetch:
         self._consumer: Any = self._kafka.Consumer(settings, logger=ClientLog())
 
     def fetch(self, runs: Iterable[tuple[int, int, int]]) -> list[Any]:
-        """Give the messages of `(partition, first offset, count)` runs, in this order.
+        """Return the messages of `(partition, first offset, count)` runs, in this order.
 
         Raises `LookupError` for one that is gone and `ConnectionError` when the brokers stay silent.
         """

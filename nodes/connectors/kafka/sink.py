@@ -238,7 +238,7 @@ class KafkaSink:
     # Reading back
 
     def _settings(self) -> dict[str, Any]:
-        """Give the settings of the consumer that reads back; it joins no group, but must name one."""
+        """Return the settings of the consumer that reads back; it joins no group, but must name one."""
         own = {"bootstrap.servers": self.bootstrap_servers, "group.id": f"sluiceway-tail-{self._run}"}
         return {**TAIL, **self.config, **own, "error_cb": self._faults.note}
 

@@ -53,7 +53,7 @@ class KafkaSource:
         return f"kafka({self.topic!r}, group={self.group!r})"
 
     def settings(self) -> dict[str, Any]:
-        """Give the settings of the consumer."""
+        """Return the settings of the consumer."""
         own = {"bootstrap.servers": self.bootstrap_servers, "group.id": self.group}
         return {**DEFAULTS, **self.config, **own}
 
@@ -98,7 +98,7 @@ class KafkaReader:
         return ends if ends is not None else {partition: member.high(partition) for partition in partitions}
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[KafkaMessage] | None:
-        """Give the messages that are there, waiting for a moment where none is; `None` at the end.
+        """Return the messages that are there, waiting for a moment where none is; `None` at the end.
 
         Raises `LookupError` for an offset that is gone, `ConnectionError`, `PermissionError` or `OSError` for what
         the client cannot mend by itself.
@@ -158,18 +158,18 @@ class KafkaReader:
         return all(behind.get(p, 0) >= self._ends.get(p, 0) for p in self._ledger.owned)
 
     def position(self) -> dict[Any, Any]:
-        """Give `{partition: next offset}`; with `stop_at_end`, also the ends to stop at, as `"end"`."""
+        """Return `{partition: next offset}`; with `stop_at_end`, also the ends to stop at, as `"end"`."""
         place: dict[Any, Any] = dict(self._ledger.next)
         if self._ends is not None:
             place[_END] = dict(self._ends)
         return place
 
     def extent(self) -> list[tuple[int, int, int]]:
-        """Give what the last read gave, as runs `(partition, first offset, count)` in the order given."""
+        """Return what the last read gave, as runs `(partition, first offset, count)` in the order given."""
         return self._extent.runs
 
     def replay(self, extent: Sequence[Sequence[int]]) -> list[KafkaMessage]:
-        """Give exactly the messages of an extent again, to be called before the first `read`.
+        """Return exactly the messages of an extent again, to be called before the first `read`.
 
         Raises `LookupError` where one of them is gone.
         """
@@ -207,7 +207,7 @@ class KafkaReader:
             self._member.commit()
 
     def progress(self) -> float | None:
-        """Give the fraction read, where the end is known."""
+        """Return the fraction read, where the end is known."""
         if not self._ends or not self._ledger.owned:
             return None
         behind = self._ledger.next
@@ -228,7 +228,7 @@ class KafkaReader:
 
 
 def as_event(message: Any) -> KafkaMessage:
-    """Give the event of a message of confluent-kafka."""
+    """Return the event of a message of confluent-kafka."""
     kind, timestamp = message.timestamp()
     return KafkaMessage(
         message.key(),

@@ -24,12 +24,12 @@ Number = tuple[int, int]
 
 
 def header_of(run: str, number: Number) -> bytes:
-    """Give the header's value for a number of a run."""
+    """Return the header's value for a number of a run."""
     return b"%s/%d/%d" % (run.encode(), *number)
 
 
 def number_in(headers: Iterable[tuple[str, bytes | None]] | None, run: str) -> Number | None:
-    """Give the number in a message's headers, or `None` where it is not one of this run."""
+    """Return the number in a message's headers, or `None` where it is not one of this run."""
     for name, value in headers or ():
         if name == HEADER and value is not None:
             of, _, number = value.partition(b"/")
@@ -42,7 +42,7 @@ def number_in(headers: Iterable[tuple[str, bytes | None]] | None, run: str) -> N
 def marks_of(
     settings: Mapping[str, Any], topic: str, partitions: Iterable[int], what: str
 ) -> dict[int, tuple[int, int]]:
-    """Give the offsets of the first message and behind the last of each partition."""
+    """Return the offsets of the first message and behind the last of each partition."""
     kafka = client("kafka_sink")
     consumer = kafka.Consumer(settings, logger=ClientLog())
     try:
@@ -61,7 +61,7 @@ def read_tail(
     above: int,
     faults: Faults,
 ) -> dict[Number, tuple[int, int]]:
-    """Give the numbers of `run` above `above` in ranges of offsets `{partition: (first, behind)}`, and where each stands.
+    """Return the numbers of `run` above `above` in ranges of offsets `{partition: (first, behind)}`, and where each stands.
 
     Messages of others in between are read over. Raises `ConnectionError` when the brokers stay silent.
     """

@@ -18,12 +18,12 @@ Position = tuple[str, "str | None"]
 
 
 def package(maker: str) -> Any:
-    """Give the package redis; raises `GraphError` where it is not installed."""
+    """Return the package redis; raises `GraphError` where it is not installed."""
     return need("redis", "redis", f"{maker}()")
 
 
 def checked_url(url: object, maker: str) -> str:
-    """Give the address back, or raise `GraphError`; a text of the error never repeats it, for it may hold a password."""
+    """Return the address back, or raise `GraphError`; a text of the error never repeats it, for it may hold a password."""
     if not isinstance(url, str) or not _is_url(url):
         raise GraphError(
             f"cannot make {maker}(): url must begin with redis://, rediss:// or unix://; pass for example "
@@ -41,14 +41,14 @@ def _is_url(url: str) -> bool:
 
 
 def checked_name(name: object, what: str, maker: str) -> str:
-    """Give the name of a key or group back, or raise `GraphError`."""
+    """Return the name of a key or group back, or raise `GraphError`."""
     if not isinstance(name, str) or not name:
         raise GraphError(f"cannot make {maker}(): {what} must be a name; pass a text that is not empty")
     return name
 
 
 def connect(url: str, maker: str, *, answer_s: float = ANSWER_S, retries: int = 3) -> Any:
-    """Give a client; it connects with its first command.
+    """Return a client; it connects with its first command.
 
     A command is sent again after a lost connection only with `retries`: never where it must not happen twice.
     """
@@ -65,18 +65,18 @@ def connect(url: str, maker: str, *, answer_s: float = ANSWER_S, retries: int = 
 
 
 def text_of(raw: bytes | str) -> str:
-    """Give an id or a name as a text."""
+    """Return an id or a name as a text."""
     return raw.decode() if isinstance(raw, bytes) else raw
 
 
 def id_key(entry_id: str) -> tuple[int, int]:
-    """Give what entry ids are ordered by."""
+    """Return what entry ids are ordered by."""
     time_ms, _, sequence = entry_id.partition("-")
     return int(time_ms), int(sequence or 0)
 
 
 def stream_info(client: Any, stream: str) -> dict[str, Any] | None:
-    """Give what the server tells of a stream, `None` where there is none."""
+    """Return what the server tells of a stream, `None` where there is none."""
     if not client.exists(stream):
         return None
     info: dict[str, Any] = client.xinfo_stream(stream)
@@ -84,6 +84,6 @@ def stream_info(client: Any, stream: str) -> dict[str, Any] | None:
 
 
 def newest_id(client: Any, stream: str) -> str:
-    """Give the highest id that a stream has ever had."""
+    """Return the highest id that a stream has ever had."""
     info = stream_info(client, stream)
     return FIRST if info is None else text_of(info["last-generated-id"])

@@ -77,7 +77,7 @@ class GroupReader:
             self._client.xack(self._stream, self._group, *[entry["message_id"] for entry in pending])
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[RedisEntry] | None:
-        """Give what is pending, then what is new, waiting for a moment where nothing is; `None` at the end.
+        """Return what is pending, then what is new, waiting for a moment where nothing is; `None` at the end.
 
         Raises `LookupError` where a pending entry was deleted, and the client's own error where the server stays away.
         """
@@ -135,15 +135,15 @@ class GroupReader:
             raise error
 
     def position(self) -> Position:
-        """Give the id of the last entry given, and that of the last one to read where the source ends."""
+        """Return the id of the last entry given, and that of the last one to read where the source ends."""
         return self._last, self._end
 
     def extent(self) -> tuple[str, ...]:
-        """Give the ids of what the last read gave."""
+        """Return the ids of what the last read gave."""
         return self._extent
 
     def replay(self, extent: Iterable[str]) -> list[RedisEntry]:
-        """Give exactly the entries with these ids again, to be called before the first `read`.
+        """Return exactly the entries with these ids again, to be called before the first `read`.
 
         Raises `LookupError` where one of them is gone.
         """

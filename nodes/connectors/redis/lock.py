@@ -42,7 +42,7 @@ _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL
 
 
 def _clock() -> float:
-    """Give seconds that pass also while the machine sleeps, where the system can."""
+    """Return seconds that pass also while the machine sleeps, where the system can."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
@@ -149,7 +149,7 @@ class RedisLock:
             )
 
     def release(self) -> None:
-        """Give the lock back, if it is still this run's."""
+        """Return the lock back, if it is still this run's."""
         renewing, self._renewing = self._renewing, None
         if renewing is None:
             return

@@ -89,7 +89,7 @@ class StreamReader:
             self._last = newest if self._last == "$" else self._last
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[RedisEntry] | None:
-        """Give the entries that are there, waiting for a moment where none is; `None` at the end.
+        """Return the entries that are there, waiting for a moment where none is; `None` at the end.
 
         Raises `LookupError` where entries were trimmed before they were read.
         """
@@ -135,7 +135,7 @@ class StreamReader:
         )
 
     def position(self) -> Position:
-        """Give the id of the last entry read, and that of the last one to read where the source ends."""
+        """Return the id of the last entry read, and that of the last one to read where the source ends."""
         return self._last, self._end
 
     def close(self) -> None:

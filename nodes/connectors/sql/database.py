@@ -43,7 +43,7 @@ _SET = sa.text(
 
 
 def checked_url(url: object, maker: str) -> str:
-    """Give the URL as text, with its password; raises `GraphError` for what is none or needs a missing driver."""
+    """Return the URL as text, with its password; raises `GraphError` for what is none or needs a missing driver."""
     try:
         parsed = sa.make_url(url) if isinstance(url, str | sa.URL) else None
         dialect = parsed.get_dialect() if parsed is not None else None
@@ -79,17 +79,17 @@ def checked_url(url: object, maker: str) -> str:
 
 
 def shown(url: str) -> str:
-    """Give a URL as it may be shown: without password and options."""
+    """Return a URL as it may be shown: without password and options."""
     return sa.make_url(url).set(query={}).render_as_string(hide_password=True)
 
 
 def backend(url: str) -> str:
-    """Give the kind of database, like `"sqlite"` and `"postgresql"`."""
+    """Return the kind of database, like `"sqlite"` and `"postgresql"`."""
     return sa.make_url(url).get_backend_name()
 
 
 def driver(url: str) -> str:
-    """Give the name of the package that speaks to the database, like `"psycopg"`."""
+    """Return the name of the package that speaks to the database, like `"psycopg"`."""
     return sa.make_url(url).get_dialect().driver
 
 
@@ -183,12 +183,12 @@ class _Utc(sa.TypeDecorator[Any]):
 
 
 def is_time(kind: Any) -> bool:
-    """Say whether a column's type is date and time of day."""
+    """Whether a column's type is date and time of day."""
     return isinstance(kind, sa.DateTime | _Utc)
 
 
 def reflected(connection: sa.Connection, name: str, schema: str | None) -> sa.Table | None:
-    """Give the table or view as it stands in the database, or `None`; ends the transaction it looked in."""
+    """Return the table or view as it stands in the database, or `None`; ends the transaction it looked in."""
     try:
         with begin(connection, write=False):
             table = sa.Table(name, sa.MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
@@ -221,7 +221,7 @@ def ensure_table(connection: sa.Connection, table: sa.Table, what: str) -> None:
 
 
 def lost(error: BaseException) -> bool:
-    """Say whether an error means that the connection is gone, and not that a statement was refused."""
+    """Whether an error means that the connection is gone, and not that a statement was refused."""
     return isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
 
 

@@ -88,7 +88,7 @@ class PostgresLock:
         raise LockLost(f"the lock {self._name!r} is lost: {reason}; another run may have begun, start this one again")
 
     def release(self) -> None:
-        """Give the lock back; does nothing for one that is lost already."""
+        """Return the lock back; does nothing for one that is lost already."""
         with self._one_at_a_time:
             session, self._session = self._session, None
             if session is None:

@@ -85,12 +85,12 @@ class Advisory:
         return False
 
     def mine(self, session: sa.Connection) -> bool:
-        """Say whether this session has the lock, as the server knows it."""
+        """Whether this session has the lock, as the server knows it."""
         held: int = session.execute(_MINE, self._halves).scalar_one()
         return held > 0
 
     def free(self, session: sa.Connection) -> None:
-        """Give the lock back."""
+        """Return the lock back."""
         session.execute(_FREE, self._key)
 
     def holders(self, session: sa.Connection) -> str:

@@ -84,7 +84,7 @@ class Selection:
         return (*key, *(name for name in primary if name not in key)), bool(primary)
 
     def _uniques(self) -> Iterator[tuple[str, ...]]:
-        """Give the columns of each rule that makes rows differ."""
+        """Return the columns of each rule that makes rows differ."""
         if not isinstance(self._from, sa.Table):
             return
         for constraint in self._from.constraints:
@@ -92,7 +92,7 @@ class Selection:
                 yield tuple(column.name for column in constraint.columns)
 
     def _age_or_now(self, first: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-        """Give what tells the age of a row: its age in seconds (SQLite), or the database's clock, in the key's terms."""
+        """Return what tells the age of a row: its age in seconds (SQLite), or the database's clock, in the key's terms."""
         if not self.timed:
             return sa.literal_column("0")
         if self._sqlite:
@@ -119,12 +119,12 @@ class Selection:
         return self._rows().where(begin, _up_to(self._raw, last)).order_by(*self._raw).limit(limit)
 
     def split(self, row: Sequence[Any]) -> tuple[dict[str, Any], Key]:
-        """Give the event and the key of a row that one of these statements has selected."""
+        """Return the event and the key of a row that one of these statements has selected."""
         width = len(self.names)
         return dict(zip(self.names, row, strict=False)), tuple(row[width : width + len(self.key)])
 
     def age_s(self, row: Sequence[Any]) -> float:
-        """Give how long ago the time in the key of a row of `page` was, in seconds by the database's clock."""
+        """Return how long ago the time in the key of a row of `page` was, in seconds by the database's clock."""
         clock, value = row[-1], row[len(self.names)]
         if self._sqlite:
             if clock is None:
@@ -151,7 +151,7 @@ class Selection:
 
 
 def _beyond(columns: Sequence[Any], values: Sequence[Any], below: bool = False) -> sa.ColumnElement[bool]:
-    """Give the condition that the first columns come behind `values` (or before), column by column.
+    """Return the condition that the first columns come behind `values` (or before), column by column.
 
     Written out, for not every database compares rows; the first column alone leads an index to the place.
     """

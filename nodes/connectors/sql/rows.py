@@ -28,7 +28,7 @@ class Chunk:
 
 
 def row_of(event: Any) -> Mapping[str, Any]:
-    """Give an event as a row; raises `TypeError` for one that is neither a dict nor a dead letter."""
+    """Return an event as a row; raises `TypeError` for one that is neither a dict nor a dead letter."""
     if isinstance(event, Mapping):
         return event
     if isinstance(event, DeadLetter):
@@ -40,7 +40,7 @@ def row_of(event: Any) -> Mapping[str, Any]:
 
 
 def with_numbers(row: Mapping[str, Any], names: tuple[str, str], number: tuple[int, int]) -> dict[str, Any]:
-    """Give the row with its number; raises `ValueError` where a column of that name holds something else."""
+    """Return the row with its number; raises `ValueError` where a column of that name holds something else."""
     for name, value in zip(names, number, strict=True):
         if name in row and row[name] != value:
             raise ValueError(f"the event has a column {name!r} of its own; choose other names with numbers=")

@@ -223,7 +223,7 @@ class SqlSink:
         ensure_table(self._connected(), table, f"cannot write to {self!r}")
 
     def _types_of(self, event: Any) -> dict[str, Any]:
-        """Give the column types for the first event; raises `BadEvent` where they cannot be told from it."""
+        """Return the column types for the first event; raises `BadEvent` where they cannot be told from it."""
         try:
             row = row_of(event)
             return {name: column_type(type(value)) for name, value in row.items()}
@@ -247,7 +247,7 @@ def _made(url: str, arguments: dict[str, Any]) -> SqlSink:
 
 
 def column_type(kind: Any) -> Any:
-    """Give the SQL type for a Python type; an SQL type stays itself. Raises `TypeError` for any other."""
+    """Return the SQL type for a Python type; an SQL type stays itself. Raises `TypeError` for any other."""
     if isinstance(kind, sa.types.TypeEngine) or (isinstance(kind, type) and issubclass(kind, sa.types.TypeEngine)):
         return kind
     if kind in TYPES:

@@ -123,7 +123,7 @@ class SqlReader:
     # -- what the engine calls --------------------------------------------------------------------------------------
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[dict[str, Any]] | None:
-        """Give the next rows: `None` behind the last one where nothing is polled, empty when none is there yet.
+        """Return the next rows: `None` behind the last one where nothing is polled, empty when none is there yet.
 
         Raises `ConnectionError` where the database is gone, also for one more attempt, `RuntimeError` where it refuses
         a statement, `ValueError` for two rows with the same key.
@@ -136,11 +136,11 @@ class SqlReader:
                 self.close()
 
     def position(self) -> dict[str, Any]:
-        """Give the key of the last row that was given."""
+        """Return the key of the last row that was given."""
         return {"key": self._selection.key, "after": self._after}
 
     def extent(self) -> tuple[Any, ...]:
-        """Give the keys of the last read that gave rows; a run of whole numbers as its ends."""
+        """Return the keys of the last read that gave rows; a run of whole numbers as its ends."""
         keys = self._given
         if len(self._selection.key) > 1:
             return ("keys", *keys)
@@ -150,7 +150,7 @@ class SqlReader:
         return ("keys", *values)
 
     def replay(self, extent: object) -> Sequence[dict[str, Any]]:
-        """Give exactly the rows of an extent again, as they are now, and go on behind them.
+        """Return exactly the rows of an extent again, as they are now, and go on behind them.
 
         Raises `LookupError` where some are gone, `ValueError` for what is no extent.
         """
@@ -222,7 +222,7 @@ class SqlReader:
             self._due = self._clock() + self._source.poll_s
 
     def _look(self, sights: _Sights) -> bool:
-        """Say whether there may be settled rows; without polling, those that were there at first are read."""
+        """Whether there may be settled rows; without polling, those that were there at first are read."""
         now = self._clock()
         if self._source.poll_s is not None:
             sights.look(now, self._top)
@@ -251,7 +251,7 @@ class SqlReader:
             )
 
     def _settled(self, page: Sequence[Any]) -> int:
-        """Give how many rows of a page may be given."""
+        """Return how many rows of a page may be given."""
         if self._source.settle_s <= 0 or not self._selection.timed:
             return len(page)
         for at, row in enumerate(page):
@@ -271,7 +271,7 @@ class SqlReader:
             self._page_rows = max(1, min(self._source.batch_size, 2 * self._page_rows, fitting))
 
     def _found(self, keys: tuple[Key, ...]) -> dict[Key, dict[str, Any]]:
-        """Give the rows with these keys that are there; what came between them later is read over, page by page."""
+        """Return the rows with these keys that are there; what came between them later is read over, page by page."""
         wanted = set(keys)
         found: dict[Key, dict[str, Any]] = {}
         after: Key | None = None
@@ -329,5 +329,5 @@ class SqlReader:
 
 
 def _weight(row: dict[str, Any]) -> int:
-    """Give about how many bytes a row takes."""
+    """Return about how many bytes a row takes."""
     return sum(len(value) if isinstance(value, str | bytes) else 16 for value in row.values()) + 16

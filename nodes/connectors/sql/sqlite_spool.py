@@ -110,7 +110,7 @@ class Spool:
             self._stretches.append(_Stretch(columns, first, last))
 
     def _first_broken(self, columns: tuple[str, ...], first: int) -> tuple[int, str] | None:
-        """Give the first row from `first` on that the table itself would refuse, and why."""
+        """Return the first row from `first` on that the table itself would refuse, and why."""
         found = []
         with begin(self._connection, write=False):
             for rule, condition in self._conditions(columns):
@@ -171,7 +171,7 @@ class Spool:
 
 
 def _unique_keys(table: sa.Table) -> Iterator[tuple[str, ...]]:
-    """Give the column names of the primary key and of every unique constraint that holds for all rows."""
+    """Return the column names of the primary key and of every unique constraint that holds for all rows."""
     yield tuple(column.name for column in table.primary_key)
     for constraint in table.constraints:
         if isinstance(constraint, sa.UniqueConstraint):
