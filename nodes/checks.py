@@ -1,8 +1,8 @@
 """Checks of single arguments: whole numbers, seconds and flags.
 
 Decides which values are accepted, what they become (plain `int` and `float`, also for numpy's numbers) and how the
-text of a refusal reads. It does not know which arguments there are, nor what `None` means for one of them: who accepts
-`None` checks the others only.
+text of a refusal reads. It does not know which arguments there are, nor what `None` means for
+one of them: a caller that accepts `None` passes only other values.
 """
 
 from __future__ import annotations

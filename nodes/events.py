@@ -1,4 +1,4 @@
-"""The values that speak of one event: its name in the order, its context inside a handler, its failure, its dead letter.
+"""Values about one event: its place in the order, its context inside a handler, its failure, its dead letter.
 
 This file knows nothing of batches, graphs or processes.
 """
@@ -65,7 +65,7 @@ class Failure:
     kind: Literal["error", "died", "timeout"] = "error"
 
 
-#: Gives the context of the call that runs now; set by the executors for each step, read by `current`.
+#: The context of the call that runs now: set by the executors for each step, read by `current`.
 context_of_call: ContextVar[Callable[[], Context]] = ContextVar("sluiceway_context")
 
 

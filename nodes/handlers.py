@@ -30,7 +30,7 @@ class Handler(Protocol[T_in, U_co]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PerWorker(Generic[T_in, U_co]):
-    """A handler class (or a function that makes a handler) with its arguments, as `per_worker` gives it."""
+    """A handler class (or a function that makes a handler) with its arguments, as `per_worker` returns it."""
 
     cls: Callable[..., Handler[T_in, U_co]]
     args: tuple[Any, ...]
@@ -49,7 +49,7 @@ class Recipe:
 
     @property
     def form(self) -> str:
-        """What must be as it was for a state that an earlier run has kept to mean the same."""
+        """What must be unchanged for a state stored by an earlier run to keep its meaning."""
         return ""
 
     def make(self) -> Any:
@@ -58,7 +58,7 @@ class Recipe:
 
 
 def per_worker(cls: Callable[P, Handler[T, U]], /, *args: P.args, **kwargs: P.kwargs) -> Handler[T, U]:
-    """Return a handler class its arguments: each worker builds `cls(*args, **kwargs)` once and calls it for each event.
+    """Bind a handler class to its arguments: each worker builds `cls(*args, **kwargs)` once and calls it for each event.
 
     `cls` may also be a function that returns the object to call. Raises `GraphError` for a class whose instances
     cannot be called, and for arguments that `cls` does not take.

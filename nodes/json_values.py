@@ -13,10 +13,10 @@ from .events import DeadLetter
 
 
 def unfit(value: Any) -> str | None:
-    """Say which field JSON cannot carry and why, or `None` for a value that it carries.
+    """Return which field JSON cannot carry and why, or `None` if JSON carries the value.
 
     Carried are `None`, bool, int, finite float, str, list, tuple (as array) and dict with str keys, and subclasses of
-    these as what they derive from. A field is named like `$.user.emails[0]`; its value is never told.
+    these as what they derive from. A field is named like `$.user.emails[0]`; its value is never shown.
     """
     try:
         return _unfit(value, "$", ())
@@ -52,7 +52,7 @@ def _step(key: str) -> str:
 
 
 def has_plain_keys(values: list[Any]) -> bool:
-    """Say quickly that every dict inside has only str keys; false also where it cannot be told quickly."""
+    """Whether every dict inside has only str keys; also false where a quick check cannot tell."""
     try:
         ormsgpack.packb(values)  # it refuses other keys, at a tenth of the cost of a look at each in python
     except (TypeError, ValueError):

@@ -1,7 +1,7 @@
-"""What a lock is, under which one run of a graph at a time works, also across machines.
+"""What a lock is: it keeps a graph to one run at a time, also across machines.
 
-Decides the protocol between the engine and a lock. A lock that was lost stops the run before its next commit; a sink
-that takes the lock's token into its own transaction (`fence`) makes that sure, all others are best effort.
+Decides the protocol between the engine and a lock. A lost lock stops the run before its next commit. Only a sink
+that checks the lock's token in its own transaction (`fence`) makes that certain; for others it is best effort.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ class Lock(Protocol):
     fenced: bool
 
     def acquire(self) -> int:
-        """Take the lock and give the fencing token; raises `LockHeld` where another one has it for too long.
+        """Acquire the lock and return the fencing token; raises `LockHeld` if another run holds it for too long.
 
-        A run turns what else it raises into a `LockError`.
+        A run turns any other exception from here into a `LockError`.
         """
 
     def check(self) -> None:
-        """Raise `LockLost` where the lock is lost or may be; called before every commit and about once a second."""
+        """Raise `LockLost` if the lock is lost or may be lost; called before every commit and about once a second."""
 
     def release(self) -> None:
-        """Return the lock back; says nothing of one that is lost already."""
+        """Release the lock; does nothing if it is already lost."""

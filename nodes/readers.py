@@ -63,7 +63,7 @@ class IterableReader(OneByOne):
 
 
 class GeneratorReader(IterableReader):
-    """Calls a function without arguments and reads the iterator that it gives; `close` ends a generator."""
+    """Calls a function without arguments and reads the iterator that it returns; `close` ends a generator."""
 
     def __init__(self, function: Callable[[], Iterable[Any]]) -> None:
         super().__init__(function())

@@ -1,7 +1,7 @@
-"""What a sink is, and how anything that may be one is called.
+"""What a sink is, and how anything that can serve as one is called.
 
 Decides the protocol between the engine and a sink, what a batch is for a sink, and how the event that a sink failed
-on is found: by the exception's `position`, else by the position where a plain callable stood.
+on is found: by the exception's `position`, else by how far a plain callable had come.
 """
 
 from __future__ import annotations
@@ -21,22 +21,33 @@ Numbers = list[tuple[int, int]]
 
 
 class Sink(Protocol[T_in]):
-    """Takes events in batches, in order, in the thread that runs the graph.
+    """Receives events in batches, in order, in the thread that runs the graph.
 
-    Methods that may be offered: `open()` at the start of each run; `abort()` in place of `close` when the run failed;
-    `check_sink()`, raising `GraphError` while the graph is built; `commit(n)`, which makes everything up to number
-    `n`, all that was written so far, durable: called about every `checkpoint_interval_s` and at the end where the sink
-    says `commits = True`, or a source wants to hear of it. An exception with an integer `position` says which
-    event of the batch is to blame.
+    `write` and `close` are required. A sink may have these members too; each works without the others unless it
+    says otherwise:
 
-    With checkpoints, `commit` gives a token to be kept, and `recover(token)` stands for `open` in the run that goes
-    on: it puts the sink back to its last commit and gives the number up to which it has everything, which is not sent
-    again. A sink that has both gets every event exactly once; `delivery` may say otherwise. `fence(token)` is called
-    before either with the lock's token, for a sink that checks it in its own transaction.
+    - `check_sink()`: called while the graph is built; raises `GraphError` for arguments that make no sink.
+    - `open()`: called at the start of each run.
+    - `abort()`: called in place of `close` when the run has failed.
+    - `commit(n)`: makes everything written so far, all numbers up to `n`, durable. In a run with checkpoints it
+      returns a token, plain values that are stored with the checkpoint.
+    - `commits`: `True` has `commit` called about every `checkpoint_interval_s` also without checkpoints. Otherwise it is
+      called with checkpoints, where a source acknowledges, and at the end.
+    - `recover(token)`: called in place of `open` when a run resumes. It undoes what was written after the commit that
+      returned `token`, and returns the number up to which the sink has everything; those events are not sent again.
+      A sink with `commit` and `recover` receives every event exactly once.
+    - `recover_finished(token)`: called in place of `recover` when the resumed run had already finished, so that nothing
+      more will be written; it returns the same. Without it `recover` is called.
+    - `delivery`: "exactly-once" or "at-least-once", where that differs from what the members above imply.
+    - `fence(token)`: called before `open` or `recover` with the token of the run's lock, for a sink that checks in its
+      own transaction that no higher token has written.
+    - `path`, `paths` or `name`: names the node where the graph gives it no name.
+
+    An exception with an integer `position` says which event of the batch is to blame; see `BadEvent`.
     """
 
     def write(self, events: Sequence[T_in], /) -> None:
-        """Take a batch; `events.numbers` gives `(seq, index)` of each event."""
+        """Write a batch; `events.numbers` holds `(seq, index)` of each event."""
 
     def close(self) -> None:
         """Finish: the run has succeeded and everything is written."""
@@ -71,7 +82,7 @@ class BadEvent(Exception):
 
 
 def delivery_of(subject: object, *, ordered: bool = True) -> str:
-    """Say how often a sink gets an event over all runs that share checkpoints: "exactly-once", or what it says of itself."""
+    """Return how often a sink receives an event over all runs that share checkpoints: "exactly-once" or "at-least-once"."""
     if not ordered:
         return "at-least-once"
     held = callable(getattr(subject, "commit", None)) and callable(getattr(subject, "recover", None))

@@ -1,7 +1,7 @@
-"""What a source is, and how anything that may be one is opened.
+"""What a source is, and how anything that can serve as one is opened.
 
 Decides the protocol between the engine and a source, and which reader reads which subject: a `Source`, an iterable,
-or a function without arguments that gives an iterator or async iterator. It does not know who reads, nor numbers.
+or a function without arguments that returns an iterator or async iterator. It does not know who reads, nor numbers.
 """
 
 from __future__ import annotations
@@ -20,19 +20,30 @@ PAUSES_S = (0.001, 0.02)
 
 
 class SourceReader(Protocol[T_co]):
-    """Reads one source once, from a position on. `progress()` may be offered: the fraction read, 0..1, or `None`.
+    """Reads one source once, from a position on.
 
-    Offered `one_by_one = True`, every read gives one event and `iterator` is the plain iterator behind it.
+    `read`, `position` and `close` are required. A reader may have these members too:
+
+    - `progress()`: the fraction read, from 0 to 1, or `None` while it is unknown.
+    - `one_by_one = True`: every read returns one event and may wait for it; `iterator` is then the plain iterator behind
+      the reader, for loops that read without a call in between.
+    - `interruptible = True`, beside `one_by_one`: `close` called by another thread ends a `read` that waits.
+    - `acknowledge(position)`, where the source has `acknowledges`: called between reads, when all ordered sinks have
+      released everything before a position, and those that commit have committed it.
+    - `idle()`: called about once a second by the reading thread while nothing is read.
+    - `extent()` and `replay(extent)`, where the source's `replay` is "logged": a description of what the last read
+      returned, as plain values, and exactly those events again, before the first `read`.
+    - `journaled(position)`: called when the engine's journal has stored all events before a position.
     """
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[T_co] | None:
         """Return up to `limit` events, about `max_bytes` together: `None` when ended, empty when none is there yet."""
 
     def position(self) -> object:
-        """Return the place behind the last event read, for `Source.reader` to go on from; it must be picklable."""
+        """Return the position behind the last event read, which `Source.reader` resumes at; it must be picklable."""
 
     def close(self) -> None:
-        """End the reading and free what it holds."""
+        """Stop reading and free all resources."""
 
 
 class LimitReader(Protocol[T_co]):
@@ -42,24 +53,27 @@ class LimitReader(Protocol[T_co]):
         """Return up to `limit` events: `None` when ended, empty when nothing is there yet."""
 
     def position(self) -> object:
-        """Return the place behind the last event read, for `Source.reader` to go on from; it must be picklable."""
+        """Return the position behind the last event read, which `Source.reader` resumes at; it must be picklable."""
 
     def close(self) -> None:
-        """End the reading and free what it holds."""
+        """Stop reading and free all resources."""
 
 
 class Source(Protocol[T_co]):
-    """Gives readers. It is pickled to the process that reads, unless it has `in_caller = True`.
+    """Opens readers. It is pickled to the process that reads, unless it has `in_caller = True`.
 
-    `size_hint()` may be offered: the number of events to expect, or `None`. With `acknowledges = True` its readers
-    have `acknowledge(position)`, called between reads when everything before a position is released by all ordered
-    sinks and committed by those that commit, and may have `idle()`, called about once a second while nobody reads.
+    `reader` is required. A source may have these members too:
 
-    Runs with checkpoints ask for `replay`: "exact" where a reader opened at a position gives the events behind it, in
-    reads of any size; "logged" where it might cut or order them otherwise, so that readers have `extent()`, which
-    tells what the last read gave, and `replay(extent)`, which gives exactly that again, before the first `read`. Any
-    other source needs `journal=True`; `journaled(position)`, where a reader has it, is called when its events up to
-    there are stored.
+    - `size_hint()`: the number of events to expect, or `None`.
+    - `in_caller = True`: it is read in the process that called `run`, for it cannot be pickled.
+    - `acknowledges = True`: its readers have `acknowledge`.
+    - `replay`, which runs with checkpoints ask for: "exact" if a reader opened at a position returns the events behind
+      it, in reads of any size; "logged" if it may split or order them differently, so that its readers have `extent`
+      and `replay`. Any other source needs `journal=True`.
+    - `path`, `paths` or `name`: names the node where the graph gives it no name.
+
+    Three more are set only by the engine's source for a resumed run: `marked` and `logged` (its reads are recorded one by
+    one, and with their extents), and `last_key` (the key of the last event before the position, in a sequence by key).
     """
 
     def reader(self, position: object | None, /) -> SourceReader[T_co] | LimitReader[T_co]:
@@ -67,7 +81,7 @@ class Source(Protocol[T_co]):
 
 
 class _WithBytes:
-    """Gives a `LimitReader` the `read` of a `SourceReader`."""
+    """Wraps a `LimitReader` so that it has the `read` of a `SourceReader`."""
 
     def __init__(self, reader: Any) -> None:
         self._reader = reader
@@ -97,7 +111,7 @@ def read_with(reader: Any) -> Callable[[int, int], Sequence[Any] | None]:
     two: Callable[[int, int], Sequence[Any] | None] = read
     try:
         signature = inspect.signature(read) if callable(read) else None
-    except ValueError:  # compiled code without a signature: taken at its word, the protocol
+    except ValueError:  # compiled code without a signature: assumed to follow the protocol
         return two
     for arguments in ((1, 1), (1,)):
         if signature is not None and _binds(signature, arguments):
@@ -157,7 +171,7 @@ def _not_readable(what: str) -> GraphError:
 
 
 def size_hint(subject: Any) -> int | None:
-    """Return the number of events to expect from a subject, or `None` where it cannot know."""
+    """Return the number of events to expect from a subject, or `None` if that is unknown."""
     if is_source(subject):
         hint = getattr(subject, "size_hint", None)
         size: int | None = hint() if callable(hint) else None

@@ -35,7 +35,7 @@ class Every:
 
 
 class TickReader:
-    """Gives the ticks that are due; tick `k` is due `(k - first) * seconds` after the first read. `close` wakes it."""
+    """Reads the ticks that are due; tick `k` is due `(k - first) * seconds` after the first read. `close` wakes it."""
 
     def __init__(
         self, seconds: float, limit: int | None, first: int, clock: Callable[[], float] = time.monotonic
@@ -48,7 +48,7 @@ class TickReader:
         self._closed = threading.Event()
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[int] | None:
-        """Wait until a tick is due and give all that are, at most `limit`; `None` after the last or `close`."""
+        """Wait until a tick is due and return all that are, at most `limit`; `None` after the last or `close`."""
         if self._start is None:
             self._start = self._clock()
         while not self._closed.is_set() and self._next < self._stop:

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...nodes.connectors.sql.database import connect, describe, ensure_table, set_where_known, shown
-from ...nodes.connectors.sql.postgres_session import Advisory, open_session
+from ...nodes.connectors.sql.postgres_session import AdvisoryLock, open_session
 from ...nodes.errors import CheckpointError
 from .store import VERSION, Execute, described
 
@@ -83,7 +83,7 @@ class PostgresTables:
         self._url, self._name = url, name
         self._taken = ""
         self._epoch = 0
-        self._advisory: Advisory | None = None
+        self._advisory: AdvisoryLock | None = None
         self._session: sa.Connection | None = None
 
     @property
@@ -149,7 +149,7 @@ class PostgresTables:
         try:
             if self._advisory is not None:
                 session.rollback()
-                self._advisory.free(session)
+                self._advisory.release(session)
         except sa.exc.SQLAlchemyError:
             pass  # the session is gone, and the lock with it
         finally:
@@ -159,8 +159,8 @@ class PostgresTables:
     # -- parts ------------------------------------------------------------------------------------------------------
 
     def _lock(self, session: sa.Connection, what: str) -> None:
-        advisory = Advisory(f"sluiceway_run {self._taken}")
-        if not advisory.take(session, self.wait_s):
+        advisory = AdvisoryLock(f"sluiceway_run {self._taken}")
+        if not advisory.acquire(session, self.wait_s):
             raise CheckpointError(
                 f"{what}: another run uses it, {advisory.holders(session)}; wait for its end, or use another name"
             )

@@ -1,6 +1,6 @@
 """Files as sources and sinks: one name for both ends.
 
-Decides the public arguments; what a line, a value and a row is stands in `textfile`, `jsonfile` and `csvfile`.
+Decides the public arguments; `text`, `json_lines` and `csv_file` decide what a line, a value and a row is.
 
 All three take a path or pattern (`*`, `?`, `[`; sorted by name) or a list of them, decompress and compress by the
 suffixes `.gz`, `.bz2` and `.xz`, and mean standard input and output by `"-"`. As a sink they write `NAME.partial`,

@@ -1,6 +1,6 @@
-"""How the bytes of a file are had: plain, decompressed, in another encoding, or from standard input.
+"""The bytes of a file: plain, decompressed, in another encoding, or from standard input.
 
-Decides by suffix and encoding. Every stream here gives bytes in which a line ends with the byte 10 or 13.
+Decides by suffix and encoding. Every stream returns bytes in which a line ends with the byte 10 or 13.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 _LINE_BY_LINE = frozenset({"utf-8", "utf-8-sig", "ascii"})
 _SINGLE_BYTE = ("iso8859-", "cp125", "koi8-")
 
-#: How long one read of standard input waits, in milliseconds, before it says that nothing is there yet.
+#: How long one read of standard input waits, in milliseconds, before it returns that nothing is there yet.
 _WAIT_MS = 100
 
 
 class ByteStream(Protocol):
-    """An open file: `read` gives up to `size` bytes, empty at the end, `None` when nothing is there yet."""
+    """An open file: `read` returns up to `size` bytes, empty at the end, `None` when nothing is there yet."""
 
     def read(self, size: int, /) -> bytes | None:
         """Read what is there, up to `size` bytes."""
@@ -48,7 +48,7 @@ class ByteStream(Protocol):
         """Return how many bytes of the file on disk were read."""
 
     def seek(self, offset: int, /) -> None:
-        """Go to an offset in the stream (after decompression)."""
+        """Seek to an offset in the stream (after decompression)."""
 
     def close(self) -> None:
         """Close the file."""
@@ -63,7 +63,7 @@ class FileStream:
         self._stream: Any = self._raw
         if wrap is not None:
             self._stream = wrap(self._raw)
-        # one read of the system at most, so that a pipe gives what is there
+        # at most one system call, so that a pipe returns what is there
         self._read: Callable[[int], bytes | None] = self._raw.read if wrap is None else self._stream.read1
 
     def read(self, size: int, /) -> bytes | None:
@@ -75,7 +75,7 @@ class FileStream:
         return self._raw.tell() if self._raw.seekable() else 0
 
     def seek(self, offset: int, /) -> None:
-        """Go to an offset in the decompressed stream."""
+        """Seek to an offset in the decompressed stream."""
         if not self._raw.seekable():
             raise OSError(
                 f"cannot go on in {self._raw.name} from a position: what was read from a pipe is gone; read it from a "
@@ -123,7 +123,7 @@ class StandardInput:
 
 
 class Transcoded:
-    """A stream in any encoding, given as UTF-8; offsets are those of the UTF-8 bytes."""
+    """A stream in any encoding, converted to UTF-8; offsets are those of the UTF-8 bytes."""
 
     def __init__(self, stream: ByteStream, encoding: str) -> None:
         self._stream = stream
@@ -136,7 +136,7 @@ class Transcoded:
         self.close = stream.close
 
     def read(self, size: int, /) -> bytes | None:
-        """Read what is there, up to `size` bytes; text before undecodable bytes is given before they raise."""
+        """Read what is there, up to `size` bytes; text before undecodable bytes is returned before they raise."""
         if not self._ahead:
             more = self._more(size)
             if not more:
@@ -186,7 +186,7 @@ def can_reread(paths: Sequence[str]) -> bool:
 
 
 def open_stream(path: str, encoding: str, opened: ByteStream | None = None) -> tuple[ByteStream, str]:
-    """Open a file, unless it is `opened`, and give its stream with the encoding of the bytes that the stream gives."""
+    """Open a file, unless it is `opened`; return its stream and the encoding of the bytes that the stream returns."""
     name = codecs.lookup(encoding).name
     stream = opened or (StandardInput() if path == STANDARD else FileStream(path))
     if name in _LINE_BY_LINE or name.startswith(_SINGLE_BYTE):

@@ -1,14 +1,14 @@
-"""What a checkpoint knows of a file that is being written, and how the file is held against it.
+"""What a checkpoint records about a file that is being written, and how the file is checked against it.
 
 Decides the token of file sinks:
 
     {"kind": "file", "n": int, "length": int, "check": int, "tail": bytes, "encoder": int | str, "names": list[str] | None}
 
 `n` is the last number that is in the file, `length` the bytes of the file that are durable, `check` the CRC-32 of the
-last 4,096 of them (or of all, where they are fewer). `tail` holds what compressed files have taken but not yet in a
-complete stream, packed by zlib: plain bytes, at most one stream's (`members`); empty for plain files. `encoder` is
+last 4,096 of them (or of all, where they are fewer). `tail` holds the plain bytes of a compressed file that
+are in no complete stream yet, packed by zlib (`compression`); it is empty for plain files. `encoder` is
 the state of the text encoder. `names` is the header of a CSV file, `None` before it is written and for other files.
-For standard output, devices and pipes length, check and tail say nothing.
+For standard output, devices and pipes, length, check and tail have no meaning.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REMEDY = "put the file of the interrupted run back, or begin afresh with resume=
 
 
 @dataclass(frozen=True, slots=True)
-class FileMark:
+class CommitToken:
     """How far a file is durable; see the head of this module."""
 
     n: int
@@ -37,16 +37,16 @@ class FileMark:
     encoder: int | str = 0
     names: list[str] | None = None
 
-    def token(self) -> dict[str, Any]:
-        """Return the mark as plain values."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return the token as plain values."""
         return {"kind": "file", **asdict(self)}
 
 
-def mark_of(token: object, who: str) -> FileMark:
-    """Read a token; raises `CheckpointError` for one that no file sink has given."""
+def parse_token(token: object, who: str) -> CommitToken:
+    """Parse a token; raises `CheckpointError` for one that no file sink has returned."""
     if isinstance(token, dict) and token.get("kind") == "file":
         try:
-            return FileMark(**{name: value for name, value in token.items() if name != "kind"})
+            return CommitToken(**{name: value for name, value in token.items() if name != "kind"})
         except TypeError:
             pass  # it has other fields: refused below
     raise CheckpointError(
@@ -77,15 +77,15 @@ def check_of(number: int, length: int) -> int:
     return zlib.crc32(data)
 
 
-def check_file(number: int, path: str, mark: FileMark) -> None:
-    """Raise `CheckpointError` unless the open file begins with the bytes that the mark knows."""
+def check_file(number: int, path: str, committed: CommitToken) -> None:
+    """Raise `CheckpointError` unless the open file begins with the bytes that the token describes."""
     size = os.fstat(number).st_size
-    if size < mark.length:
+    if size < committed.length:
         raise CheckpointError(
-            f"cannot go on in {path}: it has {size} bytes, but the checkpoint knows {mark.length}; {REMEDY}"
+            f"cannot go on in {path}: it has {size} bytes, but the checkpoint knows {committed.length}; {REMEDY}"
         )
-    if check_of(number, mark.length) != mark.check:
+    if check_of(number, committed.length) != committed.check:
         raise CheckpointError(
-            f"cannot go on in {path}: it has {size} bytes, but those before {mark.length} are not what the checkpoint "
+            f"cannot go on in {path}: it has {size} bytes, but those before {committed.length} are not what the checkpoint "
             f"knows; {REMEDY}"
         )

@@ -1,7 +1,7 @@
-"""How bytes are compressed so that a run may be cut anywhere and end up with the same file.
+"""How bytes are compressed so that a run can be interrupted anywhere and still end up with the same file.
 
-Decides that a compressed file is a row of complete streams, each of a fixed number of plain bytes but the last. A
-compressor's state cannot be saved; the plain bytes that its stream has taken so far can, and they are bounded.
+Decides that a compressed file is a sequence of complete streams, each of a fixed number of plain bytes but the last. A
+compressor's state cannot be saved; the plain bytes of its unfinished stream can, and they are bounded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 #: Plain bytes of one stream: large enough that a file grows by about one per cent at most over a single stream (xz,
-#: with its large window, by two to five), small enough for what waits to stand in a checkpoint.
+#: with its large window, by two to five), small enough for the unfinished stream to fit in a checkpoint.
 MEMBER_BYTES = {".gz": 1 << 19, ".bz2": 900_000, ".xz": 1 << 21}
 
 
@@ -29,8 +29,8 @@ def suffix_of(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-class Members:
-    """Cuts what it is given into streams and keeps the plain bytes of the one that is not complete yet."""
+class StreamCompressor:
+    """Splits bytes into compressed streams and keeps the plain bytes of the unfinished one."""
 
     def __init__(self, suffix: str) -> None:
         self._compress = COMPRESS[suffix]
@@ -38,13 +38,13 @@ class Members:
         self._waiting = bytearray()
         self._any = False
 
-    def begin_with(self, waiting: bytes, any_before: bool) -> None:
-        """Go on behind complete streams (`any_before`: there are some) with plain bytes that wait."""
+    def resume(self, waiting: bytes, any_before: bool) -> None:
+        """Resume behind complete streams (`any_before`: there are some) with the plain bytes of the unfinished one."""
         self._waiting = bytearray(waiting)
         self._any = any_before
 
-    def take(self, data: bytes) -> bytes:
-        """Take plain bytes and give the streams that they complete."""
+    def compress(self, data: bytes) -> bytes:
+        """Add plain bytes and return the streams that they complete."""
         self._waiting += data
         if len(self._waiting) < self._size:
             return b""
@@ -59,7 +59,7 @@ class Members:
         return bytes(self._waiting)
 
     def last(self) -> bytes:
-        """Return the last stream: what waits, and an empty one where there was nothing at all."""
+        """Return the last stream: the unfinished bytes, or an empty stream if there was nothing at all."""
         if self._any and not self._waiting:
             return b""
         return self._compress(bytes(self._waiting))

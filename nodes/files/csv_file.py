@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import GraphError
 from ..sinks import BadEvent
 from .csv_reader import CsvReader, header_of
-from .endpoint import FileEnds
+from .endpoint import FileEndpoint
 from .line_blocks import split_raw
 from .line_cursor import LineCursor
 from .paths import STANDARD, Paths
@@ -25,7 +25,7 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 _NOT_A_FIELD = (Mapping, list, tuple, set, frozenset, bytes, bytearray)
 
 
-class CsvFile(FileEnds):
+class CsvFile(FileEndpoint):
     """Both ends of a CSV file: a source of its rows, a sink of dicts; made by `sluiceway.csv`."""
 
     maker = "csv"
@@ -37,7 +37,7 @@ class CsvFile(FileEnds):
         self.delimiter = delimiter
         self._names: list[str] | None = None
         self._header_due = True
-        self._field_limit = csv.field_size_limit()  # the caller's, taken along to the process that reads
+        self._field_limit = csv.field_size_limit()  # the caller's, which the reading process uses too
 
     def reader(self, position: object | None, /) -> CsvReader:
         """Open the files; raises `FileNotFoundError` for one that is not there and a pattern without a match."""
@@ -50,7 +50,7 @@ class CsvFile(FileEnds):
         return "utf-8-sig" if self.encoding.lower().replace("_", "-") in ("utf-8", "utf8") else self.encoding
 
     def open(self) -> None:
-        """Open the file for the events of one run; raises `OSError` when it cannot be made."""
+        """Open the file for the events of one run; raises `OSError` if it cannot be created."""
         self.check_sink()
         self._names, path = None, self.paths[0]
         if self.append and path != STANDARD and os.path.isfile(path):
@@ -61,7 +61,7 @@ class CsvFile(FileEnds):
     def _header(self) -> list[str] | None:
         return None if self._header_due else self._names
 
-    def _take_header(self, names: list[str] | None) -> None:
+    def _set_header(self, names: list[str] | None) -> None:
         self._names, self._header_due = names, names is None
 
     def write(self, events: Sequence[Mapping[str, object]], /) -> None:

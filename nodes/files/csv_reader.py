@@ -1,7 +1,7 @@
 """Reading the rows of CSV files, also where a row spans lines and blocks.
 
-Decides where a row begins and ends, and that a row that does not fit its header is an error at its place. Lines are
-counted as `csv.reader` counts them (`line_num`), so that nothing is done in Python per line.
+Decides where a row begins and ends, and that a row which does not fit its header is an error at its position. Lines
+are counted as `csv.reader` counts them (`line_num`), so that nothing is done in Python per line.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any
 
 from .line_blocks import BLOCK_BYTES
-from .line_cursor import LineCursor, Place
+from .line_cursor import LineCursor, LinePosition
 
 
 class CsvReader:
@@ -44,7 +44,7 @@ class CsvReader:
             if not more:
                 return None if more is None else []
             if self._names is None:
-                self._take_names()
+                self._read_header()
                 continue
             rows = self._collect(self._names, max(limit, 1), max_bytes)
             if rows:
@@ -52,13 +52,13 @@ class CsvReader:
         raise self._failure
 
     def position(self) -> tuple[object, ...]:
-        """Return the place behind the last row given."""
+        """Return the position behind the last row returned."""
         return tuple(self._place)
 
     def header(self) -> list[str] | None:
-        """Read and give the header of the first file, `None` if it is empty."""
+        """Read and return the header of the first file, `None` if it is empty."""
         while self._names is None and self._failure is None and self._more(BLOCK_BYTES):
-            self._take_names()
+            self._read_header()
         if self._failure is not None:
             raise self._failure
         return self._names
@@ -66,11 +66,11 @@ class CsvReader:
     def _begin_file(self) -> None:
         self._names = None
         self._end = 0  # how many lines the csv reader was offered
-        self._crossed: list[tuple[int, Place]] = []  # ends of the blocks that one row went across
+        self._crossed: list[tuple[int, LinePosition]] = []  # ends of the blocks that one row went across
         self._rows: Any = csv.reader(chain.from_iterable(self._blocks()), delimiter=self._delimiter, strict=True)
 
     def _more(self, max_bytes: int) -> bool | None:
-        """See that lines are at hand between two rows: `None` behind the last file, false if none are there yet."""
+        """Load lines for the next row: `None` behind the last file, false if none are there yet."""
         cursor = self._cursor
         self._crossed.clear()
         while self._rows.line_num == self._end and cursor.next >= len(cursor.lines):
@@ -96,15 +96,15 @@ class CsvReader:
             self._end += len(lines)
             yield lines
 
-    def _place_at(self, count: int) -> Place:
-        """Return the place behind the first `count` lines that the csv reader took."""
+    def _position_at(self, count: int) -> LinePosition:
+        """Return the position behind the first `count` lines that the csv reader consumed."""
         for end, place in [*self._crossed, (self._end, self._cursor.place)]:
             if count <= end:
                 return place._replace(skip=place.skip - (end - count))
         raise AssertionError("the csv reader took more lines than it was offered")
 
     def _collect(self, names: list[str], limit: int, max_bytes: int) -> list[dict[str, str]]:
-        """Take rows until the limits or the end of the block."""
+        """Return rows up to the limits or the end of the block."""
         reader, size = self._rows, len(names)
         rows: list[dict[str, str]] = []
         space = max_bytes if max_bytes < BLOCK_BYTES else None
@@ -123,11 +123,11 @@ class CsvReader:
                     break
         except (csv.Error, ValueError) as error:
             self._fail(taken, error)
-        self._place = self._place_at(taken)
+        self._place = self._position_at(taken)
         return rows
 
-    def _take_names(self) -> None:
-        """Take the next row, if it is not empty, as the header."""
+    def _read_header(self) -> None:
+        """Read the next row, if it is not empty, as the header."""
         taken = self._rows.line_num
         try:
             row: list[str] = next(self._rows, [])
@@ -138,15 +138,15 @@ class CsvReader:
             self._fail(taken, "the header has the same name twice")
         elif row:
             self._names = row
-        self._place = self._place_at(taken if self._failure is not None else self._rows.line_num)
+        self._place = self._position_at(taken if self._failure is not None else self._rows.line_num)
 
     def _fail(self, taken: int, reason: str | Exception) -> None:
-        """Note the failure of the row that begins behind `taken` lines."""
+        """Record the failure of the row that begins behind `taken` lines."""
         if isinstance(reason, ValueError):  # undecodable text, already named
             self._failure = reason
             return
         remedy = "raise csv.field_size_limit before you make the source" if "field limit" in str(reason) else ""
-        place = self._place_at(taken)
+        place = self._position_at(taken)
         self._failure = ValueError(
             f"cannot read {place.path}, line {place.line + place.skip + 1}: {reason}; "
             f"{remedy or 'correct the row, or read the file with sluiceway.lines'}"

@@ -1,8 +1,8 @@
-"""What the two ends of one file name share: its arguments, and the output while it is open as a sink.
+"""What source and sink of one file share: the arguments, and the output while the file is open as a sink.
 
 Decides what a file object is between runs (arguments only: it can be pickled and used again) and in one, and which
-promises its paths allow. It knows nothing of what stands in the file. The token of a sink's commit is described in
-`filemark`.
+promises its paths allow. It does not know what the file contains. `commit_token` describes the token of a sink's
+commit.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Any
 
 from ..errors import GraphError
 from .byte_streams import DECOMPRESS, can_reread
-from .commit_token import mark_of
+from .commit_token import parse_token
 from .compression import suffix_of
 from .follow import FollowCursor
 from .line_blocks import Split
 from .line_cursor import LineCursor
-from .output import Output
+from .output import FileOutput
 from .paths import STANDARD, Paths, checked_paths, is_pattern, is_stream
 
 
-class FileEnds:
+class FileEndpoint:
     """The base of the file objects; `maker` is the public function that makes them."""
 
     maker = "file"
@@ -32,7 +32,7 @@ class FileEnds:
         self.follow = follow
         #: Standard input belongs to the calling process.
         self.in_caller = STANDARD in self.paths
-        self._output: Output | None = None
+        self._output: FileOutput | None = None
         try:
             "".encode(encoding)
         except LookupError:
@@ -74,9 +74,9 @@ class FileEnds:
             )
 
     def open(self) -> None:
-        """Open the file for the events of one run; raises `OSError` when it cannot be made."""
+        """Open the file for the events of one run; raises `OSError` if it cannot be created."""
         self.check_sink()
-        self._output = Output(self.paths[0], self.encoding, self.append)
+        self._output = FileOutput(self.paths[0], self.encoding, self.append)
 
     @property
     def replay(self) -> str:
@@ -95,37 +95,37 @@ class FileEnds:
         return "at-least-once" if is_stream(self.paths[0]) else "exactly-once"
 
     def commit(self, n: int) -> dict[str, Any]:
-        """Make everything that was written durable, up to number `n`, and give the token to go on from."""
-        return self.output().secure(n, self._header()).token()
+        """Make everything that was written durable, up to number `n`, and return the token to resume from."""
+        return self.output().commit(n, self._header()).as_dict()
 
     def recover(self, token: object) -> int:
-        """Open the file in place of `open`, undo what was written behind a commit, and give its number.
+        """Open the file in place of `open`, undo what was written after a commit, and return the number of that commit.
 
         Raises `CheckpointError` for a token of another kind of sink, and for a file that is missing, shorter than the
-        checkpoint knows or another one. A file that is in its place already is left there.
+        checkpoint says, or a different one. A file that already has its final name is left there.
         """
         self.check_sink()
-        mark = mark_of(token, repr(self))
-        self._output = Output(self.paths[0], self.encoding, self.append, mark)
-        self._take_header(mark.names)
-        return mark.n
+        committed = parse_token(token, repr(self))
+        self._output = FileOutput(self.paths[0], self.encoding, self.append, committed)
+        self._set_header(committed.names)
+        return committed.n
 
-    def settle(self, token: object) -> int:
-        """Open the file of a run that had finished, only to put it in its place.
+    def recover_finished(self, token: object) -> int:
+        """Open the file of a run that had finished, only to give it its final name.
 
-        What was appended is there already, and what stands behind it is of others.
+        What was appended is already there, and anything behind it belongs to others.
         """
-        return mark_of(token, repr(self)).n if self.append else self.recover(token)
+        return parse_token(token, repr(self)).n if self.append else self.recover(token)
 
     def _header(self) -> list[str] | None:
         """Return the names that were written as a header, where the file has one."""
         return None
 
-    def _take_header(self, names: list[str] | None) -> None:
-        """Go on behind a header of these names."""
+    def _set_header(self, names: list[str] | None) -> None:
+        """Continue behind a header of these names."""
 
     def close(self) -> None:
-        """Put the file in its place: what was written is complete."""
+        """Give the file its final name: what was written is complete."""
         output, self._output = self._output, None
         if output is not None:
             output.finish()
@@ -136,7 +136,7 @@ class FileEnds:
         if output is not None:
             output.abandon()
 
-    def output(self) -> Output:
+    def output(self) -> FileOutput:
         """Return the open output, opening it when the engine did not."""
         if self._output is None:
             self.open()

@@ -1,9 +1,8 @@
 """A lock that is a file: one run at a time among all that see it.
 
-Decides what stands in the file: a counter of twenty digits, which is the fencing token of who took it last, and a line
-about the holder as JSON, empty where nobody holds it. The system's `flock` on the file is what excludes; it falls with
-the process that holds it, so a dead run never blocks the next. The file is never removed: the counter would begin
-again.
+Decides what stands in the file: a counter of twenty digits, which is the fencing token of the latest holder, and a line
+about the holder as JSON, empty while nobody holds it. The system's `flock` on the file excludes others; it ends with
+the process that holds it, so a dead run never blocks the next. The file is never removed: the counter would restart.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from ..errors import GraphError, LockHeld, LockLost
 PAUSES_S = (0.01, 0.25)
 
 _CONTENT = re.compile(rb"(\d{20})\n([^\n]*)\n?")
-_MOST_BYTES = 4096
+MAX_FILE_BYTES = 4096
 
 
 class FileLock:
@@ -47,9 +46,9 @@ class FileLock:
         return FileLock, (self.path, self.wait_s)
 
     def acquire(self) -> int:
-        """Take the lock and give the fencing token, one more than the holder's before.
+        """Acquire the lock and return the fencing token, one more than that of the holder before.
 
-        Raises `LockHeld` where another one holds it for longer than `wait_s`, `OSError` where the file cannot be made,
+        Raises `LockHeld` if another process holds it for longer than `wait_s`, `OSError` if the file cannot be created,
         and `ValueError` for a file that is no lock.
         """
         if self._number is not None:
@@ -74,7 +73,7 @@ class FileLock:
         return self._token
 
     def _try(self) -> int | None:
-        """Open the file and lock it; `None` where another one has it, or has just put another file in its place."""
+        """Open the file and lock it; `None` if another process holds it or has just replaced the file."""
         import fcntl  # not on every system; see `file_lock`
 
         number = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -97,8 +96,8 @@ class FileLock:
             return False
 
     def _sign(self, number: int) -> int:
-        """Count up and write who holds the lock."""
-        content = os.pread(number, _MOST_BYTES + 1, 0)
+        """Increment the counter and write who holds the lock."""
+        content = os.pread(number, MAX_FILE_BYTES + 1, 0)
         known = _CONTENT.fullmatch(content) if content else None
         if content and known is None:
             raise ValueError(
@@ -127,17 +126,17 @@ class FileLock:
         )
 
     def _holder(self) -> dict[str, Any] | None:
-        """Return what the file says of the holder, `None` where it says nothing."""
+        """Return what the file says about the holder, or `None` if it says nothing."""
         try:
             with open(self.path, "rb") as file:
-                known = _CONTENT.fullmatch(file.read(_MOST_BYTES))
+                known = _CONTENT.fullmatch(file.read(MAX_FILE_BYTES))
             holder = json.loads(known[2]) if known is not None and known[2] else None
         except (OSError, ValueError):  # it is only for the text of an error
             return None
         return holder if isinstance(holder, dict) else None
 
     def check(self) -> None:
-        """Raise `LockLost` where the file was removed, replaced or taken by somebody else."""
+        """Raise `LockLost` if the file was removed, replaced or locked by another process."""
         if self._number is None:
             raise LockLost(f"the lock {self!r} is not held any more: it was given back")
         if not self._is_at_path(self._number):
@@ -145,7 +144,7 @@ class FileLock:
                 f"the lock {self!r} is lost: its file was removed or replaced, so another run may hold one of the same "
                 "name; leave the file alone while runs use it"
             )
-        known = _CONTENT.fullmatch(os.pread(self._number, _MOST_BYTES, 0))
+        known = _CONTENT.fullmatch(os.pread(self._number, MAX_FILE_BYTES, 0))
         if known is None or int(known[1]) != self._token:
             raise LockLost(
                 f"the lock {self!r} is lost: its file holds {'no token' if known is None else int(known[1])} where "
@@ -153,12 +152,12 @@ class FileLock:
             )
 
     def release(self) -> None:
-        """Return the lock back; says nothing of one that is lost already."""
+        """Release the lock; does nothing if it is already lost."""
         number, self._number = self._number, None
         if number is None:
             return
         try:
-            known = _CONTENT.fullmatch(os.pread(number, _MOST_BYTES, 0))
+            known = _CONTENT.fullmatch(os.pread(number, MAX_FILE_BYTES, 0))
             if known is not None and int(known[1]) == self._token:
                 _write(number, self._token, "")
         except OSError:
@@ -168,7 +167,7 @@ class FileLock:
 
 
 def _write(number: int, token: int, holder: str) -> None:
-    """Write token and holder over what stands there; the token first, and it never gets shorter."""
+    """Overwrite token and holder; the token first, and the file never gets shorter."""
     data = f"{token:020d}\n{holder}\n".encode()
     os.pwrite(number, data, 0)
     os.ftruncate(number, len(data))
@@ -178,9 +177,9 @@ def file_lock(path: str | PathLike[str], *, wait_s: float | None = 0) -> FileLoc
     """Make a lock from a file, for `run(lock=...)`: one run at a time among all processes that see the file.
 
     Another machine sees it through a file system that carries `flock` between machines (NFS from version 4 on, for
-    one). `wait_s` is how long to wait for who holds it, in seconds: 0 not at all, `None` for ever. The file is made
-    when it is first taken and stays: it counts the holders. Raises `GraphError` for what is no path or time, and on
-    systems without `flock`.
+    one). `wait_s` is how long to wait for another holder, in seconds: 0 not at all, `None` for ever. The file is
+    created when the lock is first acquired, and stays: it counts the holders. Raises `GraphError` for what is no path
+    or time, and on systems without `flock`.
     """
     text = os.fspath(path) if isinstance(path, str | PathLike) else None
     if not isinstance(text, str) or not text:

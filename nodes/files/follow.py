@@ -1,8 +1,8 @@
-"""How a file that grows is read: waited for at its end, and gone on from when it is rotated or truncated.
+"""How a growing file is read: waiting at its end, and continuing when it is rotated or truncated.
 
-Decides when a file has ended although it is followed. Rotated (renamed, and another one made under its name) it ends
-where the new one holds something: whoever writes has then left the old. Truncated, it begins again. Both are seen
-only when they are looked at: what was written and cut off in between, nobody can read.
+Decides when a file has ended although it is followed. A rotated file (renamed, with another
+one created under its name) ends once the new one holds something: the writer has then left the old one. A truncated
+file begins again. Both are noticed only when the file is checked: what was written and truncated in between is lost.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import threading
 import time
 
 from .byte_streams import FileStream
-from .line_blocks import BLOCK_BYTES, Blocks, Seen, Split
-from .line_cursor import LineCursor, Place, place_of
+from .line_blocks import BLOCK_BYTES, LineBlocks, SeenBytes, Split
+from .line_cursor import LineCursor, LinePosition, parse_position
 
 log = logging.getLogger("sluiceway")
 
-#: How long a read waits at the end of a file, and how often it looks meanwhile, in seconds.
+#: How long a read waits at the end of a file, and how often it checks meanwhile, in seconds.
 WAIT_S = 0.1
 LOOK_S = 0.02
 
@@ -28,7 +28,7 @@ class Truncated(Exception):
 
 
 class FollowStream(FileStream):
-    """A file that may grow: `read` gives `None` when there is no more yet, and nothing when `watched` is another."""
+    """A file that may grow: `read` returns `None` when there is no more yet, and nothing when `watched` is another file."""
 
     def __init__(self, path: str, watched: str, closing: threading.Event) -> None:
         super().__init__(path)
@@ -46,14 +46,14 @@ class FollowStream(FileStream):
                 return data
             if self._left:
                 return b""
-            if self._look():
+            if self._has_moved_on():
                 continue  # what was written before the new file was is read first
             wait_s = min(LOOK_S, until - time.monotonic())
             if wait_s <= 0 or self._closing.wait(wait_s):
                 return None
 
-    def _look(self) -> bool:
-        """Whether whoever writes has left this file just now; raises `Truncated`."""
+    def _has_moved_on(self) -> bool:
+        """Whether the writer has moved on to another file; raises `Truncated`."""
         own = os.fstat(self._raw.fileno())
         if own.st_size < self._raw.tell():
             raise Truncated
@@ -68,13 +68,13 @@ class FollowStream(FileStream):
 
 
 class FollowCursor(LineCursor):
-    """Walks through the lines of one file for ever; each file that takes its name comes as the next."""
+    """Reads the lines of one file for ever; each file that gets its name is read as the next."""
 
     def __init__(self, path: str, encoding: str, split: Split, position: object | None) -> None:
         self._watched = path
         self._closing = threading.Event()
         self._stream: FollowStream | None = None
-        place = None if position is None else place_of(position)
+        place = None if position is None else parse_position(position)
         if place is None or place.file < 0 or place.path != path:
             super().__init__([path], encoding, split, place)
             return
@@ -82,15 +82,15 @@ class FollowCursor(LineCursor):
         super().__init__([actual], encoding, split, place._replace(path=actual))
         self.paths = [path]
 
-    def _blocks_of(self, place: Place) -> Blocks:
+    def _blocks_of(self, place: LinePosition) -> LineBlocks:
         self._stream = FollowStream(place.path, self._watched, self._closing)
-        return Blocks(
-            place.path, self._encoding, self._split, place.offset, place.line, Seen(*place[5:9]), self._stream
+        return LineBlocks(
+            place.path, self._encoding, self._split, place.offset, place.line, SeenBytes(*place[5:9]), self._stream
         )
 
     @property
-    def place(self) -> Place:
-        """The place before `lines[next]`."""
+    def place(self) -> LinePosition:
+        """The position before `lines[next]`."""
         place = super().place
         return place if self._stream is None else place._replace(inode=self._stream.inode)
 
@@ -101,7 +101,7 @@ class FollowCursor(LineCursor):
         return LineCursor([actual], self._encoding, self._split, None)
 
     def load(self, size: int = BLOCK_BYTES) -> bool | None:
-        """Get more lines of the current file: `None` where it was rotated or truncated, false when none are there."""
+        """Load more lines of the current file: `None` if it was rotated or truncated, false if none are there."""
         try:
             return super().load(size)
         except Truncated:
@@ -122,7 +122,7 @@ class FollowCursor(LineCursor):
         return None
 
     def close(self) -> None:
-        """End the reading and close the file; a read that waits returns at once."""
+        """Stop reading and close the file; a waiting read returns at once."""
         self._closing.set()
         super().close()
 

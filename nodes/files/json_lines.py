@@ -14,7 +14,7 @@ from typing import Any
 from ..events import DeadLetter
 from ..json_values import has_plain_keys, letter_fields, unfit
 from ..sinks import BadEvent
-from .endpoint import FileEnds
+from .endpoint import FileEndpoint
 from .line_blocks import split_at_newlines
 from .line_cursor import LineCursor
 from .paths import Paths
@@ -38,10 +38,10 @@ class JsonReader:
     def read(self, limit: int, max_bytes: int, /) -> Sequence[Any] | None:
         """Return the next values: `None` at the end, empty when nothing is there yet.
 
-        Raises `ValueError`, with file and line, for a line that is not JSON, after the values before it were given.
+        Raises `ValueError`, with file and line, for a line that is not JSON, after the values before it were returned.
         """
         while self._failure is None:
-            lines = self._cursor.take(limit, max_bytes)
+            lines = self._cursor.read_lines(limit, max_bytes)
             if not lines:
                 return lines
             events = self._parsed(lines)
@@ -50,7 +50,7 @@ class JsonReader:
         raise self._failure
 
     def position(self) -> tuple[object, ...]:
-        """Return the place behind the last value given."""
+        """Return the position behind the last value returned."""
         return tuple(self._cursor.place)
 
     def _parsed(self, lines: list[str]) -> list[Any]:
@@ -82,7 +82,7 @@ class JsonReader:
         )
 
 
-class JsonFile(FileEnds):
+class JsonFile(FileEndpoint):
     """Both ends of a JSON lines file: a source of its values, a sink of events; made by `sluiceway.jsonl`."""
 
     maker = "jsonl"

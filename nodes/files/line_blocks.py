@@ -1,8 +1,7 @@
 """How one file is read as blocks of whole lines, thousands at a time.
 
-Decides what ends a line, where a file is cut, how an undecodable or damaged file is reported after every line
-before that was given, and how it is noticed that what was read is not in the file any more. What a line means is the
-callers'.
+Decides what ends a line, where a block ends, how an undecodable or damaged file is reported after all lines before
+the damage, and how a file is noticed that no longer contains what was read. It does not know what a line means.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from .byte_streams import READ_ERRORS, ByteStream, open_stream
 #: Bytes read at once: large enough that the work per block vanishes, small enough for the processor's cache.
 BLOCK_BYTES = 1 << 18
 
-#: So much of a file's beginning is compared when reading goes on in it.
+#: Bytes of a file's beginning that are compared when reading resumes in it.
 HEAD_BYTES = 4096
 
 Split = Callable[[str], list[str]]
 
 
-class Seen(NamedTuple):
+class SeenBytes(NamedTuple):
     """What was seen of a file: the length and CRC-32 of its beginning, and of the block of lines read last.
 
     All of it counts bytes after decompression, in UTF-8 where the file's encoding is no superset of ASCII.
@@ -61,11 +60,11 @@ def split_raw(text: str) -> list[str]:
     return io.StringIO(text, newline="").readlines()
 
 
-NOTHING = Seen()
+NOTHING = SeenBytes()
 
 
-class Blocks:
-    """One file as blocks of whole lines; `start` and `line` tell where the last block began.
+class LineBlocks:
+    """One file as blocks of whole lines; `start` and `line` are where the last block began.
 
     Opened at an offset that another one had as its `start`, with its `line` and what it had `seen`, it begins with
     the same block; raises `CheckpointError` for a file in which these bytes differ.
@@ -78,7 +77,7 @@ class Blocks:
         split: Split,
         offset: int = 0,
         line: int = 0,
-        seen: Seen = NOTHING,
+        seen: SeenBytes = NOTHING,
         opened: ByteStream | None = None,
     ) -> None:
         self.path = path
@@ -89,27 +88,27 @@ class Blocks:
         self._carry: list[bytes] = []
         self._failure: Exception | None = None
         self._head = self._block = self._again = b""
-        self._seen: Seen | None = seen
+        self._seen: SeenBytes | None = seen
         self._stream, self._encoding = open_stream(path, encoding, opened)
         try:
             if offset or seen.head:
-                self._go_on(offset, seen)
+                self._resume(offset, seen)
         except BaseException:
             self._stream.close()
             raise
 
-    def _go_on(self, offset: int, seen: Seen) -> None:
-        """Go to the block at `offset` and check what was seen of the file before."""
+    def _resume(self, offset: int, seen: SeenBytes) -> None:
+        """Seek to the block at `offset` and check what was seen of the file before."""
         self._stream.seek(0)
-        self._head = self._exactly(seen.head, seen.head_check, 0)
+        self._head = self._read_checked(seen.head, seen.head_check, 0)
         begun = self._head[offset:]
         self._stream.seek(max(offset, len(self._head)))
         if len(begun) >= seen.block:  # a file so short that its beginning is all that was seen
             self._again = begun
         else:
-            self._again = self._exactly(seen.block, seen.block_check, offset, begun)
+            self._again = self._read_checked(seen.block, seen.block_check, offset, begun)
 
-    def _exactly(self, size: int, check: int, offset: int, begun: bytes = b"") -> bytes:
+    def _read_checked(self, size: int, check: int, offset: int, begun: bytes = b"") -> bytes:
         """Read until there are `size` bytes, all those from `offset` on; raises unless they are what was seen."""
         data = begun
         try:
@@ -135,10 +134,10 @@ class Blocks:
         )
 
     @property
-    def seen(self) -> Seen:
-        """What to compare when reading goes on in the last block."""
+    def seen(self) -> SeenBytes:
+        """What to compare when reading resumes in the last block."""
         if self._seen is None:
-            self._seen = Seen(len(self._head), zlib.crc32(self._head), len(self._block), zlib.crc32(self._block))
+            self._seen = SeenBytes(len(self._head), zlib.crc32(self._head), len(self._block), zlib.crc32(self._block))
         return self._seen
 
     def next(self, size: int) -> list[str] | None:
@@ -158,24 +157,24 @@ class Blocks:
                 return []
             if not data and not self._carry:
                 return None
-            cut = self._cut(data) if data else 0
-            if data and not cut:
+            end = self._whole_length(data) if data else 0
+            if data and not end:
                 self._carry.append(data)
                 continue
-            whole = b"".join([*self._carry, data[:cut]])
-            self._carry = [data[cut:]] if cut < len(data) else []
+            whole = b"".join([*self._carry, data[:end]])
+            self._carry = [data[end:]] if end < len(data) else []
             lines = self._lines(whole)
             if lines:
                 return lines
         assert self._failure is not None
         raise self._failure
 
-    def _cut(self, data: bytes) -> int:
+    def _whole_length(self, data: bytes) -> int:
         """Return the length of the whole lines in `data`; a final `\\r` may be half of a line end."""
-        cut = data.rfind(b"\n") + 1
-        if not cut and self._split is not split_at_newlines:
-            cut = data.rfind(b"\r", 0, len(data) - 1) + 1
-        return cut
+        end = data.rfind(b"\n") + 1
+        if not end and self._split is not split_at_newlines:
+            end = data.rfind(b"\r", 0, len(data) - 1) + 1
+        return end
 
     def _lines(self, whole: bytes) -> list[str]:
         encoding = self._encoding

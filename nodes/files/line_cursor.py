@@ -1,6 +1,6 @@
-"""How the lines of several files are walked through, with an exact place to go on from.
+"""Reads the lines of several files, with an exact position to resume at.
 
-Decides how a place in a list of files is written down and found again. What a line means is the callers'.
+Decides how a position in a list of files is stored and found again. It does not know what a line means.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from ..errors import CheckpointError
-from .line_blocks import BLOCK_BYTES, Blocks, Seen, Split
+from .line_blocks import BLOCK_BYTES, LineBlocks, SeenBytes, Split
 from .paths import STANDARD, existing_files
 
 
-class Place(NamedTuple):
-    """A place in a list of files: `skip` lines behind byte `offset` of a file, before which `line` lines stand.
+class LinePosition(NamedTuple):
+    """A position in a list of files: `skip` lines behind byte `offset` of a file, before which `line` lines stand.
 
-    The rest tells whether the files are the same when reading goes on: what was seen of this file (`lineblocks.Seen`),
+    The rest tells whether the files are the same when reading resumes: what was seen of this file (`SeenBytes`),
     a check of the names and sizes of those before it, and the inode of a file that is followed.
     """
 
@@ -38,10 +38,10 @@ class Place(NamedTuple):
     inode: int = 0
 
 
-def place_of(position: object) -> Place:
-    """Read a position; raises `ValueError` for one that no reader of files gave."""
+def parse_position(position: object) -> LinePosition:
+    """Parse a position; raises `ValueError` for one that no reader of files has returned."""
     try:
-        return Place(*position)  # type: ignore[misc]
+        return LinePosition(*position)  # type: ignore[misc]
     except TypeError:
         raise ValueError(
             "cannot go on from this position: it is none of a file; pass what position() gave"
@@ -49,7 +49,7 @@ def place_of(position: object) -> Place:
 
 
 class LineCursor:
-    """Walks through the lines of several files: `lines[next]` is the line that is not given yet."""
+    """Reads the lines of several files; `lines[next]` is the first line not returned yet."""
 
     def __init__(self, paths: Sequence[str], encoding: str, split: Split, position: object | None) -> None:
         self.paths = existing_files(paths)
@@ -63,18 +63,18 @@ class LineCursor:
         self._read_bytes = self._done_bytes = 0
         self._before = 0
         self._file = -1
-        self._blocks: Blocks | None = None
+        self._blocks: LineBlocks | None = None
         self._resume_skip = 0
         if position is not None:
-            self._go_to(place_of(position))
+            self._seek(parse_position(position))
 
-    def _go_to(self, place: Place) -> None:
+    def _seek(self, place: LinePosition) -> None:
         if not -1 <= place.file < len(self.paths) or (place.file >= 0 and self.paths[place.file] != place.path):
             raise ValueError(
                 f"cannot go on in {place.path}: it is not file {place.file} of the list any more; give the same files"
             )
         for file in range(place.file):
-            self._count_in(file)
+            self._add_to_check(file)
         if self._before != place.before:
             raise CheckpointError(
                 f"cannot go on in {place.path}: one of the {place.file} files before it has another name or size than "
@@ -83,19 +83,19 @@ class LineCursor:
         if place.file >= 0:
             self._open(place.file, place)
 
-    def _count_in(self, file: int) -> None:
-        """Take a file that is read to its end into the check of the files before."""
+    def _add_to_check(self, file: int) -> None:
+        """Add a file that was read to its end to the check of the files before."""
         self._before = zlib.crc32(f"{self.paths[file]}\0{self._sizes[file]}\0".encode(), self._before)
 
-    def _open(self, file: int, place: Place | None = None) -> None:
+    def _open(self, file: int, place: LinePosition | None = None) -> None:
         self.close_file()
         self._done_bytes = self._read_bytes = sum(self._sizes[:file])
         self._file, self.lines, self.next, self._resume_skip = file, [], 0, 0
-        self._blocks = self._blocks_of(place or Place(file, self.paths[file]))
+        self._blocks = self._blocks_of(place or LinePosition(file, self.paths[file]))
         self._resume_skip = place.skip if place is not None else 0
 
-    def _blocks_of(self, place: Place) -> Blocks:
-        return Blocks(place.path, self._encoding, self._split, place.offset, place.line, Seen(*place[5:9]))
+    def _blocks_of(self, place: LinePosition) -> LineBlocks:
+        return LineBlocks(place.path, self._encoding, self._split, place.offset, place.line, SeenBytes(*place[5:9]))
 
     @property
     def path(self) -> str:
@@ -103,13 +103,13 @@ class LineCursor:
         return self.paths[self._file]
 
     @property
-    def place(self) -> Place:
-        """The place before `lines[next]`."""
+    def place(self) -> LinePosition:
+        """The position before `lines[next]`."""
         blocks = self._blocks
         if blocks is None:
-            return Place(self._file, self.path if self._file >= 0 else "")
+            return LinePosition(self._file, self.path if self._file >= 0 else "")
         skip = self.next + self._resume_skip
-        return Place(self._file, self.path, blocks.start, blocks.line, skip, *blocks.seen, self._before)
+        return LinePosition(self._file, self.path, blocks.start, blocks.line, skip, *blocks.seen, self._before)
 
     @property
     def line_number(self) -> int:
@@ -122,7 +122,7 @@ class LineCursor:
         return LineCursor([self.path], self._encoding, self._split, None)
 
     def load(self, size: int = BLOCK_BYTES) -> bool | None:
-        """Get more lines of the current file: `None` at its end, false when none are there yet.
+        """Load more lines of the current file: `None` at its end, false if none are there yet.
 
         The lines held so far are forgotten.
         """
@@ -147,12 +147,12 @@ class LineCursor:
             return False
         if self._blocks is not None:
             self._sizes[self._file] = self._blocks.consumed()
-            self._count_in(self._file)
+            self._add_to_check(self._file)
         self._open(self._file + 1)
         return True
 
-    def take(self, limit: int, max_bytes: int) -> list[str] | None:
-        """Take lines, up to `limit` and about `max_bytes` but one at least: `None` at the end of the last file."""
+    def read_lines(self, limit: int, max_bytes: int) -> list[str] | None:
+        """Return lines, up to `limit` and about `max_bytes` but at least one; `None` at the end of the last file."""
         if self.closed:
             return None
         while self.next >= len(self.lines):
@@ -174,14 +174,14 @@ class LineCursor:
         return min(self._read_bytes / total, 1.0) if total else None
 
     def close_file(self) -> None:
-        """Close the current file; the place stays known."""
+        """Close the current file; the position stays known."""
         if self._blocks is not None:
             self._blocks.close()
 
     def close(self) -> None:
-        """End the reading and close the current file.
+        """Stop reading and close the current file.
 
-        Any thread may call it; beside a read in another thread it leaves the file to a `close` by that thread.
+        Any thread may call it; while another thread reads, that thread closes the file.
         """
         self.closed = True
         if self._busy.acquire(blocking=False):

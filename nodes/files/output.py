@@ -1,7 +1,7 @@
 """How a file is written so that its name never holds half of a run.
 
-Decides where the bytes go: to `NAME.partial`, put in place when the run has succeeded; to the end of the file when
-appending; straight to standard output, devices and pipes; and how a run that was interrupted goes on in them. It
+Decides where the bytes go: to `NAME.partial`, renamed when the run has succeeded; to the end of the file when
+appending; straight to standard output, devices and pipes; and how a resumed run continues in them. It
 knows nothing of events.
 """
 
@@ -16,31 +16,31 @@ import sys
 from typing import IO
 
 from ..errors import CheckpointError
-from .commit_token import REMEDY, FileMark, check_file, check_of, packed, unpacked
-from .compression import COMPRESS, Members, suffix_of
+from .commit_token import REMEDY, CommitToken, check_file, check_of, packed, unpacked
+from .compression import COMPRESS, StreamCompressor, suffix_of
 from .paths import STANDARD, is_stream
 
 
-class Output:
-    """One file, open for the events of one run, from its beginning or from a mark on."""
+class FileOutput:
+    """One file, open for the events of one run, from its beginning or from a commit."""
 
-    def __init__(self, path: str, encoding: str, append: bool, mark: FileMark | None = None) -> None:
+    def __init__(self, path: str, encoding: str, append: bool, committed: CommitToken | None = None) -> None:
         self.path = path
         self.target: str | None = None  # the name to move to at the end; None where the bytes go there at once
         self._encoder = codecs.getincrementalencoder(encoding)()
         self._suffix = suffix_of(path)
         self._file: IO[bytes] | None = None
-        self._members: Members | None = None
+        self._members: StreamCompressor | None = None
         self._kept = append  # what a crash leaves behind is there for the next run
-        self._mark = mark
-        self._changed = mark is None
+        self._committed = committed
+        self._changed = committed is None
         self._synced_folder = False
         if path != STANDARD:
             self._open(append)
-            if mark is not None:
-                self._go_on(mark)
-        elif mark is not None:
-            self._encoder.setstate(mark.encoder)
+            if committed is not None:
+                self._truncate_to(committed)
+        elif committed is not None:
+            self._encoder.setstate(committed.encoder)
 
     def _open(self, append: bool) -> None:
         path = self.path
@@ -57,40 +57,40 @@ class Output:
             self._open_end()
         else:
             self._kept, self.target = True, real
-            if self._mark is None or os.path.exists(real + ".partial") or not _is_done(real, self._suffix, self._mark):
-                self._file = _open_partial(path, real, self._mark is None)
+            if self._committed is None or os.path.exists(real + ".partial") or not _is_done(real, self._suffix, self._committed):
+                self._file = _open_partial(path, real, self._committed is None)
             if self._suffix in COMPRESS:
-                self._members = Members(self._suffix)
+                self._members = StreamCompressor(self._suffix)
 
     def _open_end(self) -> None:
-        if self._mark is not None and not os.path.exists(self.path):
+        if self._committed is not None and not os.path.exists(self.path):
             raise CheckpointError(
-                f"cannot go on in {self.path}: it is not there, but the checkpoint knows {self._mark.length} bytes of "
+                f"cannot go on in {self.path}: it is not there, but the checkpoint knows {self._committed.length} bytes of "
                 f"it; {REMEDY}"
             )
         self._file = _open_end(self.path)
-        if self._mark is None and self._file.tell():
+        if self._committed is None and self._file.tell():
             self._encoder.setstate(0)  # no byte order mark in the middle of a file
             self._end_last_line()
 
-    def _go_on(self, mark: FileMark) -> None:
-        """Undo what is behind the mark."""
+    def _truncate_to(self, committed: CommitToken) -> None:
+        """Remove what was written after the commit."""
         file = self._file
         try:
             if file is not None and self._kept:
-                check_file(file.fileno(), self.path if self.target is None else self.target + ".partial", mark)
-                file.truncate(mark.length)
-                file.seek(mark.length)
-            self._encoder.setstate(mark.encoder)
+                check_file(file.fileno(), self.path if self.target is None else self.target + ".partial", committed)
+                file.truncate(committed.length)
+                file.seek(committed.length)
+            self._encoder.setstate(committed.encoder)
             if self._members is not None:
-                self._members.begin_with(unpacked(mark.tail), mark.length > 0)
+                self._members.resume(unpacked(committed.tail), committed.length > 0)
         except BaseException:
             if file is not None:
                 file.close()  # as it is: it may be somebody else's
             raise
 
     def _end_last_line(self) -> None:
-        """Finish a line that was left without its end, so that nothing is glued to it."""
+        """End a last line that has no line end, so that nothing is appended to it."""
         newline = self._encoder.encode("\n")
         if self._suffix in COMPRESS:
             return
@@ -115,7 +115,7 @@ class Output:
             )
         data = self._encoder.encode(text)
         if self._members is not None:
-            self._file.write(self._members.take(data))
+            self._file.write(self._members.compress(data))
         elif self.target is not None:
             self._file.write(data)
         else:
@@ -123,36 +123,36 @@ class Output:
             self._file.write(compress(data) if compress is not None else data)
             self._file.flush()
 
-    def secure(self, n: int, names: list[str] | None) -> FileMark:
-        """Make what was written durable and give the mark to go on from; `names` is the header, where one is."""
-        if self._changed or self._mark is None:
-            self._mark = self._secured(n, names)
+    def commit(self, n: int, names: list[str] | None) -> CommitToken:
+        """Make what was written durable and return the token to resume from; `names` is the header, where there is one."""
+        if self._changed or self._committed is None:
+            self._committed = self._sync(n, names)
             self._changed = False
         else:
-            known = self._mark
-            self._mark = FileMark(n, known.length, known.check, known.tail, known.encoder, names)
-        return self._mark
+            known = self._committed
+            self._committed = CommitToken(n, known.length, known.check, known.tail, known.encoder, names)
+        return self._committed
 
-    def _secured(self, n: int, names: list[str] | None) -> FileMark:
+    def _sync(self, n: int, names: list[str] | None) -> CommitToken:
         state = self._encoder.getstate()
         if self.path == STANDARD:
             sys.stdout.flush()
-            return FileMark(n, encoder=state, names=names)
+            return CommitToken(n, encoder=state, names=names)
         assert self._file is not None
         self._file.flush()
         number = self._file.fileno()
         if not self._kept:
-            return FileMark(n, encoder=state, names=names)
+            return CommitToken(n, encoder=state, names=names)
         os.fsync(number)
         if not self._synced_folder:
             _sync_folder(os.path.realpath(self.path))
             self._synced_folder = True
         length = os.fstat(number).st_size
         tail = b"" if self._members is None else packed(self._members.waiting())
-        return FileMark(n, length, check_of(number, length), tail, state, names)
+        return CommitToken(n, length, check_of(number, length), tail, state, names)
 
     def finish(self) -> None:
-        """Finish the file and put it in place."""
+        """Finish the file and give it its final name."""
         self._end(self.target)
 
     def abandon(self) -> None:
@@ -169,10 +169,10 @@ class Output:
                 file.write(members.last())
             if target is not None:
                 file.flush()
-                if self._mark is not None:  # somebody counts on it
+                if self._committed is not None:  # a checkpoint relies on it
                     os.fsync(file.fileno())
-                os.replace(target + ".partial", target)  # before closing, which gives the lock away
-                if self._mark is not None:
+                os.replace(target + ".partial", target)  # before closing, which releases the lock
+                if self._committed is not None:
                     _sync_folder(target)
         finally:
             file.close()
@@ -197,7 +197,7 @@ def _open_partial(path: str, real: str, fresh: bool) -> IO[bytes]:
         if not (os.path.exists(partial) and os.path.samestat(os.fstat(file.fileno()), os.stat(partial))):
             raise BlockingIOError  # the other sink has put it in place just now
         if mode is not None and stat.S_IMODE(os.fstat(file.fileno()).st_mode) != mode:
-            os.fchmod(file.fileno(), mode)  # it holds what the file will hold, for the same eyes
+            os.fchmod(file.fileno(), mode)  # it holds what the file will hold, for the same readers
         if fresh:
             file.truncate(0)
     except BaseException as error:
@@ -210,19 +210,19 @@ def _open_partial(path: str, real: str, fresh: bool) -> IO[bytes]:
     return file
 
 
-def _is_done(target: str, suffix: str, mark: FileMark) -> bool:
-    """Whether the file in place is what the run was to put there; raises `CheckpointError` for another one."""
+def _is_done(target: str, suffix: str, committed: CommitToken) -> bool:
+    """Whether the file with the final name is the one that the run wrote; raises `CheckpointError` for another one."""
     if not os.path.isfile(target):
         return False
     rest = b""
     if suffix in COMPRESS:
-        members = Members(suffix)
-        members.begin_with(unpacked(mark.tail), mark.length > 0)
+        members = StreamCompressor(suffix)
+        members.resume(unpacked(committed.tail), committed.length > 0)
         rest = members.last()
     with open(target, "rb") as file:
-        size, whole = os.fstat(file.fileno()).st_size, mark.length + len(rest)
-        if size == whole and check_of(file.fileno(), mark.length) == mark.check:
-            file.seek(mark.length)
+        size, whole = os.fstat(file.fileno()).st_size, committed.length + len(rest)
+        if size == whole and check_of(file.fileno(), committed.length) == committed.check:
+            file.seek(committed.length)
             if file.read() == rest:
                 return True
     raise CheckpointError(

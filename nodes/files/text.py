@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..sinks import BadEvent
-from .endpoint import FileEnds
+from .endpoint import FileEndpoint
 from .line_blocks import split_keeping, split_plain
 from .line_cursor import LineCursor
 from .paths import Paths
@@ -25,14 +25,14 @@ class LineReader:
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[str] | None:
         """Return the next lines: `None` at the end, empty when nothing is there yet."""
-        return self._cursor.take(limit, max_bytes)
+        return self._cursor.read_lines(limit, max_bytes)
 
     def position(self) -> tuple[object, ...]:
-        """Return the place behind the last line given."""
+        """Return the position behind the last line returned."""
         return tuple(self._cursor.place)
 
 
-class TextFile(FileEnds):
+class TextFile(FileEndpoint):
     """Both ends of a text file: a source of its lines, a sink of texts; made by `sluiceway.lines`."""
 
     maker = "lines"

@@ -1,8 +1,8 @@
 """HTTP as source and sink: the public functions.
 
-Decides the public arguments. Polling is in `httppoll` (its pages in `paging`), the endpoint in `webhook` (its server in
-`webhookserver`, its requests in `cloudevents` and `webhookqueue`), sending in `httpsink`; the client that both ends
-share is in `httpclient`. The extra `http` brings httpx for the client and h11, which httpx itself uses, for the server:
+Decides the public arguments. Polling is in `poll` (its pages in `paging`), the endpoint in `webhook` (its server in
+`webhook_server`, its requests in `cloudevents` and `webhook_queue`), sending in `sink`; the client that source and sink
+share is in `client`. The extra `http` brings httpx for the client and h11, which httpx itself uses, for the server:
 both are pure Python, and neither runs an event loop of its own in somebody else's thread.
 """
 
@@ -57,7 +57,7 @@ def http_poll(
 
     `start` is the first cursor, field or number. With `stop_at_end` the source ends where it would wait. A request is
     tried again up to `retries` times after 429, 5xx and broken connections, as `Retry-After` says or at growing
-    intervals. `max_bytes` is the most that an answer may hold.
+    intervals. `max_bytes` bounds the body of an answer.
 
     Raises `GraphError` for arguments of another shape and without the extra `http`; the server is asked when a run
     reads.

@@ -1,8 +1,8 @@
 """HTTP requests that are tried again, shared by the polled source and the sink.
 
 Decides what is worth another try (no connection, no answer in time, and the statuses that say "later"), how long to
-wait before it (`Retry-After`, else doubling), and what an error may tell: method, scheme, host, path and status. What
-can be a secret (headers, the query, user and password in a url, bodies) reaches no text, nor the client's own log.
+wait before it (`Retry-After`, else doubling), and what an error may show: method, scheme, host, path and status. What
+can be a secret (headers, the query, user and password in a url, bodies) reaches no error text and no log.
 
 The client is httpx: synchronous, so that it also works in a thread that runs an event loop, in pure Python.
 """
@@ -31,7 +31,7 @@ PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 #: Waits between two tries, in seconds: doubling from the first to the second, each up to a half longer by chance.
 WAITS_S = (0.5, 60.0)
 #: The longest wait that a server may ask for.
-LONGEST_S = 600.0
+MAX_WAIT_S = 600.0
 
 _CHUNK = 1 << 16
 _SENDABLE = re.compile(r"[\t\x20-\x7e]+").fullmatch
@@ -50,7 +50,7 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to, and with what: everything that a request shares with the next. Its `repr` tells no secret."""
+    """Address and settings that all requests share. Its `repr` shows no secret."""
 
     url: str
     headers: Mapping[str, str]
@@ -63,8 +63,8 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a server said: the whole body, and the url of `Link: rel=next` where it gave one."""
+class Response:
+    """The answer of a server: the whole body, and the url of `Link: rel=next` if there is one."""
 
     status: int
     body: bytes
@@ -72,7 +72,7 @@ class Answer:
 
 
 def httpx(maker: str) -> ModuleType:
-    """Import httpx; raises `GraphError` where it is missing."""
+    """Import and return httpx; raises `GraphError` if it is missing."""
     return need("httpx", "http", f"{maker}()")
 
 
@@ -83,7 +83,7 @@ def shown(url: str) -> str:
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:
-    """Return what decides to whom a request goes."""
+    """Return scheme, host and port: the server that a request goes to."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
@@ -95,7 +95,7 @@ def _host_of(parts: SplitResult) -> str:
 def endpoint(
     maker: str, url: object, headers: object, auth: object, timeout_s: object, retries: object
 ) -> Endpoint:
-    """Check the arguments that all requests share; raises `GraphError`. User and password may stand in the url."""
+    """Check the arguments that all requests share; raises `GraphError`. The url may contain user and password."""
     try:
         parts = urlsplit(url) if isinstance(url, str) else None
         known = parts is not None and parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -120,7 +120,7 @@ def endpoint(
 
 
 class Client:
-    """Sends requests, one at a time, over connections that it keeps."""
+    """Sends requests, one at a time, over connections that stay open."""
 
     def __init__(self, to: Endpoint, maker: str, closing: threading.Event | None = None) -> None:
         self._httpx = httpx(maker)
@@ -140,17 +140,17 @@ class Client:
         params: Mapping[str, str] | None = None,
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        most_bytes: int | None = None,
-    ) -> Answer:
+        max_bytes: int | None = None,
+    ) -> Response:
         """Send a request until it succeeds; raises `NoAnswer` when it does not, `Interrupted` when closed meanwhile.
 
-        An answer of more than `most_bytes` is refused; with `None` what stands in it is nobody's business.
+        An answer of more than `max_bytes` is refused; with `None` the body is not read.
         """
         request = self._request(method, url, params or {}, content, headers or {})
         what = f"cannot {method} {shown(url)} for {self._maker}()"
         for attempt in range(self._to.retries + 1):
             try:
-                answer, asked_s = self._once(request, what, most_bytes)
+                answer, asked_s = self._once(request, what, max_bytes)
             except self._httpx.RequestError as error:
                 failure, asked_s = NoAnswer(f"{what}: {self._reason(error)}"), None
             else:
@@ -162,7 +162,7 @@ class Client:
                     break
             if attempt < self._to.retries:
                 wait_s = min(WAITS_S[0] * 2**attempt, WAITS_S[1]) * (1 + random.random() / 2)
-                if self._closing.wait(min(max(wait_s, asked_s or 0), LONGEST_S)):
+                if self._closing.wait(min(max(wait_s, asked_s or 0), MAX_WAIT_S)):
                     raise Interrupted
         tried = f" ({attempt + 1} tries)" if attempt else ""
         failure.args = (f"{failure}{tried}; {_remedy(failure.status)}",)
@@ -178,27 +178,27 @@ class Client:
             method, bare, content=content, headers=headers, extensions={"target": full.raw_path}
         )
 
-    def _once(self, request: Any, what: str, most_bytes: int | None) -> tuple[Answer, float | None]:
+    def _once(self, request: Any, what: str, max_bytes: int | None) -> tuple[Response, float | None]:
         response = self._client.send(request, stream=True)
         try:
             body, size = [], 0
             for chunk in response.iter_bytes(_CHUNK):
                 size += len(chunk)
-                if most_bytes is None:
+                if max_bytes is None:
                     if size <= _CHUNK:
                         continue  # read to its end, the connection can be used again
                     break
-                if size > most_bytes:
-                    raise NoAnswer(f"{what}: the answer has more than {most_bytes} bytes; ask for smaller pages")
+                if size > max_bytes:
+                    raise NoAnswer(f"{what}: the answer has more than {max_bytes} bytes; ask for smaller pages")
                 body.append(chunk)
         finally:
             response.close()
         link = response.links.get("next", {}).get("url")
         asked_s = wait_asked(response.headers.get("retry-after"), time.time())
-        return Answer(response.status_code, b"".join(body), link), asked_s
+        return Response(response.status_code, b"".join(body), link), asked_s
 
     def _reason(self, error: Exception) -> str:
-        """Say what is wrong with a connection; only the system's own words are known to hold no header or body."""
+        """Return what is wrong with a connection; only the system's own texts are known to contain no header or body."""
         known = isinstance(error, self._httpx.NetworkError | self._httpx.TimeoutException) and str(error)
         return f"{type(error).__name__}: {error}" if known else type(error).__name__
 
@@ -208,7 +208,7 @@ class Client:
 
 
 def wait_asked(retry_after: str | None, now: float) -> float | None:
-    """Return the seconds that a `Retry-After` asks for at the time `now`, `None` where it says nothing."""
+    """Return the seconds that a `Retry-After` asks for at the time `now`, or `None` if it is no time."""
     if not retry_after:
         return None
     if retry_after.strip().isdigit():

@@ -1,4 +1,4 @@
-"""What the body of a request to a webhook holds: plain JSON, or CloudEvents in one of their three forms.
+"""Parses the body of a request to a webhook: plain JSON, or CloudEvents in one of their three forms.
 
 Decides which events a request carries, after CloudEvents 1.0.2 and its HTTP protocol binding: structured
 (`application/cloudevents+json`), a batch of these (`application/cloudevents-batch+json`), and binary (attributes in
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[a-z0-9]+")
 
 
 class BadRequest(ValueError):
-    """A request that carries no events; `status` is the answer that it gets."""
+    """A request that carries no events; `status` is that of the answer."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
 """How the pages of a polled HTTP interface follow each other.
 
-Decides, from a page's answer alone, which items it holds and which page is next. A page is named by its key: what is
-sent to get it (`None` for the first). Pure: no sockets, no time.
+Decides, from a page's answer alone, which items it holds and which page is next. The key of a page is what is sent to
+get it (`None` for the first). Pure: no sockets, no time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 from urllib.parse import urljoin
 
-from .client import Answer, origin, shown
+from .client import Response, origin, shown
 
 Style = Literal["link", "cursor", "after", "page"]
 STYLES: tuple[str, ...] = get_args(Style)
@@ -24,7 +24,7 @@ Key = str | int | None
 
 @dataclass(frozen=True, slots=True)
 class Paging:
-    """Where items and next page stand; the fields are the arguments of `sluiceway.http_poll`."""
+    """Where items and next page are in an answer; the fields are the arguments of `sluiceway.http_poll`."""
 
     url: str = dataclasses.field(repr=False)  # its query may hold a secret
     items: str
@@ -40,7 +40,7 @@ class Paging:
             return (self.url if key is None else str(key)), {}
         return self.url, {} if key is None else {self.param: str(key)}
 
-    def items_of(self, answer: Answer) -> tuple[Any, list[Any]]:
+    def items_of(self, answer: Response) -> tuple[Any, list[Any]]:
         """Return an answer as JSON and the list of its items; raises `ValueError` for another answer."""
         try:
             body = json.loads(answer.body)
@@ -55,7 +55,7 @@ class Paging:
             )
         return body, items
 
-    def next_key(self, key: Key, answer: Answer, body: Any, items: Sequence[Any]) -> Key:
+    def next_key(self, key: Key, answer: Response, body: Any, items: Sequence[Any]) -> Key:
         """Return the key of the page behind this one, `None` while there is none."""
         if self.style == "link":
             return self._next_link(key, answer, body)
@@ -70,7 +70,7 @@ class Paging:
             return int(key if key is not None else 1) + 1
         return None
 
-    def _next_link(self, key: Key, answer: Answer, body: Any) -> Key:
+    def _next_link(self, key: Key, answer: Response, body: Any) -> Key:
         link = answer.next_link if self.field is None else self._scalar(_at(body, self.field), self.field)
         if link is None:
             return None
@@ -96,7 +96,7 @@ class Paging:
 
 
 def _at(value: Any, path: str) -> Any:
-    """Return what stands at a path such as `meta.next`, `None` where there is nothing."""
+    """Return the value at a path such as `meta.next`, or `None` if there is none."""
     for name in path.split(".") if path else ():
         value = value.get(name) if isinstance(value, dict) else None
     return value
@@ -116,7 +116,7 @@ def check_of(items: Sequence[Any]) -> int:
 
 
 def sealed(key: Key) -> bytes:
-    """Return a key as bytes that nobody reads by chance: a link may hold a secret, and errors show positions."""
+    """Return a key as bytes that are not readable at a glance: a link may hold a secret, and errors show positions."""
     return zlib.compress(json.dumps(key).encode())
 
 

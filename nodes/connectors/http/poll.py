@@ -1,7 +1,7 @@
 """A polled HTTP interface as a source: its items, page by page, and what is new from then on.
 
-Decides that a list which is polled only grows at its end: of a page that is asked for again, the items that were given
-are left out, and compared by a check. A thread of its own waits for the server, so that a slow one holds up nothing.
+Decides that a polled list only grows at its end: when a page is requested again, the items already read are left out
+after a check that they are the same. A separate thread waits for the server, so that a slow server blocks no read.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 from .client import Client, Endpoint, Interrupted, shown
 from .paging import Key, Paging, canonical, check_of, opened, sealed
 
-#: How long a read waits for the server, in seconds, before it says that nothing is there yet.
+#: How long a read waits for the server, in seconds, before it returns that nothing is there yet.
 WAIT_S = 0.1
 
 
 class HttpPoll:
     """A polled interface as a source; made by `sluiceway.http_poll`."""
 
-    #: Pages may have changed when they are asked for again: what was read is told exactly, and checked.
+    #: Pages may have changed when requested again: an extent describes exactly what was read, with a check.
     replay = "logged"
 
     def __init__(self, to: Endpoint, paging: Paging, poll_s: float, stop_at_end: bool, max_bytes: int) -> None:
@@ -38,7 +38,7 @@ class HttpPoll:
         return f"http_poll({shown(self._to.url)!r})"
 
     def reader(self, position: object | None, /) -> PollReader:
-        """Begin at the first page, or go on from a position; nothing is asked for before the first read."""
+        """Begin at the first page or at a position; nothing is requested before the first read."""
         return PollReader(self._to, self._paging, self._poll_s, self._stop_at_end, self._max_bytes, position)
 
 
@@ -48,8 +48,8 @@ class _Page(NamedTuple):
 
 
 @dataclass
-class _Place:
-    """Behind `given` items of the page `key`, which have this check."""
+class _PollPosition:
+    """The position behind `given` items of the page `key`, whose check is `check`."""
 
     key: Key
     given: int = 0
@@ -74,7 +74,7 @@ class PollReader:
         self._poll_s = poll_s
         self._stop_at_end = stop_at_end
         self._clock = clock
-        self._place = _Place(paging.start) if position is None else _place_of(position)
+        self._place = _PollPosition(paging.start) if position is None else _parse_position(position)
         self._page: _Page | None = None
         self._due = clock()
         self._ended = False
@@ -84,21 +84,21 @@ class PollReader:
     def read(self, limit: int, max_bytes: int, /) -> Sequence[Any] | None:
         """Return the next items: `None` at the end of a source that ends there, empty when nothing is there yet.
 
-        Raises `NoAnswer` for a server that fails for longer than the retries last, and `ValueError` for an answer that
-        does not hold what was asked for, or not any more what was read.
+        Raises `NoAnswer` if the server fails for longer than the retries last, and `ValueError` for an answer that does
+        not contain what was requested, or no longer contains what was read.
         """
         until = self._clock() + WAIT_S
         while not self._ended:
             if self._page is None and not self._fetch(until):
                 return None if self._fetcher.closed else []
-            items = self._take(max(limit, 1), max_bytes)
+            items = self._read_items(max(limit, 1), max_bytes)
             if items:
                 return items
-            self._turn()
+            self._advance()
         return None
 
-    def _take(self, limit: int, max_bytes: int) -> list[Any]:
-        """Take items of the page, up to the limits but one at least."""
+    def _read_items(self, limit: int, max_bytes: int) -> list[Any]:
+        """Return items of the page, up to the limits but at least one."""
         assert self._page is not None
         place, items, size, own = self._place, [], 0, 0
         check = place.check
@@ -110,33 +110,33 @@ class PollReader:
                 break
         if items:
             self._extent = (place.key, place.given, len(items), own)
-            self._place = _Place(place.key, place.given + len(items), check)
+            self._place = _PollPosition(place.key, place.given + len(items), check)
         return items
 
-    def _turn(self) -> None:
-        """Go on behind the last item of a page: to the next, or to the same one when the time has come."""
+    def _advance(self) -> None:
+        """Move behind the last item of a page: to the next page, or to the same one when it is due."""
         assert self._page is not None
         key, items = self._page.next_key, self._page.items
         more = key is not None and key != self._place.key
         if more:
-            self._place = _Place(key)
+            self._place = _PollPosition(key)
         self._page = None
         if not (more and items):  # some servers name a next page for ever
             self._ended = self._stop_at_end
             self._due = self._clock() + self._poll_s
 
     def _fetch(self, until: float) -> bool:
-        """Have the page that is due; false while it is not there."""
+        """Fetch the page that is due; false while it has not arrived."""
         self._fetcher.pause(min(self._due, until) - self._clock())
         if self._due > until:
             return False
         page = self._fetcher.get(self._place.key, max(until - self._clock(), 0))
         if page is None:
             return False
-        self._take_page(page)
+        self._accept_page(page)
         return True
 
-    def _take_page(self, page: _Page) -> None:
+    def _accept_page(self, page: _Page) -> None:
         place = self._place
         if len(page.items) < place.given or check_of(page.items[: place.given]) != place.check:
             raise ValueError(
@@ -146,7 +146,7 @@ class PollReader:
         self._page = page
 
     def position(self) -> tuple[object, ...]:
-        """Return the place behind the last item: the key of its page, and how many of it were given."""
+        """Return the position behind the last item: the key of its page, and how many of its items were returned."""
         return sealed(self._place.key), self._place.given, self._place.check
 
     def extent(self) -> object:
@@ -154,12 +154,12 @@ class PollReader:
         return None if self._extent is None else (sealed(self._extent[0]), *self._extent[1:])
 
     def replay(self, extent: object) -> Sequence[Any]:
-        """Return the items of an extent again; raises `ValueError` where the server does not give them any more."""
+        """Return the items of an extent again; raises `ValueError` if the server no longer returns them."""
         given: Any = extent
         shut, first, count, check = given
         key = opened(shut)
         if self._page is None or self._place.key != key:
-            self._place, self._page = _Place(key), None
+            self._place, self._page = _PollPosition(key), None
             while (page := self._fetcher.get(key, WAIT_S)) is None:
                 if self._fetcher.closed:
                     return []
@@ -170,20 +170,20 @@ class PollReader:
                 f"cannot read {count} items of {self._shown} again: the server gives others in their place; begin "
                 "afresh with resume='never'"
             )
-        self._place = _Place(key, first + count, check_of(self._page.items[: first + count]))
+        self._place = _PollPosition(key, first + count, check_of(self._page.items[: first + count]))
         self._extent = (key, first, count, check)
         return items
 
     def close(self) -> None:
-        """End the reading; a read that waits returns at once."""
+        """Stop reading; a waiting read returns at once."""
         self._fetcher.close()
 
 
-def _place_of(position: object) -> _Place:
-    told: Any = position
+def _parse_position(position: object) -> _PollPosition:
+    raw: Any = position
     try:
-        key, given, check = told
-        return _Place(opened(key), int(given), int(check))
+        key, given, check = raw
+        return _PollPosition(opened(key), int(given), int(check))
     except (TypeError, ValueError):
         raise ValueError(
             "cannot go on from this position: it is none of http_poll; pass what position() gave"
@@ -191,7 +191,7 @@ def _place_of(position: object) -> _Place:
 
 
 class _Fetcher:
-    """Asks for pages in a thread of its own, one at a time, from the first that is wanted."""
+    """Requests pages in a separate thread, one at a time; the thread starts with the first request."""
 
     def __init__(self, to: Endpoint, paging: Paging, max_bytes: int) -> None:
         self._to = to
@@ -214,7 +214,7 @@ class _Fetcher:
             self._closing.wait(wait_s)
 
     def get(self, key: Key, wait_s: float) -> _Page | None:
-        """Return the page `key`, `None` when it has not come within `wait_s`: ask for it again then."""
+        """Return the page `key`, or `None` if it has not arrived within `wait_s`: call again then."""
         if self.closed:
             return None
         if self._thread is None:
@@ -252,12 +252,12 @@ class _Fetcher:
 
     def _page(self, client: Client, key: Key) -> _Page:
         url, params = self._paging.request(key)
-        answer = client.send("GET", url, params=params, most_bytes=self._max_bytes)
+        answer = client.send("GET", url, params=params, max_bytes=self._max_bytes)
         body, items = self._paging.items_of(answer)
         return _Page(items, self._paging.next_key(key, answer, body, items))
 
     def close(self) -> None:
-        """End the thread when it comes back from the server, and wake who waits for it."""
+        """End the thread when the server has answered, and wake the reader that waits for it."""
         self._closing.set()
         self._asked.put(self)
         self._answers.put(None)

@@ -1,7 +1,7 @@
 """An HTTP server as a sink: events as JSON, in order, each request answered before the next is sent.
 
-Decides what a request says of its numbers, so that the server can leave out what it has already: a request whose
-answer was lost is sent again, so delivery is at least once. `Sluiceway-Seq` holds the numbers, `Idempotency-Key` the
+Decides how a request names its numbers, so that the server can leave out what it already has: a request whose answer
+was lost is sent again, so delivery is at least once. `Sluiceway-Seq` holds the numbers, `Idempotency-Key` the
 same under the name of the run, which stays the same when the run is resumed.
 """
 
@@ -41,7 +41,7 @@ class HttpSink:
         return {**self.__dict__, "_client": None, "_run": ""}
 
     def open(self) -> None:
-        """Begin a run of its own name; the server is asked for nothing before the first event."""
+        """Begin a run under a new name; nothing is sent before the first event."""
         self._begin(uuid.uuid4().hex)
 
     def _begin(self, run: str) -> None:
@@ -53,7 +53,7 @@ class HttpSink:
         """Send the events and wait for every answer.
 
         Raises `BadEvent` for what JSON cannot carry and what the server refuses for good, `NoAnswer` when the retries
-        are over; its `position` is that of the first event that was not taken.
+        are over; its `position` is that of the first event that the server did not accept.
         """
         if self._client is None:
             self.open()
@@ -67,14 +67,14 @@ class HttpSink:
                 raise bad
 
     def _bodies(self, events: Sequence[Any], first: int) -> tuple[list[str], BadEvent | None]:
-        """Return events as JSON, up to the first that it cannot carry."""
+        """Return events as JSON, up to the first that JSON cannot carry."""
         bodies: list[str] = []
         for position, event in enumerate(events, first):
             value = letter_fields(event) if isinstance(event, DeadLetter) else event
             reason = unfit(value)
             if reason is not None:
-                told = f"cannot send to {self!r}: {reason}, which JSON cannot carry; convert it before the sink"
-                return bodies, BadEvent(told, position)
+                text = f"cannot send to {self!r}: {reason}, which JSON cannot carry; convert it before the sink"
+                return bodies, BadEvent(text, position)
             bodies.append(json.dumps(value, separators=(",", ":")))
         return bodies, None
 
@@ -102,7 +102,7 @@ class HttpSink:
         return {"kind": "http", "n": n, "run": self._run}
 
     def recover(self, token: object) -> int:
-        """Go on under the name of the run; what was sent behind the commit is sent again, with the same keys."""
+        """Continue under the name of the run; what was sent after the commit is sent again, with the same keys."""
         if not isinstance(token, dict) or token.get("kind") != "http":
             raise CheckpointError(
                 f"cannot go on in {self!r}: the checkpoint holds no token of an http_sink for it; give the sink that "
@@ -124,12 +124,12 @@ class HttpSink:
 
 def ranges(numbers: Sequence[Number]) -> str:
     """Return numbers as text: `5-7` for the events 5, 6 and 7 of index 0 each, `8.1` for index 1 of number 8."""
-    told = []
+    texts = []
     for _, run in groupby(enumerate(numbers), key=lambda place: (place[1][1], place[1][0] - place[0])):
         taken = [number for _, number in run]
         (first, index), last = taken[0], taken[-1][0]
         if index:
-            told += [f"{seq}.{index}" for seq, index in taken]
+            texts += [f"{seq}.{index}" for seq, index in taken]
         else:
-            told.append(str(first) if first == last else f"{first}-{last}")
-    return ",".join(told)
+            texts.append(str(first) if first == last else f"{first}-{last}")
+    return ",".join(texts)

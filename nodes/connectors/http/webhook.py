@@ -1,7 +1,7 @@
 """A webhook as a source: an HTTP endpoint whose senders hear "accepted" when their events are safe.
 
 Decides what makes them safe: the engine's journal holds them, or every ordered sink has committed them. Until then a
-request is not answered, so that whoever sends it keeps the event.
+request is not answered, so that the sender keeps the event.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from .webhook_server import Terms, WebhookServer
 #: How long a read waits for a request, in seconds.
 WAIT_S = 0.1
 #: Bytes of requests that may wait to be read.
-MOST_BYTES = 1 << 24
+MAX_WAITING_BYTES = 1 << 24
 
 
 class Webhook:
     """An HTTP endpoint as a source; made by `sluiceway.webhook`."""
 
-    #: Nobody sends again what was accepted: with `checkpoint=`, the engine's journal keeps it.
+    #: Accepted events are never sent again: with `checkpoint=`, the engine's journal keeps it.
     replay = "none"
     #: A sender hears "accepted" when its events are released and committed.
     acknowledges = True
@@ -43,26 +43,26 @@ class Webhook:
 class WebhookReader:
     """Reads the events of a webhook; `url` is where they are sent to."""
 
-    def __init__(self, terms: Terms, queue: int, given: int) -> None:
-        self._waiting = WebhookQueue(queue, max(MOST_BYTES, 2 * terms.max_bytes), given)
+    def __init__(self, terms: Terms, queue: int, events_read: int) -> None:
+        self._waiting = WebhookQueue(queue, max(MAX_WAITING_BYTES, 2 * terms.max_bytes), events_read)
         self._server = WebhookServer(terms, self._waiting)
         self.url = self._server.url
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[Any] | None:
-        """Return the events that have come, waiting a moment for the first; `None` when closed."""
-        return self._waiting.take(limit, max_bytes, WAIT_S)
+        """Return the events that have arrived, waiting a moment for the first; `None` when closed."""
+        return self._waiting.read(limit, max_bytes, WAIT_S)
 
     def position(self) -> int:
-        """Return the number of events that `read` gave."""
-        return self._waiting.given
+        """Return the number of events that `read` has returned."""
+        return self._waiting.events_read
 
     def journaled(self, position: object) -> None:
         """Answer the requests whose events are in the engine's journal."""
-        self._waiting.safe(_count(position))
+        self._waiting.mark_safe(_count(position))
 
     def acknowledge(self, position: object) -> None:
         """Answer the requests whose events are committed."""
-        self._waiting.safe(_count(position))
+        self._waiting.mark_safe(_count(position))
 
     def close(self) -> None:
         """Stop listening; requests whose events are not known to be safe are answered with 503."""

@@ -1,7 +1,7 @@
-"""One connection of a webhook: the events of HTTP/1.1 in, answers out.
+"""One connection of a webhook: reads requests, sends answers.
 
-Decides how a request is read, within which bounds, and how a connection ends whose request was not. The protocol is
-h11's, which reads and writes no socket itself.
+Decides how a request is read and within which bounds, and how a connection ends after a request that was not read to
+its end. h11 implements the protocol; it does not touch the socket.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-#: How long a body that was refused is read on, in seconds.
+#: How long a refused body is read and thrown away, in seconds.
 LINGER_S = 1.0
 
 _READ_BYTES = 1 << 16
@@ -19,7 +19,7 @@ _HEAD_BYTES = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer; the text is for people and tells nothing of the request."""
+    """An answer; the text is for people and repeats nothing of the request."""
 
     status: int
     text: str = ""
@@ -27,20 +27,20 @@ class Reply:
 
 
 class Refused(Exception):
-    """A request that gets this answer."""
+    """A request that is refused with this answer."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(reply.text)
         self.reply = reply
 
 
-def too_large(most: int) -> Reply:
-    """Return the answer to a request of more than `most` bytes."""
-    return Reply(413, f"a request has {most} bytes at most; send fewer events in one")
+def too_large(max_bytes: int) -> Reply:
+    """Return the answer to a request of more than `max_bytes` bytes."""
+    return Reply(413, f"a request has {max_bytes} bytes at most; send fewer events in one")
 
 
-class Peer:
-    """One connection, spoken to in events of h11."""
+class WebhookConnection:
+    """One connection; requests and answers are events of h11."""
 
     def __init__(self, h11: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._h11 = h11
@@ -49,7 +49,7 @@ class Peer:
         self.protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES)
         self.busy = False
 
-    async def next(self) -> Any:
+    async def next_event(self) -> Any:
         """Wait for the next event of the protocol."""
         while (event := self.protocol.next_event()) is self._h11.NEED_DATA:
             if self.protocol.they_are_waiting_for_100_continue:
@@ -62,20 +62,20 @@ class Peer:
             self._writer.write(self.protocol.send(event) or b"")
         await self._writer.drain()
 
-    async def body(self, most: int) -> bytes:
-        """Read the body of a request; raises `Refused` for one of more than `most` bytes."""
+    async def body(self, max_bytes: int) -> bytes:
+        """Read the body of a request; raises `Refused` for one of more than `max_bytes` bytes."""
         parts, size = [], 0
-        while type(event := await self.next()) is self._h11.Data:
+        while type(event := await self.next_event()) is self._h11.Data:
             size += len(event.data)
-            if size > most:
-                raise Refused(too_large(most))
+            if size > max_bytes:
+                raise Refused(too_large(max_bytes))
             parts.append(bytes(event.data))
         if type(event) is not self._h11.EndOfMessage:
             raise ConnectionError("the connection ended within a request")
         return b"".join(parts)
 
     async def answer(self, reply: Reply) -> None:
-        """Send an answer; the connection ends with it where the request was not read to its end."""
+        """Send an answer; the connection ends with it if the request was not read to its end."""
         text = (reply.text + "\n").encode() if reply.text else b""
         headers = [("Content-Length", str(len(text))), *reply.headers]
         if text:
@@ -88,12 +88,12 @@ class Peer:
             self._h11.EndOfMessage(),
         )
 
-    def cut_short(self) -> bool:
+    def has_unread_body(self) -> bool:
         """Whether a request was answered before it was read to its end."""
         return self.protocol.their_state in (self._h11.SEND_BODY, self._h11.ERROR)
 
-    def again(self) -> bool:
-        """Make ready for the next request; false when this was the last."""
+    def start_next(self) -> bool:
+        """Get ready for the next request; false if this was the last."""
         states = (self.protocol.our_state, self.protocol.their_state)
         if states != (self._h11.DONE, self._h11.DONE):
             return False
@@ -101,7 +101,7 @@ class Peer:
         return True
 
     async def linger(self) -> None:
-        """Read on for a moment, so that the answer is not lost with what the other side still sends."""
+        """Read and discard for a moment, so that the answer is not lost while the other side still sends."""
         left = 1 << 24
         async with asyncio.timeout(LINGER_S):
             while left > 0 and (data := await self._reader.read(_READ_BYTES)):

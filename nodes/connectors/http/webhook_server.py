@@ -1,11 +1,11 @@
-"""The server behind a webhook: connections in, answers out, in a thread with an event loop of its own.
+"""The server behind a webhook, in a thread with its own event loop.
 
 Decides what is answered to which request, when an idle or stuck connection is closed and how the server ends. There is
-no TLS: that is the reverse proxy's.
+no TLS: a reverse proxy provides it.
 
-It is not uvicorn, which was tried: that has no time limit for a connection before its first request (512 silent
-ones lock everybody out), reads a refused body to its end, logs an exception for garbage behind a refused body, and sets
-up loggers of the whole process.
+It is not uvicorn, which was tried: uvicorn has no time limit for a connection before its first request (512 silent
+ones lock everybody out), reads a refused body to its end, logs an exception for garbage behind a refused body, and
+changes loggers of the whole process.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from typing import Any
 
 from ..extras import need
 from .cloudevents import BadRequest, events_of
-from .webhook_connection import Peer, Refused, Reply, too_large
-from .webhook_queue import Entry, WebhookQueue
+from .webhook_connection import Refused, Reply, WebhookConnection, too_large
+from .webhook_queue import PendingRequest, WebhookQueue
 
 log = logging.getLogger("sluiceway")
 
 #: How long a connection may be silent between two requests, and within one, in seconds.
 IDLE_S = 60.0
 BODY_S = 30.0
-#: How long requests in progress are given at the end, in seconds.
+#: How long requests in progress may take at the end, in seconds.
 LAST_S = 1.0
 #: Connections at one time: each may hold one request that waits until it is safe.
-MOST_CONNECTIONS = 512
+MAX_CONNECTIONS = 512
 
 _AGAIN = (("Retry-After", "1"),)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is asked of a request; the fields are the arguments of `sluiceway.webhook`."""
+    """What a request must satisfy; the fields are the arguments of `sluiceway.webhook`."""
 
     host: str
     port: int
@@ -50,13 +50,13 @@ class Terms:
 
 
 class WebhookServer:
-    """Listens from its making on, until `close`."""
+    """Listens from its construction until `close`."""
 
     def __init__(self, terms: Terms, waiting: WebhookQueue) -> None:
         self._h11 = need("h11", "http", "webhook()")
         self._terms = terms
         self._waiting = waiting
-        self._peers: dict[asyncio.Task[None], Peer] = {}
+        self._connections: dict[asyncio.Task[None], WebhookConnection] = {}
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -80,16 +80,16 @@ class WebhookServer:
         server = await asyncio.start_server(self._connected, sock=self._socket)
         self._begun.set()
         await self._stop.wait()
-        # what was accepted just now gets its peer first: a server that is closed leaves such a socket open
+        # connections accepted just now are registered first: closing the server would leave their sockets open
         self._loop.remove_reader(self._socket.fileno())
         for _ in range(5):
             await asyncio.sleep(0)
         server.close()
-        for task, peer in list(self._peers.items()):
-            if not peer.busy:
+        for task, connection in list(self._connections.items()):
+            if not connection.busy:
                 task.cancel()
-        if self._peers:
-            await asyncio.wait(list(self._peers), timeout=LAST_S)
+        if self._connections:
+            await asyncio.wait(list(self._connections), timeout=LAST_S)
         for writer in list(self._writers):
             writer.transport.abort()
         await asyncio.sleep(0)
@@ -97,45 +97,45 @@ class WebhookServer:
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert self._loop is not None
         assert self._stop is not None
-        if len(self._peers) >= MOST_CONNECTIONS or self._stop.is_set():
+        if len(self._connections) >= MAX_CONNECTIONS or self._stop.is_set():
             writer.close()
             return
-        peer = Peer(self._h11, reader, writer)
-        task = self._loop.create_task(self._speak(peer, writer))
-        self._peers[task] = peer
+        connection = WebhookConnection(self._h11, reader, writer)
+        task = self._loop.create_task(self._run_connection(connection, writer))
+        self._connections[task] = connection
         self._writers.add(writer)
-        task.add_done_callback(self._peers.pop)
+        task.add_done_callback(self._connections.pop)
 
-    async def _speak(self, peer: Peer, writer: asyncio.StreamWriter) -> None:
+    async def _run_connection(self, connection: WebhookConnection, writer: asyncio.StreamWriter) -> None:
         try:
-            await self._serve(peer)
+            await self._serve(connection)
         except (ConnectionError, TimeoutError, asyncio.CancelledError):
-            pass  # the connection has ended, or is ended here
+            pass  # the connection has ended, or is being closed
         finally:
             self._writers.discard(writer)
             writer.close()
 
-    async def _serve(self, peer: Peer) -> None:
+    async def _serve(self, connection: WebhookConnection) -> None:
         """Answer the requests of one connection."""
         try:
             while True:
                 async with asyncio.timeout(IDLE_S):
-                    request = await peer.next()
+                    request = await connection.next_event()
                 if type(request) is not self._h11.Request:
                     return
-                peer.busy = True
-                await peer.answer(await self._reply(peer, request))
-                peer.busy = False
-                if peer.cut_short():
+                connection.busy = True
+                await connection.answer(await self._reply(connection, request))
+                connection.busy = False
+                if connection.has_unread_body():
                     break
-                if not peer.again() or (self._stop is not None and self._stop.is_set()):
+                if not connection.start_next() or (self._stop is not None and self._stop.is_set()):
                     return
         except self._h11.RemoteProtocolError as error:
-            if peer.protocol.our_state in (self._h11.IDLE, self._h11.SEND_RESPONSE):
-                await peer.answer(Reply(error.error_status_hint, "this is not HTTP/1.1 as it should be"))
-        await peer.linger()
+            if connection.protocol.our_state in (self._h11.IDLE, self._h11.SEND_RESPONSE):
+                await connection.answer(Reply(error.error_status_hint, "this is not HTTP/1.1 as it should be"))
+        await connection.linger()
 
-    async def _reply(self, peer: Peer, request: Any) -> Reply:
+    async def _reply(self, connection: WebhookConnection, request: Any) -> Reply:
         headers: dict[str, str] = {}
         for name, value in request.headers:
             key, text = name.decode("ascii").lower(), value.decode("latin-1")
@@ -147,7 +147,7 @@ class WebhookServer:
                 return too_large(self._terms.max_bytes)
             if not self._waiting.reserve(size):
                 return Reply(429, "too many events wait; send it again later", _AGAIN)
-            return await self._take(peer, headers, size)
+            return await self._accept(connection, headers, size)
         except Refused as refused:
             return refused.reply
         except BadRequest as error:
@@ -163,19 +163,19 @@ class WebhookServer:
         if terms.token is not None and not hmac.compare_digest(given, f"Bearer {terms.token}".encode()):
             raise Refused(Reply(401, "the token is missing or wrong", (("WWW-Authenticate", "Bearer"),)))
 
-    async def _take(self, peer: Peer, headers: dict[str, str], size: int) -> Reply:
-        """Take the events of a request, and wait until they are safe."""
+    async def _accept(self, connection: WebhookConnection, headers: dict[str, str], size: int) -> Reply:
+        """Queue the events of a request, and wait until they are safe."""
         assert self._loop is not None
         safe: asyncio.Future[bool] = self._loop.create_future()
         try:
             async with asyncio.timeout(BODY_S):
-                body = await peer.body(self._terms.max_bytes)
+                body = await connection.body(self._terms.max_bytes)
             events = events_of(headers, body)
-            entry = Entry(events, len(body), self._teller(safe))
+            entry = PendingRequest(events, len(body), self._reporter(safe))
             if events and not self._waiting.offer(entry):
                 return Reply(503, "the run has ended", _AGAIN)
         finally:
-            self._waiting.give_back(size)
+            self._waiting.free(size)
         if not events:
             return Reply(202)
         try:
@@ -186,25 +186,25 @@ class WebhookServer:
             self._waiting.withdraw(entry)
         return Reply(503, "the events are not known to be safe; send them again", _AGAIN)
 
-    def _teller(self, safe: asyncio.Future[bool]) -> Callable[[bool], None]:
-        """Return what tells a request from another thread that its events are safe, or are not known to be."""
+    def _reporter(self, safe: asyncio.Future[bool]) -> Callable[[bool], None]:
+        """Return a function that reports, from any thread, whether the events of a request are safe."""
         loop = safe.get_loop()
 
-        def tell(told: bool) -> None:
-            loop.call_soon_threadsafe(_settle, safe, told)
+        def report(is_safe: bool) -> None:
+            loop.call_soon_threadsafe(_resolve, safe, is_safe)
 
-        return tell
+        return report
 
     def close(self) -> None:
-        """End the server: requests in progress are answered, then all connections closed."""
+        """Stop the server: answer requests in progress, then close all connections."""
         if self._loop is not None and self._stop is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
 
-def _settle(safe: asyncio.Future[bool], told: bool) -> None:
+def _resolve(safe: asyncio.Future[bool], is_safe: bool) -> None:
     if not safe.done():
-        safe.set_result(told)
+        safe.set_result(is_safe)
 
 
 def _listening(terms: Terms) -> socket.socket:

@@ -1,7 +1,7 @@
 """Kafka as a source and a sink: the public functions and the type of a message.
 
-Decides the public arguments. The source is in `kafkasource` (its part in a group in `kafkamember`, what it may commit
-in `kafkaledger`, reading again in `kafkareplay`), the sink in `kafkasink` (reading back in `kafkatail`).
+Decides the public arguments. The source is in `source` (its part in a group in `group_member`, what it may commit in
+`offsets`, reading again in `replay`), the sink in `sink` (reading back in `topic_tail`).
 """
 
 from __future__ import annotations

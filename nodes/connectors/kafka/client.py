@@ -1,7 +1,7 @@
 """What the Kafka source and sink share: settings, the names of faults, and how a topic is looked up.
 
 Decides which settings of confluent-kafka belong to sluiceway, and what an error of a client is called. Texts hold
-names, numbers and the client's own words, which never repeat a password.
+names, numbers and the client's own texts, which never repeat a password.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ LOG = logging.getLogger("sluiceway.kafka")
 START_S = 30.0
 _STEP_S = 1.0
 _QUIET_S = 10.0
-#: How the names of errors begin that do not pass while a topic is read.
+#: Beginnings of the names of errors that do not pass while a topic is read.
 _LASTING = (
     "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "INVALID_", "_INVALID_", "INCONSISTENT_GROUP",
     "UNSUPPORTED_", "_UNSUPPORTED", "_BAD_MSG", "_BAD_COMPRESSION", "_CRIT_SYS_RESOURCE", "_FS", "_AUTO_OFFSET_RESET",
 )  # fmt: skip
 _UNKNOWN = ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "LEADER_NOT_AVAILABLE")
-#: Settings that sluiceway's promises rest on, with what to use in their place.
+#: Settings that sluiceway's guarantees depend on, with what to use instead.
 _OURS = {
     "bootstrap.servers": "pass bootstrap_servers=",
     "group.id": "pass group=",
@@ -41,7 +41,7 @@ _OURS = {
 
 
 def client(maker: str) -> Any:
-    """Return the package confluent_kafka; raises `GraphError` where it is not installed."""
+    """Return the package confluent_kafka; raises `GraphError` if it is not installed."""
     return need("confluent_kafka", "kafka", f"{maker}()")
 
 
@@ -73,8 +73,8 @@ def checked_config(config: object, maker: str) -> dict[str, Any]:
     return settings
 
 
-def lasts(error: Any) -> bool:
-    """Whether an error among the messages read is an end; of all others the client recovers by itself."""
+def is_lasting(error: Any) -> bool:
+    """Whether an error among the messages read is final; the client recovers from all others by itself."""
     name = error.name()
     return error.fatal() or "AUTH" in name or name.startswith(_LASTING)
 
@@ -94,42 +94,42 @@ def fault(what: str, error: Any) -> Exception:
 
 
 class ClientLog:
-    """Passes on what a client logs, to be given to it as `logger`: of each kind a line every few seconds.
+    """The `logger` of a client: passes on what it logs, of each kind one line every few seconds.
 
-    A client mends broken connections by itself and tells of every attempt; what it cannot mend is raised, so nothing
-    here is more than a warning.
+    A client repairs broken connections by itself and logs every attempt; what it cannot repair is raised, so nothing
+    is logged above a warning.
     """
 
     def __init__(self) -> None:
         self._said_at: dict[str, float] = {}
 
     def log(self, level: int, text: str, *args: Any) -> None:
-        """Take one line, as `logging.Logger.log` does; its first argument is its kind."""
+        """Log one line, as `logging.Logger.log` does; its first argument is its kind."""
         kind, now = str(args[0]) if args else text, time.monotonic()
         if now - self._said_at.get(kind, -_QUIET_S) >= _QUIET_S:
             self._said_at[kind] = now
             LOG.log(min(level, logging.WARNING), text, *args)
 
 
-class Faults:
-    """Keeps what a client reports beside its calls, when it is an end and nothing that passes."""
+class ClientErrors:
+    """Stores the final errors that a client reports outside its calls; errors that pass are ignored."""
 
     def __init__(self, what: str) -> None:
         self._what = what
         self._first: Any = None
 
-    def note(self, error: Any) -> None:
-        """Take an error; to be given to a client as `error_cb`."""
+    def record(self, error: Any) -> None:
+        """Record an error; the `error_cb` of a client."""
         if self._first is None and (error.fatal() or "AUTH" in error.name()):
             self._first = error
 
     def check(self) -> None:
-        """Raise the first lasting error there was."""
+        """Raise the first final error, if there was one."""
         if self._first is not None:
             raise fault(self._what, self._first)
 
 
-def partitions_of(handle: Any, topic: str, what: str, faults: Faults, *, wait_s: float) -> list[int]:
+def partitions_of(handle: Any, topic: str, what: str, faults: ClientErrors, *, wait_s: float) -> list[int]:
     """Return the partitions of a topic, in order.
 
     A topic that is not there is waited for up to `wait_s` (a broker may be making it), then a `LookupError`; brokers

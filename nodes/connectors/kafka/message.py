@@ -1,4 +1,4 @@
-"""What one Kafka message is as an event; it is imported by every worker, so it needs next to nothing."""
+"""One Kafka message as an event; every worker imports it, so it imports next to nothing."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ...public import public
 
 @public
 class KafkaMessage(NamedTuple):
-    """One message as `sluiceway.kafka` gives it: what was sent, and where it stands.
+    """One message as `sluiceway.kafka` returns it: what was sent, and its partition and offset.
 
     `key` and `value` are bytes or `None` (a tombstone), `headers` pairs of name and bytes in the order they were sent,
-    `timestamp` milliseconds since 1970 UTC, or `None` where the message has none.
+    `timestamp` milliseconds since 1970 UTC, or `None` if the message has none.
     """
 
     key: bytes | None

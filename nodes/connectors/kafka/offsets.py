@@ -1,8 +1,8 @@
-"""The ledger of one member of a consumer group: what it has read, owns, and may commit.
+"""The offsets of one member of a consumer group: what it has read, owns, and may commit.
 
-Decides where a partition is begun, which messages count, and which offsets are committed: those of partitions owned
-now, acknowledged, above what the group holds, and only while no other commit is on its way, so that an answer that
-comes late cannot take the group back. It never touches a client, and knows partitions and offsets only.
+Decides where a partition begins, which messages count, and which offsets are committed: those of partitions owned now,
+acknowledged, above what the group holds, and only while no other commit is in flight, so that a late answer cannot
+move the group back. It never touches a client, and knows partitions and offsets only.
 """
 
 from __future__ import annotations
@@ -10,28 +10,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 
-class Ledger:
-    """Counts offsets; `next` is the offset behind the last message given, for each partition."""
+class GroupOffsets:
+    """Tracks offsets; `next` is the offset behind the last message returned, for each partition."""
 
     def __init__(self, position: Mapping[int, int] | None = None) -> None:
         self.next: dict[int, int] = dict(position or {})
         self.owned: set[int] = set()
-        #: Partitions whose place comes from a checkpoint: on their first assignment it counts, not the group's.
+        #: Partitions whose offset comes from a checkpoint: it counts on their first assignment, not the group's.
         self._from_checkpoint = set(self.next)
         self._acknowledged: dict[int, int] = {}
         self._committed: dict[int, int] = {}
         self._on_its_way: dict[int, int] = {}
 
     def assign(self, committed: Mapping[int, int | None]) -> dict[int, int | None]:
-        """Take over partitions with what the group has committed of each; gives where to begin, `None`: not known.
+        """Own partitions, with what the group has committed of each; return where each begins, `None` if unknown.
 
-        A partition that comes back begins behind what was read of it, or further on where another member has been.
+        A partition that comes back begins behind what was read of it, or behind what another member has committed since.
         """
         starts: dict[int, int | None] = {}
         for partition, offset in committed.items():
             own = self.next.get(partition)
             if offset is not None:
-                # also lower than before: somebody has set the group back, and commits go on from there
+                # also lower than before: somebody has reset the group, and commits continue from there
                 self._committed[partition] = offset
             if own is None or (offset is not None and offset > own and partition not in self._from_checkpoint):
                 own = offset
@@ -42,39 +42,39 @@ class Ledger:
         self.owned |= committed.keys()
         return starts
 
-    def begin(self, partition: int, offset: int) -> None:
-        """Note where a partition begins that neither this reader nor the group knew."""
+    def start(self, partition: int, offset: int) -> None:
+        """Record where a partition begins that neither this reader nor the group knew."""
         self.next[partition] = offset
 
     def revoke(self, partitions: Iterable[int]) -> None:
-        """Return partitions up: their messages do not count any more, nor is anything of them committed."""
+        """Give up partitions: their messages no longer count, and nothing of them is committed."""
         self.owned.difference_update(partitions)
 
-    def take(self, partition: int, offset: int) -> bool:
-        """Whether a message counts, and if so move behind it; one of a lost partition or read before does not."""
+    def accept(self, partition: int, offset: int) -> bool:
+        """Whether a message counts, and if so move behind it; one of a lost partition, or one read before, does not."""
         if partition not in self.owned or offset < self.next.get(partition, 0):
             return False
         self.next[partition] = offset + 1
         return True
 
     def replayed(self, partition: int, behind: int) -> None:
-        """Move behind messages that were given again after a resume."""
+        """Move behind messages that were read again after a resume."""
         self.next[partition] = behind
         self._from_checkpoint.add(partition)
 
-    def passed(self, partition: int, offset: int) -> None:
+    def skip_to(self, partition: int, offset: int) -> None:
         """Move to an offset below which a partition has nothing more, as at its end behind a transaction's marker."""
         if partition in self.owned and offset > self.next.get(partition, 0):
             self.next[partition] = offset
 
     def acknowledge(self, position: Mapping[int, int]) -> None:
-        """Note that everything below these offsets is done; lower ones than before say nothing."""
+        """Record that everything below these offsets is done; lower offsets than before change nothing."""
         for partition, offset in position.items():
             if offset > self._acknowledged.get(partition, -1):
                 self._acknowledged[partition] = offset
 
     def due(self) -> dict[int, int]:
-        """Return the offsets to commit now; nothing while others are on their way."""
+        """Return the offsets to commit now; none while another commit is in flight."""
         if self._on_its_way:
             return {}
         return {
@@ -83,31 +83,31 @@ class Ledger:
             if partition in self.owned and offset > self._committed.get(partition, -1)
         }
 
-    def sent(self, offsets: Mapping[int, int]) -> None:
-        """Note that a commit of these offsets is on its way."""
+    def record_sent(self, offsets: Mapping[int, int]) -> None:
+        """Record that a commit of these offsets was sent."""
         self._on_its_way = dict(offsets)
 
-    def answered(self, *, accepted: bool) -> None:
-        """Note how the commit on its way has ended."""
+    def record_answer(self, *, accepted: bool) -> None:
+        """Record the answer to the commit in flight."""
         if accepted:
             for partition, offset in self._on_its_way.items():
-                # another member may have gone further before this answer came
+                # another member may have committed more before this answer arrived
                 self._committed[partition] = max(offset, self._committed.get(partition, -1))
         self._on_its_way = {}
 
     @property
     def waiting(self) -> bool:
-        """Whether a commit is on its way."""
+        """Whether a commit is in flight."""
         return bool(self._on_its_way)
 
     @property
-    def unsettled(self) -> bool:
-        """Whether the group does not hold all that was acknowledged of the partitions owned."""
+    def uncommitted(self) -> bool:
+        """Whether acknowledged offsets of owned partitions are not committed yet."""
         return self.waiting or bool(self.due())
 
 
 class Extent:
-    """Collects what one read gave, as runs `(partition, first offset, count)` without a gap, in the order given."""
+    """Collects what one read returned, as runs `(partition, first offset, count)` without a gap, in the order returned."""
 
     def __init__(self) -> None:
         self.runs: list[tuple[int, int, int]] = []

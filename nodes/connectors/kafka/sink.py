@@ -1,9 +1,9 @@
 """The Kafka sink: messages that carry their number, and what a resumed run finds of them.
 
-Decides what makes a number durable (every broker's word for every message up to it), and how duplicates are left out:
-the tail of the topic behind the last checkpoint is read back, and what carries this run's name and a number above the
-checkpoint is not sent again. That is effectively once: a request that was still on its way to a broker when the
-tail was read can stand twice; its readers can tell by the header.
+Decides what makes a number durable (the brokers have confirmed every message up to it), and how duplicates are left
+out: the tail of the topic behind the last checkpoint is read back, and what carries this run's name and a number above
+the checkpoint is not sent again. That is effectively once: a request that was still in flight to a broker when the tail
+was read can be in the topic twice; readers can tell by the header.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Any
 
 from ...errors import CheckpointError, describe
 from ...sinks import BadEvent
-from .client import ClientLog, Faults, client, fault, partitions_of
-from .topic_tail import HEADER, TAIL, Number, header_of, marks_of, read_tail
+from .client import ClientErrors, ClientLog, client, fault, partitions_of
+from .topic_tail import HEADER, TAIL, Number, header_of, read_tail, watermarks_of
 
 _MAKING_S = 10.0  # a broker may be making the topic
 _STEP_S = 0.1
 
-#: What stands below the user's settings; the queue is outside the run's budget, so it is kept small.
+#: Defaults below the user's settings; the queue is outside the run's budget, so it is kept small.
 DEFAULTS = {"queue.buffering.max.kbytes": 32_768, "enable.idempotence": True}
 
 Function = Callable[[Any], "str | bytes | None"]
 
 
 class NotDelivered(OSError):
-    """A message that the brokers did not take; `number` names it, `position` is its place in the batch being written."""
+    """A message that the brokers refused; `number` names it, `position` is its position in the batch being written."""
 
     position: int | None = None
 
@@ -41,7 +41,7 @@ class KafkaSink:
     """A topic as a sink; made by `sluiceway.kafka_sink`."""
 
     delivery = "effectively-once"
-    #: It commits while the run goes on, so that little is lost and little is held.
+    #: It commits during the run, so that little is lost and little waits.
     commits = True
 
     def __init__(
@@ -61,13 +61,13 @@ class KafkaSink:
 
     def _clear(self) -> None:
         self._producer: Any = None
-        self._faults = Faults(f"write to {self!r}")
+        self._faults = ClientErrors(f"write to {self!r}")
         self._failed: NotDelivered | None = None
         self._run = ""
         self._committed = -1
         #: Where this run's messages above the last commit begin, for each partition.
         self._ends: dict[int, int] = {}
-        #: What a run before this one has sent above the checkpoint, and where it stands.
+        #: Numbers that an earlier run has sent above the checkpoint, with partition and offset.
         self._there: dict[Number, tuple[int, int]] = {}
 
     def __repr__(self) -> str:
@@ -88,16 +88,16 @@ class KafkaSink:
         Raises `LookupError` for a topic that is not there, `ConnectionError` for brokers that do not answer.
         """
         self._start(uuid.uuid4().hex)
-        self._ends = {partition: high for partition, (_, high) in self._marks().items()}
+        self._ends = {partition: high for partition, (_, high) in self._watermarks().items()}
 
     def recover(self, token: Mapping[str, Any]) -> int:
-        """Find what a run that died has sent above its last checkpoint; gives the number of that checkpoint.
+        """Find what a run that died has sent above its last checkpoint; return the number of that checkpoint.
 
         Raises `CheckpointError` when the tail of the topic is not what it was.
         """
         self._start(token["run"])
         self._committed = token["n"]
-        marks, self._ends = self._marks(), dict(token["ends"])
+        marks, self._ends = self._watermarks(), dict(token["ends"])
         for partition, (low, high) in marks.items():
             begin = self._ends.setdefault(partition, low)
             if not low <= begin <= high:
@@ -110,10 +110,10 @@ class KafkaSink:
         return self._committed
 
     def write(self, events: Sequence[Any], /) -> None:
-        """Hand messages to the client, which sends them in order; `commit` says that they have arrived.
+        """Pass messages to the client, which sends them in order; `commit` waits until they have arrived.
 
         Raises `BadEvent` for what is neither bytes nor text nor made so by `value`, and for a message that is too
-        large; `NotDelivered` for one that the brokers did not take.
+        large; `NotDelivered` for one that the brokers refused.
         """
         numbers: list[Number] = events.numbers  # type: ignore[attr-defined]
         self._check(numbers)
@@ -124,14 +124,14 @@ class KafkaSink:
             try:
                 self._produce(event, position, numbers[position])
             except NotDelivered as error:
-                raise self._placed(error, numbers) from None
+                raise self._with_position(error, numbers) from None
         self._producer.poll(0)
         self._check(numbers)
 
     def commit(self, n: int) -> dict[str, Any]:
-        """Wait until everything written is with the brokers; gives where the topic ends.
+        """Wait until the brokers have everything that was written; return where the topic ends.
 
-        Raises `NotDelivered` for what the brokers did not take.
+        Raises `NotDelivered` for what the brokers refused.
         """
         self._flush()
         self._committed = n
@@ -142,13 +142,13 @@ class KafkaSink:
         return {"run": self._run, "n": n, "ends": ends}
 
     def close(self) -> None:
-        """Wait until everything is with the brokers, and end."""
+        """Wait until the brokers have everything, and close the client."""
         if self._producer is not None:
             self._flush()
         self._clear()
 
     def abort(self) -> None:
-        """End without sending what still waits; what was sent stays."""
+        """Close the client without sending what still waits; what was sent stays."""
         if self._producer is not None:
             self._producer.purge()
             self._producer.poll(0)
@@ -162,7 +162,7 @@ class KafkaSink:
         self._run = run
         own = {
             "bootstrap.servers": self.bootstrap_servers,
-            "error_cb": self._faults.note,
+            "error_cb": self._faults.record,
         }
         self._refused = kafka.KafkaException
         try:
@@ -171,8 +171,8 @@ class KafkaSink:
             raise fault(f"write to {self!r}", error) from None
 
     def _produce(self, event: Any, position: int, number: Number) -> None:
-        value = self._made("value", self.value, event, position)
-        key = None if self.key is None else self._made("key", self.key, event, position)
+        value = self._converted("value", self.value, event, position)
+        key = None if self.key is None else self._converted("key", self.key, event, position)
         header = [(HEADER, header_of(self._run, number))]
         delivered = partial(self._on_delivery, number)
         while True:
@@ -191,7 +191,7 @@ class KafkaSink:
                     ) from None
                 raise self._fault(error.args[0], number) from None
 
-    def _made(self, what: str, function: Function | None, event: Any, position: int) -> str | bytes | None:
+    def _converted(self, what: str, function: Function | None, event: Any, position: int) -> str | bytes | None:
         made = event
         if function is not None:
             try:
@@ -222,10 +222,10 @@ class KafkaSink:
 
     def _check(self, numbers: Sequence[Number]) -> None:
         if self._failed is not None:
-            raise self._placed(self._failed, numbers)
+            raise self._with_position(self._failed, numbers)
         self._faults.check()
 
-    def _placed(self, error: NotDelivered, numbers: Sequence[Number]) -> NotDelivered:
+    def _with_position(self, error: NotDelivered, numbers: Sequence[Number]) -> NotDelivered:
         if error.number in numbers:
             error.position = numbers.index(error.number)
         return error
@@ -240,9 +240,9 @@ class KafkaSink:
     def _settings(self) -> dict[str, Any]:
         """Return the settings of the consumer that reads back; it joins no group, but must name one."""
         own = {"bootstrap.servers": self.bootstrap_servers, "group.id": f"sluiceway-tail-{self._run}"}
-        return {**TAIL, **self.config, **own, "error_cb": self._faults.note}
+        return {**TAIL, **self.config, **own, "error_cb": self._faults.record}
 
-    def _marks(self) -> dict[int, tuple[int, int]]:
+    def _watermarks(self) -> dict[int, tuple[int, int]]:
         what = f"write to {self!r}"
         partitions = partitions_of(self._producer, self.topic, what, self._faults, wait_s=_MAKING_S)
-        return marks_of(self._settings(), self.topic, partitions, what)
+        return watermarks_of(self._settings(), self.topic, partitions, what)

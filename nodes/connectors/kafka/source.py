@@ -1,7 +1,7 @@
 """The Kafka source and its reader.
 
-Decides what one read gives, what its extent and the position are, when a source that stops at the end has ended, and
-which thread closes the client: the one that reads, also when another one asks for it.
+Decides what one read returns, what its extent and the position are, when a source that stops at the end has ended, and
+which thread closes the client: the reading one, also when another thread calls `close`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import GraphError
-from .client import fault, lasts, partitions_of
-from .group_member import Member, leave
+from .client import fault, is_lasting, partitions_of
+from .group_member import GroupMember, leave
 from .message import KafkaMessage
-from .offsets import Extent, Ledger
+from .offsets import Extent, GroupOffsets
 from .replay import Refetch
 
 _WAIT_S = 0.1
@@ -23,7 +23,7 @@ MAX_MESSAGES = 10_000  # messages in one read
 _TOPIC_S = 3.0
 _END = "end"
 
-#: What stands below the user's settings.
+#: Defaults below the user's settings.
 DEFAULTS = {
     "enable.auto.commit": False,
     "enable.partition.eof": True,
@@ -46,7 +46,7 @@ class KafkaSource:
 
     #: Partitions may come in another order when they are read again.
     replay = "logged"
-    #: Its readers commit offsets when they are told what is done.
+    #: Its readers commit the offsets that are acknowledged.
     acknowledges = True
 
     def __repr__(self) -> str:
@@ -58,7 +58,7 @@ class KafkaSource:
         return {**DEFAULTS, **self.config, **own}
 
     def reader(self, position: object | None, /) -> KafkaReader:
-        """Open the topic where the group stands, or at a position that one of its readers gave.
+        """Open the topic at the group's offsets, or at a position that one of its readers returned.
 
         Raises `LookupError` for a topic that is not there and `ConnectionError` for brokers that do not answer.
         """
@@ -74,7 +74,7 @@ class KafkaReader:
         self._source = source
         self._what = f"read from {source!r}"
         ends: dict[int, int] | None = position.pop(_END, None)
-        self._ledger = Ledger(position)
+        self._offsets = GroupOffsets(position)
         self._begun = dict(position)
         self._extent = Extent()
         self._kept: list[Any] = []
@@ -82,8 +82,8 @@ class KafkaReader:
         self._message_bytes = 0.0
         self._closing = False
         self._closed = False
-        self._thread = 0  # that reads: the client is its own
-        self._member = Member(source.topic, source.settings(), self._ledger, latest=source.start == "latest")
+        self._thread = 0  # the reading thread, which alone uses the client
+        self._member = GroupMember(source.topic, source.settings(), self._offsets, latest=source.start == "latest")
         try:
             self._ends = self._find_ends(ends)
         except BaseException:
@@ -98,10 +98,10 @@ class KafkaReader:
         return ends if ends is not None else {partition: member.high(partition) for partition in partitions}
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[KafkaMessage] | None:
-        """Return the messages that are there, waiting for a moment where none is; `None` at the end.
+        """Return the messages that are there, waiting a moment if there are none; `None` at the end.
 
         Raises `LookupError` for an offset that is gone, `ConnectionError`, `PermissionError` or `OSError` for what
-        the client cannot mend by itself.
+        the client cannot recover from by itself.
         """
         self._thread = threading.get_ident()
         return None if self._closing else self._read(limit, max_bytes)
@@ -117,16 +117,16 @@ class KafkaReader:
         return None if not events and self._at_end() else events
 
     def _accept(self, messages: Iterable[Any]) -> list[KafkaMessage]:
-        take, ends, extent = self._ledger.take, self._ends, Extent()
+        accept, ends, extent = self._offsets.accept, self._ends, Extent()
         events: list[KafkaMessage] = []
         nbytes = 0
         for message in messages:
             error = message.error()
             if error is not None:
-                self._take_error(message, error)
+                self._handle_error(message, error)
                 continue
             partition, offset = message.partition(), message.offset()
-            if (ends is not None and offset >= ends.get(partition, 0)) or not take(partition, offset):
+            if (ends is not None and offset >= ends.get(partition, 0)) or not accept(partition, offset):
                 continue
             extent.add(partition, offset)
             events.append(as_event(message))
@@ -136,42 +136,42 @@ class KafkaReader:
             self._message_bytes = nbytes / len(events)
         return events
 
-    def _take_error(self, message: Any, error: Any) -> None:
+    def _handle_error(self, message: Any, error: Any) -> None:
         name = error.name()
         if name == "_PARTITION_EOF":
             partition, offset = message.partition(), message.offset()
-            # what came behind the end was not given, so nothing is passed there
-            self._ledger.passed(partition, offset if self._ends is None else min(offset, self._ends.get(partition, 0)))
+            # messages behind the end are not returned, so there is nothing to skip
+            self._offsets.skip_to(partition, offset if self._ends is None else min(offset, self._ends.get(partition, 0)))
         elif name == "_AUTO_OFFSET_RESET":
             raise LookupError(
                 f"cannot {self._what}: offset {message.offset()} of partition {message.partition()} is gone "
                 f"({error.str()}); keep messages for longer than they wait to be read, or set the offsets of the group "
                 "anew to go on without them"
             )
-        elif lasts(error):
+        elif is_lasting(error):
             raise fault(self._what, error)
 
     def _at_end(self) -> bool:
         if self._ends is None or not self._member.joined or self._kept:
             return False
-        behind = self._ledger.next
-        return all(behind.get(p, 0) >= self._ends.get(p, 0) for p in self._ledger.owned)
+        behind = self._offsets.next
+        return all(behind.get(p, 0) >= self._ends.get(p, 0) for p in self._offsets.owned)
 
     def position(self) -> dict[Any, Any]:
         """Return `{partition: next offset}`; with `stop_at_end`, also the ends to stop at, as `"end"`."""
-        place: dict[Any, Any] = dict(self._ledger.next)
+        place: dict[Any, Any] = dict(self._offsets.next)
         if self._ends is not None:
             place[_END] = dict(self._ends)
         return place
 
     def extent(self) -> list[tuple[int, int, int]]:
-        """Return what the last read gave, as runs `(partition, first offset, count)` in the order given."""
+        """Return what the last read returned, as runs `(partition, first offset, count)` in order."""
         return self._extent.runs
 
     def replay(self, extent: Sequence[Sequence[int]]) -> list[KafkaMessage]:
         """Return exactly the messages of an extent again, to be called before the first `read`.
 
-        Raises `LookupError` where one of them is gone.
+        Raises `LookupError` if one of them is gone.
         """
         self._thread = threading.get_ident()
         runs = [(partition, first, count) for partition, first, count in extent]
@@ -179,7 +179,7 @@ class KafkaReader:
             self._refetch = Refetch(self._source.topic, self._source.settings())
         messages = self._refetch.fetch(runs)
         for partition, first, count in runs:
-            self._ledger.replayed(partition, first + count)
+            self._offsets.replayed(partition, first + count)
         return [as_event(message) for message in messages]
 
     def _end_replay(self) -> None:
@@ -190,12 +190,12 @@ class KafkaReader:
     def acknowledge(self, position: Mapping[Any, Any]) -> None:
         """Commit the offsets of a position to the group: of the partitions owned now, and never backwards.
 
-        The commit is sent at once and looked after by the next `read`, `idle` or `close`, which repeat one that failed.
+        The commit is sent at once; the next `read`, `idle` or `close` handles the answer and repeats one that failed.
         """
         if not self._closed:
-            self._ledger.acknowledge({p: offset for p, offset in position.items() if p != _END})
+            self._offsets.acknowledge({p: offset for p, offset in position.items() if p != _END})
             self._member.commit()
-            if self._member.silent:  # it is told what is done, but asked for nothing: the group wants to hear of it
+            if self._member.silent:  # acknowledged but not read: poll, so that the group hears from this member
                 self.idle()
 
     def idle(self) -> None:
@@ -207,18 +207,18 @@ class KafkaReader:
             self._member.commit()
 
     def progress(self) -> float | None:
-        """Return the fraction read, where the end is known."""
-        if not self._ends or not self._ledger.owned:
+        """Return the fraction read, or `None` if the end is unknown."""
+        if not self._ends or not self._offsets.owned:
             return None
-        behind = self._ledger.next
-        for partition in self._ledger.owned:
+        behind = self._offsets.next
+        for partition in self._offsets.owned:
             self._begun.setdefault(partition, behind.get(partition, 0))
-        whole = sum(max(0, self._ends.get(p, 0) - self._begun[p]) for p in self._ledger.owned)
-        done = sum(max(0, behind.get(p, 0) - self._begun[p]) for p in self._ledger.owned)
+        whole = sum(max(0, self._ends.get(p, 0) - self._begun[p]) for p in self._offsets.owned)
+        done = sum(max(0, behind.get(p, 0) - self._begun[p]) for p in self._offsets.owned)
         return min(1.0, done / whole) if whole else 1.0
 
     def close(self) -> None:
-        """Leave the group. Called by another thread than the one that reads, it only ends the reading."""
+        """Leave the group. Called by another thread than the reading one, it only makes that one stop."""
         self._closing = True
         if self._closed or self._thread not in (0, threading.get_ident()):
             return

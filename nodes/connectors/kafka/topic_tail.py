@@ -1,4 +1,7 @@
-"""The number of a message in its header, and the tail of a topic read back for the numbers in it."""
+"""The number in a message's header, and the numbers in the tail of a topic.
+
+Decides the format of the header, and how a tail is read back. It joins no group and commits nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .client import START_S, ClientLog, Faults, client, fault, lasts
+from .client import START_S, ClientErrors, ClientLog, client, fault, is_lasting
 
 #: The name of the header; its value is `run/seq/index`.
 HEADER = "sluiceway"
@@ -29,7 +32,7 @@ def header_of(run: str, number: Number) -> bytes:
 
 
 def number_in(headers: Iterable[tuple[str, bytes | None]] | None, run: str) -> Number | None:
-    """Return the number in a message's headers, or `None` where it is not one of this run."""
+    """Return the number in a message's headers, or `None` if it is not of this run."""
     for name, value in headers or ():
         if name == HEADER and value is not None:
             of, _, number = value.partition(b"/")
@@ -39,7 +42,7 @@ def number_in(headers: Iterable[tuple[str, bytes | None]] | None, run: str) -> N
     return None
 
 
-def marks_of(
+def watermarks_of(
     settings: Mapping[str, Any], topic: str, partitions: Iterable[int], what: str
 ) -> dict[int, tuple[int, int]]:
     """Return the offsets of the first message and behind the last of each partition."""
@@ -59,11 +62,11 @@ def read_tail(
     ranges: Mapping[int, tuple[int, int]],
     run: str,
     above: int,
-    faults: Faults,
+    faults: ClientErrors,
 ) -> dict[Number, tuple[int, int]]:
-    """Return the numbers of `run` above `above` in ranges of offsets `{partition: (first, behind)}`, and where each stands.
+    """Return the numbers of `run` above `above` in ranges of offsets `{partition: (first, behind)}`, with partition and offset.
 
-    Messages of others in between are read over. Raises `ConnectionError` when the brokers stay silent.
+    Other messages in between are ignored. Raises `ConnectionError` if the brokers do not answer.
     """
     kafka = client("kafka_sink")
     left = {partition: behind for partition, (first, behind) in ranges.items() if first < behind}
@@ -82,22 +85,22 @@ def read_tail(
             elif time.monotonic() - heard_at > START_S:
                 raise ConnectionError(f"cannot read back the tail of topic {topic!r}: no broker sent for {START_S:.0f} s")
             for message in messages:
-                _take(message, left, run, above, found)
+                _collect(message, left, run, above, found)
     finally:
         consumer.close()
     return found
 
 
-def _take(message: Any, left: dict[int, int], run: str, above: int, found: dict[Number, tuple[int, int]]) -> None:
+def _collect(message: Any, left: dict[int, int], run: str, above: int, found: dict[Number, tuple[int, int]]) -> None:
     partition, offset, error = message.partition(), message.offset(), message.error()
     if partition not in left:
         return
     if error is not None:
-        if lasts(error):
+        if is_lasting(error):
             raise fault("read back the tail of a topic", error)
         if error.name() != "_PARTITION_EOF":
             return
-        offset -= 1  # it names the place behind the last message
+        offset -= 1  # the error names the offset behind the last message
     elif offset < left[partition]:
         number = number_in(message.headers(), run)
         if number is not None and number[0] > above:

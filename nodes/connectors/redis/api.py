@@ -1,7 +1,7 @@
 """Redis Streams as a source and a sink: the public functions and the type of an entry.
 
-Decides the public arguments. The source is in `redissource` (its part in a group in `redisgroup`), the sink in
-`redissink`, the lock in `redislock`.
+Decides the public arguments. The source is in `source` (in a group: `group_reader`), the sink in `sink`, the lock in
+`lock`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from ..extras import need
 
 #: How long a command may take, in seconds.
 ANSWER_S = 10.0
-#: The place before every entry.
+#: The id before every entry.
 FIRST = "0-0"
 
 #: The id of the last entry read and, with `stop_at_end`, of the last one to read.
@@ -18,12 +18,12 @@ Position = tuple[str, "str | None"]
 
 
 def package(maker: str) -> Any:
-    """Return the package redis; raises `GraphError` where it is not installed."""
+    """Return the package redis; raises `GraphError` if it is not installed."""
     return need("redis", "redis", f"{maker}()")
 
 
 def checked_url(url: object, maker: str) -> str:
-    """Return the address back, or raise `GraphError`; a text of the error never repeats it, for it may hold a password."""
+    """Return the address, or raise `GraphError`, whose text never repeats the address: it may hold a password."""
     if not isinstance(url, str) or not _is_url(url):
         raise GraphError(
             f"cannot make {maker}(): url must begin with redis://, rediss:// or unix://; pass for example "
@@ -41,7 +41,7 @@ def _is_url(url: str) -> bool:
 
 
 def checked_name(name: object, what: str, maker: str) -> str:
-    """Return the name of a key or group back, or raise `GraphError`."""
+    """Return the name of a key or group, or raise `GraphError`."""
     if not isinstance(name, str) or not name:
         raise GraphError(f"cannot make {maker}(): {what} must be a name; pass a text that is not empty")
     return name
@@ -50,7 +50,7 @@ def checked_name(name: object, what: str, maker: str) -> str:
 def connect(url: str, maker: str, *, answer_s: float = ANSWER_S, retries: int = 3) -> Any:
     """Return a client; it connects with its first command.
 
-    A command is sent again after a lost connection only with `retries`: never where it must not happen twice.
+    A command is sent again after a lost connection only with `retries`: never one that must not happen twice.
     """
     redis = package(maker)
     backoff, retry = need("redis.backoff", "redis", f"{maker}()"), need("redis.retry", "redis", f"{maker}()")
@@ -70,13 +70,13 @@ def text_of(raw: bytes | str) -> str:
 
 
 def id_key(entry_id: str) -> tuple[int, int]:
-    """Return what entry ids are ordered by."""
+    """Return the sort key of an entry id."""
     time_ms, _, sequence = entry_id.partition("-")
     return int(time_ms), int(sequence or 0)
 
 
 def stream_info(client: Any, stream: str) -> dict[str, Any] | None:
-    """Return what the server tells of a stream, `None` where there is none."""
+    """Return the server's information about a stream, or `None` if there is no stream."""
     if not client.exists(stream):
         return None
     info: dict[str, Any] = client.xinfo_stream(stream)

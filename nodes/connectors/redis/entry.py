@@ -1,4 +1,4 @@
-"""What one entry of a Redis stream is as an event; it is imported by every worker, so it needs next to nothing."""
+"""One entry of a Redis stream as an event; every worker imports it, so it imports next to nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...public import public
 
 @public
 class RedisEntry(NamedTuple):
-    """One entry as `sluiceway.redis` gives it: its id in the stream and its fields, in their order."""
+    """One entry as `sluiceway.redis` returns it: its id in the stream and its fields, in their order."""
 
     id: str
     fields: dict[bytes, bytes]

@@ -1,7 +1,7 @@
 """The reader of a Redis stream as a consumer of a group.
 
-Decides what is given first (what this consumer was given before and did not acknowledge), what is acknowledged when,
-and that a lost answer loses no entry: what the server gave into it is pending, and read again.
+Decides what is read first (what this consumer was assigned before and did not acknowledge), what is acknowledged when,
+and that a lost answer loses no entry: the entries in it are pending, and are read again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class GroupReader:
         self._group = group
         self._consumer = consumer
         self._last, self._end = position or (FIRST, None)
-        #: Where the pending entries are read from, `None` behind the last of them.
+        #: The id behind which pending entries are read, `None` after the last of them.
         self._pending: str | None = self._last
         self._given: deque[str] = deque()
         self._done: list[str] = []
@@ -66,7 +66,7 @@ class GroupReader:
         try:
             self._client.xgroup_create(self._stream, self._group, start, mkstream=True)
         except refused as error:
-            if not str(error).startswith("BUSYGROUP"):  # that is: it is there already
+            if not str(error).startswith("BUSYGROUP"):  # the group exists already
                 raise
 
     def _acknowledge_up_to(self, last: str) -> None:
@@ -77,9 +77,9 @@ class GroupReader:
             self._client.xack(self._stream, self._group, *[entry["message_id"] for entry in pending])
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[RedisEntry] | None:
-        """Return what is pending, then what is new, waiting for a moment where nothing is; `None` at the end.
+        """Return what is pending, then what is new, waiting a moment if there is nothing; `None` at the end.
 
-        Raises `LookupError` where a pending entry was deleted, and the client's own error where the server stays away.
+        Raises `LookupError` if a pending entry was deleted, and the client's own error if the server stays away.
         """
         self._thread = threading.get_ident()
         self._acknowledge_done()
@@ -94,7 +94,7 @@ class GroupReader:
         if self._end is not None and id_key(self._last) >= id_key(self._end):
             return None
         entries = self._read_group(">", count)
-        # with an end, the group having nothing more is one too: other consumers have the rest
+        # with an end, reading ends too when the group has nothing more: other consumers have the rest
         return None if entries == [] and self._end is not None else entries or []
 
     def _read_group(self, begin: str, count: int) -> list[RedisEntry] | None:
@@ -135,17 +135,17 @@ class GroupReader:
             raise error
 
     def position(self) -> Position:
-        """Return the id of the last entry given, and that of the last one to read where the source ends."""
+        """Return the id of the last entry returned, and of the last one to read if the source ends."""
         return self._last, self._end
 
     def extent(self) -> tuple[str, ...]:
-        """Return the ids of what the last read gave."""
+        """Return the ids that the last read returned."""
         return self._extent
 
     def replay(self, extent: Iterable[str]) -> list[RedisEntry]:
         """Return exactly the entries with these ids again, to be called before the first `read`.
 
-        Raises `LookupError` where one of them is gone.
+        Raises `LookupError` if one of them is gone.
         """
         ids = list(extent)
         pipe = self._client.pipeline(transaction=False)
@@ -165,7 +165,7 @@ class GroupReader:
         return entries
 
     def acknowledge(self, position: Sequence[Any]) -> None:
-        """Acknowledge every entry given up to a position; repeated by the next `read` where the server is away."""
+        """Acknowledge every entry up to a position; the next `read` repeats it if the server is away."""
         behind = id_key(position[0])
         while self._given and id_key(self._given[0]) <= behind:
             self._done.append(self._given.popleft())
@@ -183,7 +183,7 @@ class GroupReader:
             del self._done[:MAX_IDS]
 
     def close(self) -> None:
-        """End the reading. Called by another thread than the one that reads, it only makes that one end."""
+        """Stop reading. Called by another thread than the reading one, it only makes that one stop."""
         self._closed = True
         if self._thread in (0, threading.get_ident()):
             if self._done:

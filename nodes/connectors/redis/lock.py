@@ -1,7 +1,7 @@
 """The Redis lock: one holder at a time, for as long as it renews its lease.
 
 Decides when the lock counts as held: until the lease that the server has last confirmed can have run out, by this
-machine's clock counted from before the question was sent. Every holder gets a higher token than all before it.
+machine's clock counted from before the request was sent. Every holder gets a higher token than all before it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ LOG = logging.getLogger("sluiceway")
 #: Bounds of a lease: shorter ones end between two renewals, longer ones keep the lock of a dead holder for days.
 MIN_TTL_S, MAX_TTL_S = 0.1, 1e6
 _STEP_S = 0.1
-#: A part of the lease given away, for clocks that do not go alike.
+#: The part of a lease that is not used, for clocks that run at different speeds.
 _DRIFT = 0.01
 
-#: Gives {1, token} to the holder, {0, value of the holder} to others.
+#: Returns {1, token} to the holder, {0, value of the holder} to others.
 _ACQUIRE = """
 local value = redis.call('GET', KEYS[1])
 if not value then
@@ -81,7 +81,7 @@ class RedisLock:
         return f"sluiceway:lock:{{{self.name}}}", f"sluiceway:lock:{{{self.name}}}:token"
 
     def acquire(self) -> int:
-        """Take the lock, waiting up to `wait_s` for it, and give its fencing token.
+        """Acquire the lock, waiting up to `wait_s` for it, and return its fencing token.
 
         Raises `LockHeld` with who holds it, and the client's own error where the server does not answer.
         """

@@ -1,6 +1,6 @@
 """The Redis Streams sink: entries and the number up to which they are there, in one transaction.
 
-Decides what makes it exactly once: between commits entries wait here, and above a limit in a stage on the server; a
+Decides what makes it exactly once: between commits entries wait in this process, and above a limit in a stage on the server; a
 commit adds them all and moves the number in one MULTI/EXEC, under a watch on the key of the number. Whoever opens the
 sink later takes that key over, so a run that was given up for dead cannot commit any more.
 """
@@ -17,7 +17,7 @@ from ...sinks import BadEvent
 from .client import ANSWER_S, connect, package, text_of
 from .entry import RedisEntry
 
-#: How many bytes may wait here before they go to the stage.
+#: How many bytes may wait in this process before they go to the stage.
 STAGE_BYTES = 4 << 20
 _MOST_FIELDS = 1_000  # what the script can pass on in one call, and more
 MAX_COMMANDS = 1_000
@@ -43,7 +43,7 @@ class RedisSink:
     """A stream as a sink; made by `sluiceway.redis_sink`."""
 
     delivery = "exactly-once"
-    #: It commits while the run goes on, so that little is lost and little is held.
+    #: It commits during the run, so that little is lost and little waits.
     commits = True
 
     def __init__(self, stream: str, url: str, fields: Fields | None, progress: str) -> None:
@@ -77,23 +77,23 @@ class RedisSink:
     # The protocol of a sink
 
     def fence(self, token: int) -> None:
-        """Note the lock's token: taking the stream over fails where a higher one has written."""
+        """Store the lock's token: claiming the stream fails if a higher one has written."""
         self._fence = token
 
     def open(self) -> None:
-        """Take the stream over for a fresh run."""
+        """Claim the stream for a fresh run."""
         self._start()
         self._run = uuid.uuid4().hex
-        self._take_over(None)
+        self._claim(None)
 
     def recover(self, token: Mapping[str, Any]) -> int:
-        """Take the stream over for a run that is resumed; gives the last number whose entries it holds.
+        """Claim the stream for a resumed run; return the last number whose entries it holds.
 
         Raises `CheckpointError` when another run has used the progress key since, or the server has lost it.
         """
         self._start()
         self._run = token["run"]
-        return self._take_over(token)
+        return self._claim(token)
 
     def write(self, events: Sequence[Any], /) -> None:
         """Keep entries for the next commit.
@@ -112,16 +112,16 @@ class RedisSink:
     def commit(self, n: int) -> dict[str, Any]:
         """Add all entries and move the number to `n`, at once or not at all.
 
-        Raises `LockLost` when another run has taken the stream over.
+        Raises `LockLost` if another run has claimed the stream.
         """
         if self._staged and self._rows:
             self._stage()
-        self._persist(lambda: self._add(n))
+        self._retry(lambda: self._add(n))
         self._rows, self._nbytes, self._staged = [], 0, 0
         return {"run": self._run, "n": n, "commits": self._commits}
 
     def close(self) -> None:
-        """End; what was not committed is, first."""
+        """Commit what is left, and close the connection."""
         if self._client is not None:
             if self._rows or self._staged:
                 self.commit(self._last)
@@ -129,14 +129,14 @@ class RedisSink:
         self._clear()
 
     def abort(self) -> None:
-        """End and forget what was not committed."""
+        """Drop what was not committed, and close the connection."""
         if self._client is not None:
             if self._staged:
                 self._client.delete(self._stage_key)
             self._client.close()
         self._clear()
 
-    # Taking over, and adding
+    # Claiming, and adding
 
     def _start(self) -> None:
         self._clear()
@@ -150,11 +150,11 @@ class RedisSink:
     def _stage_key(self) -> str:
         return f"{self.progress}:stage:{self._session}"
 
-    def _take_over(self, token: Mapping[str, Any] | None) -> int:
-        n: int = self._persist(lambda: self._take(token))
+    def _claim(self, token: Mapping[str, Any] | None) -> int:
+        n: int = self._retry(lambda: self._try_claim(token))
         return n
 
-    def _take(self, token: Mapping[str, Any] | None) -> int:
+    def _try_claim(self, token: Mapping[str, Any] | None) -> int:
         with self._client.pipeline() as pipe:
             held = self._watched(pipe)
             fence = int(held.get("fence", -1))
@@ -188,7 +188,7 @@ class RedisSink:
         return int(held["n"])
 
     def _watched(self, pipe: Any) -> dict[str, str]:
-        """Watch the progress key and give what it holds."""
+        """Watch the progress key and return its content."""
         pipe.watch(self.progress)
         return {text_of(name): text_of(value) for name, value in pipe.hgetall(self.progress).items()}
 
@@ -200,10 +200,10 @@ class RedisSink:
                     f"cannot commit up to number {n} to {self!r}: another run has taken the stream over; one graph at a "
                     "time may use a progress key, see lock="
                 )
-            if int(held["commits"]) > self._commits:  # an answer was lost: it is there
+            if int(held["commits"]) > self._commits:  # an answer was lost: the commit has happened
                 self._commits += 1
                 return
-            self._check_place(pipe)
+            self._check_keys(pipe)
             pipe.multi()
             if self._staged:
                 pipe.eval(_MOVE, 2, self._stage_key, self.stream)
@@ -214,8 +214,8 @@ class RedisSink:
             pipe.execute()
             self._commits += 1
 
-    def _check_place(self, pipe: Any) -> None:
-        """See before the transaction what would make a part of it fail."""
+    def _check_keys(self, pipe: Any) -> None:
+        """Check before the transaction for what would make a part of it fail."""
         kind = text_of(pipe.type(self.stream))
         if kind not in ("stream", "none"):
             raise TypeError(f"cannot write to {self!r}: the key is a {kind}, not a stream; name another one")
@@ -225,8 +225,8 @@ class RedisSink:
                 "keys (maxmemory-policy noeviction)"
             )
 
-    def _persist(self, attempt: Callable[[], Any]) -> Any:
-        """Make an attempt that may be made twice until it is answered, for as long as the server may be away."""
+    def _retry(self, attempt: Callable[[], Any]) -> Any:
+        """Repeat an idempotent attempt until it is answered, for as long as the server may be away."""
         end_at = time.monotonic() + ANSWER_S
         while True:
             try:
@@ -241,8 +241,8 @@ class RedisSink:
     # What waits
 
     def _stage(self) -> None:
-        """Hand what waits here to the stage on the server."""
-        self._persist(self._send_to_stage)
+        """Send what waits in this process to the stage on the server."""
+        self._retry(self._send_to_stage)
         self._staged += len(self._rows)
         self._rows, self._nbytes = [], 0
 

@@ -1,7 +1,7 @@
 """The Redis Streams source, and its reader by ids.
 
-Decides how a stream is read by one alone: from a position on, by ranges that begin with the last entry read, so that
-entries which were trimmed before they were read are noticed.
+Decides how a single reader reads a stream: from a position on, by ranges that begin with the last entry read, so that
+it notices entries which were trimmed before they were read.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class RedisSource:
 
     @property
     def replay(self) -> str:
-        """How reading again goes: the same entries by their ids, or what the group gives."""
+        """What reading again returns: the same entries by their ids, or what the group assigns."""
         return "exact" if self.group is None else "logged"
 
     @property
     def acknowledges(self) -> bool:
-        """Whether its readers want to hear what is done: those of a group do."""
+        """Whether its readers acknowledge entries: those of a group do."""
         return self.group is not None
 
     def reader(self, position: object | None, /) -> StreamReader | GroupReader:
-        """Open the stream at its beginning, or at a position that one of its readers gave.
+        """Open the stream at its beginning, or at a position that one of its readers returned.
 
-        Raises `ConnectionError` where the server does not answer.
+        Raises `ConnectionError` if the server does not answer.
         """
         if position is not None and not (isinstance(position, list | tuple) and len(position) == 2):
             raise GraphError(f"cannot go on from a {type(position).__name__}: the position in a stream is a pair of ids")
@@ -78,7 +78,7 @@ class StreamReader:
         self._source = source
         self._client = client
         self._last, self._end = after or (source.start, None)
-        #: An entry was there and read: that it is there still shows that nothing behind it was trimmed.
+        #: Whether the entry `_last` was read: while it exists, nothing behind it was trimmed.
         self._anchored = after is not None and after[0] not in (source.start, FIRST)
         self._thread = 0
         self._closed = False
@@ -89,9 +89,9 @@ class StreamReader:
             self._last = newest if self._last == "$" else self._last
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[RedisEntry] | None:
-        """Return the entries that are there, waiting for a moment where none is; `None` at the end.
+        """Return the entries that are there, waiting a moment if there are none; `None` at the end.
 
-        Raises `LookupError` where entries were trimmed before they were read.
+        Raises `LookupError` if entries were trimmed before they were read.
         """
         self._thread = threading.get_ident()
         if self._closed or (self._end is not None and id_key(self._last) >= id_key(self._end)):
@@ -102,9 +102,9 @@ class StreamReader:
             self._last, self._anchored = entries[-1].id, True
             self._entry_bytes = sum(map(_size, entries)) / len(entries)
         elif self._end is not None:
-            return None  # what is left below the end was deleted
+            return None  # the rest up to the end was deleted
         else:
-            # only to be woken: what it gives is read as a range in the next call
+            # only to wait: the next call reads the entries as a range
             self._client.xread({self._source.stream: self._last}, count=1, block=_WAIT_MS)
         return entries
 
@@ -121,13 +121,13 @@ class StreamReader:
         return entries[:count]
 
     def _check_trimmed(self) -> None:
-        """Raise `LookupError` unless it is sure that no entry was trimmed before it was read; the last one is gone."""
+        """The last entry read is gone: raise `LookupError` unless certainly no other was trimmed before it was read."""
         info = stream_info(self._client, self._source.stream)
         if info is not None and text_of(info["last-generated-id"]) == self._last:
             return  # nothing came after it
         first = info and info["first-entry"]
         if first and id_key(text_of(first[0])) < id_key(self._last):
-            return  # it was deleted by itself: older ones are still there
+            return  # only this entry was deleted: older ones are still there
         raise LookupError(
             f"cannot read from {self._source!r}: the entry {self._last}, the last one read, is gone and the stream begins "
             "behind it, so entries may have been trimmed before they were read; keep entries for longer than a run may "
@@ -135,11 +135,11 @@ class StreamReader:
         )
 
     def position(self) -> Position:
-        """Return the id of the last entry read, and that of the last one to read where the source ends."""
+        """Return the id of the last entry read, and of the last one to read if the source ends."""
         return self._last, self._end
 
     def close(self) -> None:
-        """End the reading. Called by another thread than the one that reads, it only makes that one end."""
+        """Stop reading. Called by another thread than the reading one, it only makes that one stop."""
         self._closed = True
         if self._thread in (0, threading.get_ident()):
             self._client.close()

@@ -44,8 +44,8 @@ def sql(
     `:name` for the values in `params`. `after` begins behind a key. `batch_size` bounds the rows of a page.
 
     Without `poll_s` the source ends behind the last row, else it looks for new ones every `poll_s` seconds. `settle_s`
-    is for rows that are committed late: a row is given when the time in its key is that many seconds ago, or, where
-    the key is no time, when a key as high was first seen that long ago.
+    is for rows that are committed late: a row is read when the time in its key is that many seconds ago, or, where the
+    key is no time, when a key as high was first seen that long ago.
 
     Raises `GraphError` for arguments that make no sense and packages that are not installed; the database is reached
     when a run starts.
@@ -91,7 +91,7 @@ def sql_sink(
 ) -> SqlSink:
     """Insert dicts as rows of a table, exactly once: rows and the run's number are committed in one transaction.
 
-    The number stands in the table `sluiceway_progress`, which the sink makes, one row for each run. `create=True` makes
+    The number is in the table `sluiceway_progress`, which the sink makes, one row for each run. `create=True` makes
     the target table by the types of the first event, a dict of column names and types (of Python or SQLAlchemy) makes
     it before. `numbers=("seq", "index")` names two columns for the number of each event, the primary key of a table
     that is made. `name` tells sinks of one graph on the same table apart, and two graphs that write it under locks of

@@ -1,7 +1,7 @@
-"""How a database is reached: URLs, connections, tables, and what an error of one may say.
+"""How a database is reached: URLs, connections, tables, and what the text of an error may contain.
 
 Decides what of a URL is shown (no password, no query), the settings of a connection, and that a database's error is
-told by its rule, column and class, never by the values it speaks of. The only file that makes engines.
+described by its rule, column and class, never by values. The only file that makes engines.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ...errors import GraphError
 #: How long a statement waits for another connection's lock, in seconds.
 LOCK_WAIT_S = 60.0
 _BEGIN = "sluiceway_begin"
-#: When a connection to PostgreSQL counts as dead: after so many seconds without a word, a word each so many seconds, so
-#: often; and when what was sent is not acknowledged for so many milliseconds.
+#: When a connection to PostgreSQL counts as dead: seconds of silence before the first keepalive probe, seconds between
+#: probes, their number; and milliseconds for which sent data may stay unacknowledged.
 _IDLE_S, _EACH_S, _TIMES, _UNACKNOWLEDGED_MS = 5, 2, 3, 10_000
-#: How libpq finds out that the server is gone.
+#: Settings by which libpq notices that the server is gone.
 _LIBPQ = {
     "connect_timeout": 10,
     "keepalives_idle": _IDLE_S,
@@ -29,7 +29,7 @@ _LIBPQ = {
     "keepalives_count": _TIMES,
     "tcp_user_timeout": _UNACKNOWLEDGED_MS,
 }
-#: How the server finds out that this process is gone.
+#: Settings by which the server notices that this process is gone.
 _SERVER = {
     "tcp_keepalives_idle": str(_IDLE_S),
     "tcp_keepalives_interval": str(_EACH_S),
@@ -43,7 +43,7 @@ _SET = sa.text(
 
 
 def checked_url(url: object, maker: str) -> str:
-    """Return the URL as text, with its password; raises `GraphError` for what is none or needs a missing driver."""
+    """Return the URL as text, with its password; raises `GraphError` for anything else, and if its driver is missing."""
     try:
         parsed = sa.make_url(url) if isinstance(url, str | sa.URL) else None
         dialect = parsed.get_dialect() if parsed is not None else None
@@ -79,7 +79,7 @@ def checked_url(url: object, maker: str) -> str:
 
 
 def shown(url: str) -> str:
-    """Return a URL as it may be shown: without password and options."""
+    """Return a URL without password and options, for texts."""
     return sa.make_url(url).set(query={}).render_as_string(hide_password=True)
 
 
@@ -89,15 +89,15 @@ def backend(url: str) -> str:
 
 
 def driver(url: str) -> str:
-    """Return the name of the package that speaks to the database, like `"psycopg"`."""
+    """Return the name of the driver package, like `"psycopg"`."""
     return sa.make_url(url).get_dialect().driver
 
 
 def connect(url: str, what: str, *, create: bool = False) -> sa.Connection:
-    """Open a connection that hides values in errors, on an engine without a pool; what the URL asks for goes first.
+    """Open a connection that hides values in errors, on an engine without a pool; settings in the URL take precedence.
 
-    `what` opens the text of an error. An SQLite file is only made where `create` is set. Raises `FileNotFoundError`
-    for one that is not there and `ConnectionError` where the database cannot be reached.
+    `what` opens the text of an error. An SQLite file is created only with `create`. Raises `FileNotFoundError`
+    for a missing one and `ConnectionError` if the database cannot be reached.
     """
     parsed = sa.make_url(url)
     sqlite = parsed.get_backend_name() == "sqlite"
@@ -118,7 +118,7 @@ def connect(url: str, what: str, *, create: bool = False) -> sa.Connection:
 
 
 def _begin_by_hand(connection: Any, record: Any) -> None:
-    """Keep sqlite3 from opening transactions by itself, late and not before every statement."""
+    """Stop sqlite3 from opening transactions by itself: it does so late, and not before every statement."""
     connection.isolation_level = None
 
 
@@ -137,7 +137,7 @@ def read_one_by_one(connection: sa.Connection) -> None:
 
 
 def begin(connection: sa.Connection, *, write: bool = True) -> sa.RootTransaction:
-    """Begin a transaction, or give the one that is open; on SQLite it takes the right to write at once."""
+    """Begin a transaction, or return the open one; on SQLite it acquires the right to write at once."""
     open_one = connection.get_transaction()
     if open_one is not None:
         return open_one
@@ -147,7 +147,7 @@ def begin(connection: sa.Connection, *, write: bool = True) -> sa.RootTransactio
 
 
 def set_where_known(connection: sa.Connection, setting: str, value: str) -> None:
-    """Change a setting of a PostgreSQL session; does nothing for one that this server does not have."""
+    """Change a setting of a PostgreSQL session; does nothing if this server does not have it."""
     connection.execute(_SET, {"name": setting, "value": value})
 
 
@@ -158,7 +158,7 @@ def end_when_gone(connection: sa.Connection) -> None:
 
 
 def wait_for_locks(connection: sa.Connection) -> None:
-    """Bound the wait for locks, and let the transaction stay open between writes, as long as this process is there."""
+    """Bound the wait for locks, and let the transaction stay open between writes while this process exists."""
     if connection.dialect.name == "postgresql":
         end_when_gone(connection)
         settings: Mapping[str, str] = {
@@ -171,7 +171,7 @@ def wait_for_locks(connection: sa.Connection) -> None:
 
 
 class _Utc(sa.TypeDecorator[Any]):
-    """A time stamp where the database keeps no time zone: what has one is stored as UTC, not cut off."""
+    """A time stamp for databases without time zones: a time with a zone is stored as UTC, and the zone is not just dropped."""
 
     impl = sa.DateTime
     cache_ok = True
@@ -188,7 +188,7 @@ def is_time(kind: Any) -> bool:
 
 
 def reflected(connection: sa.Connection, name: str, schema: str | None) -> sa.Table | None:
-    """Return the table or view as it stands in the database, or `None`; ends the transaction it looked in."""
+    """Return the table or view as it is in the database, or `None`; ends the transaction that it used."""
     try:
         with begin(connection, write=False):
             table = sa.Table(name, sa.MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
@@ -202,9 +202,9 @@ def reflected(connection: sa.Connection, name: str, schema: str | None) -> sa.Ta
 
 
 def ensure_table(connection: sa.Connection, table: sa.Table, what: str) -> None:
-    """Make a table unless it is there, in a transaction of its own; raises `RuntimeError` where that is refused."""
+    """Create a table unless it exists, in its own transaction; raises `RuntimeError` if that is refused."""
     reason = ""
-    for _ in range(2):  # another one may make it between our look and our making
+    for _ in range(2):  # another session may create it between the check and the statement
         try:
             with begin(connection, write=False):
                 there = sa.inspect(connection).has_table(table.name, table.schema)
@@ -217,7 +217,7 @@ def ensure_table(connection: sa.Connection, table: sa.Table, what: str) -> None:
     raise RuntimeError(f"{what}: the table {table.name} cannot be made: {reason}; make it, or allow it to be made")
 
 
-# -- what may be told of an error ---------------------------------------------------------------------------------
+# -- texts of errors ---------------------------------------------------------------------------------------------
 
 
 def lost(error: BaseException) -> bool:
@@ -226,7 +226,7 @@ def lost(error: BaseException) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """Say in one line what the database refused: the rule and its class, never a value."""
+    """Return in one line what the database refused: the rule and its class, never a value."""
     original = getattr(error, "orig", None)
     if original is None:
         return type(error).__name__
@@ -250,7 +250,7 @@ def _postgres_text(error: Any) -> str:
         speaks = type(error).__name__ in ("OperationalError", "ProgrammingError", "ConnectionTimeout")
         return str(error)[:300] if speaks else ""
     text = str(getattr(error.diag, "message_primary", None) or "")
-    if state[:2] in ("P0", "XX", "HV", "F0"):  # written by a trigger or a function: it may hold anything
+    if state[:2] in ("P0", "XX", "HV", "F0"):  # written by a trigger or a function: it may contain anything
         return f"SQLSTATE {state}"
     if state[:2] == "22" and '"' in text:  # the value stands in quotes
         return f'{text[: text.index(chr(34))]}"..."{text[text.rindex(chr(34)) + 1 :]}'

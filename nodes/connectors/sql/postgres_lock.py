@@ -1,7 +1,7 @@
 """A lock that one run at a time holds, kept by a session of PostgreSQL.
 
-Decides that the session, not a lease, is the lock: the server frees it when the session ends, and `check` asks the
-server whether this session still has it. Each holder gets a token one higher than the last, kept in a table.
+Decides that the session, not a lease, is the lock: the server releases it when the session ends, and `check` asks the
+server whether this session still holds it. Each holder gets a token one higher than the last, stored in a table.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from ...errors import LockHeld, LockLost
 from .database import describe, ensure_table, set_where_known, shown
-from .postgres_session import Advisory, open_session
+from .postgres_session import AdvisoryLock, open_session
 
 #: How long a check may take until the lock counts as lost, in seconds.
 _ANSWER_S = 5
@@ -35,7 +35,7 @@ class PostgresLock:
         self._url = url
         self._name = name
         self._wait_s = wait_s
-        self._advisory = Advisory(name)
+        self._advisory = AdvisoryLock(name)
         self._session: sa.Connection | None = None
         self._one_at_a_time = threading.Lock()
 
@@ -46,16 +46,16 @@ class PostgresLock:
         return PostgresLock, (self._url, self._name, self._wait_s)
 
     def acquire(self) -> int:
-        """Take the lock and give the fencing token, one higher than that of the holder before.
+        """Acquire the lock and return the fencing token, one higher than that of the holder before.
 
-        Raises `LockHeld`, naming the session that has it, when `wait_s` is over, `ConnectionError` where the server
-        cannot be reached and `RuntimeError` where it refuses the table of the tokens.
+        Raises `LockHeld`, naming the session that holds it, when `wait_s` is over, `ConnectionError` if the server
+        cannot be reached and `RuntimeError` if it refuses the table of the tokens.
         """
         what = f"cannot take the lock {self._name!r}"
         session = None
         try:
             session = open_session(self._url, what, self._name, answer_s=_ANSWER_S)
-            if not self._advisory.take(session, self._wait_s):
+            if not self._advisory.acquire(session, self._wait_s):
                 raise self._held(session)
             set_where_known(session, "lock_timeout", f"{_ANSWER_S}s")
             ensure_table(session, _TOKENS, what)
@@ -72,7 +72,7 @@ class PostgresLock:
         raise RuntimeError(f"{what}: {reason}")
 
     def check(self) -> None:
-        """Raise `LockLost` where the server does not say that this session has the lock."""
+        """Raise `LockLost` unless the server confirms that this session holds the lock."""
         with self._one_at_a_time:
             if self._session is None:
                 raise LockLost(f"the lock {self._name!r} is not held: it was never taken, or is lost or given back")
@@ -88,13 +88,13 @@ class PostgresLock:
         raise LockLost(f"the lock {self._name!r} is lost: {reason}; another run may have begun, start this one again")
 
     def release(self) -> None:
-        """Return the lock back; does nothing for one that is lost already."""
+        """Release the lock; does nothing if it is already lost."""
         with self._one_at_a_time:
             session, self._session = self._session, None
             if session is None:
                 return
             try:
-                self._advisory.free(session)
+                self._advisory.release(session)
             except sa.exc.SQLAlchemyError:
                 pass  # the session is gone, and the lock with it
             finally:

@@ -1,7 +1,7 @@
 """A session of PostgreSQL that lasts, and the advisory lock that it may hold.
 
-Decides that no limit of the server ends a session that rests, and how one waits for a lock of another session so that
-Ctrl-C is still noticed. The lock of a machine that has lost its power is free within a quarter of a minute.
+Decides that no limit of the server ends an idle session, and how to wait for a lock of another session so that Ctrl-C
+is still noticed. The lock of a machine that has lost its power is free within a quarter of a minute.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .database import connect, end_when_gone, read_one_by_one, set_where_known
 
 #: How long one attempt waits inside the server, in seconds; between two of them Ctrl-C is noticed.
 _STEP_S = 0.25
-#: What the server is kept from.
+#: Limits of the server that are switched off for this session.
 _SETTINGS = {
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",  # since PostgreSQL 14
@@ -40,9 +40,9 @@ _HOLDERS = sa.text(
 
 
 def open_session(url: str, what: str, name: str, *, answer_s: float) -> sa.Connection:
-    """Open a session that commits each statement by itself; `name` says what it is for to those who look at the server.
+    """Open a session that commits each statement by itself; `name` shows its purpose to anybody who inspects the server.
 
-    No statement may take longer than `answer_s` (0 for no limit). Raises `ConnectionError` where the server cannot be
+    No statement may take longer than `answer_s` (0 for no limit). Raises `ConnectionError` if the server cannot be
     reached, and SQLAlchemy's errors for what it refuses.
     """
     session = connect(url, what)
@@ -59,7 +59,7 @@ def open_session(url: str, what: str, name: str, *, answer_s: float) -> sa.Conne
     return session
 
 
-class Advisory:
+class AdvisoryLock:
     """The advisory lock of a name: held by one session of a database at a time, and freed when that ends."""
 
     def __init__(self, name: str) -> None:
@@ -67,8 +67,8 @@ class Advisory:
         self._key = {"key": key}
         self._halves = {"high": (key >> 32) & 0xFFFFFFFF, "low": key & 0xFFFFFFFF}
 
-    def take(self, session: sa.Connection, wait_s: float | None) -> bool:
-        """Take the lock, waiting in the server, where those that wait have their turn; says whether that was in time."""
+    def acquire(self, session: sa.Connection, wait_s: float | None) -> bool:
+        """Acquire the lock and return whether that was in time; sessions wait in the server's queue."""
         if session.execute(_TRY, self._key).scalar_one():
             return True
         deadline = math.inf if wait_s is None else time.monotonic() + wait_s
@@ -79,22 +79,22 @@ class Advisory:
                 return True
             except sa.exc.DBAPIError as error:
                 state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-                if state != "55P03":  # anything but the end of this step's wait
+                if state != "55P03":  # anything but the end of this attempt's wait
                     raise
                 session.rollback()
         return False
 
     def mine(self, session: sa.Connection) -> bool:
-        """Whether this session has the lock, as the server knows it."""
+        """Whether this session holds the lock, by the server's records."""
         held: int = session.execute(_MINE, self._halves).scalar_one()
         return held > 0
 
-    def free(self, session: sa.Connection) -> None:
-        """Return the lock back."""
+    def release(self, session: sa.Connection) -> None:
+        """Release the lock."""
         session.execute(_FREE, self._key)
 
     def holders(self, session: sa.Connection) -> str:
-        """Name the sessions that have the lock, by what they say of themselves."""
+        """Return the sessions that hold the lock as a text, by the names they have set."""
         rows = session.execute(_HOLDERS, self._halves)
         holders = [f"session {pid} ({name or 'no name'})" for pid, name in rows]
         return " and ".join(holders) or "a session that has ended just now"

@@ -1,8 +1,8 @@
 """The number beside the rows: how far a sink has got, in the same database and the same transaction.
 
-Decides the table `sluiceway_progress`. One row stands for one sink in one run, with the last number whose rows are
-committed. Where the run has a lock, one more row for the sink's name, of whatever run, keeps the highest token that
-has written: a transaction with a lower one ends there.
+Decides the table `sluiceway_progress`. One row belongs to one sink in one run, with the last number whose rows are
+committed. If the run has a lock, one more row for the sink's name, shared by all runs, holds the highest token that
+has written: a transaction with a lower one fails there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ...errors import CheckpointError, LockLost
 from .database import begin, describe, ensure_table
 
 TABLE = "sluiceway_progress"
-#: In place of a run: the row that keeps the highest token.
+#: In place of a run: the row that holds the highest token.
 _ANY_RUN = "any run"
 
 
@@ -42,17 +42,17 @@ class Progress:
         self._sink = sink
         self._what = what
         self._fence = fence
-        self._stands = False  # whether the row of this run is in the database
+        self._is_stored = False  # whether the row of this run is in the database
 
     def start(self, connection: sa.Connection) -> None:
-        """Begin a new run; its row is made by the first `advance`."""
+        """Begin a new run; the first `advance` creates its row."""
         ensure_table(connection, self._table, self._what)
-        self.run, self.number, self._stands = str(uuid.uuid4()), -1, False
+        self.run, self.number, self._is_stored = str(uuid.uuid4()), -1, False
         with begin(connection):
             self._claim(connection)
 
     def resume(self, connection: sa.Connection, run: str, number: int) -> None:
-        """Find the row of a run that was at least at `number`; raises `CheckpointError` where it is not.
+        """Find the row of a run that was at least at `number`; raises `CheckpointError` if there is none.
 
         It waits for a transaction that is still being committed for a process that has died meanwhile.
         """
@@ -72,17 +72,17 @@ class Progress:
                 f"{self._what}: the database holds the run up to number {found}, but the checkpoint says {number}; it "
                 "is older than the checkpoint: restore the newer one, or begin anew with resume='never'"
             )
-        self.run, self.number, self._stands = run, int(found), True
+        self.run, self.number, self._is_stored = run, int(found), True
 
     def advance(self, connection: sa.Connection, number: int) -> None:
-        """Write the number inside the open transaction; raises `LockLost` where a higher token has written.
+        """Write the number inside the open transaction; raises `LockLost` if a higher token has written.
 
-        It is the last statement before the commit: from here to there it holds back every other holder of the lock.
+        It is the last statement before the commit: until then it blocks every other holder of the lock.
         """
         if self._fence is not None and not self._raise_fence(connection):
             raise self._fenced(connection)
         values = {"number": number, "fence": self._fence, "changed_at": sa.func.now()}
-        if self._stands:
+        if self._is_stored:
             done = connection.execute(self._table.update().where(self._row(self.run)).values(values))
             if done.rowcount != 1:
                 raise CheckpointError(
@@ -93,8 +93,8 @@ class Progress:
             connection.execute(self._table.insert().values(run=self.run, sink=self._sink, **values))
 
     def committed(self, number: int) -> None:
-        """Note that the transaction of the last `advance` is committed."""
-        self.number, self._stands = number, True
+        """Record that the transaction of the last `advance` is committed."""
+        self.number, self._is_stored = number, True
 
     def _row(self, run: str) -> sa.ColumnElement[bool]:
         return sa.and_(self._table.c.run == run, self._table.c.sink == self._sink)
@@ -104,7 +104,7 @@ class Progress:
         if self._fence is None or self._raise_fence(connection):
             return
         if self._highest(connection) is not None:
-            if self._raise_fence(connection):  # the row was made between the two looks, by a run of the same token
+            if self._raise_fence(connection):  # the row was created between the two statements, by a run of the same token
                 return
             raise self._fenced(connection)
         try:
@@ -112,7 +112,7 @@ class Progress:
                 connection.execute(
                     self._table.insert().values(run=_ANY_RUN, sink=self._sink, number=-1, fence=self._fence)
                 )
-        except sa.exc.IntegrityError as error:  # another run has made the row just now
+        except sa.exc.IntegrityError as error:  # another run has created the row just now
             reason = describe(error)
             if not self._raise_fence(connection):
                 raise self._fenced(connection, reason) from None

@@ -1,10 +1,10 @@
 """The statements that read a table or query by pages, in the order of its key.
 
-Decides the key: the columns asked for and, where these may be equal in two rows, the primary key behind them. Which
-rows are settled, and when to ask again, is decided in `sqlsource`.
+Decides the key: the columns asked for and, where these may be equal in two rows, the primary key behind them. `source`
+decides which rows are settled and when to query again.
 
 On SQLite keys are compared as they are stored: `2024-01-01 10:00:00` and `2024-01-01 10:00:00.000000` are one time but
-two texts, and a place that was read as a time and written again as another text would skip rows.
+two texts, and a position that was read as a time and written again as another text would skip rows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the user asked to be read; `after` is a key, or the first part of one, that the reading begins behind."""
+    """What the user asked to read; `after` is a key, or the first part of one, to begin behind."""
 
     table: str | None = None
     query: str | None = None
@@ -84,7 +84,7 @@ class Selection:
         return (*key, *(name for name in primary if name not in key)), bool(primary)
 
     def _uniques(self) -> Iterator[tuple[str, ...]]:
-        """Return the columns of each rule that makes rows differ."""
+        """Return the columns of each unique constraint."""
         if not isinstance(self._from, sa.Table):
             return
         for constraint in self._from.constraints:
@@ -92,7 +92,7 @@ class Selection:
                 yield tuple(column.name for column in constraint.columns)
 
     def _age_or_now(self, first: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-        """Return what tells the age of a row: its age in seconds (SQLite), or the database's clock, in the key's terms."""
+        """Return an expression for the age of a row: seconds (SQLite), or the database's clock as a value of the key."""
         if not self.timed:
             return sa.literal_column("0")
         if self._sqlite:
@@ -103,12 +103,12 @@ class Selection:
     # -- statements -------------------------------------------------------------------------------------------------
 
     def page(self, after: Key | None, upto: Key | None, limit: int) -> sa.Select[Any]:
-        """Select the first rows behind `after` (`None`: where the user wants to begin), at most to `upto`."""
+        """Select the first rows behind `after` (`None`: where the user wants to begin), up to `upto`."""
         statement = self._rows(clock=True).where(*self._from_where(after)).order_by(*self._raw).limit(limit)
         return statement if upto is None else statement.where(_up_to(self._raw, upto))
 
     def top(self, after: Key | None) -> sa.Select[Any]:
-        """Select the highest key that there is behind `after`."""
+        """Select the highest key behind `after`."""
         keys = sa.select(*(raw.label(f"{_KEY}{at}") for at, raw in enumerate(self._raw)))
         statement: sa.Select[Any] = keys.select_from(self._from).where(*self._from_where(after))
         return statement.order_by(*(raw.desc() for raw in self._raw)).limit(1)
@@ -153,7 +153,7 @@ class Selection:
 def _beyond(columns: Sequence[Any], values: Sequence[Any], below: bool = False) -> sa.ColumnElement[bool]:
     """Return the condition that the first columns come behind `values` (or before), column by column.
 
-    Written out, for not every database compares rows; the first column alone leads an index to the place.
+    Written out, for not every database compares rows; the first column alone lets the database use an index.
     """
     column, value = columns[0], values[0]
     behind: sa.ColumnElement[bool] = column < value if below else column > value

@@ -1,4 +1,4 @@
-"""Events as rows of a table: what is a row, which go in one statement, and which of them the database refused."""
+"""Events as rows of a table: what is a row, which rows go in one statement, and which of them the database refused."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ...json_values import letter_fields
 from ...sinks import BadEvent, Numbers
 from .database import describe, lost
 
-#: How many rows go in one statement at most.
+#: Rows of one statement.
 MAX_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """Rows with the same columns that follow each other in a batch; `first` is the position of the first."""
+class RowChunk:
+    """Consecutive rows of a batch with the same columns; `first` is the position of the first."""
 
     rows: list[dict[str, Any]]
     first: int
@@ -40,7 +40,7 @@ def row_of(event: Any) -> Mapping[str, Any]:
 
 
 def with_numbers(row: Mapping[str, Any], names: tuple[str, str], number: tuple[int, int]) -> dict[str, Any]:
-    """Return the row with its number; raises `ValueError` where a column of that name holds something else."""
+    """Return the row with its number; raises `ValueError` if a column of that name holds something else."""
     for name, value in zip(names, number, strict=True):
         if name in row and row[name] != value:
             raise ValueError(f"the event has a column {name!r} of its own; choose other names with numbers=")
@@ -49,10 +49,10 @@ def with_numbers(row: Mapping[str, Any], names: tuple[str, str], number: tuple[i
 
 def chunks(
     events: Sequence[Any], known: frozenset[str], names: tuple[str, str] | None, what: str
-) -> Iterator[Chunk]:
-    """Cut a batch into chunks; raises `BadEvent` for an event that is no row of `known` columns, after those before.
+) -> Iterator[RowChunk]:
+    """Split a batch into chunks; raises `BadEvent` for an event that is no row of `known` columns, after those before.
 
-    `names` are the columns that the number goes to. Raises `ValueError` where they are asked of a batch without.
+    `names` are the columns for the number. Raises `ValueError` if a batch without numbers needs them.
     """
     numbers: Numbers | None = getattr(events, "numbers", None)
     if names is not None and numbers is None:
@@ -69,7 +69,7 @@ def chunks(
             if not rows or len(rows) >= MAX_ROWS or row.keys() != rows[0].keys():
                 _check_columns(row, known)
                 if rows:
-                    yield Chunk(rows, first, numbers and numbers[first:position])
+                    yield RowChunk(rows, first, numbers and numbers[first:position])
                 rows, first = [], position
         except (TypeError, ValueError) as error:
             bad = str(error)
@@ -77,7 +77,7 @@ def chunks(
         rows.append(row if type(row) is dict else dict(row))
     end = first + len(rows)
     if rows:
-        yield Chunk(rows, first, numbers and numbers[first:end])
+        yield RowChunk(rows, first, numbers and numbers[first:end])
     if bad:
         raise BadEvent(f"{what}: {bad}", position)
 
@@ -91,15 +91,15 @@ def _check_columns(row: Mapping[str, Any], known: frozenset[str]) -> None:
         )
 
 
-def insert(connection: sa.Connection, table: sa.Table, chunk: Chunk, what: str) -> None:
+def insert(connection: sa.Connection, table: sa.Table, chunk: RowChunk, what: str) -> None:
     """Insert a chunk inside the open transaction.
 
     Raises `BadEvent` with the position of the first row that is refused, all before it inserted, and `ConnectionError`
-    where the connection is gone.
+    if the connection is lost.
     """
     if _insert(connection, table, chunk.rows, what) is None:
         return
-    for at, row in enumerate(chunk.rows):  # once more one by one, to find the one to blame
+    for at, row in enumerate(chunk.rows):  # again one by one, to find the row to blame
         refused = _insert(connection, table, [row], what)
         if refused is not None:
             column = unfit_column(table, row, connection.dialect)
@@ -107,7 +107,7 @@ def insert(connection: sa.Connection, table: sa.Table, chunk: Chunk, what: str) 
 
 
 def _insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], what: str) -> str | None:
-    """Insert rows, all or none; give what was refused."""
+    """Insert rows, all or none; return what was refused."""
     gone = False
     try:
         with connection.begin_nested():
@@ -122,7 +122,7 @@ def _insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any
 
 
 def unfit_column(table: sa.Table, row: Mapping[str, Any], dialect: sa.Dialect) -> str | None:
-    """Name the first column whose type does not take the row's value, or give `None` where the types are not it."""
+    """Return the first column whose type refuses the row's value, or `None` if no type does."""
     for name, value in row.items():
         column = table.columns[name]
         process = column.type.dialect_impl(dialect).bind_processor(dialect)

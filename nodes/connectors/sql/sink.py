@@ -1,7 +1,7 @@
 """A table as a sink: rows and the number together in one transaction.
 
 Decides what is in that transaction and when it ends. Between two commits rows wait in the open transaction, on SQLite
-in a spool (`sqlspool`). What is written beside them stands in `sqlprogress`.
+in a spool (`sqlite_spool`). `progress_table` decides what is written beside them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ...errors import CheckpointError
 from ...sinks import BadEvent
 from .database import begin, connect, describe, ensure_table, reflected, shown, wait_for_locks
 from .progress_table import Progress
-from .rows import Chunk, chunks, insert, row_of
+from .rows import RowChunk, chunks, insert, row_of
 from .sqlite_spool import Spool
 
-#: What a column is made as, by the Python type of its values.
+#: The type that a column is created with, by the Python type of its values.
 TYPES: dict[type, Any] = {
     bool: sa.Boolean(),
     int: sa.BigInteger(),
@@ -41,33 +41,33 @@ TYPES: dict[type, Any] = {
 class _Stage(Protocol):
     """Where rows are between `write` and `commit`."""
 
-    def add(self, chunk: Chunk) -> None: ...
+    def add(self, chunk: RowChunk) -> None: ...
     def apply(self) -> None: ...
     def applied(self) -> None: ...
 
 
-class _Direct:
+class _DirectInsert:
     """Rows go to the table at once, in the transaction that stays open."""
 
     def __init__(self, connection: sa.Connection, table: sa.Table, what: str) -> None:
         self._connection, self._table, self._what = connection, table, what
 
-    def add(self, chunk: Chunk) -> None:
+    def add(self, chunk: RowChunk) -> None:
         begin(self._connection)
         insert(self._connection, self._table, chunk, self._what)
 
     def apply(self) -> None:
-        """Do nothing: they are there."""
+        """Do nothing: the rows are there."""
 
     def applied(self) -> None:
-        """Do nothing: nothing is kept."""
+        """Do nothing: nothing waits."""
 
 
 class SqlSink:
     """Inserts dicts as rows; made by `sluiceway.sql_sink`. It is pickled without its connection."""
 
     delivery = "exactly-once"
-    #: It commits while the run goes on, so that little is lost and little is held.
+    #: It commits during the run, so that little is lost and little waits.
     commits = True
 
     def __init__(
@@ -97,22 +97,22 @@ class SqlSink:
         return f"sql_sink({shown(self._url)!r}, table={self._name!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made, (self._url, self._arguments)
+        return _unpickled, (self._url, self._arguments)
 
     # -- the life of a run ------------------------------------------------------------------------------------------
 
     def fence(self, token: int) -> None:
-        """Take the token of the run's lock; every transaction from now on checks that no higher one has written."""
+        """Store the token of the run's lock; every later transaction checks that no higher one has written."""
         self._fence = token
 
     def open(self) -> None:
-        """Begin a new run; raises `LookupError` for a table that is not there and may not be made."""
+        """Begin a new run; raises `LookupError` for a missing table that may not be created."""
         self._begin().start(self._connected())
 
     def recover(self, token: object) -> int:
-        """Go on with the run of `token` and give the last number whose rows are committed.
+        """Continue the run of `token` and return the last number whose rows are committed.
 
-        Raises `CheckpointError` where the database knows nothing of that run or is older than the token.
+        Raises `CheckpointError` if the database does not know that run or is older than the token.
         """
         match token:
             case {"run": str(run), "number": int(number)}:
@@ -161,10 +161,10 @@ class SqlSink:
             self._pending = numbers[-1][0]
 
     def commit(self, number: int, /) -> dict[str, Any]:
-        """Commit what was written together with `number`, and give the token to recover with.
+        """Commit what was written together with `number`, and return the token to recover with.
 
-        Raises `LockLost`, with nothing committed, where the sink was given a token and a higher one has written;
-        `RuntimeError` where the database refuses, which rolls back everything since the last commit.
+        Raises `LockLost`, with nothing committed, if the sink has a token and a higher one has written;
+        `RuntimeError` if the database refuses, which rolls back everything since the last commit.
         """
         progress, connection = self._running(), self._connected()
         if number < progress.number:
@@ -186,13 +186,13 @@ class SqlSink:
         return {"run": progress.run, "number": number}
 
     def close(self) -> None:
-        """Commit what is left and end the connection."""
+        """Commit what is left and close the connection."""
         if self._connection is not None and self._pending is not None:
             self.commit(max(self._pending, self._running().number))
         self.abort()
 
     def abort(self) -> None:
-        """Roll back what is not committed and end the connection."""
+        """Roll back what is not committed and close the connection."""
         connection, self._connection = self._connection, None
         self._stage, self._progress, self._pending = None, None, None
         if connection is not None:
@@ -212,7 +212,7 @@ class SqlSink:
                 f"cannot write to {self!r}: the table has no column {missing[0]!r} for the events' numbers; add it, or "
                 "name others with numbers="
             )
-        stage = Spool if connection.dialect.name == "sqlite" else _Direct
+        stage = Spool if connection.dialect.name == "sqlite" else _DirectInsert
         self._stage = stage(connection, table, f"cannot write to {self!r}")
 
     def _make_table(self, types: Mapping[str, Any]) -> None:
@@ -223,7 +223,7 @@ class SqlSink:
         ensure_table(self._connected(), table, f"cannot write to {self!r}")
 
     def _types_of(self, event: Any) -> dict[str, Any]:
-        """Return the column types for the first event; raises `BadEvent` where they cannot be told from it."""
+        """Return the column types for the first event; raises `BadEvent` if it does not determine them."""
         try:
             row = row_of(event)
             return {name: column_type(type(value)) for name, value in row.items()}
@@ -242,7 +242,7 @@ class SqlSink:
         return self._progress
 
 
-def _made(url: str, arguments: dict[str, Any]) -> SqlSink:
+def _unpickled(url: str, arguments: dict[str, Any]) -> SqlSink:
     return SqlSink(url, **arguments)
 
 

@@ -1,8 +1,8 @@
-"""Rows as a source: pages by key, polled where asked, with rows left alone until they are settled.
+"""Rows as a source: pages by key, polled on request, with rows left alone until they are settled.
 
-Decides which rows are given when. A row that is committed late, with a key below one that was given already, would
-never be seen. So with `settle_s` a row is given when it is old enough: by the time in its key, or, for other keys,
-when a key at least as high was first seen that long ago.
+Decides when a row is read. A row that is committed late, with a key below one that was already read, would never be
+seen. So with `settle_s` a row is read when it is old enough: by the time in its key, or, for other keys, when a key at
+least as high was first seen that long ago.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from .queries import Key, Selection, Wanted
 
 #: How long one empty read may wait, in seconds.
 _WAIT_S = 0.1
-#: How many rows the first page has; later ones follow the size of the rows.
+#: Rows of the first page; the size of the rows decides for later ones.
 _FIRST_ROWS = 64
 _REPLAY_ROWS = 1000
-#: How many times are kept at most at which the highest key was seen.
+#: How many sightings of the highest key are stored.
 _SIGHTS = 16
 
 
@@ -49,22 +49,22 @@ class SqlSource:
     def reader(self, position: object | None, /) -> SqlReader:
         """Connect and read from the beginning or from a position.
 
-        Raises `ConnectionError` where the database cannot be reached, `LookupError` for a table or column that is not
-        there, `ValueError` for a table without a key and a position of another key.
+        Raises `ConnectionError` if the database cannot be reached, `LookupError` for a missing table or
+        column, `ValueError` for a table without a key and a position of another key.
         """
         return SqlReader(self, position)
 
 
-class _Sights:
-    """When which key was the highest; pure."""
+class _KeySightings:
+    """When which key was the highest. Pure."""
 
     def __init__(self, settle_s: float) -> None:
         self._settle_s = settle_s
         self._seen: deque[tuple[float, Key]] = deque()
         self.settled: Key | None = None
 
-    def look(self, now: float, top: Callable[[], Key | None]) -> None:
-        """Note the highest key, not too often, and find the one that was seen long enough ago."""
+    def record(self, now: float, top: Callable[[], Key | None]) -> None:
+        """Record the highest key, not too often, and find the one that was seen long enough ago."""
         if not self._seen or now - self._seen[-1][0] >= self._settle_s / _SIGHTS:
             key = top()
             if key is not None:
@@ -94,7 +94,7 @@ class SqlReader:
             self._selection: Selection = self._with_connection(
                 lambda connection: Selection(connection, source.wanted, self._what)
             )
-            self._after = self._place(position)
+            self._after = self._parse_position(position)
         except BaseException:
             self.close()
             raise
@@ -104,10 +104,10 @@ class SqlReader:
         self._due = -math.inf
         self._ended = False
         by_sight = source.settle_s > 0 and not self._selection.timed
-        self._sights = _Sights(source.settle_s) if by_sight else None
+        self._sights = _KeySightings(source.settle_s) if by_sight else None
         self._upto: Key | None = None  # the last key to be read, where the reading ends at one
 
-    def _place(self, position: object | None) -> Key | None:
+    def _parse_position(self, position: object | None) -> Key | None:
         match position:
             case None:
                 return None
@@ -123,10 +123,10 @@ class SqlReader:
     # -- what the engine calls --------------------------------------------------------------------------------------
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[dict[str, Any]] | None:
-        """Return the next rows: `None` behind the last one where nothing is polled, empty when none is there yet.
+        """Return the next rows: `None` behind the last one without polling, empty when none is there yet.
 
-        Raises `ConnectionError` where the database is gone, also for one more attempt, `RuntimeError` where it refuses
-        a statement, `ValueError` for two rows with the same key.
+        Raises `ConnectionError` if the database is gone, also at a second attempt, `RuntimeError` if it refuses a
+        statement, `ValueError` for two rows with the same key.
         """
         try:
             with self._busy:
@@ -136,11 +136,11 @@ class SqlReader:
                 self.close()
 
     def position(self) -> dict[str, Any]:
-        """Return the key of the last row that was given."""
+        """Return the key of the last row that was returned."""
         return {"key": self._selection.key, "after": self._after}
 
     def extent(self) -> tuple[Any, ...]:
-        """Return the keys of the last read that gave rows; a run of whole numbers as its ends."""
+        """Return the keys of the last read that returned rows; consecutive whole numbers as first and last."""
         keys = self._given
         if len(self._selection.key) > 1:
             return ("keys", *keys)
@@ -150,9 +150,9 @@ class SqlReader:
         return ("keys", *values)
 
     def replay(self, extent: object) -> Sequence[dict[str, Any]]:
-        """Return exactly the rows of an extent again, as they are now, and go on behind them.
+        """Return exactly the rows of an extent again, as they are now, and continue behind them.
 
-        Raises `LookupError` where some are gone, `ValueError` for what is no extent.
+        Raises `LookupError` if some are gone, `ValueError` for what is no extent.
         """
         keys = self._keys_of(extent)
         with self._busy:
@@ -170,9 +170,9 @@ class SqlReader:
             return [found[key] for key in keys]
 
     def close(self) -> None:
-        """End the reading; a `read` that waits in another thread returns."""
+        """Stop reading; a `read` that waits in another thread returns."""
         self._closed.set()
-        if self._busy.acquire(blocking=False):  # else the reading thread comes here when its read is done
+        if self._busy.acquire(blocking=False):  # else the reading thread closes when its read is done
             try:
                 connection, self._connection = self._connection, None
                 if connection is not None:
@@ -206,14 +206,14 @@ class SqlReader:
             self._closed.wait(min(early_s, _WAIT_S))
             if self._closed.is_set() or self._clock() < self._due:
                 return
-        if self._sights is not None and not self._look(self._sights):
+        if self._sights is not None and not self._update_settled(self._sights):
             return
         wanted = self._page_rows
-        # one row more than wanted says whether there is another page, and whether a key repeats across its border
+        # one row more than wanted shows whether there is another page, and whether a key repeats across the border
         page = self._ask(self._selection.page(self._after, self._upto, wanted + 1))
         self._refuse_twins(page)
         settled = self._settled(page[:wanted])
-        self._take(page[:settled], max_bytes)
+        self._accept_page(page[:settled], max_bytes)
         if len(page) > wanted and settled == wanted:
             return
         if self._source.poll_s is None:
@@ -221,14 +221,14 @@ class SqlReader:
         else:
             self._due = self._clock() + self._source.poll_s
 
-    def _look(self, sights: _Sights) -> bool:
+    def _update_settled(self, sights: _KeySightings) -> bool:
         """Whether there may be settled rows; without polling, those that were there at first are read."""
         now = self._clock()
         if self._source.poll_s is not None:
-            sights.look(now, self._top)
+            sights.record(now, self._top)
             self._upto = sights.settled
         elif self._upto is None:
-            sights.look(now, self._top) if not sights.waits else sights.look(now, lambda: None)
+            sights.record(now, self._top) if not sights.waits else sights.record(now, lambda: None)
             self._upto = sights.settled
             self._ended = self._upto is None and not sights.waits
         if self._upto is None and not self._ended:
@@ -251,7 +251,7 @@ class SqlReader:
             )
 
     def _settled(self, page: Sequence[Any]) -> int:
-        """Return how many rows of a page may be given."""
+        """Return how many rows of a page are settled."""
         if self._source.settle_s <= 0 or not self._selection.timed:
             return len(page)
         for at, row in enumerate(page):
@@ -259,7 +259,7 @@ class SqlReader:
                 return at
         return len(page)
 
-    def _take(self, page: Sequence[Any], max_bytes: int) -> None:
+    def _accept_page(self, page: Sequence[Any], max_bytes: int) -> None:
         total = 0
         for row in page:
             event, key = self._selection.split(row)
@@ -271,7 +271,7 @@ class SqlReader:
             self._page_rows = max(1, min(self._source.batch_size, 2 * self._page_rows, fitting))
 
     def _found(self, keys: tuple[Key, ...]) -> dict[Key, dict[str, Any]]:
-        """Return the rows with these keys that are there; what came between them later is read over, page by page."""
+        """Return the rows with these keys that are there; rows that came between them later are ignored, page by page."""
         wanted = set(keys)
         found: dict[Key, dict[str, Any]] = {}
         after: Key | None = None
@@ -307,7 +307,7 @@ class SqlReader:
         return rows
 
     def _with_connection(self, question: Callable[[sa.Connection], Any]) -> Any:
-        """Ask the database; once more on a new connection where the old one is gone."""
+        """Query the database; once more on a new connection if the old one is lost."""
         reason = ""
         for _ in range(2):
             if self._connection is None:
@@ -319,7 +319,7 @@ class SqlReader:
             except sa.exc.SQLAlchemyError as error:
                 reason, gone = describe(error), lost(error)
             except (ValueError, TypeError) as error:
-                # from a type of SQLAlchemy: the text of the error may hold the value
+                # from a type of SQLAlchemy: the text of the error may contain the value
                 reason, gone = f"a value does not fit the type of its column ({type(error).__name__})", False
             if not gone:
                 raise RuntimeError(f"{self._what}: {reason}")
@@ -329,5 +329,5 @@ class SqlReader:
 
 
 def _weight(row: dict[str, Any]) -> int:
-    """Return about how many bytes a row takes."""
+    """Return roughly how many bytes a row occupies."""
     return sum(len(value) if isinstance(value, str | bytes) else 16 for value in row.values()) + 16

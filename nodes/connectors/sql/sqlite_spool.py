@@ -1,8 +1,8 @@
-"""Rows for an SQLite file between two commits: in a temporary table, so that the file is not locked for so long.
+"""Rows for an SQLite file between two commits: in a temporary table, so that the file is locked only briefly.
 
 An SQLite file has one writer at a time. A transaction that stayed open from commit to commit would lock out every
-other program, and the other sinks of the same graph. So rows wait in SQLite's temporary database, which no one else
-sees, and are moved in one short transaction. What can be checked of a row is checked when it comes.
+other program, and the other sinks of the same graph. So rows wait in SQLite's temporary database, which only this
+connection sees, and are moved in one short transaction. Rows are checked as far as possible when they are added.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import sqlalchemy as sa
 
 from ...sinks import BadEvent
 from .database import begin, describe
-from .rows import Chunk, insert
+from .rows import RowChunk, insert
 
 _SPOOL = "sluiceway_spool"
 _AT, _SEQ, _INDEX = "sluiceway_at", "sluiceway_seq", "sluiceway_index"
 
 
 class RefusedRow(ValueError):
-    """A row that the database refused when it was to be committed; `(seq, index)` is its event, where known."""
+    """A row that the database refused when it was to be committed; `(seq, index)` is its event, if known."""
 
     def __init__(self, message: str, seq: int | None, index: int | None) -> None:
         super().__init__(message)
@@ -40,7 +40,7 @@ class _Stretch:
 
 
 class Spool:
-    """The rows that are not committed yet; it may not be used while a transaction is open, but for `apply`."""
+    """The rows that are not committed yet. While a transaction is open, only `apply` may be called."""
 
     def __init__(self, connection: sa.Connection, table: sa.Table, what: str) -> None:
         self._connection = connection
@@ -73,8 +73,8 @@ class Spool:
             spool.create(self._connection, checkfirst=False)
         return spool
 
-    def add(self, chunk: Chunk) -> None:
-        """Take rows; raises `BadEvent` for the first that breaks a rule which can be seen now, all before it taken."""
+    def add(self, chunk: RowChunk) -> None:
+        """Add rows; raises `BadEvent` for the first that breaks a rule which can be checked now, all before it added."""
         first = self._next
         numbers: Sequence[tuple[int | None, int | None]] = chunk.numbers or [(None, None)] * len(chunk.rows)
         rows = [
@@ -84,7 +84,7 @@ class Spool:
         refused: BadEvent | None = None
         with begin(self._connection, write=False):
             try:
-                insert(self._connection, self._spool, Chunk(rows, chunk.first, None), self._what)
+                insert(self._connection, self._spool, RowChunk(rows, chunk.first, None), self._what)
             except BadEvent as error:
                 text = str(error).replace(f"{_SPOOL}.", f"{self._table.name}.")
                 refused = BadEvent(text, error.position)
@@ -96,11 +96,11 @@ class Spool:
             refused = BadEvent(f"{self._what}: {broken[1]}", chunk.first + taken)
             with begin(self._connection, write=False):
                 self._connection.execute(self._spool.delete().where(self._spool.c[_AT] >= first + taken))
-        self._note(columns, first, first + taken - 1)
+        self._record(columns, first, first + taken - 1)
         if refused is not None:
             raise refused
 
-    def _note(self, columns: tuple[str, ...], first: int, last: int) -> None:
+    def _record(self, columns: tuple[str, ...], first: int, last: int) -> None:
         self._next = last + 1
         if last < first:
             return
@@ -138,12 +138,12 @@ class Spool:
         self._connection.execute(self._spool.delete())
 
     def applied(self) -> None:
-        """Note that the transaction of the last `apply` is committed."""
+        """Record that the transaction of the last `apply` is committed."""
         self._stretches.clear()
         self._next = 0
 
     def _moved(self, columns: tuple[str, ...], first: int, last: int) -> str | None:
-        """Move rows, all or none; give what was refused."""
+        """Move rows, all or none; return what was refused."""
         picked = sa.select(*(self._spool.c[name] for name in columns)).where(self._spool.c[_AT].between(first, last))
         statement = self._table.insert().from_select(list(columns), picked.order_by(self._spool.c[_AT]))
         try:
@@ -154,7 +154,7 @@ class Spool:
         return None
 
     def _refused(self, stretch: _Stretch) -> RefusedRow:
-        """Find the first row that is refused, by halves; the transaction must be rolled back."""
+        """Find the first refused row by bisection; the transaction must be rolled back."""
         first, last = stretch.first, stretch.last
         while first < last:
             middle = (first + last) // 2

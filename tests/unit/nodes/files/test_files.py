@@ -83,8 +83,8 @@ def positions_agree(source: Any, events: list[Any], limit: int) -> None:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read a few bytes at once, so that lines and rows span blocks."""
-    real = lineblocks.Blocks.next
-    monkeypatch.setattr(lineblocks.Blocks, "next", lambda self, size: real(self, 7))
+    real = lineblocks.LineBlocks.next
+    monkeypatch.setattr(lineblocks.LineBlocks, "next", lambda self, size: real(self, 7))
 
 
 # lines
@@ -120,9 +120,9 @@ def test_lines_are_those_of_text_mode_however_the_file_is_cut(
     path.write_bytes(text.encode(encoding))
     with open(path, encoding=encoding) as file:
         expected = [line if keep else line.removesuffix("\n") for line in file]
-    real = lineblocks.Blocks.next
+    real = lineblocks.LineBlocks.next
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lineblocks.Blocks, "next", lambda self, _: real(self, size))
+        patch.setattr(lineblocks.LineBlocks, "next", lambda self, _: real(self, size))
         source = lines(path, encoding=encoding, keep_newline=keep)
         assert everything(source, limit) == expected
         positions_agree(source, expected, limit)
@@ -634,9 +634,9 @@ def test_any_text_comes_back_from_a_row(
 ) -> None:
     sink = csv(tmp_path_factory.getbasetemp() / "any.csv")
     written(sink, rows)
-    real = lineblocks.Blocks.next
+    real = lineblocks.LineBlocks.next
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lineblocks.Blocks, "next", lambda self, _: real(self, size))
+        patch.setattr(lineblocks.LineBlocks, "next", lambda self, _: real(self, size))
         assert everything(sink, 2) == rows
         positions_agree(sink, rows, 1)
 

@@ -22,7 +22,7 @@ from sluiceway.nodes.connectors.http import webhook as webhook_module
 from sluiceway.nodes.connectors.http import webhook_connection as webhookpeer
 from sluiceway.nodes.connectors.http import webhook_server
 from sluiceway.nodes.connectors.http.api import http_poll, http_sink, webhook
-from sluiceway.nodes.connectors.http.webhook_queue import Entry, WebhookQueue
+from sluiceway.nodes.connectors.http.webhook_queue import PendingRequest, WebhookQueue
 from sluiceway.nodes.errors import GraphError
 
 MANY = 1 << 20
@@ -161,7 +161,7 @@ def waiting(reader: Any, count: int) -> None:
 
 
 def test_bodies_are_counted_in_bytes(posting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhook_module, "MOST_BYTES", 3000)
+    monkeypatch.setattr(webhook_module, "MAX_WAITING_BYTES", 3000)
     with listening(max_bytes=1500) as reader:
         answers = []
         for number in range(2):
@@ -442,8 +442,8 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_queue_by_itself() -> None:
     answers: list[tuple[str, bool]] = []
 
-    def entry(name: str, count: int) -> Entry:
-        return Entry(list(range(count)), 10, lambda told: answers.append((name, told)))
+    def entry(name: str, count: int) -> PendingRequest:
+        return PendingRequest(list(range(count)), 10, lambda told: answers.append((name, told)))
 
     waiting = WebhookQueue(5, 100, 0)
     first, second, third = entry("a", 3), entry("b", 2), entry("c", 1)
@@ -454,18 +454,18 @@ def test_the_queue_by_itself() -> None:
     assert not waiting.withdraw(second)
     assert waiting.reserve(90)
     assert not waiting.reserve(1)
-    waiting.give_back(90)
-    assert waiting.take(2, 1000, 0) == [0, 1]
+    waiting.free(90)
+    assert waiting.read(2, 1000, 0) == [0, 1]
     assert not waiting.withdraw(first)
-    waiting.safe(2)
+    waiting.mark_safe(2)
     assert answers == []
     assert waiting.offer(third)
-    assert waiting.take(9, 1, 0) == [2]
-    assert waiting.take(9, 1, 0) == [0]
-    waiting.safe(4)
+    assert waiting.read(9, 1, 0) == [2]
+    assert waiting.read(9, 1, 0) == [0]
+    waiting.mark_safe(4)
     assert answers == [("a", True), ("c", True)]
     waiting.offer(second)
     waiting.close()
     assert answers[2:] == [("b", False)]
     assert not waiting.offer(entry("d", 1))
-    assert waiting.take(9, 9, 0) is None
+    assert waiting.read(9, 9, 0) is None

@@ -4,84 +4,84 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from sluiceway.nodes.connectors.kafka.offsets import Extent, Ledger
+from sluiceway.nodes.connectors.kafka.offsets import Extent, GroupOffsets
 
 
-def commit(ledger: Ledger) -> dict[int, int]:
+def commit(member: GroupOffsets) -> dict[int, int]:
     """Let what is due be committed at once."""
-    offsets = ledger.due()
-    ledger.sent(offsets)
-    ledger.answered(accepted=True)
+    offsets = member.due()
+    member.record_sent(offsets)
+    member.record_answer(accepted=True)
     return offsets
 
 
 def test_a_partition_begins_where_the_group_stands() -> None:
-    ledger = Ledger()
-    assert ledger.assign({0: 5, 1: None}) == {0: 5, 1: None}
-    assert ledger.next == {0: 5}
-    assert not ledger.take(0, 4)
-    assert ledger.take(0, 5)
-    assert ledger.take(1, 0)
-    assert ledger.next == {0: 6, 1: 1}
+    member = GroupOffsets()
+    assert member.assign({0: 5, 1: None}) == {0: 5, 1: None}
+    assert member.next == {0: 5}
+    assert not member.accept(0, 4)
+    assert member.accept(0, 5)
+    assert member.accept(1, 0)
+    assert member.next == {0: 6, 1: 1}
 
 
 def test_a_position_of_a_checkpoint_counts_more_than_what_the_group_holds() -> None:
-    ledger = Ledger({0: 5, 1: 7})
-    assert ledger.assign({0: 9, 1: 2, 2: 3}) == {0: 5, 1: 7, 2: 3}
-    ledger.acknowledge({0: 7, 1: 7})
-    assert commit(ledger) == {1: 7}, "partition 0 stands at 9 in the group: a commit never takes it back"
+    member = GroupOffsets({0: 5, 1: 7})
+    assert member.assign({0: 9, 1: 2, 2: 3}) == {0: 5, 1: 7, 2: 3}
+    member.acknowledge({0: 7, 1: 7})
+    assert commit(member) == {1: 7}, "partition 0 stands at 9 in the group: a commit never takes it back"
 
 
 def test_a_partition_that_comes_back_begins_behind_what_was_read_or_further_on() -> None:
-    ledger = Ledger()
-    ledger.assign({0: 0, 1: 0})
+    member = GroupOffsets()
+    member.assign({0: 0, 1: 0})
     for offset in range(10):
-        assert ledger.take(0, offset)
-        assert ledger.take(1, offset)
-    ledger.revoke([0, 1])
-    assert not ledger.take(0, 10)
-    assert ledger.assign({0: 4, 1: 15}) == {0: 10, 1: 15}
+        assert member.accept(0, offset)
+        assert member.accept(1, offset)
+    member.revoke([0, 1])
+    assert not member.accept(0, 10)
+    assert member.assign({0: 4, 1: 15}) == {0: 10, 1: 15}
 
 
 def test_nothing_is_committed_of_a_partition_that_another_member_has() -> None:
-    ledger = Ledger()
-    ledger.assign({0: 0, 1: 0})
-    ledger.revoke([1])
-    ledger.acknowledge({0: 3, 1: 3})
-    assert commit(ledger) == {0: 3}
-    ledger.assign({1: 2})
-    assert commit(ledger) == {1: 3}, "what this run has released counts when the partition is its own again"
-    ledger.revoke([1])
-    ledger.assign({1: 20})
-    ledger.acknowledge({1: 9})
-    assert commit(ledger) == {}
+    member = GroupOffsets()
+    member.assign({0: 0, 1: 0})
+    member.revoke([1])
+    member.acknowledge({0: 3, 1: 3})
+    assert commit(member) == {0: 3}
+    member.assign({1: 2})
+    assert commit(member) == {1: 3}, "what this run has released counts when the partition is its own again"
+    member.revoke([1])
+    member.assign({1: 20})
+    member.acknowledge({1: 9})
+    assert commit(member) == {}
 
 
 def test_one_commit_at_a_time_and_never_backwards() -> None:
-    ledger = Ledger()
-    ledger.assign({0: 0})
-    ledger.acknowledge({0: 3})
-    ledger.sent(ledger.due())
-    ledger.acknowledge({0: 8})
-    ledger.acknowledge({0: 6})
-    assert ledger.due() == {}, "the answer of the first might come behind that of the second"
-    ledger.answered(accepted=False)
-    assert commit(ledger) == {0: 8}
-    ledger.acknowledge({0: 2})
-    assert commit(ledger) == {}
-    assert not ledger.unsettled
+    member = GroupOffsets()
+    member.assign({0: 0})
+    member.acknowledge({0: 3})
+    member.record_sent(member.due())
+    member.acknowledge({0: 8})
+    member.acknowledge({0: 6})
+    assert member.due() == {}, "the answer of the first might come behind that of the second"
+    member.record_answer(accepted=False)
+    assert commit(member) == {0: 8}
+    member.acknowledge({0: 2})
+    assert commit(member) == {}
+    assert not member.uncommitted
 
 
 def test_an_answer_that_comes_after_a_rebalance_takes_nothing_back() -> None:
-    ledger = Ledger()
-    ledger.assign({0: 0})
-    ledger.acknowledge({0: 5})
-    ledger.sent(ledger.due())
-    ledger.acknowledge({0: 9})
-    ledger.revoke([0])
-    ledger.assign({0: 20})
-    ledger.answered(accepted=True)
-    assert ledger.due() == {}
+    member = GroupOffsets()
+    member.assign({0: 0})
+    member.acknowledge({0: 5})
+    member.record_sent(member.due())
+    member.acknowledge({0: 9})
+    member.revoke([0])
+    member.assign({0: 20})
+    member.record_answer(accepted=True)
+    assert member.due() == {}
 
 
 def test_an_extent_is_cut_where_an_offset_is_missing() -> None:
@@ -108,30 +108,30 @@ def test_whatever_happens_the_group_goes_forward_and_no_message_is_given_twice(
     steps: list[tuple[str, int, int]],
 ) -> None:
     """The group is a dict here; other members may move it on while a partition is theirs."""
-    ledger, group = Ledger(), {0: 0, 1: 0, 2: 0}
+    member, group = GroupOffsets(), {0: 0, 1: 0, 2: 0}
     given_: dict[int, list[int]] = {0: [], 1: [], 2: []}
     sent: dict[int, int] = {}
-    ledger.assign(group)
+    member.assign(group)
     for step, partition, count in steps:
         if step == "take":
-            begin = ledger.next[partition]
-            given_[partition] += [o for o in range(begin, begin + count) if ledger.take(partition, o)]
+            begin = member.next[partition]
+            given_[partition] += [o for o in range(begin, begin + count) if member.accept(partition, o)]
         elif step == "acknowledge" and given_[partition]:
-            ledger.acknowledge({partition: given_[partition][-1] + 1 - count})
+            member.acknowledge({partition: given_[partition][-1] + 1 - count})
         elif step == "revoke" and not sent:
-            ledger.revoke([partition])
-        elif step == "assign" and partition not in ledger.owned:
+            member.revoke([partition])
+        elif step == "assign" and partition not in member.owned:
             group[partition] += count
-            ledger.assign({partition: group[partition]})
+            member.assign({partition: group[partition]})
         elif step == "send" and not sent:
-            sent = ledger.due()
-            ledger.sent(sent)
-            assert sent.keys() <= ledger.owned
+            sent = member.due()
+            member.record_sent(sent)
+            assert sent.keys() <= member.owned
         elif step in ("accept", "refuse") and sent:
             if step == "accept":
                 assert all(offset > group[p] for p, offset in sent.items())
                 group.update(sent)
-            ledger.answered(accepted=step == "accept")
+            member.record_answer(accepted=step == "accept")
             sent = {}
     for offsets in given_.values():
         assert offsets == sorted(set(offsets))

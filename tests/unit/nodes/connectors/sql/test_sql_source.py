@@ -14,7 +14,7 @@ import sql_checks as checks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sluiceway.nodes.connectors.sql.api import sql
-from sluiceway.nodes.connectors.sql.source import SqlReader, _Sights
+from sluiceway.nodes.connectors.sql.source import SqlReader, _KeySightings
 from sluiceway.nodes.errors import GraphError
 from sql_checks import MANY, read_all, read_until
 
@@ -229,9 +229,9 @@ def test_numbers_settle_without_polling_too(url: str) -> None:
 
 
 def test_sights_are_few_and_fade() -> None:
-    sights = _Sights(10.0)
+    sights = _KeySightings(10.0)
     for step in range(1000):
-        sights.look(step * 0.1, lambda step=step: (step,))  # type: ignore[misc]
+        sights.record(step * 0.1, lambda step=step: (step,))  # type: ignore[misc]
         assert len(sights._seen) <= 17
         if sights.settled is not None:
             assert 100 <= step - sights.settled[0] <= 107
