@@ -15,7 +15,7 @@ RUN := $(VENV)/bin/python
 UNBUILD := rm -rf build/lib build/bdist.*; rmdir build 2>/dev/null || true
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 # The folders stand here too, for a file that is removed is a change as well.
-SOURCES := pyproject.toml README.md py.typed $(wildcard *.py) $(shell find nodes graphs engine -name '*.py' -o -type d ! -name __pycache__)
+SOURCES := pyproject.toml README.md py.typed $(wildcard *.py *.pyi) $(shell find nodes graphs engine -name '*.py' -o -type d ! -name __pycache__)
 
 TESTS := tests
 PYTEST_ARGS :=

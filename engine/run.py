@@ -115,7 +115,7 @@ class ImapWords(RunWords, HandlerOptions, total=False):
     """The keyword arguments of `imap`: those of `run` and those of `Stream.map`."""
 
 
-def compile_(graph: Graph, /, *, workers: int | None = None) -> Plan:
+def compile(graph: Graph, /, *, workers: int | None = None) -> Plan:
     """Check a graph and place its nodes into processes without starting anything.
 
     `workers` is the number of processes of each pool that sets none itself. Raises `GraphError` for a graph that

@@ -24,7 +24,7 @@ from ..checkpoints.open_store import look_inside
 from ..plan.compiler import default_workers
 from ..reporting.progress import Bar
 from ..reporting.report import RunReport
-from ..run import compile_, run
+from ..run import compile, run
 from .arguments import UsageError
 from .bench import add_bench_command
 from .target import load_graph
@@ -116,7 +116,7 @@ def _ending(failure: BaseException | None, report: RunReport | None) -> int:
 
 def _plan(args: argparse.Namespace) -> int:
     """Print the plan of a graph."""
-    plan = compile_(load_graph(args.graph, args.set), workers=args.workers or default_workers())
+    plan = compile(load_graph(args.graph, args.set), workers=args.workers or default_workers())
     if args.mermaid:
         sys.stdout.write(plan.mermaid())
     else:
