@@ -19,7 +19,7 @@ from ..program.column import Column
 from ..program.failures import USER_ERRORS, failure, verdict_for
 from ..program.kinds import NodeKind
 from ..program.program import NO_ORDERS, Answer, Orders, Program, Step, Tally
-from ..program.steps import FAILED, MAX_OUTPUTS, Copier, checked_batch, collect, join_answers, shape
+from ..program.steps import FAILED, MAX_OUTPUTS, Copier, checked_batch, join_answers, result_rule, shape
 from ..state.stateful import EventCursor, States, run_stateful
 from .executor import Monitor, NoMonitor
 from .program_run import ProgramRun
@@ -85,13 +85,10 @@ class AsyncExecutor:
         return join_answers(answers)
 
     async def _unit(self, ports: Sequence[Column], orders: Orders) -> Answer:
-        run = ProgramRun(self._program, ports, self._copies)
+        run = ProgramRun(self._program, self._handlers, ports, self._copies)
         for number, step, inputs, tally in run.calls():
             if step.kind.traits.stateful:
                 run.put(step, *self._run_stateful(number, step, inputs, orders, tally))
-            elif step.kind is NodeKind.CODES:
-                codes: Any = self._handlers[number]
-                run.put(step, codes.column(inputs[0]), [])
             else:
                 run.put(step, *await self._step(number, step, inputs[0], orders, tally))
         return run.answer()
@@ -230,13 +227,12 @@ async def _result(step: Step, handler: Callable[..., Any], event: Any) -> Any:
     given = handler(event)
     if inspect.isawaitable(given):
         given = await given
-    if step.kind is NodeKind.FILTER:
-        return bool(given)
-    if step.kind is NodeKind.FLAT_MAP:
-        return await _collect_async(given) if isinstance(given, AsyncIterable) else collect(given)
     if step.kind is NodeKind.MAP_BATCHES:
         return checked_batch(step, given, len(event))
-    return given
+    if step.kind is NodeKind.FLAT_MAP and isinstance(given, AsyncIterable):
+        return await _collect_async(given)
+    convert = result_rule(step.kind).convert
+    return given if convert is None else convert(given)
 
 
 async def _collect_async(outputs: AsyncIterable[Any]) -> list[Any]:

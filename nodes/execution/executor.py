@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from operator import truth
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -17,7 +16,7 @@ from ..program.column import Column
 from ..program.failures import USER_ERRORS, failure, verdict_for
 from ..program.kinds import NodeKind
 from ..program.program import NO_ORDERS, Answer, Orders, Program, Step, Tally
-from ..program.steps import FAILED, Copier, checked_batch, collect, shape
+from ..program.steps import FAILED, Copier, checked_batch, result_rule, shape
 from ..state.key_steps import Check, Checked
 from ..state.stateful import EventCursor, States, run_stateful
 from .batch_split import BatchSplitter, count_started
@@ -86,14 +85,11 @@ class Executor:
 
         It ends early where the batch of its first step was split.
         """
-        run = ProgramRun(self._program, ports, self._copies)
+        run = ProgramRun(self._program, self._handlers, ports, self._copies)
         self.removed = []
         for number, step, inputs, tally in run.calls():
             if step.kind.traits.stateful:
                 run.put(step, *self._run_stateful(number, step, inputs, orders, tally))
-            elif step.kind is NodeKind.CODES:
-                codes: Any = self._handlers[number]
-                run.put(step, codes.column(inputs[0]), [])
             else:
                 splittable = number == 0 and len(ports) == 1 and step.kind.traits.event_by_event and inputs[0].counts is None
                 call = _Call(self, number, step, inputs[0], orders, tally, self._splitter if splittable else None)
@@ -237,13 +233,9 @@ class _Call:
         return results
 
     def _over(self, events: Iterator[Any]) -> Iterator[Any]:
-        """Give the results lazily, by C iterators only."""
-        given = map(self._handler, events)
-        if self._step.kind is NodeKind.FILTER:
-            return map(truth, given)
-        if self._step.kind is NodeKind.FLAT_MAP:
-            return map(collect, given)
-        return given
+        """Return the results lazily, by C iterators only."""
+        convert, given = result_rule(self._step.kind).convert, map(self._handler, events)
+        return given if convert is None else map(convert, given)
 
     def _marked(self, rest: Iterator[Any]) -> Iterator[Any]:
         mark, column, number = self._monitor.event, self._column, self._number
@@ -350,11 +342,8 @@ class _Call:
 
 
 def _one_of(step: Step, handler: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Give the handler as a function of one event to one result."""
-    if step.kind is NodeKind.FILTER:
-        return lambda event: truth(handler(event))
-    if step.kind is NodeKind.FLAT_MAP:
-        return lambda event: collect(handler(event))
+    """Return the handler as a function from one event to its result."""
     if step.kind is NodeKind.MAP_BATCHES:
         return lambda event: checked_batch(step, handler([event]), 1)[0]
-    return handler
+    convert = result_rule(step.kind).convert
+    return handler if convert is None else lambda event: convert(handler(event))

@@ -6,7 +6,7 @@ see the numbers below it and no others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..events import Failure
@@ -16,12 +16,19 @@ from ..program.program import Answer, Program, Step, Tally
 from ..program.steps import Copier, close_answer, merge_columns, zip_columns
 from ..state.partitions import merge_partitions, partition_column
 
+_JOINS: dict[NodeKind, Callable[[Step, list[Column], Tally], Column]] = {
+    NodeKind.ZIP: lambda step, inputs, tally: zip_columns(inputs, tally if step.counted else Tally()),
+    NodeKind.MERGE: lambda step, inputs, tally: merge_columns(inputs, tally),
+    NodeKind.GATHER: lambda step, inputs, tally: merge_partitions(step.spec, inputs),
+}
+
 
 class ProgramRun:
     """A program on one run of numbers; `ports` are its input columns."""
 
-    def __init__(self, program: Program, ports: Sequence[Column], copies: Copier) -> None:
+    def __init__(self, program: Program, handlers: Sequence[Any], ports: Sequence[Column], copies: Copier) -> None:
         self._program = program
+        self._handlers = handlers
         self._copies = copies
         self._start, self._stop = ports[0].start, ports[0].stop
         self._slots: list[Any] = [*ports, *[None] * (program.slots - len(ports))]
@@ -30,7 +37,7 @@ class ProgramRun:
         self._end_at = self._stop
 
     def calls(self) -> Iterator[tuple[int, Step, list[Column], Tally]]:
-        """Yield each step that has a handler with its number, inputs and tally; call `put` before the next one.
+        """Yield each step whose events are handled, with its number, inputs and tally; call `put` before the next one.
 
         Joins and partitions in between are computed here.
         """
@@ -38,14 +45,12 @@ class ProgramRun:
             tally = Tally()
             self._tallies.append(tally)
             inputs = [self._input(slot, number, place) for place, slot in enumerate(step.inputs)]
-            if step.kind is NodeKind.ZIP:
-                self._slots[step.output] = zip_columns(inputs, tally if step.counted else Tally())
-            elif step.kind is NodeKind.MERGE:
-                self._slots[step.output] = merge_columns(inputs, tally)
+            if step.kind.traits.joins:
+                self._slots[step.output] = _JOINS[step.kind](step, inputs, tally)
             elif step.kind is NodeKind.PART:
-                self._slots[step.output] = self._part(number, step, inputs)
-            elif step.kind is NodeKind.GATHER:
-                self._slots[step.output] = merge_partitions(step.spec, inputs)
+                self._slots[step.output] = self._partition(number, step, inputs)
+            elif step.kind is NodeKind.CODES:
+                self._slots[step.output] = self._handlers[number].column(inputs[0])
             else:
                 yield number, step, inputs, tally
 
@@ -57,7 +62,7 @@ class ProgramRun:
             column = column.with_events(self._copies(column.events))
         return column
 
-    def _part(self, number: int, step: Step, inputs: list[Column]) -> Column:
+    def _partition(self, number: int, step: Step, inputs: list[Column]) -> Column:
         """Return the column of one partition; where others read the events too, only those of the partition are copied."""
         column = partition_column(step.spec, inputs)
         if any((number, place) in self._program.copied for place in range(len(inputs))):

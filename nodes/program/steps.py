@@ -1,14 +1,15 @@
-"""The rules that every executor shares: what a result means for the shape of a column.
+"""The rules that every executor shares: what the results of a step mean for its output column.
 
-Pure functions over columns; who calls the handlers, and when, is decided by the executors.
+Pure functions over columns. When a handler is called, and by whom, is decided by the executors.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, chain, compress, islice
-from operator import sub
+from operator import sub, truth
 from typing import Any
 
 from ..events import Failure
@@ -22,27 +23,27 @@ class _Failed:
         return False
 
 
-#: Stands in a list of results for an event whose handler failed; false, so that a filter drops it.
+#: The result of an event whose handler failed, in a list of results; false, so that a filter drops it.
 FAILED: Any = _Failed()
 
-#: A flat_map may give so many outputs, or about so many bytes, for one event; more is taken for a generator without end.
+#: The most outputs, and about the most bytes, of a flat_map for one event; more means a generator without end.
 MAX_OUTPUTS = 1_000_000
 MAX_OUTPUT_BYTES = 1 << 30
-_PIECE = 4096
+_PIECE_EVENTS = 4096
 
 def collect(outputs: Iterable[Any]) -> list[Any]:
-    """Read a flat_map's outputs into a list.
+    """Return a flat_map's outputs as a list.
 
     Raises `ValueError` for more than `MAX_OUTPUTS` outputs or about `MAX_OUTPUT_BYTES` (by shallow size).
     """
-    if type(outputs) in (list, tuple) and len(outputs) < _PIECE:  # type: ignore[arg-type]
-        return list(outputs)  # a handler may keep the list it gave and use it again
+    if type(outputs) in (list, tuple) and len(outputs) < _PIECE_EVENTS:  # type: ignore[arg-type]
+        return list(outputs)  # a handler may keep the list that it returned and use it again
     iterator = iter(outputs)
-    events = list(islice(iterator, _PIECE))
-    if len(events) < _PIECE:
+    events = list(islice(iterator, _PIECE_EVENTS))
+    if len(events) < _PIECE_EVENTS:
         return events
     total = sum(map(sys.getsizeof, events))
-    while piece := list(islice(iterator, _PIECE)):
+    while piece := list(islice(iterator, _PIECE_EVENTS)):
         events += piece
         total += sum(map(sys.getsizeof, piece))
         if len(events) > MAX_OUTPUTS or total > MAX_OUTPUT_BYTES:
@@ -53,24 +54,52 @@ def collect(outputs: Iterable[Any]) -> list[Any]:
     return events
 
 
+@dataclass(frozen=True, slots=True)
+class ResultRule:
+    """What a kind of handler makes of its results."""
+
+    #: Applied to what the handler returned for one event; `None`: the event's result as it is.
+    convert: Callable[[Any], Any] | None
+    #: Makes the output column from the input column, its results, and how many of them are `FAILED`.
+    shape: Callable[[Column, list[Any], int, Tally], Column]
+
+
+def _one_each(column: Column, results: list[Any], failed: int, tally: Tally) -> Column:
+    return keep(column, results, [given is not FAILED for given in results]) if failed else column.with_events(results)
+
+
+def _those_true(column: Column, results: list[Any], failed: int, tally: Tally) -> Column:
+    output = keep(column, column.events, results)
+    tally.filtered += len(results) - failed - len(output.events)
+    return output
+
+
+def _all_of_each(column: Column, results: list[Any], failed: int, tally: Tally) -> Column:
+    return flatten(column, results if not failed else [() if given is FAILED else given for given in results])
+
+
+_DEFAULT_RULE = ResultRule(None, _one_each)
+_RESULT_RULES = {
+    NodeKind.FILTER: ResultRule(truth, _those_true),
+    NodeKind.FLAT_MAP: ResultRule(collect, _all_of_each),
+}
+
+
+def result_rule(kind: NodeKind) -> ResultRule:
+    """Return what a kind of handler makes of its results."""
+    return _RESULT_RULES.get(kind, _DEFAULT_RULE)
+
+
 def shape(step: Step, column: Column, results: list[Any], failed: int, tally: Tally) -> Column:
-    """Turn one result per event of `column`, `failed` of them `FAILED`, into the step's output column."""
+    """Return the step's output column for one result per event of `column`, `failed` of them `FAILED`."""
     tally.events_in += len(results)
-    if step.kind is NodeKind.FILTER:
-        output = keep(column, column.events, results)
-        tally.filtered += len(results) - failed - len(output.events)
-    elif step.kind is NodeKind.FLAT_MAP:
-        output = flatten(column, results if not failed else [() if given is FAILED else given for given in results])
-    elif failed:
-        output = keep(column, results, [given is not FAILED for given in results])
-    else:
-        output = column.with_events(results)
+    output = result_rule(step.kind).shape(column, results, failed, tally)
     tally.events_out += len(output.events)
     return output
 
 
 def keep(column: Column, events: Sequence[Any], mask: list[Any]) -> Column:
-    """Give the events whose mask is true, under their old names."""
+    """Return the column of the events whose mask is true, with their numbers and indices."""
     kept = list(compress(events, mask))
     if column.counts is None:
         if len(kept) == column.size:
@@ -78,13 +107,13 @@ def keep(column: Column, events: Sequence[Any], mask: list[Any]) -> Column:
         return Column(column.start, column.size, kept, [1 if flag else 0 for flag in mask])
     counts = _sums([1 if flag else 0 for flag in mask], column)
     if column.indices is None and max(column.counts, default=0) <= 1:
-        return Column(column.start, column.size, kept, counts)  # the only one of its number is the first of it
+        return Column(column.start, column.size, kept, counts)  # the only event of its number has index 0
     indices = list(compress(column.indices_or_counted(), mask))
     return Column(column.start, column.size, kept, counts, indices)
 
 
 def flatten(column: Column, outputs: list[Sequence[Any]]) -> Column:
-    """Give all outputs, indices counted afresh inside each number."""
+    """Return the column of all outputs, with indices counted from 0 in each number."""
     sizes = list(map(len, outputs))
     if column.counts is not None:
         sizes = _sums(sizes, column)
@@ -92,14 +121,14 @@ def flatten(column: Column, outputs: list[Sequence[Any]]) -> Column:
 
 
 def _sums(values: list[int], column: Column) -> list[int]:
-    """Add up what each number's events have of `values`, one for each event."""
+    """Return the sum of `values`, one for each event, over the events of each number."""
     upto = list(accumulate(values, initial=0))
     at = list(map(upto.__getitem__, column.offsets()))
     return list(map(sub, at[1:], at))
 
 
 def zip_columns(columns: list[Column], tally: Tally) -> Column:
-    """Join by number: one tuple where every column has an event, none where one lacks it (counted as unmatched)."""
+    """Join by number: one tuple where every column has an event, none where one has none (counted as unmatched)."""
     first = columns[0]
     tally.events_in += sum(len(column.events) for column in columns)
     if all(column.counts is None for column in columns):
@@ -118,7 +147,7 @@ def zip_columns(columns: list[Column], tally: Tally) -> Column:
 
 
 def merge_columns(columns: list[Column], tally: Tally) -> Column:
-    """Give, for each number, the events of the first column, then of the second and so on, indices counted afresh."""
+    """Return for each number the events of the first column, then of the second and so on, with indices from 0."""
     first = columns[0]
     all_offsets = [column.offsets() if column.counts is not None else range(column.size + 1) for column in columns]
     events: list[Any] = []
@@ -155,7 +184,7 @@ def checked_batch(step: Step, given: Any, expected: int) -> Sequence[Any]:
 def close_answer(
     start: int, size: int, exits: list[Column], failures: list[Failure], tallies: list[Tally], end_at: int
 ) -> Answer:
-    """Give the answer for a run; under a `fail` at number `end_at`, up to `end_at` and with nothing but failures of it."""
+    """Return the answer for a run; after a `fail` at number `end_at` it ends there, and that number has no events."""
     if end_at >= start + size:
         return Answer(start, size, exits, failures, tallies)
     columns = []
@@ -168,7 +197,7 @@ def close_answer(
 
 
 def join_answers(answers: Sequence[Answer]) -> Answer:
-    """Join the answers of numbers that follow each other; what stands above a `fail` is dropped."""
+    """Join the answers of numbers that follow each other; those above a `fail` are dropped."""
     kept: list[Answer] = []
     for answer in answers:
         kept.append(answer)
@@ -188,5 +217,5 @@ def _sum(tallies: list[Tally]) -> Tally:
     return total
 
 
-#: Gives an independent copy of every event of a list.
+#: Returns an independent copy of every event of a list.
 Copier = Callable[[list[Any]], list[Any]]
