@@ -1,6 +1,6 @@
 """The backend of local processes: joins children, the socket and shared memory behind `engine.hub.backend.Backend`.
 
-Decides in which order messages and exits are recorded: what the dead sent before their end still counts.
+Decides in which order messages and exits are recorded: what a process sent before it exited still counts.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ..hub.backend import BackendEffect, RunHandle
 from ..options import RunOptions
 from ..plan.plan import Plan
 from .grants import Grants
-from .inbox import Mail
+from .inbox import Inbox
 from .processes.nursery import ChildExited, Event, SpawnFailed, ZygoteDied
 from .remote_sources import RemoteSources
-from .supervisor import Crew, describe_exit
+from .supervisor import Supervisor, describe_exit
 from .transport import messages as wire
 from .transport.arena import Arena
 from .transport.router import Router
@@ -39,9 +39,9 @@ class LocalBackend:
         self._plan = plan
         self._options = options
         self._held = held
-        self._listen: Callable[[], None] = lambda: None  #: until `start`
+        self._receive_output: Callable[[], None] = lambda: None  #: until `start`
         self._exits_at = 0.0  #: when to check for exits next
-        self._watched = -1  #: the descriptor of the children that the selector has
+        self._watched = -1  #: the descriptor of the supervisor that is registered with the selector
 
     def open(self, run: RunHandle) -> None:
         """Create the run's folder with what every child reads, and the arena."""
@@ -52,11 +52,11 @@ class LocalBackend:
             self._arena = Arena(arena_path(self.folder.path), self._options.window_bytes)
             opened.callback(self._arena.close)
             self._grants = Grants(self._arena)
-            opened.callback(self._grants.forget)
-            self.supervisor = Crew(
+            opened.callback(self._grants.clear)
+            self.supervisor = Supervisor(
                 self._plan, run.core, self.folder.path, self._options, run.restarts, held=self._held
             )
-            opened.callback(self.supervisor.forget)
+            opened.callback(self.supervisor.close)
             self._opened = opened.pop_all()
 
     def start(self) -> None:
@@ -66,14 +66,14 @@ class LocalBackend:
         self._opened.callback(self.router.close)
         self._selector = self._opened.enter_context(selectors.DefaultSelector())
         self._sources = RemoteSources(self._plan, run.core, run.feeds, self.router)
-        self._inbox = Mail(self._plan, run, self.router, self.supervisor, self._sources, self._grants)
-        self._listen = self._inbox.listen
+        self._inbox = Inbox(self._plan, run, self.router, self.supervisor, self._sources, self._grants)
+        self._receive_output = self._inbox.receive_output
         self.router.open(self.folder.path, self._options.transport)
         self._selector.register(run.wakeup, selectors.EVENT_READ)
         self._selector.register(self.router.descriptor, selectors.EVENT_READ)
         self.supervisor.start(self.router)
         if not self._held:
-            self._sources.start(self.supervisor.bear)
+            self._sources.start(self.supervisor.spawn)
 
     def keep(self, payload: Payload) -> Payload:
         """Return a payload with its large frames in shared memory, where there is room."""
@@ -82,10 +82,10 @@ class LocalBackend:
     # -- effects ------------------------------------------------------------------------------------------------
 
     def do(self, effect: BackendEffect) -> bool:
-        """Send a child what the core asks of it, or schedule its start; the core is never told anything at once."""
+        """Send a child what the core asks of it, or schedule its start; that makes no input of the core at once."""
         if isinstance(effect, SendTask):
             task = effect.task
-            room = self._grants.give(effect.worker, task.id, task.stop - task.start)
+            room = self._grants.allocate(effect.worker, task.id, task.stop - task.start)
             parts = wire.pack_task(task.id, task.start, task.stop, effect.cut, task.orders, effect.inputs, room)
             self.router.send(effect.worker, parts)
         elif isinstance(effect, AskState):
@@ -93,9 +93,9 @@ class LocalBackend:
         elif isinstance(effect, Restore):
             self.router.send(effect.worker, wire.pack(wire.Kind.RESTORE, frames=[effect.packed]))
         elif isinstance(effect, Spawn):
-            self.supervisor.want(effect)
+            self.supervisor.schedule(effect)
         elif isinstance(effect, StopWorker):
-            self.supervisor.dismiss(effect.worker)
+            self.supervisor.stop_worker(effect.worker)
         else:
             self._sources.do(effect)
         return False
@@ -104,18 +104,18 @@ class LocalBackend:
 
     def poll(self, now: float) -> bool:
         """Record messages and exits, start the workers that are due, and check time limits; see `Backend.poll`."""
-        may_be_more = self._inbox.take_some()
+        may_be_more = self._inbox.receive_some()
         if now >= self._exits_at:
             self._exits_at = now + _EXITS_S
             for event in self.supervisor.events():
                 self._record(event)
-        self.supervisor.bear_due(now)
-        self.supervisor.look(now)
+        self.supervisor.spawn_due(now)
+        self.supervisor.check(now)
         return may_be_more
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for a message, an exit, the next worker that is due, or `wake`; see `Backend.wait`."""
-        # The socket's descriptor tells of changes only.
+        # The socket's descriptor is readable after changes only.
         if self.router.waiting:
             return False
         self._watch_children()
@@ -136,7 +136,7 @@ class LocalBackend:
 
     def _record(self, event: Event) -> None:
         if isinstance(event, ChildExited):
-            self._inbox.take_all()
+            self._inbox.receive_all()
             self._record_exit(event.child, event.code)
         elif isinstance(event, SpawnFailed):
             self._run.fail(SluicewayError(f"cannot start process {event.child}: {event.error}"))
@@ -145,8 +145,8 @@ class LocalBackend:
                 self._run.fail(SluicewayError(event.reason))
                 return
             _LOG.warning("%s; all of them are started again", event.reason)
-            self._inbox.take_all()
-            self.supervisor.start_again()
+            self._inbox.receive_all()
+            self.supervisor.restart()
             for child in event.children:
                 self._record_exit(child, None)
 
@@ -155,15 +155,15 @@ class LocalBackend:
         if self._sources.is_source(child):
             self._sources.record_exit(child, describe_exit(code))
             return
-        if code is not None:  # without its exit code nobody has seen it dead, and it may still write
-            self._grants.gone(child)
-        self.supervisor.gone(child, code)
+        if code is not None:  # without an exit code it may still run, and write
+            self._grants.record_exit(child)
+        self.supervisor.record_exit(child, code)
 
     # -- the end ------------------------------------------------------------------------------------------------
 
     def stop(self, *, orderly: bool, hurried: Callable[[], bool]) -> dict[str, str]:
         """Stop all children: STOP, wait, SIGTERM, SIGKILL; see `Backend.stop`."""
-        return self.supervisor.close(orderly, self._listen, hurried)
+        return self.supervisor.stop(orderly, self._receive_output, hurried)
 
     def close(self) -> None:
         """Close the socket, the arena and the run's folder; what was opened last is closed first."""

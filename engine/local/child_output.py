@@ -19,7 +19,7 @@ _LOG = logging.getLogger("sluiceway")
 
 
 def logger_levels() -> dict[str, int]:
-    """Give the levels that are set in this process, so that children send no more than is wanted."""
+    """Return the levels that are set in this process, by logger, so that children send no more than is wanted."""
     levels = {"": logging.root.level}
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if isinstance(logger, logging.Logger) and logger.level:
@@ -28,7 +28,7 @@ def logger_levels() -> dict[str, int]:
 
 
 def prints_are_captured() -> bool:
-    """Whether stdout or stderr of this process is not the one that children inherit: a notebook, a test."""
+    """Whether stdout or stderr of this process is another one than children inherit, as in a notebook or a test."""
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:
             if stream is None or stream.fileno() != number:
@@ -39,7 +39,7 @@ def prints_are_captured() -> bool:
 
 
 def log(peer: str, message: Message) -> None:
-    """Give a child's log record to this process's logging."""
+    """Pass a child's log record to the logging of this process; raise `ProtocolError` if it is malformed."""
     try:
         fields = ormsgpack.unpackb(message.frames[0])
         record = logging.makeLogRecord(fields)
@@ -52,7 +52,7 @@ def log(peer: str, message: Message) -> None:
 
 
 def show(number: int, text: str) -> None:
-    """Print what a child printed, a line at a time."""
+    """Print what a child printed: `number` is 1 for stdout, 2 for stderr."""
     stream = sys.stderr if number == 2 else sys.stdout
     if stream is not None:
         stream.write(text)
@@ -60,7 +60,7 @@ def show(number: int, text: str) -> None:
 
 
 def definition(name: str) -> bytes | None:
-    """Pack what a dotted name stands for in this process's `__main__`, for a child that needs it; `None` without one."""
+    """Return the pickled value of a dotted name in the `__main__` of this process; `None` if it has none."""
     value: Any = sys.modules.get("__main__")
     try:
         for part in name.split("."):

@@ -1,7 +1,7 @@
-"""What the processes of a run import: modules that the zygote loads once, so that no child has to, nor its successor.
+"""Which modules the zygote of a run imports once, so that no child has to, nor its successor.
 
-Decides that only modules of sluiceway and of Python itself are loaded so: others may start threads or open connections
-when they are imported, and belong to the worker that uses them.
+Decides that these are modules of sluiceway and of Python itself alone: others may start threads or open connections
+when they are imported, so only the workers that use them import them.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from ...nodes.handlers import PerWorker
 from ..plan.plan import Plan
 
 _OWN = __name__.partition(".")[0]
-#: Not loaded for a handler: what they do when imported is seen or heard.
+#: Modules that do something visible or audible when imported.
 _NEVER = frozenset({"__main__", "antigravity", "idlelib", "this", "tkinter", "turtle", "turtledemo"})
 
 
 def modules_of(plan: Plan, *, held: bool) -> list[str]:
-    """Name the modules that the processes of a plan need; a held run starts no sources."""
+    """Return the names of the modules that the processes of a plan need; a held run starts no sources."""
     modules = []
     if not held and any(source.remote for source in plan.sources):
         modules.append(f"{_OWN}.engine.local.children.source_process")
@@ -30,7 +30,7 @@ def modules_of(plan: Plan, *, held: bool) -> list[str]:
 
 
 def _home(subject: Any) -> str:
-    """Give the name of the module that a handler comes from."""
+    """Return the name of the module that a handler comes from, an empty text if it has none."""
     while isinstance(subject, (PerWorker, partial)):
         subject = subject.cls if isinstance(subject, PerWorker) else subject.func
     home = getattr(subject, "__module__", None)

@@ -1,6 +1,6 @@
-"""What the hub looks at from time to time: calls past their time limit, and a head of the line that does not move.
+"""Finds calls that are past their time limit, and the reason why nothing moves.
 
-Decides whom to kill for a time limit and what a stall warning says; killing and logging is the hub's.
+Decides which workers are to be killed for a time limit and what a stall warning says; the supervisor kills and logs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ...nodes.program.program import Step
 from ..core.core import Core
 from .transport.status_page import StatusPage, StatusReading
 
-#: How long a worker may take to write its stack down, in seconds.
+#: How long a worker may take to write its stack to a file, in seconds.
 STACK_S = 0.5
 
 
@@ -36,16 +36,16 @@ class Overrun:
 
 
 def steps_of(core: Core, worker: str) -> tuple[Step, ...]:
-    """Give the steps that a worker runs."""
+    """Return the steps that a worker runs."""
     return core.wiring.pools[WorkerName.parse(worker).pool].program.steps
 
 
 def overruns(core: Core, pages: Mapping[str, StatusPage], killed: Iterable[str], now: float) -> list[Overrun]:
-    """Give the workers whose current call has a time limit and is past it. Awaited calls are cancelled in the worker."""
+    """Return the workers whose current call is past its time limit. Awaited calls are cancelled by the worker itself."""
     found = []
-    gone = set(killed)
+    dying = set(killed)
     for worker, page in pages.items():
-        if worker in gone:
+        if worker in dying:
             continue
         sight = page.read()
         if sight.seen.phase not in (Phase.EVENT, Phase.BATCH):
@@ -67,40 +67,40 @@ def has_limits(core: Core) -> bool:
 
 
 class Stalls:
-    """Finds out why the head of the line does not move, and words the warning."""
+    """Notices that nothing moves, and says why."""
 
     def __init__(self, after_s: float, folder: Path, now: float) -> None:
         self._watch = StallWatch(after_s, now)
         self._folder = folder
         self._asked: tuple[str, int, float, float] | None = None
 
-    def look(self, core: Core, pages: Mapping[str, StatusPage], pids: Mapping[str, int], now: float) -> str | None:
-        """Give a warning when one is due. A worker's stack is asked for first, and told one look later."""
+    def check(self, core: Core, pages: Mapping[str, StatusPage], pids: Mapping[str, int], now: float) -> str | None:
+        """Return a warning if one is due. The stack of the worker concerned is asked for first and shown one check later."""
         if self._asked is not None:
-            worker, number, stood, at = self._asked
+            worker, number, asked_s, at = self._asked
             if now - at < STACK_S:
                 return None
             self._asked = None
-            return self._told(core, worker, number, stood, pages.get(worker), pids.get(worker))
+            return self._warning(core, worker, number, asked_s, pages.get(worker), pids.get(worker))
         mark = (core.frontier, core.consumed)
-        stood_s = self._watch.look(mark, core.in_flight > 0, now)
-        if stood_s is None:
+        stalled_s = self._watch.look(mark, core.in_flight > 0, now)
+        if stalled_s is None:
             return None
         if core.frontier > core.consumed:
             return (
-                f"nothing has moved for {stood_s:.0f} s: number {core.consumed} is released and waits for a sink or"
+                f"nothing has moved for {stalled_s:.0f} s: number {core.consumed} is released and waits for a sink or"
                 " the consumer in the calling process"
             )
         number = core.frontier
         holder = core.holder_of(number)
         if holder is None or holder not in pids:
-            return f"nothing has moved for {stood_s:.0f} s: number {number} is in no worker's hands, one is being started"
+            return f"nothing has moved for {stalled_s:.0f} s: number {number} is assigned to no worker, one is being started"
         _ask_stack(pids[holder])
-        self._asked = (holder, number, stood_s, now)
+        self._asked = (holder, number, stalled_s, now)
         return None
 
-    def _told(
-        self, core: Core, worker: str, number: int, stood: float, page: StatusPage | None, pid: int | None
+    def _warning(
+        self, core: Core, worker: str, number: int, stalled_s: float, page: StatusPage | None, pid: int | None
     ) -> str | None:
         if page is None or core.frontier > number:
             return None
@@ -108,18 +108,18 @@ class Stalls:
         node = steps_of(core, worker)[sight.seen.step].node
         path = self._folder / f"{worker}.stack"
         stack = ""
-        with contextlib.suppress(OSError):  # no stack where the worker has had no chance to write one
+        with contextlib.suppress(OSError):  # there is none if the worker had no chance to write it
             stack = _without_engine(path.read_text())
             os.truncate(path, 0)
         text = (
-            f"nothing has moved for {stood:.0f} s: number {number} is with worker {worker} (process {pid}), which is in"
-            f" node {node!r} on {_place(sight.seen)}"
+            f"nothing has moved for {stalled_s:.0f} s: number {number} is with worker {worker} (process {pid}), which is in"
+            f" node {node!r} on {_numbers_of(sight.seen)}"
         )
         return text + ("; its stack:\n" + stack.rstrip() if stack else "; it gave no stack")
 
 
 def _without_engine(stack: str) -> str:
-    """Drop the frames below the handler's: they are the same in every worker."""
+    """Return the stack without the frames below the handler's: they are the same in every worker."""
     package = Path(__file__).parents[2]
     # Not the whole package: handlers of its ready-made graphs are shown, and what else lies in a checkout.
     ours = [f'"{package / folder}{os.sep}' for folder in ("engine", "nodes")] + ['File "<string>"']
@@ -127,8 +127,8 @@ def _without_engine(stack: str) -> str:
     return "\n".join(kept)
 
 
-def _place(seen: LastSeen) -> str:
-    """Say which number a worker is on, as far as it is known."""
+def _numbers_of(seen: LastSeen) -> str:
+    """Return which number a worker is on, as far as it is known."""
     if seen.phase is Phase.BATCH:
         return f"a batch from number {seen.seq} on"
     return f"number {seen.seq}"
@@ -137,5 +137,5 @@ def _place(seen: LastSeen) -> str:
 def _ask_stack(pid: int) -> None:
     number: Any = getattr(signal, "SIGUSR1", None)
     if number is not None:
-        with contextlib.suppress(ProcessLookupError):  # it has just died; its exit is on the way
+        with contextlib.suppress(ProcessLookupError):  # it has just died; its exit is about to be seen
             os.kill(pid, number)

@@ -259,26 +259,26 @@ def test_a_task_hands_a_placed_payload_on_without_its_bytes(arena: Arena, path: 
 # -- room for answers -------------------------------------------------------------------------------------------
 
 
-def _take_in(grants: Grants, payload: Payload, task: int, size: int, worker: str = "0.0.1") -> None:
+def _record(grants: Grants, payload: Payload, task: int, size: int, worker: str = "0.0.1") -> None:
     data = ExitData(payload, payload.nbytes)
-    grants.answered(worker, AnswerMessage(task, 0, size, 0.1, [], [data], []))
+    grants.record_answer(worker, AnswerMessage(task, 0, size, 0.1, [], [data], []))
 
 
 def test_a_task_is_granted_what_answers_have_needed(arena: Arena, path: Path) -> None:
     grants = Grants(arena)
-    assert grants.give("0.0.1", 1, 10) is None, "nothing is known yet"
-    _take_in(grants, encode([bytes(MIB)] * 2), 1, 2)
-    assert grants.give("1.0.1", 1, 10) is None, "another pool"
-    room = grants.give("0.1.1", 2, 1)
+    assert grants.allocate("0.0.1", 1, 10) is None, "nothing is known yet"
+    _record(grants, encode([bytes(MIB)] * 2), 1, 2)
+    assert grants.allocate("1.0.1", 1, 10) is None, "another pool"
+    room = grants.allocate("0.1.1", 2, 1)
     assert room is not None
-    region, slot = grants.of("0.1.1", 2)
+    region, slot = grants.find("0.1.1", 2)
     assert region is not None
-    assert grants.of("0.0.1", 2) == (None, None)
+    assert grants.find("0.0.1", 2) == (None, None)
     payload = ChildArena(path).share(encode([bytes(MIB)]), Grant(*room))
     held = wire.unpack_answer(_answer(payload), region, slot).exits[0].payload
     del region, slot
-    _take_in(grants, held, 2, 1, "0.1.1")
-    assert grants.of("0.1.1", 2) == (None, None), "answered"
+    _record(grants, held, 2, 1, "0.1.1")
+    assert grants.find("0.1.1", 2) == (None, None), "answered"
     assert arena.free_ranges[0][0] == MIB, "what the answer did not use is free again"
     del held
     assert arena.free_ranges[0][0] == 0
@@ -286,11 +286,11 @@ def test_a_task_is_granted_what_answers_have_needed(arena: Arena, path: Path) ->
 
 def test_a_grant_is_kept_until_its_task_is_answered_or_its_worker_is_gone(arena: Arena) -> None:
     grants, large = Grants(arena), encode([bytes(MIB)])
-    _take_in(grants, large, 1, 1)
-    assert grants.give("0.0.1", 2, 2) is not None
-    assert grants.give("0.0.1", 3, 2) is not None
-    _take_in(grants, large, 2, 1)
-    assert grants.of("0.0.1", 2)[1] is not None, "one number is left"
-    grants.gone("0.0.1")
-    assert grants.of("0.0.1", 2) == (None, None)
+    _record(grants, large, 1, 1)
+    assert grants.allocate("0.0.1", 2, 2) is not None
+    assert grants.allocate("0.0.1", 3, 2) is not None
+    _record(grants, large, 2, 1)
+    assert grants.find("0.0.1", 2)[1] is not None, "one number is left"
+    grants.record_exit("0.0.1")
+    assert grants.find("0.0.1", 2) == (None, None)
     assert [start for start, _ in arena.free_ranges] == [0]
