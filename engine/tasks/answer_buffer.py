@@ -1,4 +1,4 @@
-"""The pile: what a worker has answered for the pieces of a task, until it goes out.
+"""The buffer: what a worker has answered for the pieces of a task, until it goes out.
 
 Decides that it goes out as one answer wherever the payloads can be joined as they are.
 """
@@ -13,7 +13,7 @@ from ...nodes.program.steps import join_answers
 from ..codec.codec import join_payloads
 
 
-class Pile:
+class AnswerBuffer:
     """The answers of pieces that follow each other, with their packed exits."""
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Pile:
         self._answers.append(replace(answer, exits=[column.with_events([]) for column in answer.exits]))
         self._data.append(data)
 
-    def take(self) -> list[tuple[Answer, list[ExitData]]]:
+    def drain(self) -> list[tuple[Answer, list[ExitData]]]:
         """Empty it: one answer of all that is on it, or each of them where some cannot be joined."""
         answers, data, counts = self._answers, self._data, self._counts
         self._answers, self._data, self._counts = [], [], []

@@ -22,18 +22,18 @@ from ..codec.errors import CodecError
 from .task import Part, TaskMessage
 
 
-class Unpacker:
+class TaskDecoder:
     """Unpacks the tasks of one pool; `mark(number, size)` is told which numbers come next where care is taken."""
 
     def __init__(self, program: Program, mark: Callable[[int, int], None]) -> None:
         self._program = program
         self._mark = mark
         #: Whether events come laid out with their keys, so that none may be taken out alone.
-        self._laid = any(step.width > 1 for step in program.steps)
+        self._is_flattened = any(step.width > 1 for step in program.steps)
         #: By port, what of the last payload was left over: its next part comes with the next task.
-        self._left: dict[int, tuple[int, Column]] = {}
+        self._leftover: dict[int, tuple[int, Column]] = {}
         #: By port, the last payload in blocks of which only a part was asked for.
-        self._open: dict[int, BlockReader] = {}
+        self._readers: dict[int, BlockReader] = {}
 
     def columns(self, task: TaskMessage) -> tuple[list[Column], list[Failure]]:
         """Give one column per port without the events that cannot be unpacked, and the failures of those."""
@@ -41,17 +41,17 @@ class Unpacker:
         ports = []
         for port, parts in enumerate(task.ports):
             ports.append(join([self._column(port, part, task.orders.careful, failures) for part in parts]))
-        if failures and self._laid:
+        if failures and self._is_flattened:
             end = min(failed.seq for failed in failures)
-            ports = [_emptied(port, end) for port in ports]
+            ports = [_without_events_from(port, end) for port in ports]
         return ports, failures
 
-    def pieces(self, task: TaskMessage) -> TaskPieces | None:
+    def blocks(self, task: TaskMessage) -> TaskBlocks | None:
         """Give a way to unpack a long task piece by piece, or `None` where it is short or to be unpacked as a whole."""
-        if len(task.ports) != 1 or task.stop - task.start <= FEWEST or task.orders.careful or self._laid:
+        if len(task.ports) != 1 or task.stop - task.start <= FEWEST or task.orders.careful or self._is_flattened:
             return None
         try:
-            found = TaskPieces(task, [self._pieces(0, part) for part in task.ports[0]])
+            found = TaskBlocks(task, [self._block_reader(0, part) for part in task.ports[0]])
         except CodecError:  # whose fault it is comes out when the whole is unpacked
             return None
         return found if len(found.bounds) > 2 else None
@@ -62,7 +62,7 @@ class Unpacker:
         column = Column(part.start, part.stop - part.start, [], part.counts, part.indices)
         if not careful:
             try:
-                return self._cut(port, part, column, expected)
+                return self._decode_part(port, part, column, expected)
             except CodecError:  # whose fault it is comes out below
                 pass
         lo, hi = column.event_range(part.lo, part.hi)
@@ -81,32 +81,32 @@ class Unpacker:
         if not errors:
             return column.slice(part.lo, part.hi)
         blamed = self._first_handler(port)
-        failures += [_failed(blamed, column.number_of(at), error) for at, error in sorted(errors.items())]
+        failures += [_failure(blamed, column.number_of(at), error) for at, error in sorted(errors.items())]
         return keep(column, column.events, [at not in errors for at in range(expected)]).slice(part.lo, part.hi)
 
-    def _cut(self, port: int, part: Part, column: Column, expected: int) -> Column:
+    def _decode_part(self, port: int, part: Part, column: Column, expected: int) -> Column:
         """Unpack a payload, unless it is that of the task before, and give the part of it that is asked for."""
         if part.payload.codec in IN_BLOCKS:
-            return self._pieces(port, part).column(part.lo, part.hi)
-        start, left = self._left.pop(port, (-1, None))
+            return self._block_reader(port, part).column(part.lo, part.hi)
+        start, left = self._leftover.pop(port, (-1, None))
         if left is None or (start, left.stop) != (part.start, part.stop) or part.lo < left.start:
             left = column.with_events(decode(part.payload, expected))
         if part.hi < part.stop:
             # What is given away belongs to the handlers, who may change it; what is left over is still as it came.
-            self._left[port] = part.start, left.slice(part.hi, part.stop)
+            self._leftover[port] = part.start, left.slice(part.hi, part.stop)
         return left.slice(part.lo, part.hi)
 
-    def _pieces(self, port: int, part: Part) -> BlockReader:
+    def _block_reader(self, port: int, part: Part) -> BlockReader:
         """Open a payload, unless it is that of the task before: it lies where it did until all is answered.
 
         Raises `CodecError` for one that has no blocks.
         """
-        pieces = self._open.pop(port, None)
-        if pieces is None or (pieces.start, pieces.stop) != (part.start, part.stop):
-            pieces = BlockReader(part.start, part.stop, part.payload, part.counts, part.indices)
+        reader = self._readers.pop(port, None)
+        if reader is None or (reader.start, reader.stop) != (part.start, part.stop):
+            reader = BlockReader(part.start, part.stop, part.payload, part.counts, part.indices)
         if part.hi < part.stop:
-            self._open[port] = pieces
-        return pieces
+            self._readers[port] = reader
+        return reader
 
     def _first_handler(self, port: int) -> Step:
         """Give the first step behind a port that calls user code, past any joins."""
@@ -119,7 +119,7 @@ class Unpacker:
         return self._program.steps[0]
 
 
-class TaskPieces:
+class TaskBlocks:
     """A task of one port, unpacked piece by piece.
 
     `bounds` are the numbers between which the pieces lie, from the first to one past the last.
@@ -128,10 +128,10 @@ class TaskPieces:
     def __init__(self, task: TaskMessage, parts: list[BlockReader]) -> None:
         self._parts = parts
         bounds = {task.start}
-        for part, pieces in zip(task.ports[0], parts, strict=True):
-            bounds.update(pieces.bounds(part.lo, part.hi))
-        if task.cut:
-            bounds.update(range(task.start, task.stop, task.cut))
+        for part, reader in zip(task.ports[0], parts, strict=True):
+            bounds.update(reader.bounds(part.lo, part.hi))
+        if task.answer_batch:
+            bounds.update(range(task.start, task.stop, task.answer_batch))
         self.bounds = sorted(bounds)
 
     def column(self, lo: int, hi: int) -> Column:
@@ -141,19 +141,19 @@ class TaskPieces:
         return self._parts[0].column(lo, hi)
 
 
-def above(task: TaskMessage, number: int) -> TaskMessage:
+def rest_of(task: TaskMessage, number: int) -> TaskMessage:
     """Give what is left of a task from a number on."""
     ports = [[replace(part, lo=max(number, part.lo)) for part in port if part.hi > number] for port in task.ports]
     return replace(task, start=number, ports=ports)
 
 
-def _emptied(column: Column, end: int) -> Column:
+def _without_events_from(column: Column, end: int) -> Column:
     """Give a column without the events of `end` and of all numbers above it: the run ends there."""
     rest = column.stop - end
     return join([column.slice(column.start, end), Column(end, rest, [], [0] * rest)])
 
 
-def _failed(step: Step, name: tuple[int, int], error: CodecError) -> Failure:
+def _failure(step: Step, name: tuple[int, int], error: CodecError) -> Failure:
     cause = error.__cause__
     told = "" if cause is None else "".join(traceback.format_exception(cause))
     text = f"CodecError: {error}"
@@ -166,5 +166,5 @@ def with_failures(answer: Answer, failures: list[Failure]) -> Answer:
     found = [failed for failed in failures if answer.start <= failed.seq < stop]
     if not found:
         return answer
-    cut = min((failed.seq for failed in found if failed.on_error == "fail"), default=stop)
-    return close_answer(answer.start, answer.size, answer.exits, [*answer.failures, *found], answer.tallies, cut)
+    end = min((failed.seq for failed in found if failed.on_error == "fail"), default=stop)
+    return close_answer(answer.start, answer.size, answer.exits, [*answer.failures, *found], answer.tallies, end)

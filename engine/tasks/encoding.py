@@ -60,7 +60,7 @@ class AnswerEncoder:
         """Encode and send an answer; gives it as sent, without what could not be encoded."""
         self.end_if_forked()
         if task.orders.careful:
-            self._try_packing(answer)
+            self._try_encoding(answer)
         data, answer = self.encode(answer)
         self.send(task, answer, data, started)
         return answer
@@ -84,7 +84,7 @@ class AnswerEncoder:
         if os.getpid() != self._pid:
             os._exit(0)
 
-    def _try_packing(self, answer: Answer) -> None:
+    def _try_encoding(self, answer: Answer) -> None:
         """Pack a suspect's outputs number by number, so that a death shows which one it came from."""
         for column in answer.exits:
             for number in range(column.start, column.stop):
@@ -121,9 +121,9 @@ class AnswerEncoder:
         mask[position] = False
         exits = list(answer.exits)
         exits[at] = keep(column, column.events, mask)
-        cut = seq if step.options.on_error == "fail" else answer.start + answer.size
+        end = seq if step.options.on_error == "fail" else answer.start + answer.size
         return close_answer(
-            answer.start, answer.size, exits, [*answer.failures, failed], answer.tallies, cut
+            answer.start, answer.size, exits, [*answer.failures, failed], answer.tallies, end
         )
 
     def _record(self, failed: Failure) -> FailureRecord:

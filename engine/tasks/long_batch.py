@@ -12,10 +12,10 @@ import threading
 from ...nodes.execution.batch_split import BatchSplitter
 
 #: A run is cut when it has taken between this long and twice as long, in seconds.
-LONG_S = 0.05
+LONG_BATCH_S = 0.05
 
 
-class Watch:
+class LongBatchWatcher:
     """Looks at the runs of one worker between `begin` and `end`, and splits them with its `splitter`."""
 
     def __init__(self) -> None:
@@ -24,19 +24,19 @@ class Watch:
         self._count = 0  # odd while a run is under way
         self._wanted = threading.Event()
         self._tick = threading.Event()  # never set
-        threading.Thread(target=self._look, name="sluiceway-watch", daemon=True).start()
+        threading.Thread(target=self._watch, name="sluiceway-watch", daemon=True).start()
 
-    def begin(self) -> None:
+    def begin_run(self) -> None:
         """Say that a run begins."""
         self._count += 1
         if not self._wanted.is_set():
             self._wanted.set()
 
-    def end(self) -> None:
+    def end_run(self) -> None:
         """Say that it is over."""
         self._count += 1
 
-    def _look(self) -> None:
+    def _watch(self) -> None:
         seen = 0
         while self._wanted.wait():
             count = self._count
@@ -47,4 +47,4 @@ class Watch:
                 if self._count != count:  # a run has begun before the flag was down
                     self._wanted.set()
             seen = count
-            self._tick.wait(LONG_S)
+            self._tick.wait(LONG_BATCH_S)

@@ -43,7 +43,7 @@ class TaskMessage:
     id: int
     start: int
     stop: int
-    cut: int
+    answer_batch: int
     orders: Orders
     ports: list[list[Part]]
     grant: Grant | None = None

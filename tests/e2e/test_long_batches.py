@@ -57,7 +57,7 @@ def test_a_failure_in_the_middle(policy: str) -> None:
 def test_a_failure_at_the_last_number_of_a_piece() -> None:
     def raising(n: int) -> int:
         frame = sys._getframe()
-        while n > ODD and frame.f_code.co_name != "_work_by_pieces" and frame.f_back is not None:
+        while n > ODD and frame.f_code.co_name != "_run_by_blocks" and frame.f_back is not None:
             frame = frame.f_back
         if frame.f_locals.get("hi") == n + 1 < frame.f_locals["task"].stop:
             raise ValueError("odd")

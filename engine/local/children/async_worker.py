@@ -21,7 +21,7 @@ from ....nodes.program.kinds import NodeKind
 from ....nodes.program.program import Answer
 from ....nodes.program.steps import join_answers
 from ...codec.copying import safe_copies
-from ...tasks.decoding import Unpacker, with_failures
+from ...tasks.decoding import TaskDecoder, with_failures
 from ...tasks.encoding import AnswerEncoder
 from ...tasks.task import TaskMessage
 from ..transport.messages import Kind, Message, pack
@@ -48,7 +48,7 @@ class AsyncWorker:
         self._host = host
         self._link = host.link
         self._page = host.page
-        self._unpacker = Unpacker(host.spec.program, host.page.codec)
+        self._decoder = TaskDecoder(host.spec.program, host.page.codec)
         self._answers = AnswerEncoder(host.spec.program, host.page, host)
         self._open: dict[int, _Open] = {}
         self._flushing = False
@@ -116,7 +116,7 @@ class AsyncWorker:
 
     def _start(self, task: TaskMessage) -> None:
         self._page.codec(task.start)
-        ports, broken = self._unpacker.columns(task)
+        ports, broken = self._decoder.columns(task)
         self._page.phase(Phase.MANY)
         open_ = self._open[task.id] = _Open(task, task.stop - task.start, perf_counter())
         if self._lists:
@@ -153,7 +153,7 @@ class AsyncWorker:
                 continue
             started = perf_counter()
             self._page.codec(task.start)
-            ports, broken = self._unpacker.columns(task)
+            ports, broken = self._decoder.columns(task)
             answer = with_failures(await self._executor.run(ports, task.orders), broken)
             self._answers.send_answer(task, answer, started)
             self._page.phase(Phase.IDLE)
@@ -163,7 +163,7 @@ class AsyncWorker:
         self._flushing = False
         under_way = max(1, len(self._tasks))
         for open_ in list(self._open.values()):
-            for run in _runs(open_.answers, open_.task.cut):
+            for run in _runs(open_.answers, open_.task.answer_batch):
                 answer = join_answers(run)
                 # The share of this piece in the time: others were under way beside it.
                 seconds = (perf_counter() - open_.started) / under_way

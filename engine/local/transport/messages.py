@@ -185,7 +185,7 @@ def pack_task(
     id_: int,
     start: int,
     stop: int,
-    cut: int,
+    answer_batch: int,
     orders: Orders,
     inputs: list[list[Slice]],
     room: tuple[int, int] | None = None,
@@ -214,13 +214,13 @@ def pack_task(
     verdicts = [[*call, v.kind, v.error, v.attempts] for call, v in orders.verdicts.items()]
     used = [[*call, n] for call, n in orders.used.items()]
     return pack(
-        Kind.TASK, id_, start, stop, cut, orders.careful, verdicts, used, orders.end, ports, room or (), frames=frames
+        Kind.TASK, id_, start, stop, answer_batch, orders.careful, verdicts, used, orders.end, ports, room or (), frames=frames
     )
 
 
 def unpack_task(message: Message, shared: SharedMemory | None = None) -> TaskMessage:
     """Read a task."""
-    id_, start, stop, cut, careful, verdicts, used, end, ports, room = message.fields
+    id_, start, stop, answer_batch, careful, verdicts, used, end, ports, room = message.fields
     frames = _Frames(message.frames, shared)
     parts = [
         [
@@ -236,7 +236,7 @@ def unpack_task(message: Message, shared: SharedMemory | None = None) -> TaskMes
         {(node, seq, index): count for node, seq, index, count in used},
         end,
     )
-    return TaskMessage(id_, start, stop, cut, orders, parts, Grant(*room) if room else None)
+    return TaskMessage(id_, start, stop, answer_batch, orders, parts, Grant(*room) if room else None)
 
 
 def pack_answer(answer: AnswerMessage) -> list[Buffer]:
