@@ -1,6 +1,6 @@
-"""The buffer: what a worker has answered for the pieces of a task, until it goes out.
+"""Buffers a worker's answers for the blocks of a task until they are sent.
 
-Decides that it goes out as one answer wherever the payloads can be joined as they are.
+Decides that they are sent as one answer if their payloads can be joined without decoding them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..codec.codec import join_payloads
 
 
 class AnswerBuffer:
-    """The answers of pieces that follow each other, with their packed exits."""
+    """The answers of consecutive blocks, with their encoded exits."""
 
     def __init__(self) -> None:
         self._answers: list[Answer] = []
@@ -22,13 +22,13 @@ class AnswerBuffer:
         self._data: list[list[ExitData]] = []
 
     def add(self, answer: Answer, data: list[ExitData]) -> None:
-        """Put the answer of the next piece on it; of its events only the packed ones are kept."""
+        """Add the answer of the next block; only the encoded events are kept."""
         self._counts.append([len(column.events) for column in answer.exits])
         self._answers.append(replace(answer, exits=[column.with_events([]) for column in answer.exits]))
         self._data.append(data)
 
     def drain(self) -> list[tuple[Answer, list[ExitData]]]:
-        """Empty it: one answer of all that is on it, or each of them where some cannot be joined."""
+        """Empty the buffer; return one answer for all, or each answer by itself if some payloads cannot be joined."""
         answers, data, counts = self._answers, self._data, self._counts
         self._answers, self._data, self._counts = [], [], []
         if len(answers) < 2:

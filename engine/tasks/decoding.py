@@ -1,7 +1,7 @@
-"""Unpacking: a task's events for the steps of a pool, and what becomes of events that cannot be unpacked.
+"""Decodes a task's events for the steps of a pool, and turns events that cannot be decoded into failures.
 
-Decides that such an event fails alone, at the first handler behind its port and under that node's policy, and that a
-suspect's task runs no code of any event outside it.
+Decides that such an event fails alone, at the first handler behind its port and under that node's policy, and that the
+task of a suspect runs no code of events outside the task.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from .task import Part, TaskMessage
 
 
 class TaskDecoder:
-    """Unpacks the tasks of one pool; `mark(number, size)` is told which numbers come next where care is taken."""
+    """Decodes the tasks of one pool; calls `mark(number, size)` before it decodes those numbers of a careful task."""
 
     def __init__(self, program: Program, mark: Callable[[int, int], None]) -> None:
         self._program = program
         self._mark = mark
-        #: Whether events come laid out with their keys, so that none may be taken out alone.
+        #: Whether events are flattened with their keys, so that no event can be removed alone.
         self._is_flattened = any(step.width > 1 for step in program.steps)
-        #: By port, what of the last payload was left over: its next part comes with the next task.
+        #: By port, the decoded rest of the last payload: its next part usually comes with the next task.
         self._leftover: dict[int, tuple[int, Column]] = {}
-        #: By port, the last payload in blocks of which only a part was asked for.
+        #: By port, the reader of the last payload in blocks, if only a part of it was asked for.
         self._readers: dict[int, BlockReader] = {}
 
     def columns(self, task: TaskMessage) -> tuple[list[Column], list[Failure]]:
-        """Give one column per port without the events that cannot be unpacked, and the failures of those."""
+        """Return one column per port without the events that cannot be decoded, and the failures of those."""
         failures: list[Failure] = []
         ports = []
         for port, parts in enumerate(task.ports):
@@ -47,28 +47,28 @@ class TaskDecoder:
         return ports, failures
 
     def blocks(self, task: TaskMessage) -> TaskBlocks | None:
-        """Give a way to unpack a long task piece by piece, or `None` where it is short or to be unpacked as a whole."""
+        """Return a long task to be decoded block by block, or `None` if it is short or must be decoded as a whole."""
         if len(task.ports) != 1 or task.stop - task.start <= FEWEST or task.orders.careful or self._is_flattened:
             return None
         try:
             found = TaskBlocks(task, [self._block_reader(0, part) for part in task.ports[0]])
-        except CodecError:  # whose fault it is comes out when the whole is unpacked
+        except CodecError:  # decoding the whole finds out which event is damaged
             return None
         return found if len(found.bounds) > 2 else None
 
     def _column(self, port: int, part: Part, careful: bool, failures: list[Failure]) -> Column:
-        # The shape is checked, for nothing else could tell a damaged header.
+        # The shape is checked because nothing else would detect a damaged header.
         expected = part.stop - part.start if part.counts is None else sum(part.counts)
         column = Column(part.start, part.stop - part.start, [], part.counts, part.indices)
         if not careful:
             try:
                 return self._decode_part(port, part, column, expected)
-            except CodecError:  # whose fault it is comes out below
+            except CodecError:  # which event is damaged is found out below
                 pass
         lo, hi = column.event_range(part.lo, part.hi)
         step, mark = None, None
         if careful:
-            # Events of one payload cost its whole length each time; the root keeps both rounds of a search short.
+            # Each decoding costs the whole payload: sqrt(n) steps, so that the search and its second round are both short.
             step = max(1, math.isqrt(hi - lo))
 
             def mark(a: int, b: int) -> None:
@@ -85,21 +85,22 @@ class TaskDecoder:
         return keep(column, column.events, [at not in errors for at in range(expected)]).slice(part.lo, part.hi)
 
     def _decode_part(self, port: int, part: Part, column: Column, expected: int) -> Column:
-        """Unpack a payload, unless it is that of the task before, and give the part of it that is asked for."""
+        """Return the part of a payload that the task needs; a payload that the last task used is not decoded again."""
         if part.payload.codec in IN_BLOCKS:
             return self._block_reader(port, part).column(part.lo, part.hi)
         start, left = self._leftover.pop(port, (-1, None))
         if left is None or (start, left.stop) != (part.start, part.stop) or part.lo < left.start:
             left = column.with_events(decode(part.payload, expected))
         if part.hi < part.stop:
-            # What is given away belongs to the handlers, who may change it; what is left over is still as it came.
+            # Handlers own the events they get and may change them; the rest is untouched.
             self._leftover[port] = part.start, left.slice(part.hi, part.stop)
         return left.slice(part.lo, part.hi)
 
     def _block_reader(self, port: int, part: Part) -> BlockReader:
-        """Open a payload, unless it is that of the task before: it lies where it did until all is answered.
+        """Return the reader of a payload, the same as in the last task if that had it: the payload stays in place until all
+        of it is answered.
 
-        Raises `CodecError` for one that has no blocks.
+        Raises `CodecError` if it has no blocks.
         """
         reader = self._readers.pop(port, None)
         if reader is None or (reader.start, reader.stop) != (part.start, part.stop):
@@ -109,7 +110,7 @@ class TaskDecoder:
         return reader
 
     def _first_handler(self, port: int) -> Step:
-        """Give the first step behind a port that calls user code, past any joins."""
+        """Return the first step behind a port that calls user code, past any joins."""
         slots = {port}
         for step in self._program.steps:
             if slots.intersection(step.inputs):
@@ -120,9 +121,9 @@ class TaskDecoder:
 
 
 class TaskBlocks:
-    """A task of one port, unpacked piece by piece.
+    """A task of one port, decoded block by block.
 
-    `bounds` are the numbers between which the pieces lie, from the first to one past the last.
+    `bounds` are the numbers that separate the blocks, from the first number to one past the last.
     """
 
     def __init__(self, task: TaskMessage, parts: list[BlockReader]) -> None:
@@ -135,33 +136,33 @@ class TaskBlocks:
         self.bounds = sorted(bounds)
 
     def column(self, lo: int, hi: int) -> Column:
-        """Unpack the numbers between two bounds, each time above the last ones; raises `CodecError` for damage."""
+        """Decode the numbers between two bounds, which must lie above those of the last call; raises `CodecError` for damage."""
         while self._parts[0].stop <= lo:
             del self._parts[0]
         return self._parts[0].column(lo, hi)
 
 
 def rest_of(task: TaskMessage, number: int) -> TaskMessage:
-    """Give what is left of a task from a number on."""
+    """Return the part of a task from a number on."""
     ports = [[replace(part, lo=max(number, part.lo)) for part in port if part.hi > number] for port in task.ports]
     return replace(task, start=number, ports=ports)
 
 
 def _without_events_from(column: Column, end: int) -> Column:
-    """Give a column without the events of `end` and of all numbers above it: the run ends there."""
+    """Return a column without the events of `end` and of all numbers above it: the run ends there."""
     rest = column.stop - end
     return join([column.slice(column.start, end), Column(end, rest, [], [0] * rest)])
 
 
 def _failure(step: Step, name: tuple[int, int], error: CodecError) -> Failure:
     cause = error.__cause__
-    told = "" if cause is None else "".join(traceback.format_exception(cause))
+    trace = "" if cause is None else "".join(traceback.format_exception(cause))
     text = f"CodecError: {error}"
-    return Failure(*name, step.node, step.options.on_error, text, told, 1, None, error)
+    return Failure(*name, step.node, step.options.on_error, text, trace, 1, None, error)
 
 
 def with_failures(answer: Answer, failures: list[Failure]) -> Answer:
-    """Give the answer with what failed before the program ran; what stands above a `fail` is dropped."""
+    """Return the answer with the failures from before the program ran but nothing above the first event that fails the run."""
     stop = answer.start + answer.size
     found = [failed for failed in failures if answer.start <= failed.seq < stop]
     if not found:

@@ -1,7 +1,7 @@
 """Encodes a worker's answers: the outputs of a run of numbers, its failures and its figures.
 
 Decides that an event that cannot be encoded becomes a failure of the node that returned it, and that a suspect's
-outputs are tried number by number first. How an answer travels is the outbox's business.
+outputs are encoded number by number first. How an answer travels is the outbox's business.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class AnswerEncoder:
         self._pid = os.getpid()
 
     def send_answer(self, task: TaskMessage, answer: Answer, started: float) -> Answer:
-        """Encode and send an answer; gives it as sent, without what could not be encoded."""
+        """Encode and send an answer; return it as sent, without events that could not be encoded."""
         self.end_if_forked()
         if task.orders.careful:
             self._try_encoding(answer)
@@ -66,8 +66,9 @@ class AnswerEncoder:
         return answer
 
     def send(self, task: TaskMessage, answer: Answer, data: list[ExitData], started: float) -> None:
-        for given in data:
-            given.payload = self._outbox.share(given.payload, task.grant)
+        """Send an answer whose exits are encoded; `started` is when the work on it began."""
+        for exit_ in data:
+            exit_.payload = self._outbox.share(exit_.payload, task.grant)
         message = AnswerMessage(
             task.id,
             answer.start,
@@ -80,20 +81,20 @@ class AnswerEncoder:
         self._outbox.send_answer(message)
 
     def end_if_forked(self) -> None:
-        """End a fork that a handler made and let go on: its numbers are its parent's to answer."""
+        """End this process if it is a fork made by a handler: only its parent answers the task."""
         if os.getpid() != self._pid:
             os._exit(0)
 
     def _try_encoding(self, answer: Answer) -> None:
-        """Pack a suspect's outputs number by number, so that a death shows which one it came from."""
+        """Encode a suspect's outputs number by number, so that a death shows which number caused it."""
         for column in answer.exits:
             for number in range(column.start, column.stop):
                 self._progress.codec(number, 1)
-                with contextlib.suppress(CodecError):  # the packing that counts comes to the same and says so
+                with contextlib.suppress(CodecError):  # the final encoding finds the same error and reports it
                     Encoder().encode(column.slice(number, number + 1).events)
 
     def encode(self, answer: Answer) -> tuple[list[ExitData], Answer]:
-        """Encode every exit; an event that cannot be encoded becomes a failure of the node that gave it."""
+        """Encode every exit; an event that cannot be encoded becomes a failure of the node that returned it."""
         data = []
         for at, slot in enumerate(self._program.exits):
             while True:
@@ -150,10 +151,10 @@ class AnswerEncoder:
 
 
 def pack_cause(error: BaseException) -> bytes:
-    """Pickle an exception for the caller, or give nothing when it cannot travel; its text travels beside it."""
+    """Return an exception pickled for the caller, or nothing if that fails; its text is sent with it."""
     try:
         packed = dumps(error)
         cloudpickle.loads(packed)
-    except Exception:  # a __reduce__ or constructor of the user's; the text stands in for it
+    except Exception:  # user code in __reduce__ or a constructor; the text replaces it
         return b""
     return packed

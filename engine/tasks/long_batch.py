@@ -1,7 +1,7 @@
-"""The watch over a worker's runs: a thread beside it that cuts short those that take long.
+"""Splits batches that take long, from a thread beside the worker.
 
-Decides when: a batch is sized for some milliseconds by what events took so far, so one that takes many times as long has
-come to events of another kind, and most of it is better off in other hands.
+Decides when: a batch is sized to take some milliseconds, judged by earlier events. One that takes many times as long has
+reached slower events, and other workers should get most of it.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ import threading
 
 from ...nodes.execution.batch_split import BatchSplitter
 
-#: A run is cut when it has taken between this long and twice as long, in seconds.
+#: A batch is split when it has taken between this long and twice as long, in seconds.
 LONG_BATCH_S = 0.05
 
 
 class LongBatchWatcher:
-    """Looks at the runs of one worker between `begin` and `end`, and splits them with its `splitter`."""
+    """Watches what one worker runs between `begin_run` and `end_run`, and splits it with `splitter`."""
 
     def __init__(self) -> None:
         self.splitter = BatchSplitter()
         os.register_at_fork(after_in_child=self.splitter.after_fork)
-        self._count = 0  # odd while a run is under way
+        self._count = 0  # odd while a batch runs
         self._wanted = threading.Event()
         self._tick = threading.Event()  # never set
         threading.Thread(target=self._watch, name="sluiceway-watch", daemon=True).start()
 
     def begin_run(self) -> None:
-        """Say that a run begins."""
+        """Record that the worker begins to run a batch."""
         self._count += 1
         if not self._wanted.is_set():
             self._wanted.set()
 
     def end_run(self) -> None:
-        """Say that it is over."""
+        """Record that the batch is done."""
         self._count += 1
 
     def _watch(self) -> None:
@@ -44,7 +44,7 @@ class LongBatchWatcher:
                 self.splitter.split()
             elif count == seen:
                 self._wanted.clear()
-                if self._count != count:  # a run has begun before the flag was down
+                if self._count != count:  # a batch began before the flag was cleared
                     self._wanted.set()
             seen = count
             self._tick.wait(LONG_BATCH_S)

@@ -1,7 +1,7 @@
-"""Runs tasks: decode, run the program, encode the answer; the work of a plain worker, wherever it runs.
+"""Runs tasks: decode, run the program, encode the answer.
 
-Decides in which pieces a task is answered, and when what is left of it is returned for others. Knows no socket and no
-process.
+Decides in which blocks a task is run and answered, and when the rest of it is returned for other workers. Knows no
+socket and no process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .encoding import AnswerEncoder, Outbox, Progress
 from .long_batch import LONG_BATCH_S, LongBatchWatcher
 from .task import TaskMessage
 
-#: So many tasks are worked on as a whole where the answers for pieces could not be joined.
+#: How many tasks are run as a whole after the answers of blocks could not be joined.
 _WHOLE_TASKS = 64
 
 
@@ -47,7 +47,7 @@ class TaskRunner:
         self._answers = AnswerEncoder(program, progress, outbox)
         self._lists = any(step.kind is NodeKind.MAP_BATCHES for step in program.steps)
         self._whole_tasks = 0
-        #: Those that take their numbers in order keep what they have got.
+        #: A worker that must handle its numbers in order keeps all of them.
         self._watcher = None if ordered or self._lists else LongBatchWatcher()
         self.executor = Executor(
             program,
@@ -68,16 +68,16 @@ class TaskRunner:
             self._run_by_blocks(task, blocks)
 
     def _run_whole(self, task: TaskMessage) -> None:
-        """Unpack all of a task, and answer it."""
+        """Decode all of a task, run it and answer it."""
         started = perf_counter()
         self._progress.codec(task.start)
         ports, broken = self._decoder.columns(task)
-        # A part of a large payload costs the whole of it; were that charged to the few, tasks would shrink without end.
+        # Decoding a part of a payload costs all of it. Charged to the part alone, tasks would shrink without end.
         parts = [part for port in task.ports for part in port if part.payload.codec not in IN_BLOCKS]
         whole, used = sum(part.stop - part.start for part in parts), sum(part.hi - part.lo for part in parts)
         if used < whole:
             started += (perf_counter() - started) * (1 - used / whole)
-        # In pieces as fine as the next pools want them; a piece counts alone, whatever becomes of those behind it.
+        # In answers as small as the next pools want them; each answer stands, whatever happens to those after it.
         size = task.stop - task.start if self._lists or not task.answer_batch else task.answer_batch
         for lo in range(task.start, task.stop, size):
             hi = min(task.stop, lo + size)
@@ -90,14 +90,14 @@ class TaskRunner:
             started = perf_counter()
 
     def _run_by_blocks(self, task: TaskMessage, blocks: TaskBlocks) -> None:
-        """Unpack, handle and pack a task piece by piece; what was done goes out as one answer, unless it takes long."""
+        """Decode, run and encode a task block by block; answer all of it at once, unless it takes long."""
         first_started = started = perf_counter()
         buffer = AnswerBuffer()
         for lo, hi in pairwise(blocks.bounds):
             self._progress.codec(lo)
             try:
                 column = blocks.column(lo, hi)
-            except CodecError:  # whose fault it is comes out when the rest is unpacked as a whole
+            except CodecError:  # decoding the rest as a whole finds out which event is damaged
                 self._send_buffered(task, buffer, started)
                 self._run_whole(rest_of(task, lo))
                 return
@@ -107,13 +107,14 @@ class TaskRunner:
             data, answer = self._answers.encode(answer)
             buffer.add(answer, data)
             if any(failed.on_error == "fail" for failed in answer.failures):
-                break  # the run ends in it, even if it is at the last number of this piece
-            long = perf_counter() - first_started > LONG_BATCH_S
-            if answer.start + answer.size < hi or (long and self._watcher is not None):
+                break  # the run ends here, even if this is the last number of the block
+            is_long = perf_counter() - first_started > LONG_BATCH_S
+            was_split = answer.start + answer.size < hi
+            if was_split or (is_long and self._watcher is not None):
                 self._send_buffered(task, buffer, started)
                 self._return_rest(task, answer)
                 return
-            if long or (task.answer_batch and (hi - task.start) % task.answer_batch == 0):
+            if is_long or (task.answer_batch and (hi - task.start) % task.answer_batch == 0):
                 self._send_buffered(task, buffer, started)
                 started = perf_counter()
         self._send_buffered(task, buffer, started)
@@ -128,16 +129,16 @@ class TaskRunner:
             self._watcher.end_run()
 
     def _return_rest(self, task: TaskMessage, answer: Answer) -> None:
-        """Give back what is left of a task behind an answer; where the run ends in that, nobody takes it any more."""
+        """Return the rest of a task after an answer; if the run ends in that answer, the rest is not needed."""
         done = answer.start + answer.size
         if done < task.stop:
             self._outbox.return_rest(task.id, done)
 
     def _send_buffered(self, task: TaskMessage, buffer: AnswerBuffer, started: float) -> None:
-        """Send what is on the buffer; where it cannot be joined, the next tasks are worked on as a whole."""
-        given = buffer.drain()
-        for answer, data in given:
+        """Send the buffered answers; if they cannot be joined, run the next tasks as a whole."""
+        answers = buffer.drain()
+        for answer, data in answers:
             self._answers.send(task, answer, data, started)
             started = perf_counter()
-        if len(given) > 1:
+        if len(answers) > 1:
             self._whole_tasks = _WHOLE_TASKS

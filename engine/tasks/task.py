@@ -1,6 +1,6 @@
 """A task and its answer as plain values.
 
-Decides what a worker is told about a task and what it answers; how these values travel is decided elsewhere.
+Decides what a worker needs to know about a task and what its answer contains; how they are sent is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..codec.codec import Payload
 
 
 class Grant:
-    """Room in the arena that came with a task; filled from its start."""
+    """Room in shared memory for a task's answer; filled from `at` up to `stop`."""
 
     __slots__ = ("at", "stop")
 
@@ -25,7 +25,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A slice of one segment as a worker gets it: of the payload's `start .. stop - 1`, only `lo .. hi - 1`."""
+    """A part of one segment: of the payload's numbers `start .. stop - 1`, only `lo .. hi - 1`."""
 
     lo: int
     hi: int
@@ -38,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class TaskMessage:
-    """A run of numbers to work on."""
+    """A run of numbers for one worker; `answer_batch` is how many numbers each answer covers (0: any number)."""
 
     id: int
     start: int
