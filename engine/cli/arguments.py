@@ -1,4 +1,4 @@
-"""`--set key=value`: how words of the command line become the arguments of a function that makes a graph.
+"""`--set key=value`: how texts of the command line become the arguments of a function that makes a graph.
 
 Decides which annotations can be written as text and how. It does not know where the function comes from.
 """
@@ -25,10 +25,10 @@ class UsageError(Exception):
 
 
 def arguments_of(function: Callable[..., Any], pairs: Sequence[str], called: str) -> dict[str, Any]:
-    """Give the keyword arguments that `pairs` ("key=value") mean for `function`, which the texts name `called`.
+    """Return the keyword arguments that `pairs` ("key=value") mean for `function`, which error texts name `called`.
 
     Texts become str, int, float, bool (true, false, yes, no, on, off), `Path`, a `Literal`'s value, or for `X | None`
-    also `None` ("none"); a list or tuple takes each time its key is given. Raises `UsageError` for keys that are
+    also `None` ("none"); a list or tuple gets one value for each time its key is given. Raises `UsageError` for keys that are
     missing, unknown or given twice, and for texts that do not fit; it names the parameters with their types.
     """
     parameters = _parameters(function, called)
@@ -43,18 +43,18 @@ def arguments_of(function: Callable[..., Any], pairs: Sequence[str], called: str
     missing = [name for name, one in parameters.items() if one.default is one.empty and name not in texts]
     if missing:
         raise UsageError(f"{called} needs --set {missing[0]}=...; {_choice(parameters, called)}")
-    given = {}
+    values = {}
     for key, words in texts.items():
         hint = parameters[key].annotation
         try:
-            given[key] = _convert(hint, words)
+            values[key] = _convert(hint, words)
         except ValueError as error:
             raise UsageError(f"--set {key}={words[-1]}: {error}; {_choice(parameters, called)}") from None
-    return given
+    return values
 
 
 def _parameters(function: Callable[..., Any], called: str) -> dict[str, inspect.Parameter]:
-    """Give the parameters that can be set, with their types in the place of the annotations."""
+    """Return the parameters that can be set, with types instead of annotations."""
     try:
         signature = inspect.signature(function)
         hints = typing.get_type_hints(function)
@@ -74,7 +74,7 @@ def _parameters(function: Callable[..., Any], called: str) -> dict[str, inspect.
 
 
 def _convert(hint: Any, texts: list[str]) -> Any:
-    """Give the value of type `hint` that `texts` mean; raises `ValueError` when they mean none."""
+    """Return `texts` as a value of type `hint`; raises `ValueError` when they do not fit."""
     origin = get_origin(hint) or hint
     if origin in (Union, types.UnionType):
         return _convert_union(get_args(hint), texts)
@@ -130,15 +130,15 @@ def _convert_one(hint: Any, origin: Any, text: str) -> Any:
 
 
 def type_text(hint: Any) -> str:
-    """Give a type as a person writes it."""
+    """Return a type as a person writes it."""
     return inspect.formatannotation(hint).replace("pathlib._local.", "").replace("pathlib.", "").replace("collections.abc.", "")
 
 
 def _choice(parameters: dict[str, inspect.Parameter], called: str) -> str:
     if not parameters:
         return f"{called} takes no values, leave --set out"
-    told = [
+    shown = [
         f"{name}: {type_text(one.annotation)}" + ("" if one.default is one.empty else f" = {one.default!r}")
         for name, one in parameters.items()
     ]
-    return f"the parameters of {called} are {', '.join(told)}"
+    return f"the parameters of {called} are {', '.join(shown)}"

@@ -1,8 +1,8 @@
 """The command `sluiceway bench`: runs the benches of a checkout.
 
-Decides where they are looked for, and says which there are. The benches are scripts in the repository's folder
-`bench`, which is no part of what is installed: they are beside this package where it is installed from a checkout as
-an editable one, else they must be in the current folder.
+Decides where they are looked for, and lists them. The benches are scripts in the repository's folder `bench`, which
+is not installed: they are beside this package after an editable install from a checkout, else they must be in the
+current folder.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-#: Every bench and what it tells, in the order in which they run.
+#: Every bench and what it measures, in the order in which they run.
 BENCHES = {
-    "compare": "sluiceway beside its peers: the same works and checks, speed, first result, peak memory",
+    "compare": "sluiceway beside its peers: the same workloads and checks, speed, first result, peak memory",
     "floors": "sluiceway as a multiple of what the loop, the codec, the sockets and the memory take",
     "latency": "from the moment an event is due to the moment the sink has it, at fixed rates",
     "order": "what order costs: the same run ordered and unordered",
     "scale": "what an event costs with more workers, depth, branches, window, events in flight",
     "gzip": "a gzip on all cores beside gzip and pigz",
     "checkpoint": "what checkpoints cost: the same run without, every second and every tenth of one",
-    "memory": "whether the caller and every child stay flat, and inside the window and a fixed sum",
+    "memory": "whether the memory of the caller and every child stays flat, within the budget and a fixed sum",
     "chaos": "workers killed all the time: the output must be the same, and what it costs",
-    "micro": "the parts by themselves",
+    "micro": "the parts one by one",
 }
 
 #: The script that runs them, in a clone.
@@ -44,7 +44,7 @@ standard output, JSON and charts into out/bench of the clone, or into $SLUICEWAY
 
 def add_bench_command(subparsers: Any) -> None:
     """Add the command `bench` to an `argparse` parser's subparsers; sets `command` to `run_bench`."""
-    listed = "\n".join(f"  {name:<12}{told}" for name, told in BENCHES.items())
+    listed = "\n".join(f"  {name:<12}{what}" for name, what in BENCHES.items())
     parser = subparsers.add_parser(
         "bench",
         help="measure sluiceway beside its peers and its floors",
@@ -60,11 +60,11 @@ def add_bench_command(subparsers: Any) -> None:
 
 
 def run_bench(args: argparse.Namespace) -> int:
-    """Run the benches in a process of their own and give their exit code; 2 where there is no checkout."""
+    """Run the benches in a process of their own and return their exit code, or 2 where there is no checkout."""
     runner = _runner()
     if runner is None:
         print(
-            "sluiceway: cannot run the benches: they are not installed with the package; clone the repository, and say"
+            "sluiceway: cannot run the benches: they are not installed with the package; clone the repository and run"
             " `make bench` there, or `sluiceway bench` in that folder",
             file=sys.stderr,
         )
@@ -77,8 +77,9 @@ def run_bench(args: argparse.Namespace) -> int:
 
 
 def _runner() -> Path | None:
-    """Find the script; a `bench/run.py` in the current folder counts only where this file stands beside it."""
+    """Return the path of the script; a `bench/run.py` in the current folder counts only in a checkout of sluiceway."""
     if RUNNER.is_file():
         return RUNNER
-    here = Path.cwd()
-    return here / _SCRIPT if (here / _SCRIPT).is_file() and (here / "engine" / "cli" / "bench.py").is_file() else None
+    folder = Path.cwd()
+    is_checkout = (folder / _SCRIPT).is_file() and (folder / "engine" / "cli" / "bench.py").is_file()
+    return folder / _SCRIPT if is_checkout else None

@@ -1,8 +1,8 @@
-"""A demonstration: the census of the standard library on all cores, then in one process, and what that made of time.
+"""A demonstration: the census of the standard library on all cores, then in one process, and how long each took.
 
     python -m sluiceway.engine.cli.demo [FOLDER]
 
-Decides nothing but what is shown. Both runs must give the same bytes, or the exit code is 1.
+Decides only what is shown. Both runs must write the same bytes, or the exit code is 1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..run import run
 
 
 def main() -> int:
-    """Run the demonstration and give the exit code."""
+    """Run the demonstration and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m sluiceway.engine.cli.demo", description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, default=Path("out"), help="where to write (%(default)s)")
     folder: Path = parser.parse_args().folder

@@ -1,4 +1,4 @@
-"""The command line: `sluiceway run MODULE:GRAPH` and `sluiceway plan MODULE:GRAPH`.
+"""The command line: `sluiceway run MODULE:GRAPH`, `plan`, `checkpoints` and `bench`.
 
 Decides words, exit codes and what people read. Standard output belongs to the graph (a sink may be "-") and to the
 plan; progress, report and errors go to standard error. Exit codes: 0 done, 1 the run failed, 2 wrong usage and graphs
@@ -15,12 +15,15 @@ import os
 import select
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any, get_args
 
 from ...nodes.errors import CheckpointError, GraphError, SinkError, SluicewayError
 from ..checkpoints.open_store import look_inside
+from ..checkpoints.store import Resume
+from ..options import Runner
 from ..plan.compiler import default_workers
 from ..reporting.progress import Bar
 from ..reporting.report import RunReport
@@ -31,21 +34,21 @@ from .target import load_graph
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 #: Frames of these folders are sluiceway's and Python's own and say nothing about the user's code.
-_HERE = Path(__file__).parent.parent
-_OWN = (f"{_HERE}{os.sep}", f"{_HERE.parent / 'nodes'}{os.sep}", importlib.__path__[0], "<frozen importlib")
+_ENGINE = Path(__file__).parent.parent
+_OWN = (f"{_ENGINE}{os.sep}", f"{_ENGINE.parent / 'nodes'}{os.sep}", importlib.__path__[0], "<frozen importlib")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Carry out one command line (`None`: that of the process) and give the exit code."""
+    """Carry out one command line (`None`: that of the process) and return the exit code."""
     args = _parser().parse_args(argv)
     try:
         code: int = args.command(args)
         sys.stdout.flush()
     except (UsageError, GraphError) as error:
-        _tell_traceback(error.__cause__)
-        return _tell(error, USAGE)
+        _print_traceback(error.__cause__)
+        return _print_line(error, USAGE)
     except KeyboardInterrupt:
-        return _tell("interrupted", INTERRUPTED)
+        return _print_line("interrupted", INTERRUPTED)
     except BrokenPipeError:
         _leave_stdout()
         return FAILED
@@ -57,7 +60,7 @@ def _checkpoints(args: argparse.Namespace) -> int:
     try:
         print(look_inside(args.store, args.name))
     except CheckpointError as error:
-        return _tell(error, FAILED)
+        return _print_line(error, FAILED)
     return DONE
 
 
@@ -68,13 +71,13 @@ def _run(args: argparse.Namespace) -> int:
     if report_file is not None and not report_file.absolute().parent.is_dir():
         raise UsageError(f"cannot write --report {report_file}: its folder does not exist; make it first")
     logging.basicConfig(format="%(levelname)s: %(name)s: %(message)s")
-    shows = args.progress if args.progress is not None else sys.stderr.isatty()
-    watch = _Watch(Bar() if shows else None)
+    shown = args.progress if args.progress is not None else sys.stderr.isatty()
+    watch = _Watch(Bar() if shown else None)
     failure: BaseException | None = None
     try:
         watch.last = run(
             graph,
-            # A number given means processes of their own for every handler.
+            # With a number, every handler runs in processes of its own.
             workers=args.workers or default_workers(),
             runner=args.runner,
             limit=args.limit,
@@ -93,7 +96,7 @@ def _run(args: argparse.Namespace) -> int:
     finally:
         watch.close()
     if failure is not None and not _reader_left(failure):
-        _tell_traceback(failure.__cause__)
+        _print_traceback(failure.__cause__)
     if watch.last is not None:
         print(watch.last, file=sys.stderr)
         if report_file is not None:
@@ -102,16 +105,16 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _ending(failure: BaseException | None, report: RunReport | None) -> int:
-    """Say in one line how a run ended, unless all is well, and give the exit code."""
+    """Print in one line how a run ended, unless it succeeded, and return the exit code."""
     if failure is None:
         return DONE
     if isinstance(failure, KeyboardInterrupt):
-        told = f": {report.events_in:,} events were read, {report.released:,} released" if report is not None else ""
-        return _tell(f"interrupted{told}", INTERRUPTED)
+        counts = f": {report.events_in:,} events were read, {report.released:,} released" if report is not None else ""
+        return _print_line(f"interrupted{counts}", INTERRUPTED)
     if _reader_left(failure):
         _leave_stdout()
-        return _tell("standard output was closed by its reader, and the run ended there", FAILED)
-    return _tell(failure, FAILED)
+        return _print_line("standard output was closed by its reader, and the run ended there", FAILED)
+    return _print_line(failure, FAILED)
 
 
 def _plan(args: argparse.Namespace) -> int:
@@ -125,7 +128,7 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 class _Watch:
-    """Keeps the last report of a run, also of one that is interrupted, and shows it where that is wanted."""
+    """Keeps the last report of a run, also of an interrupted one, and passes each to the progress bar, if any."""
 
     def __init__(self, bar: Bar | None) -> None:
         self.last: RunReport | None = None
@@ -144,13 +147,13 @@ class _Watch:
 # What people read on standard error
 
 
-def _tell(what: object, code: int) -> int:
+def _print_line(what: object, code: int) -> int:
     text = str(what).strip() or type(what).__name__
     print(f"sluiceway: {text.splitlines()[0]}", file=sys.stderr)
     return code
 
 
-def _tell_traceback(error: BaseException | None) -> None:
+def _print_traceback(error: BaseException | None) -> None:
     """Show where in the user's code an error was raised: the worker's own traceback, or that of this process."""
     if error is None:
         return
@@ -170,20 +173,20 @@ def _users_part(frames: TracebackType | None) -> TracebackType | None:
     return frames
 
 
-# Standard output whose reader has gone (`sluiceway run ... | head`)
+# Standard output without a reader (`sluiceway run ... | head`)
 
 
 def _reader_left(failure: BaseException) -> bool:
-    """Say whether a run failed because nobody reads standard output any more."""
+    """Whether a run failed because nobody reads standard output any more."""
     if not isinstance(failure, SinkError) or not isinstance(failure.__cause__, BrokenPipeError):
         return False
     state = select.poll()
-    state.register(sys.stdout.fileno(), 0)  # errors are told without being asked for
+    state.register(sys.stdout.fileno(), 0)  # errors are always reported
     return bool(state.poll(0))
 
 
 def _leave_stdout() -> None:
-    """Put the null device in the place of standard output, so that what is left over does not fail at the exit."""
+    """Replace standard output by the null device, so that what is still buffered does not fail at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
@@ -198,59 +201,87 @@ def _parser() -> argparse.ArgumentParser:
         description="Run event pipelines on all cores of one machine, with their order kept.",
         epilog="Exit codes: 0 done, 1 the run failed, 2 wrong usage or a graph that cannot run, 130 interrupted.",
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    running = commands.add_parser(
+    _add_run(commands)
+    _add_plan(commands)
+    _add_checkpoints(commands)
+    add_bench_command(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Prints the version of the installed package; looking it up takes a while, so only on demand."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"sluiceway {version('sluiceway')}")
+        except PackageNotFoundError:
+            print("sluiceway, not installed: this is a source tree")
+        parser.exit()
+
+
+def _add_run(commands: Any) -> None:
+    parser = commands.add_parser(
         "run",
         help="run a graph",
         description="Run a graph. Its handlers always run in processes of their own, unless --runner inline.",
-        epilog="Progress and the report go to standard error; standard output is the graph's.",
+        epilog="Progress and the report go to standard error; standard output is the graph's. The numbers in errors"
+        " and warnings are the events' places in the order of reading, from 0 on.",
     )
-    _add_graph(running)
-    running.add_argument(
+    _add_graph(parser)
+    add = parser.add_argument
+    add(
         "--runner",
-        choices=("processes", "inline"),
+        choices=get_args(Runner),
         default="processes",
         help="inline: everything in this process, one event after the other",
     )
-    running.add_argument("--limit", type=_count, metavar="N", help="end the reading after N events")
-    running.add_argument("--time-limit", type=_seconds, metavar="S", help="end the reading after S seconds")
-    running.add_argument(
-        "--checkpoint",
-        metavar="STORE",
-        help="keep how far the run is, and go on there after a crash: a file, or a URL postgresql+psycopg://user@host/db",
-    )
-    running.add_argument(
-        "--checkpoint-interval", type=_seconds, default=1.0, metavar="S", help="seconds between two checkpoints"
-    )
-    running.add_argument(
-        "--resume",
-        choices=("auto", "never", "required"),
-        default="auto",
-        help="whether to go on from the checkpoint (default: where there is one)",
-    )
-    running.add_argument(
-        "--report", type=Path, metavar="FILE.json", help="write the report as JSON, also when the run fails"
-    )
-    running.add_argument(
+    add("--limit", type=_count, metavar="N", help="end reading after N events")
+    add("--time-limit", type=_seconds, metavar="S", help="end reading after S seconds")
+    add("--report", type=Path, metavar="FILE.json", help="write the report as JSON, also when the run fails")
+    add(
         "--progress",
         action=argparse.BooleanOptionalAction,
         help="show progress (default: where standard error is a terminal)",
     )
-    running.set_defaults(command=_run)
-    planning = commands.add_parser(
+    _add_checkpointing(add)
+    parser.set_defaults(command=_run)
+
+
+def _add_checkpointing(add: Callable[..., object]) -> None:
+    add(
+        "--checkpoint",
+        metavar="STORE",
+        help="record how far the run is, to continue there after a crash: a file, or a URL postgresql+psycopg://user@host/db",
+    )
+    add("--checkpoint-interval", type=_seconds, default=1.0, metavar="S", help="seconds between two checkpoints")
+    add(
+        "--resume",
+        choices=get_args(Resume),
+        default="auto",
+        help="whether to continue from the checkpoint (default: where there is one)",
+    )
+
+
+def _add_plan(commands: Any) -> None:
+    parser = commands.add_parser(
         "plan", help="show which nodes run in which process", description="Show where a graph's nodes run, and why."
     )
-    _add_graph(planning)
-    planning.add_argument("--mermaid", action="store_true", help="as a Mermaid flow chart")
-    planning.set_defaults(command=_plan)
-    looking = commands.add_parser(
+    _add_graph(parser)
+    parser.add_argument("--mermaid", action="store_true", help="as a Mermaid flow chart")
+    parser.set_defaults(command=_plan)
+
+
+def _add_checkpoints(commands: Any) -> None:
+    parser = commands.add_parser(
         "checkpoints", help="look into a store of checkpoints", description="Show how far the run of a store is."
     )
-    looking.add_argument("store", metavar="STORE", help="the file or URL given as --checkpoint")
-    looking.add_argument("--name", help="which run of a database (default: the only one)")
-    looking.set_defaults(command=_checkpoints)
-    add_bench_command(commands)
-    return parser
+    parser.add_argument("store", metavar="STORE", help="the file or URL given as --checkpoint")
+    parser.add_argument("--name", help="which run of a database (default: the only one)")
+    parser.set_defaults(command=_checkpoints)
 
 
 def _add_graph(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """`MODULE:GRAPH`: how the command line finds a graph.
 
-Decides where modules are looked for, how a file is made a module that workers know too, and what is wrong usage.
+Decides where modules are looked for, how a file becomes a module that workers know too, and what is wrong usage.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _USER_ERRORS = (Exception, SystemExit)
 
 
 def load_graph(target: str, pairs: Sequence[str]) -> Graph:
-    """Give the graph that `MODULE:GRAPH` or `file.py:graph` names; a function is called with the `--set` values.
+    """Return the graph that `MODULE:GRAPH` or `file.py:graph` names; a function is called with the `--set` values.
 
-    Raises `UsageError` for what cannot be found, imported or called, and `GraphError` as the user's code met it.
+    Raises `UsageError` for what cannot be found, imported or called; a `GraphError` of the user's code passes through.
     """
     where, colon, name = target.rpartition(":")
     if not colon or not where or not name:
@@ -45,14 +45,14 @@ def load_graph(target: str, pairs: Sequence[str]) -> Graph:
         return subject
     if not callable(subject):
         raise UsageError(f"{target} is a {type(subject).__name__}; name a Graph or a function that returns one")
-    return _made(subject, pairs, target)
+    return _call(subject, pairs, target)
 
 
-def _made(function: Any, pairs: Sequence[str], target: str) -> Graph:
+def _call(function: Any, pairs: Sequence[str], target: str) -> Graph:
     called = f"{target.rpartition(':')[2]}()"
-    given = arguments_of(function, pairs, called)
+    arguments = arguments_of(function, pairs, called)
     try:
-        graph = function(**given)
+        graph = function(**arguments)
     except GraphError:
         raise
     except _USER_ERRORS as error:
@@ -63,7 +63,7 @@ def _made(function: Any, pairs: Sequence[str], target: str) -> Graph:
 
 
 def _import_module(name: str) -> ModuleType:
-    _search(os.getcwd())
+    _search_in(os.getcwd())
     try:
         return importlib.import_module(name)
     except GraphError:
@@ -77,14 +77,14 @@ def _import_module(name: str) -> ModuleType:
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Import a file under its own name where that finds it; workers then import it as well.
+    """Import a file under its own name if that name finds it; workers then import it as well.
 
-    Under a name that is taken or no identifier it is a module of this process alone, sent to workers by value.
+    If the name is taken or no identifier, the module exists in this process alone and goes to workers by value.
     """
     if path.suffix != ".py" or not path.is_file():
         raise UsageError(f"cannot open {path}: there is no such Python file; write MODULE:GRAPH or path/file.py:graph")
     path = path.resolve()
-    _search(str(path.parent))
+    _search_in(str(path.parent))
     if _finds(path):
         return _import_module(path.stem)
     name = f"sluiceway_file_{path.stem}"
@@ -103,18 +103,18 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _finds(path: Path) -> bool:
-    """Say whether importing the name of a file gives this very file."""
+    """Whether importing the name of a file finds this very file."""
     if not path.stem.isidentifier():
         return False
     try:
         spec = importlib.util.find_spec(path.stem)
-    except ValueError:  # a module that is loaded and was never found, such as __main__
+    except ValueError:  # a loaded module without a spec, such as __main__
         return False
     return spec is not None and spec.origin is not None and Path(spec.origin).resolve() == path
 
 
-def _search(folder: str) -> None:
-    """Have modules looked for in `folder`, behind Python's own: a user's gzip.py must not take the place of gzip."""
+def _search_in(folder: str) -> None:
+    """Search `folder` for modules, after Python's own: a user's gzip.py must not hide the standard gzip."""
     if folder in sys.path or ("" in sys.path and folder == os.getcwd()):
         return
     library = Path(sysconfig.get_path("stdlib"))
@@ -123,15 +123,15 @@ def _search(folder: str) -> None:
 
 
 def _candidates(module: ModuleType) -> str:
-    names = [name for name, value in vars(module).items() if not name.startswith("_") and _gives_graph(value)]
+    names = [name for name, value in vars(module).items() if not name.startswith("_") and _makes_graph(value)]
     return f"its graphs are {', '.join(names)}" if names else "name a Graph or a function that returns one"
 
 
-def _gives_graph(value: object) -> bool:
+def _makes_graph(value: object) -> bool:
     if not inspect.isfunction(value):
         return isinstance(value, Graph)
-    given = value.__annotations__.get("return")
-    return given is Graph or str(given).rpartition(".")[2] == "Graph"
+    returned = value.__annotations__.get("return")
+    return returned is Graph or str(returned).rpartition(".")[2] == "Graph"
 
 
 def _one_line(error: BaseException) -> str:

@@ -181,6 +181,13 @@ def test_a_function_that_raises_is_named_and_shown(folder: Path, capsys: pytest.
     assert capsys.readouterr().err.endswith("sluiceway: leaving() of flow:leaving raised SystemExit: 3\n")
 
 
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("sluiceway")
+
+
 def test_the_plan_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "flow:build", "--set", "out=o", "--workers", "3"]) == 0
     table = capsys.readouterr().out
