@@ -1,6 +1,6 @@
 """A column: the outputs of one stream for a contiguous run of numbers.
 
-Decides how "number n gave 0..k outputs" is stored: nothing extra when every number gave one, a count per number
+Decides how "number n has 0..k outputs" is stored: nothing extra when every number has one, a count per number
 otherwise, and an index per event only where the indices of a number are not 0..k-1 (a filter behind a flat_map).
 """
 
@@ -36,14 +36,14 @@ class Column:
         return self.start + self.size
 
     def offsets(self) -> list[int]:
-        """Give, for each number and one past the last, where its events begin; only for columns with counts."""
+        """Return for each number, and one past the last, where its events begin; only for columns with counts."""
         if self._offsets is None:
             assert self.counts is not None
             self._offsets = list(accumulate(self.counts, initial=0))
         return self._offsets
 
     def number_of(self, position: int) -> tuple[int, int]:
-        """Give `(seq, index)` of the event at `position`."""
+        """Return `(seq, index)` of the event at `position`."""
         if self.counts is None:
             return self.start + position, 0
         offsets = self.offsets()
@@ -52,7 +52,7 @@ class Column:
         return self.start + row, index
 
     def numbers(self) -> list[tuple[int, int]]:
-        """Give `(seq, index)` of every event, in order."""
+        """Return `(seq, index)` of every event, in order."""
         if self.counts is None:
             return [(seq, 0) for seq in range(self.start, self.stop)]
         rows = [(self.start + row, i) for row, count in enumerate(self.counts) for i in range(count)]
@@ -69,7 +69,7 @@ class Column:
         return offsets[first], offsets[last]
 
     def slice(self, lo: int, hi: int) -> Column:
-        """Give the column of the numbers `lo .. hi - 1` (absolute numbers inside this column)."""
+        """Return the column of the numbers `lo .. hi - 1` (absolute numbers inside this column)."""
         if lo == self.start and hi == self.stop:
             return self
         a, b = self.event_range(lo, hi)
@@ -79,13 +79,13 @@ class Column:
         return Column(lo, hi - lo, self.events[a:b], self.counts[lo - self.start : hi - self.start], indices)
 
     def with_events(self, events: list[Any]) -> Column:
-        """Give a column of the same shape with other events."""
+        """Return a column of the same shape with other events."""
         column = Column(self.start, self.size, events, self.counts, self.indices)
         column._offsets = self._offsets
         return column
 
     def indices_or_counted(self) -> list[int]:
-        """Give the index of every event as a list, also where it is only implied."""
+        """Return the index of every event as a list, also where it is only implied."""
         if self.indices is not None:
             return self.indices
         if self.counts is None:

@@ -20,9 +20,9 @@ USER_ERRORS = (Exception, SystemExit)
 def failure(
     step: Step, name: tuple[int, int], error: BaseException, attempts: int, event: Any, kind: Any = "error"
 ) -> Failure:
-    """Describe the final failure of one event: one line, the traceback without the executor's frames, the cause."""
+    """Return the final failure of one event: one line, the traceback without the executor's frames, the cause."""
     if isinstance(error, StopIteration) or (isinstance(error.__cause__, StopIteration) and not user_frames(error)):
-        # A C loop takes it for the end of its events and a coroutine wraps it; it reads the same everywhere.
+        # A C loop reads it as the end of its events and a coroutine wraps it; the text is the same in both.
         error = RuntimeError("the handler raised StopIteration")
     return Failure(
         name[0],
@@ -39,7 +39,7 @@ def failure(
 
 
 def user_frames(error: BaseException) -> Any:
-    """Give the traceback of `error` from the first frame outside this package on."""
+    """Return the traceback of `error`, beginning at the first frame outside `nodes`."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith(_PACKAGE + ".nodes."):
         frames = frames.tb_next
@@ -50,7 +50,7 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 def verdict_for(orders: Orders, step: Step, name: tuple[int, int], event: Any) -> Failure | None:
-    """Give the failure that the engine has decreed for this call, if any."""
+    """Return the failure that the engine has decided for this call, if any."""
     call: CallName = (step.node, *name)
     verdict = orders.verdicts.get(call)
     if verdict is None:

@@ -1,7 +1,7 @@
 """A program: the fused steps that one pool runs over every number, as plain data.
 
 Decides the shape only: which step reads which slot, what leaves the program, and which reader of a slot may have
-the original and which need a copy. How steps are run is in `executor` and `async_executor`.
+the original and which need a copy. Knows nothing of how steps are run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .options import Options
 class Step:
     """One node of a program: reads the columns in `inputs`, writes the column in `output`.
 
-    `node_id` is the node's place in the graph; failures of one number are ordered by it.
+    `node_id` is the node's index in the graph; failures of one number are ordered by it.
     """
 
     kind: NodeKind
@@ -32,7 +32,7 @@ class Step:
     is_async: bool = False
     #: False where the same join is made, and so counted, in another program too.
     counted: bool = True
-    #: How many places an event takes in the first input, and in the output.
+    #: The number of values per event in the first input, and in the output (a keyed column is flattened).
     width: int = 1
     width_out: int = 1
     #: A `Partition` for `PART`, a `Record` for `GATHER`.
@@ -60,9 +60,9 @@ class Program:
 
 
 def make_program(ports: int, slots: int, steps: list[Step], exits: list[int]) -> Program:
-    """Build a program and work out who gets a copy: every reader of a slot but its last.
+    """Return a program in which every reader of a slot but its last gets a copy.
 
-    The parts of one node take different events, so together they are one reader; who only looks needs no copy.
+    The partitions of one node read different events, so together they are one reader; read-only steps need no copy.
     """
     readers: dict[int, list[tuple[int, int] | None]] = {}
     for number, step in enumerate(steps):
@@ -71,20 +71,21 @@ def make_program(ports: int, slots: int, steps: list[Step], exits: list[int]) ->
     for slot in exits:
         readers.setdefault(slot, []).append(None)
 
-    def who(reader: tuple[int, int] | None) -> object:
+
+    def owner(reader: tuple[int, int] | None) -> object:
         step = None if reader is None else steps[reader[0]]
-        return ("parts", step.node_id) if step is not None and step.kind is NodeKind.PART else reader
+        return ("partitions", step.node_id) if step is not None and step.kind is NodeKind.PART else reader
 
     copied = set()
     values = {step.output for step in steps if step.kind.traits.read_only or step.kind is NodeKind.CLOCK}
     for slot, all_ in readers.items():
-        if slot in values:  # keys, times: nobody can change them
+        if slot in values:  # keys and times, which no step changes
             continue
-        last = who(all_[-1])
+        last = owner(all_[-1])
         copied |= {
             reader
             for reader in all_[:-1]
-            if reader is not None and not steps[reader[0]].kind.traits.read_only and who(reader) != last
+            if reader is not None and not steps[reader[0]].kind.traits.read_only and owner(reader) != last
         }
     return Program(ports, slots, tuple(steps), tuple(exits), frozenset(copied))
 
@@ -101,10 +102,10 @@ class Tally:
     unmatched: int = 0
     late: int = 0  #: events whose windows were closed
     forgotten: int = 0  #: keys that were idle beyond their time to live
-    keys: int = 0  #: by how much the keys, or windows, that have a state became more
+    keys: int = 0  #: the increase of keys, or open windows, that have a state
 
     def as_list(self) -> list[float]:
-        """Give the fields in order, for the wire."""
+        """Return the fields in order, for the wire."""
         return [
             self.events_in,
             self.events_out,
@@ -118,7 +119,7 @@ class Tally:
         ]
 
     def add(self, values: Sequence[float]) -> None:
-        """Add what `as_list` gave of another one."""
+        """Add the `as_list` of another tally."""
         events_in, events_out, seconds, retries, filtered, unmatched, *more = values
         self.events_in += int(events_in)
         self.events_out += int(events_out)
@@ -135,7 +136,7 @@ class Tally:
 
 @dataclass(slots=True)
 class Answer:
-    """What a program gives for the numbers `start .. start + size - 1`: a column per exit, and the failures.
+    """The result of a program for the numbers `start .. start + size - 1`: a column per exit, and the failures.
 
     Under `fail` the run is answered up to and including the lowest failed number; nothing above it is needed.
     """
@@ -149,7 +150,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The engine's word on an event that killed its workers or overran its limit: do not call, take it as failed."""
+    """The engine's decision that a call has failed (by death or time limit): answer with this failure, do not call."""
 
     kind: str
     error: str
@@ -164,7 +165,7 @@ CallName = tuple[str, int, int]
 class Orders:
     """What the engine adds to a run of numbers: careful bookkeeping, verdicts, and attempts already used.
 
-    `end` is the number at which the input ends, where the run holds it: it has no events.
+    `end` is the number at which the input ends, if it is one of them; it has no events.
     """
 
     careful: bool = False

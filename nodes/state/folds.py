@@ -1,7 +1,7 @@
-"""State for each key: scans, reductions and counts, and keys that are forgotten when they are idle for long.
+"""State for each key: scans, reductions and counts, and how idle keys are forgotten.
 
-Decides what a key's state is after each event. With a time to live a key is forgotten at its first event that finds
-it idle for longer by the watermark of the number before, so it never matters when the memory is given back.
+Decides what a key's state is after each event. With a time to live, a key is forgotten at its first event after it was
+idle for longer, by the watermark of the number before; so it does not matter when its memory is freed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class FoldRecipe(Recipe):
         return Record.RANKED if self.final else Record.PAIR
 
     def with_ttl(self, ttl: Any) -> FoldRecipe:
-        """Give the same with a time to live."""
+        """Return the same fold with a time to live."""
         made = FoldRecipe(self.kind, self.fn, self.initial, final=self.final)
         made.ttl = ttl
         return made
@@ -58,7 +58,7 @@ class FoldRecipe(Recipe):
 
 
 class _Fold:
-    """The states of the keys of one part."""
+    """The states of the keys of one partition."""
 
     def __init__(self, recipe: FoldRecipe) -> None:
         self._fn: Any = recipe.fn
@@ -121,7 +121,7 @@ class _Fold:
     # -- states -------------------------------------------------------------------------------------------------
 
     def _run(self, keys: list[Any], first: int, rest: Iterator[Any], results: list[Any], cursor: EventCursor) -> None:
-        """Take events whose keys are `keys`, the first of which stands at place `first`."""
+        """Fold the events whose keys are `keys`; the first of them is at position `first`."""
         self._fold(keys, rest, results, cursor)
         if self._final and len(self._firsts) != len(self._values):
             for key, at in dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True)).items():
@@ -145,7 +145,7 @@ class _Fold:
         self._run(keys[start:], start, rest, results, cursor)
 
     def _idle(self, column: Column, clock: Column, keys: list[Any], times: list[Any]) -> list[int]:
-        """Give the places of the events that find their key idle for too long."""
+        """Return the positions of the events whose key was idle for longer than the time to live."""
         before, self._mark = _marks_before(clock, self._mark)
         if column.counts is not None:
             width = self._width
@@ -170,7 +170,7 @@ class _Fold:
         self._firsts.pop(key, None)
 
     def _sweep(self, cursor: EventCursor, *, always: bool) -> None:
-        """Let go of idle keys now and then; whether it was done can only be seen in the memory."""
+        """Forget idle keys from time to time; this only changes how much memory is used."""
         mark, ttl = self._mark, self._ttl
         if mark is None or not (always or self._swept is None or mark - self._swept > ttl / 2):
             return
@@ -182,7 +182,7 @@ class _Fold:
 
 
 def _marks_before(clock: Column, mark: Any) -> tuple[list[Any], Any]:
-    """Give the watermark before each number, and the one behind the last."""
+    """Return the watermark before each number, and the one after the last."""
     before = []
     values = iter(clock.events)
     for count in clock.counts if clock.counts is not None else repeat(1, clock.size):

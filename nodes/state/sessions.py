@@ -1,6 +1,6 @@
-"""Sessions that are open: windows of one key that end when nothing has come for a while.
+"""Open sessions: windows of one key that end when the key has no event for a while.
 
-Decides which session an event joins, extends or makes one of two, and which the watermark has passed.
+Decides which session an event joins or extends, when it merges two sessions, and which ones the watermark closes.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ class SessionRecipe(Recipe):
         self.aggregate = aggregate
 
     def make(self) -> Any:
-        return _Sessions(self.gap, self.lateness, self.aggregate)
+        return _OpenSessions(self.gap, self.lateness, self.aggregate)
 
 
 @dataclass(slots=True, eq=False)
-class _Session:
+class _OpenSession:
     key: Any
     start: Any
     last: Any
     value: Any
     seq: int
     index: int
-    joined: bool = False  #: whether it went into another one
+    joined: bool = False  #: whether it was merged into another one
 
 
-class _Sessions:
-    """The open sessions of the keys of one part."""
+class _OpenSessions:
+    """The open sessions of the keys of one partition."""
 
     def __init__(self, gap: Any, lateness: Any, aggregate: Aggregate) -> None:
         self._gap = gap
@@ -51,17 +51,17 @@ class _Sessions:
         self._aggregate = aggregate
         self._counting = aggregate.kind == "count"
         self._width = 2 if self._counting else 3
-        self._open: dict[Any, list[_Session]] = {}
+        self._open: dict[Any, list[_OpenSession]] = {}
         self._count = 0
-        #: Every open session under an end that it had, which may since have moved up.
-        self._ends: list[tuple[Any, int, int, _Session]] = []
+        #: A heap of all open sessions by an end that they had, which may be later by now.
+        self._ends: list[tuple[Any, int, int, _OpenSession]] = []
         self._mark: Any = None
 
     def size(self) -> int:
         return self._count
 
     def snapshot(self) -> Any:
-        """Return the open sessions, each with the entry that waits for its end, and the watermark."""
+        """Return the open sessions, each with its entry in the heap of ends, and the watermark."""
         entries = {id(session): entry for *entry, session in self._ends if not session.joined}
         sessions = [
             (s.key, s.start, s.last, s.value, s.seq, s.index, *entries[id(s)]) for of in self._open.values() for s in of
@@ -72,7 +72,7 @@ class _Sessions:
         sessions, self._mark = state
         self._open, self._count, self._ends = {}, len(sessions), []
         for key, start, last, value, seq, index, *entry in sessions:
-            session = _Session(key, start, last, value, seq, index)
+            session = _OpenSession(key, start, last, value, seq, index)
             self._open.setdefault(key, []).append(session)
             self._ends.append((*entry, session))
         heapq.heapify(self._ends)
@@ -97,7 +97,7 @@ class _Sessions:
     def _run(
         self, keys: list[Any], times: list[Any], rest: Iterator[Any], marks: _Marks, cursor: EventCursor, output: Output
     ) -> None:
-        """Add events up to the number that closes something next, close, and so on."""
+        """Add events up to the next number that closes a session, close it, and so on."""
         at = following = 0
         while True:
             found = len(marks.values)
@@ -105,7 +105,7 @@ class _Sessions:
                 found = bisect_left(marks.values, self._ends[0][0] + self._lateness, following)
             upto = len(keys) if found == len(marks.values) else marks.upto(found)
             at, sooner = self._add(keys, times, at, upto, rest, marks, cursor)
-            if sooner:  # it cannot be passed before the number of the event that began it
+            if sooner:  # no watermark before the number of its first event can close it
                 following = max(following, marks.at_or_after(cursor.name()[0]))
             elif found == len(marks.values):
                 return
@@ -116,7 +116,10 @@ class _Sessions:
     def _add(
         self, keys: list[Any], times: list[Any], at: int, upto: int, rest: Iterator[Any], marks: _Marks, cursor: EventCursor
     ) -> tuple[int, bool]:
-        """Add the events `at .. upto - 1`; stops behind one whose session ends before all others. Gives where, and if so."""
+        """Add the events `at .. upto - 1`, or fewer: stop after one that opens the session that ends first.
+
+        Return the position after the last event added, and whether it stopped early.
+        """
         open_, gap, counting = self._open, self._gap, self._counting
         begin, step = self._aggregate.begin, self._aggregate.step()
         for key, time, event in zip(keys[at:upto], times[at:upto], rest, strict=False):
@@ -143,7 +146,7 @@ class _Sessions:
             if mark is not None and time + gap + self._lateness <= mark:
                 cursor.late += 1
                 continue
-            session = _Session(key, time, time, begin(event), seq, index)
+            session = _OpenSession(key, time, time, begin(event), seq, index)
             open_.setdefault(key, []).append(session)
             self._count += 1
             entry = (time + gap, seq, index, session)
@@ -152,8 +155,8 @@ class _Sessions:
                 return at, True
         return at, False
 
-    def _join(self, near: list[_Session], sessions: list[_Session], time: Any, event: Any) -> None:
-        """Let an event join one session, or make one of the two that it stands between."""
+    def _join(self, near: list[_OpenSession], sessions: list[_OpenSession], time: Any, event: Any) -> None:
+        """Add an event to the session it is near, or merge the sessions between which it falls."""
         near.sort(key=lambda session: session.start)
         session = near[0]
         session.value = self._aggregate.step()(session.value, event)
@@ -167,7 +170,7 @@ class _Sessions:
             self._count -= 1
 
     def _close(self, mark: Any, row: int, output: Output) -> None:
-        """Close the sessions that a watermark has passed, or all; their order is made where the parts are joined."""
+        """Close the sessions that a watermark has passed, or all; merging the partitions puts them in order."""
         records: list[tuple[Any, ...]] = []
         ends, gap, lateness = self._ends, self._gap, self._lateness
         while ends and (mark is None or ends[0][0] + lateness <= mark):
@@ -188,7 +191,7 @@ class _Sessions:
 
 
 class _Marks:
-    """The watermarks of one run of numbers, and where in a part's events they stand."""
+    """The watermarks of one run of numbers, and their positions among the events of a partition."""
 
     def __init__(self, column: Column, clock: Column, width: int, mark: Any) -> None:
         self.values = clock.events
@@ -199,15 +202,15 @@ class _Marks:
         self._mark = mark
 
     def upto(self, at: int) -> int:
-        """Give how many events there are up to the number of a watermark, that number included."""
+        """Return the number of events up to the number of a watermark, that number included."""
         return self._ends[self.rows[at] + 1] // self._width
 
     def at_or_after(self, seq: int) -> int:
-        """Give the place of the first watermark at a number or behind it."""
+        """Return the index of the first watermark at number `seq` or later."""
         return bisect_left(self.rows, seq - self._start)
 
     def before(self, seq: int) -> Any:
-        """Give the watermark before a number, `None` where there is none."""
+        """Return the watermark before a number, `None` if there is none."""
         at = bisect_left(self.rows, seq - self._start)
         return self.values[at - 1] if at else self._mark
 

@@ -16,20 +16,22 @@ from .windows import MIXED, Grid, origin_of
 
 
 class ClockRecipe(Recipe):
-    """The watermark: the highest time so far, told where it may close something; without a grid wherever it moves."""
+    """The watermark: the highest time so far, reported where it may close a window; without a grid, wherever it moves."""
 
     def __init__(self, grid: Grid | None) -> None:
         self.grid = grid
 
     def make(self) -> Any:
-        return _Clock(self.grid)
+        return Watermark(self.grid)
 
 
-class _Clock:
+class Watermark:
+    """The watermark of one stream of event times."""
+
     def __init__(self, grid: Grid | None) -> None:
         self._grid = grid
         self._mark: Any = None
-        self._edge: Any = None  #: the lowest watermark that is told next
+        self._edge: Any = None  #: the lowest watermark that will be reported
 
     def size(self) -> int:
         return 0
@@ -63,7 +65,7 @@ class _Clock:
 
     @staticmethod
     def _peaks(column: Column, rest: Iterator[Any]) -> Iterator[tuple[int, Any]]:
-        """Give the row and the highest time of every number that has one."""
+        """Yield the row and the highest time of every number that has an event."""
         if column.counts is None:
             yield from enumerate(rest)
             return
@@ -76,6 +78,6 @@ class _Clock:
 
 
 def rows_of(clock: Column) -> Iterator[int]:
-    """Give the places of the numbers at which the watermark was told."""
+    """Return the rows of the numbers at which the watermark was reported."""
     rows = range(clock.size)
     return iter(rows if clock.counts is None else compress(rows, clock.counts))

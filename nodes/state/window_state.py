@@ -1,7 +1,8 @@
 """Open tumbling and sliding windows, and what is done with the events of one.
 
-Events of a number are taken in first, by the watermark of the number before; then the watermark of the number closes
-what it has passed. So what is late, and which number closes a window, is the same for any number of parts.
+The events of a number are added first, by the watermark of the number before; then the watermark of the number closes
+the windows that it has passed. So which events are late, and which number closes a window, is the same for any number
+of partitions.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .windows import MIXED, Grid, origin_of
 
 @dataclass(frozen=True)
 class Aggregate:
-    """What becomes of a window's events: `kind` is "count", "reduce", "aggregate" or "collect"."""
+    """How the events of a window are combined: `kind` is "count", "reduce", "aggregate" or "collect"."""
 
     kind: str
     fn: Callable[[Any, Any], Any] | None = None
@@ -30,11 +31,11 @@ class Aggregate:
 
     @property
     def form(self) -> str:
-        """What must be as it was for what a window holds to mean the same."""
+        """What must be equal in a resumed run for the value of a window to mean the same."""
         return f"{self.kind} {form_of(self.initial)}" if self.kind == "aggregate" else self.kind
 
     def begin(self, event: Any) -> Any:
-        """Give what a window holds after its first event."""
+        """Return the value of a window after its first event."""
         if self.kind == "collect":
             return [event]
         if self.kind == "aggregate":
@@ -43,13 +44,13 @@ class Aggregate:
         return event if self.kind == "reduce" else 1
 
     def step(self) -> Callable[[Any, Any], Any]:
-        """Give the function from what a window holds and an event to what it holds then."""
+        """Return the function from the value of a window and an event to its next value."""
         if self.fn is not None:
             return self.fn
         return _append if self.kind == "collect" else _one_more
 
     def join(self) -> Callable[[Any, Any], Any]:
-        """Give the function that makes one of what an earlier and a later window hold."""
+        """Return the function that merges the values of an earlier and a later window."""
         return self.merge or self.fn or _plus
 
 
@@ -67,7 +68,7 @@ def _plus(a: Any, b: Any) -> Any:
 
 
 class Output:
-    """Windows that were closed, under the numbers that closed them."""
+    """Closed windows, as results of the numbers that closed them."""
 
     def __init__(self, column: Column) -> None:
         self._column = column
@@ -75,13 +76,13 @@ class Output:
         self._counts = [0] * column.size
 
     def add(self, row: int, records: list[tuple[Any, ...]]) -> None:
-        """Take windows that a number closed; rows come in order."""
+        """Add the windows that a number closed; rows come in order."""
         for record in records:
             self._events += record
             self._counts[row] += len(record)
 
     def column(self, below: Column) -> Column:
-        """Give the output, up to where the input was taken."""
+        """Return the output for the numbers of `below`."""
         column = Column(self._column.start, self._column.size, self._events, self._counts)
         return column.slice(below.start, below.stop)
 
@@ -98,7 +99,7 @@ class WindowRecipe(Recipe):
 
 
 class _Windows:
-    """The open windows of the keys of one part. A window is `[value, seq, index]`, the name being its first event's."""
+    """The open windows of the keys of one partition: `[value, seq, index]`, with `(seq, index)` of the first event."""
 
     def __init__(self, grid: Grid, aggregate: Aggregate) -> None:
         self._grid = grid
@@ -145,7 +146,7 @@ class _Windows:
         except USER_ERRORS as error:
             cursor.record_failure(error)
         if end is not None and not cursor.failures:
-            output.add(end - column.start, self._taken(list(self._open)))
+            output.add(end - column.start, self._removed(list(self._open)))
         return output.column(cursor.before_failure(column))
 
     def _add(self, keys: list[Any], js: list[int], times: list[Any], rest: Iterator[Any], cursor: EventCursor) -> None:
@@ -184,7 +185,7 @@ class _Windows:
                     cursor.late += 1
                     continue
             for at in range(first, j + 1):
-                # Each window has an event of its own, for what they hold goes different ways.
+                # Each window gets a copy of its own, because their values change independently.
                 own = event if at == j or counting else cursor.own_copy(event)
                 windows = open_.setdefault(at, {})
                 window = windows.get(key)
@@ -197,15 +198,15 @@ class _Windows:
         self._closed = closed = self._grid.passed(self._origin_of(mark), mark)
         passed = [j for j in self._open if j <= closed]
         if passed:
-            output.add(row, self._taken(passed))
+            output.add(row, self._removed(passed))
 
     def _origin_of(self, mark: Any) -> Any:
         if self._origin is None:
             self._origin = origin_of(mark)
         return self._origin
 
-    def _taken(self, js: list[int]) -> list[tuple[Any, ...]]:
-        """Take windows out; their order is made where the parts are joined."""
+    def _removed(self, js: list[int]) -> list[tuple[Any, ...]]:
+        """Remove windows and return their records; merging the partitions puts them in order."""
         records: list[tuple[Any, ...]] = []
         for j in js:
             start, end = self._grid.start(self._origin, j), self._grid.end(self._origin, j)
@@ -214,7 +215,7 @@ class _Windows:
 
 
 def _numbers(grid: Grid, origin: Any, times: list[Any]) -> list[int]:
-    """Give the window of each time, up to the first that cannot be compared with those before."""
+    """Return the window of each time, up to the first time that cannot be compared with those before."""
     try:
         return grid.numbers(origin, times)
     except TypeError:

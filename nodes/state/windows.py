@@ -1,7 +1,7 @@
-"""Windows of event time: which there are, where they begin and end, and when the watermark has passed one.
+"""Windows of event time: their kinds, where they begin and end, and when the watermark closes one.
 
-Windows hold `start <= time < end`. Those of one size are counted from 0, times of a clock from 1970-01-01 (in UTC
-where they have a zone). Nothing here keeps an event.
+A window holds `start <= time < end`. Windows of one size are counted from 0, or from 1970-01-01 where times are
+datetimes (in UTC where they have a zone). Nothing here holds an event.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Tumbling:
 
 @dataclass(frozen=True, slots=True)
 class Sliding:
-    """Windows of one size, of which one begins every `slide`."""
+    """Windows of one size; one begins every `slide`."""
 
     size: Span
     slide: Span
@@ -52,7 +52,7 @@ class Sliding:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Windows of one key that end when nothing has come for `gap`."""
+    """Windows of one key that end when the key has no event for `gap`."""
 
     gap: Span
 
@@ -61,7 +61,7 @@ AnyWindow: TypeAlias = Tumbling | Sliding | Session
 
 
 def tumbling(size: Span) -> Tumbling:
-    """Give windows of `size` that follow each other without a gap.
+    """Return windows of `size` that follow each other without a gap.
 
     `size` is in the unit of the times, a `timedelta` where they are datetimes. Raises `GraphError` unless above 0.
     """
@@ -69,7 +69,7 @@ def tumbling(size: Span) -> Tumbling:
 
 
 def sliding(size: Span, slide: Span) -> Sliding:
-    """Give windows of `size` of which one begins every `slide`, so that an event is in `size / slide` of them.
+    """Return windows of `size`, one of which begins every `slide`, so that an event is in `size / slide` of them.
 
     Raises `GraphError` for lengths that are not above 0, or of two kinds, and for a `slide` longer than `size`.
     """
@@ -86,7 +86,7 @@ def sliding(size: Span, slide: Span) -> Sliding:
 
 
 def session(gap: Span) -> Session:
-    """Give windows of one key that end when no event of it has come for `gap` of event time.
+    """Return windows of one key that end when the key has no event for `gap` of event time.
 
     Two events are in one session if they are less than `gap` apart; it ends `gap` after its last. Raises `GraphError`
     unless `gap` is above 0.
@@ -95,7 +95,7 @@ def session(gap: Span) -> Session:
 
 
 def check_span(where: str, span: Any, *, zero: bool = False) -> Any:
-    """Check a length of event time: a finite number or timedelta above 0, or 0 too."""
+    """Return `span` if it is a finite number or timedelta above 0 (with `zero`, or 0). Raises `GraphError` otherwise."""
     wrong = isinstance(span, bool) or not isinstance(span, numbers.Real | timedelta)
     if wrong or (not isinstance(span, timedelta) and not math.isfinite(span)):
         raise GraphError(f"{where}: {reprlib.repr(span)} is no length of time; give a number or a timedelta")
@@ -106,18 +106,18 @@ def check_span(where: str, span: Any, *, zero: bool = False) -> Any:
 
 
 def length_of(window: AnyWindow) -> Span:
-    """Give a length of a window, whose type tells the kind of its times."""
+    """Return a length of a window; its type shows whether times are datetimes."""
     return window.gap if isinstance(window, Session) else window.size
 
 
 @dataclass(frozen=True, slots=True)
 class TimeCheck:
-    """Finds the first value that is no event time; `clock` says that times are datetimes, else they are numbers."""
+    """Finds the first value that is no event time; with `clock` times are datetimes, else numbers."""
 
     clock: bool
 
     def __call__(self, times: list[Any]) -> tuple[int, Exception] | None:
-        """Give the place of the first wrong time and what is wrong with it; `None` where all are right."""
+        """Return the position of the first invalid time and the error for it; `None` where all are valid."""
         types = set(map(type, times))
         if not self.clock and (types <= {int} or (types <= {int, float} and all(map(math.isfinite, times)))):
             return None
@@ -143,7 +143,7 @@ class TimeCheck:
 
 
 def origin_of(time: Any) -> Any:
-    """Give the time that windows are counted from."""
+    """Return the time from which windows are counted."""
     if not isinstance(time, datetime):
         return 0
     return datetime(1970, 1, 1) if time.utcoffset() is None else datetime(1970, 1, 1, tzinfo=UTC)
@@ -159,7 +159,7 @@ class Grid:
 
     @staticmethod
     def of(window: Tumbling | Sliding, lateness: Any) -> Grid:
-        """Give the grid of tumbling or sliding windows that stay open for `lateness` longer."""
+        """Return the grid of tumbling or sliding windows that stay open for `lateness` longer."""
         return Grid(window.size, window.slide if isinstance(window, Sliding) else window.size, lateness)
 
     @property
@@ -168,26 +168,26 @@ class Grid:
         return bool(self.size == self.slide)
 
     def start(self, origin: Any, j: int) -> Any:
-        """Give where window j begins."""
+        """Return where window j begins."""
         return origin + j * self.slide
 
     def end(self, origin: Any, j: int) -> Any:
-        """Give where window j ends."""
+        """Return where window j ends."""
         return origin + (j + 1) * self.slide if self.single else origin + j * self.slide + self.size
 
     def passed(self, origin: Any, mark: Any) -> int:
-        """Give the highest window that a watermark closes."""
+        """Return the highest window that a watermark closes."""
         j = int((mark - self.lateness - self.size - origin) // self.slide) - 1
         while self.end(origin, j + 1) + self.lateness <= mark:
             j += 1
         return j
 
     def edge(self, origin: Any, mark: Any) -> Any:
-        """Give the lowest watermark above `mark` that closes a window."""
+        """Return the lowest watermark above `mark` that closes a window."""
         return self.end(origin, self.passed(origin, mark) + 1) + self.lateness
 
     def numbers(self, origin: Any, times: list[Any]) -> list[int]:
-        """Give the last window that each time is in."""
+        """Return the last window that each time is in."""
         slide = self.slide
         if isinstance(origin, datetime):
             return [(time - origin) // slide for time in times]
@@ -196,5 +196,5 @@ class Grid:
         return [int(time // slide) for time in times]
 
     def first(self, origin: Any, time: Any) -> int:
-        """Give the first window that a time is in."""
+        """Return the first window that a time is in."""
         return int((time - self.size - origin) // self.slide) + 1
