@@ -50,15 +50,15 @@ class Delivery:
     ) -> None:
         self.events_out = 0
         self.unmatched = 0
-        ordered = plan.whole_sinks if inline else plan.tail_sinks
+        ordered = plan.whole.sinks if inline else plan.tail.sinks
         self._ends = [SinkEnd.of(sink) for sink in ordered]
         self._letter_ends = [SinkEnd.of(sink) for sink in plan.letter_sinks]
         self._loose = [(sink.loose_stream, SinkEnd.of(sink)) for sink in ([] if inline else plan.loose_sinks)]
-        self._tail = Executor(plan.tail, [None] * len(plan.tail.steps), safe_copies)
+        self._tail = Executor(plan.tail.program, plan.tail.handlers, safe_copies)
         self._closers: list[Callable[[], Any]] = []
         self._letters = self._letter_steps(plan)
         #: Whether all that is released goes to the consumer as it is.
-        self._straight = len(self._ends) == 1 and self._ends[0].outlet and not plan.tail.steps and not self._letter_ends
+        self._straight = len(self._ends) == 1 and self._ends[0].outlet and not plan.tail.program.steps and not self._letter_ends
         self._decoded: dict[int, tuple[Segment, Column]] = {}
         self._opened: tuple[Segment, BlockReader] | None = None
         self._unreadable: list[_Unreadable] = []
@@ -70,7 +70,7 @@ class Delivery:
     def _letter_steps(self, plan: Plan) -> Executor | None:
         if plan.letters is None:
             return None
-        return Executor(plan.letters, build_all(plan.letter_handlers, self._closers), safe_copies)
+        return Executor(plan.letters.program, build_all(plan.letters.handlers, self._closers), safe_copies)
 
     def _close(self) -> None:
         self._decoded.clear()

@@ -13,12 +13,11 @@ from typing import Any
 from ...graphs.builder.checks import check_graph
 from ...graphs.builder.spec import GraphSpec, Node
 from ...nodes.program.kinds import NodeKind
-from ...nodes.program.program import Step, make_program
 from ...nodes.sources import is_source
 from ..core.topology import SOURCE_STREAM, PoolWiring, Wiring
-from .key_expansion import Expansion, Keyed, stateful
-from .plan import Outlet, Plan, PoolPlan, SinkPlan, SourcePlan
-from .program_writer import Writer, letters_program, origin_of, tail_program, whole_program
+from .key_expansion import ExpandedNodes, Expansion, stateful
+from .plan import Outlet, Plan, PoolPlan, ProgramPlan, SinkPlan, SourcePlan
+from .program_writer import origin_of, write_program
 
 
 def default_workers() -> int:
@@ -77,74 +76,71 @@ def compile_graph(
         letters_read=letters_outlet is not None,
     )
     count = workers if workers is not None else default_workers()
-    outlets = (outlet, letters_outlet)
-    whole = _Ends.of(Keyed(nodes, None), outlets, outlet_ordered, len(graph.nodes))
-    ends = _Ends.of(Keyed(nodes, count), outlets, outlet_ordered, len(graph.nodes))
-    nodes, sinks, behind, letters_node = ends.nodes, ends.sinks, ends.behind, ends.letters
-    drafts = _fuse([node for node in nodes if node not in behind], count, ends.keyed)
-    sources = _sources(nodes)
-    stream_of = _streams(nodes, sources, drafts, sinks, behind)
+    outlets, free_id = (outlet, letters_outlet), len(graph.nodes)
+    split = _Layout.of(ExpandedNodes(nodes, count), outlets, outlet_ordered, free_id)
+    whole = _Layout.of(ExpandedNodes(nodes, None), outlets, outlet_ordered, free_id)
+    drafts = _fuse(split.nodes, count, split.expansions)
+    stream_of = _streams(split, drafts)
     joined: set[Node] = set()
     pools, wired = _pools(drafts, stream_of, joined)
-    tail_sinks, loose_sinks = _split_sinks([s for s in sinks if s not in behind], stream_of)
-    tail, tail_streams = tail_program(tail_sinks, stream_of, joined)
-    letter_sinks = [s for s in sinks if s in behind]
-    letters, letter_handlers = letters_program(letters_node, [n for n in nodes if n in behind], letter_sinks)
-    sequence = next((node for node in nodes if node.kind is NodeKind.SEQUENCE), None)
-    whole_sinks = [sink for sink in whole.sinks if sink not in whole.behind]
-    whole_steps, whole_handlers = whole_program([n for n in whole.nodes if n not in whole.behind], whole_sinks)
-    order: Any = "key" if sequence is not None and sequence.key is not None else sequence.order if sequence else "arrival"
+    tail_sinks, loose_sinks = _split_sinks(split.sinks, stream_of)
+    tail = write_program([], [sink.node.inputs[0] for sink in tail_sinks], stream_of, joined)
+    sources = _sources(split.nodes)
+    order, key = _order(split.nodes)
     return Plan(
         name=graph.name,
         sources=sources,
         order=order,
-        key=sequence.key if sequence is not None else None,
+        key=key,
         pools=pools,
         wiring=Wiring(
             tuple(wired),
-            tuple(tail_streams),
+            tuple(tail.port_streams),
             tuple(dict.fromkeys(sink.loose_stream for sink in loose_sinks if sink.loose_stream is not None)),
             tuple(source.remote for source in sources),
             order,
-            needs_end=any(expansion.needs_end for expansion in ends.keyed.values()),
+            needs_end=any(expansion.needs_end for expansion in split.expansions.values()),
         ),
-        tail=tail,
-        tail_sinks=tail_sinks,
+        tail=ProgramPlan(tail.program, tail.handlers, tail_sinks),
         loose_sinks=loose_sinks,
-        letters=letters,
-        letter_handlers=letter_handlers,
-        letter_sinks=[SinkPlan(sink, True, None, "dead letters at their place, in order") for sink in letter_sinks],
-        whole=whole_steps,
-        whole_handlers=whole_handlers,
-        whole_sinks=[SinkPlan(sink, False, None, "") for sink in whole_sinks],
+        letters=_letters_program(split),
+        whole=_whole_program(whole),
     )
 
 
 @dataclass(slots=True)
-class _Ends:
-    """The nodes of a plan with what was made of the keyed ones, its sinks, and what is behind the dead letters."""
+class _Layout:
+    """The nodes of a plan after the expansion of the keyed ones, parted into those before and behind the dead letters."""
 
     nodes: list[Node]
     sinks: list[Node]
-    behind: set[Node]
     letters: Node | None
-    keyed: dict[Node, Expansion]
+    letter_nodes: list[Node]
+    letter_sinks: list[Node]
+    expansions: dict[Node, Expansion]
 
     @staticmethod
-    def of(made: Keyed, outlets: Sequence[Node | None], ordered: bool, free_id: int) -> _Ends:
-        """Add the sinks of the consumer for the streams and dead letters it takes; `free_id` is a free id for those."""
-        nodes = made.nodes
+    def of(expanded: ExpandedNodes, outlets: Sequence[Node | None], ordered: bool, free_id: int) -> _Layout:
+        """Add a sink for each of the `outlets`, the streams that the consumer takes; `free_id` is the first free id."""
+        nodes = expanded.nodes
         letters = next((node for node in nodes if node.kind is NodeKind.LETTERS), None)
         behind = _behind(nodes, letters)
         sinks = [node for node in nodes if node.kind is NodeKind.SINK]
         for at, node in enumerate(outlets):
             if node is not None:
-                node = made.now(node)
+                node = expanded.now(node)
                 out = Node(free_id + at, NodeKind.SINK, "results", (node,), Outlet(), ordered=ordered)
                 sinks.append(out)
                 if node in behind:
                     behind.add(out)
-        return _Ends(nodes, sinks, behind, letters, made.expansions)
+        return _Layout(
+            [node for node in nodes if node not in behind],
+            [sink for sink in sinks if sink not in behind],
+            letters,
+            [node for node in nodes if node in behind and node.kind.traits.has_handler],
+            [sink for sink in sinks if sink in behind],
+            expanded.expansions,
+        )
 
 
 def _behind(nodes: Sequence[Node], letters: Node | None) -> set[Node]:
@@ -155,6 +151,34 @@ def _behind(nodes: Sequence[Node], letters: Node | None) -> set[Node]:
             if any(given in behind for given in node.inputs):
                 behind.add(node)
     return behind
+
+
+def _order(nodes: Sequence[Node]) -> tuple[Any, Any]:
+    """Return the order in which events are numbered, and the key that decides it, if one does."""
+    sequence = next((node for node in nodes if node.kind is NodeKind.SEQUENCE), None)
+    if sequence is None:
+        return "arrival", None
+    return sequence.order if sequence.key is None else "key", sequence.key
+
+
+def _letters_program(layout: _Layout) -> ProgramPlan | None:
+    """Return what runs over the dead letters in the calling process, or `None` if nobody reads them."""
+    if layout.letters is None or not layout.letter_sinks:
+        return None
+    exits = [sink.inputs[0] for sink in layout.letter_sinks]
+    written = write_program(layout.letter_nodes, exits, {layout.letters: 0}, set())
+    sinks = [SinkPlan(sink, None, "dead letters at their place, in order") for sink in layout.letter_sinks]
+    return ProgramPlan(written.program, written.handlers, sinks)
+
+
+def _whole_program(layout: _Layout) -> ProgramPlan:
+    """Return the whole graph before the dead letters as one program, for a run in the calling process."""
+    read = {node: SOURCE_STREAM for node in layout.nodes if node.kind in (NodeKind.SOURCE, NodeKind.SEQUENCE)}
+    nodes = [
+        node for node in layout.nodes if node not in read and node.kind not in (NodeKind.BARRIER, NodeKind.SINK)
+    ]
+    written = write_program(nodes, [sink.inputs[0] for sink in layout.sinks], read, set())
+    return ProgramPlan(written.program, written.handlers, [SinkPlan(sink, None, "") for sink in layout.sinks])
 
 
 def _fuse(nodes: Sequence[Node], workers: int, keyed: dict[Node, Expansion]) -> list[_Draft]:
@@ -247,17 +271,15 @@ def _sources(nodes: Sequence[Node]) -> list[SourcePlan]:
     return plans
 
 
-def _streams(
-    nodes: Sequence[Node], sources: list[SourcePlan], drafts: list[_Draft], sinks: list[Node], behind: set[Node]
-) -> dict[Node, int]:
+def _streams(layout: _Layout, drafts: list[_Draft]) -> dict[Node, int]:
     """Number the streams: 0 is the sequencer's, then every output that is read outside its pool."""
     home = {node: draft for draft in drafts for node in draft.nodes}
     readers: dict[Node, set[int]] = {}
-    for node in [*(n for n in nodes if n not in behind), *(s for s in sinks if s not in behind)]:
+    for node in [*layout.nodes, *layout.sinks]:
         for given in node.inputs:
             readers.setdefault(origin_of(given), set()).add(id(home.get(node)) if node in home else 0)
     streams: dict[Node, int] = {}
-    for node in nodes:
+    for node in layout.nodes:
         if node.kind in (NodeKind.SOURCE, NodeKind.SEQUENCE):
             streams[node] = SOURCE_STREAM
     for draft in drafts:
@@ -272,41 +294,31 @@ def _pools(
 ) -> tuple[list[PoolPlan], list[PoolWiring]]:
     plans, wired = [], []
     for draft in drafts:
-        owned = {node: at for at, node in enumerate(draft.nodes)}
-        writer = Writer(owned, stream_of, joined)
-        for node in draft.nodes:
-            writer.need_ports(node)
-        steps: list[Step] = []
-        count = [len(writer.port_streams)]
-        for node in draft.nodes:
-            inputs = tuple(writer.slot(given, steps, count) for given in node.inputs)
-            writer.add(node, inputs, steps, count)
         exits = [node for node in draft.nodes if node in stream_of]
-        slots = [writer.slot(node, steps, count) for node in exits]
-        program = make_program(len(writer.port_streams), count[0], steps, slots)
+        written = write_program(draft.nodes, exits, stream_of, joined)
         name = draft.name
         ordered = draft.needs.ordered
         wired.append(
             PoolWiring(
                 name,
-                program,
+                written.program,
                 draft.needs.workers,
                 ordered,
-                tuple(writer.port_streams),
+                tuple(written.port_streams),
                 tuple(stream_of[node] for node in exits),
                 in_order=draft.barrier,
-                stateful=ordered and any(map(stateful, writer.handlers)),
+                stateful=ordered and any(map(stateful, written.handlers)),
             )
         )
         plans.append(
             PoolPlan(
                 name,
                 tuple(node.name for node in draft.shown),
-                tuple(writer.handlers),
+                tuple(written.handlers),
                 draft.needs.workers,
                 ordered,
                 draft.barrier,
-                tuple(writer.port_names),
+                tuple(written.port_names),
                 draft.why,
                 any(node.options.workers is not None for node in draft.nodes),
                 draft.part,
@@ -320,7 +332,7 @@ def _split_sinks(sinks: list[Node], stream_of: dict[Node, int]) -> tuple[list[Si
     for sink in sinks:
         origin = origin_of(sink.inputs[0])
         if not sink.ordered and origin in stream_of:
-            loose.append(SinkPlan(sink, False, stream_of[origin], "ordered=False: as answers arrive"))
+            loose.append(SinkPlan(sink, stream_of[origin], "ordered=False: as answers arrive"))
         else:
-            tail.append(SinkPlan(sink, False, None, "in order, on the thread that called run"))
+            tail.append(SinkPlan(sink, None, "in order, on the thread that called run"))
     return tail, loose

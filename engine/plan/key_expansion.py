@@ -37,7 +37,7 @@ class Expansion:
         return self.states.index(node), self.parts
 
 
-class Keyed:
+class ExpandedNodes:
     """The nodes of a graph, with those behind a `key_by` in `workers` parts, or in one (`None`) whatever they ask for.
 
     The graph's own nodes stay as they are.

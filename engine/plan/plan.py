@@ -46,12 +46,20 @@ class SourcePlan:
 
 @dataclass(frozen=True, slots=True)
 class SinkPlan:
-    """One sink: `slot` is its exit of the tail (or its loose stream), `letters` says that it reads dead letters."""
+    """One sink; `loose_stream` is the stream that one with `ordered=False` reads as answers arrive."""
 
     node: Node
-    letters: bool
     loose_stream: int | None
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramPlan:
+    """A program for the calling process: its handlers, one for each step (`None` for joins), and the sinks of its exits."""
+
+    program: Program
+    handlers: list[Any]
+    sinks: list[SinkPlan]
 
 
 @dataclass(slots=True)
@@ -64,16 +72,24 @@ class Plan:
     key: Any
     pools: list[PoolPlan]
     wiring: Wiring
-    tail: Program
-    tail_sinks: list[SinkPlan]
+    #: The joins and sinks behind all pools.
+    tail: ProgramPlan
     loose_sinks: list[SinkPlan]
-    letters: Program | None
-    letter_handlers: list[Any]
-    letter_sinks: list[SinkPlan]
-    whole: Program
-    whole_handlers: list[Any]
-    whole_sinks: list[SinkPlan] = field(default_factory=list)
+    #: What runs over the dead letters; `None` if nobody reads them.
+    letters: ProgramPlan | None
+    #: The whole graph, for a run in the calling process.
+    whole: ProgramPlan
     shipped: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def letter_sinks(self) -> list[SinkPlan]:
+        """The sinks of the dead letters."""
+        return [] if self.letters is None else self.letters.sinks
+
+    @property
+    def sinks(self) -> list[SinkPlan]:
+        """All sinks: those in order, those as answers arrive, those of the dead letters."""
+        return [*self.tail.sinks, *self.loose_sinks, *self.letter_sinks]
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Give (process, nodes, reads, why) for every place of the plan."""
@@ -92,15 +108,14 @@ class Plan:
                 place = f"pools {'+'.join(pool.nodes)} x {parts}"
             rows.append((place, ", ".join(pool.nodes), ", ".join(pool.reads), pool.why))
         rows.append(("caller", "barrier", "every pool", "releases in order, once every branch has answered"))
-        for sink in (*self.tail_sinks, *self.loose_sinks, *self.letter_sinks):
+        for sink in self.sinks:
             rows.append(("caller", sink.node.name, sink.node.inputs[0].name, sink.why))
         return rows
 
     @property
     def commits(self) -> bool:
         """Whether sinks are told to commit while the run goes on: a sink or a source asks for it."""
-        sinks = (*self.tail_sinks, *self.loose_sinks, *self.letter_sinks)
-        asking = [getattr(sink.node.subject, "commits", False) for sink in sinks]
+        asking = [getattr(sink.node.subject, "commits", False) for sink in self.sinks]
         asking += [getattr(source.node.subject, "acknowledges", False) for source in self.sources]
         return any(asking)
 
@@ -126,7 +141,7 @@ class Plan:
         """Say what each sink can rely on in runs with checkpoints or a lock."""
         promises: dict[str, list[str]] = {}
         sure = []
-        for sink in (*self.tail_sinks, *self.loose_sinks, *self.letter_sinks):
+        for sink in self.sinks:
             if isinstance(sink.node.subject, Outlet):
                 continue
             delivery = delivery_of(sink.node.subject, ordered=sink.loose_stream is None)
@@ -149,7 +164,7 @@ class Plan:
         for source in self.sources:
             if not source.remote:
                 lines.append(f'    n{source.node.id}["{_text(source.node.name)}"]')
-        for sink in (*self.tail_sinks, *self.loose_sinks, *self.letter_sinks):
+        for sink in self.sinks:
             lines.append(f'    n{sink.node.id}[("{_text(sink.node.name)}")]')
         lines.append("  end")
         for source in self.sources:
@@ -167,7 +182,7 @@ class Plan:
             produced.update(dict.fromkeys(wired.exits, f"p{first}"))
         ends = dict.fromkeys(produced[stream] for stream in self.wiring.tail)
         lines.extend(f"  {end} --> barrier" for end in ends)
-        lines.extend(f"  barrier --> n{sink.node.id}" for sink in (*self.tail_sinks, *self.letter_sinks))
+        lines.extend(f"  barrier --> n{sink.node.id}" for sink in (*self.tail.sinks, *self.letter_sinks))
         for sink in self.loose_sinks:
             assert sink.loose_stream is not None
             lines.append(f"  {produced[sink.loose_stream]} -.-> n{sink.node.id}")

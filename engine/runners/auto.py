@@ -108,7 +108,7 @@ class AutoRun(CallerRun):
     def _turns(self) -> Iterator[list[Any]]:
         """Handle events in this thread until the source ends or processes have taken over."""
         placement = self._placement
-        executor = Executor(self._plan.whole, self._plan.whole_handlers, safe_copies, splitter=self._splitter)
+        executor = Executor(self._plan.whole.program, self._plan.whole.handlers, safe_copies, splitter=self._splitter)
         while (taken := self._next_events()) is not None:
             events = list(taken.events)
             if events:

@@ -103,8 +103,8 @@ class CallerPipeline:
         self.delivery = Delivery(plan, inline=True, lock=lock, checkpoints=checkpoints)
         self._plan = plan
         self._ordered = any(pool.ordered for pool in plan.pools)
-        self._tallies = [Tally() for _ in plan.whole.steps]
-        self._ids = {step.node: step.node_id for step in plan.whole.steps}
+        self._tallies = [Tally() for _ in plan.whole.program.steps]
+        self._ids = {step.node: step.node_id for step in plan.whole.program.steps}
         self._skipped = 0
         self._dead = 0
 
@@ -145,7 +145,7 @@ class CallerPipeline:
                 rate=tally.events_in / wall_s if wall_s else 0.0,
                 wall_s=wall_s,
             )
-            for step, tally in zip(self._plan.whole.steps, self._tallies, strict=True)
+            for step, tally in zip(self._plan.whole.program.steps, self._tallies, strict=True)
             if is_reported(step)
         }
         report = RunReport(

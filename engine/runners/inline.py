@@ -84,10 +84,10 @@ class InlineRun(CallerRun):
     def _executor(
         self, loop: LoopThread, closers: list[Callable[[], Any]]
     ) -> Callable[[list[Column], Orders], Answer]:
-        program = self._plan.whole
+        program = self._plan.whole.program
 
         if not program.needs_loop:
-            plain = Executor(program, build_all(self._plan.whole_handlers, closers), safe_copies)
+            plain = Executor(program, build_all(self._plan.whole.handlers, closers), safe_copies)
             self._resume(plain)
             return plain.run
 
@@ -96,7 +96,7 @@ class InlineRun(CallerRun):
         ordered = any(pool.ordered for pool in self._plan.pools)
 
         async def make_inside() -> AsyncExecutor:
-            return AsyncExecutor(program, build_all(self._plan.whole_handlers, closers), safe_copies, ordered=ordered)
+            return AsyncExecutor(program, build_all(self._plan.whole.handlers, closers), safe_copies, ordered=ordered)
 
         executor = loop.run(make_inside())
         self._resume(executor)
@@ -114,7 +114,7 @@ class InlineRun(CallerRun):
             restore_stored(executor.states.restore, packed, f"a state of graph {self._plan.name!r}")
 
     def _turns(self, run: Callable[[list[Column], Orders], Answer]) -> Iterator[list[Any]]:
-        shrink = not self._plan.whole.needs_loop
+        shrink = not self._plan.whole.program.needs_loop
         while not self._sequencer.finished:
             started = monotonic()
             self._check_ends(started)

@@ -37,15 +37,15 @@ def may_start_in_caller(plan: Plan, options: RunOptions) -> bool:
 
     A read that blocks the calling thread cannot be ended by `stop` or `time_limit_s`, so those are for processes.
     """
-    if options.workers is not None or len(plan.sources) != 1 or plan.loose_sinks or plan.whole.needs_loop:
+    if options.workers is not None or len(plan.sources) != 1 or plan.loose_sinks or plan.whole.program.needs_loop:
         return False
     if options.stop is not None or options.time_limit_s is not None or plan.commits:
         return False
     if options.lock is not None or options.checkpoint is not None:
         return False
-    if any(step.options.timeout_s is not None for step in plan.whole.steps):
+    if any(step.options.timeout_s is not None for step in plan.whole.program.steps):
         return False
-    if any(subject is not None and needs_build(subject) for subject in plan.whole_handlers):
+    if any(subject is not None and needs_build(subject) for subject in plan.whole.handlers):
         return False
     return all(not pool.ordered and not pool.explicit for pool in plan.pools)
 

@@ -315,7 +315,7 @@ def program_of(seed: int, *, loops: bool) -> tuple[Program, list[Any], list[Any]
     events: list[Any] = list(range(rng.choice([1, 2, 12, 40])))
     if rng.random() < 0.5:
         events = [{"n": n, "log": []} for n in events]
-    return plan.whole, plan.whole_handlers, events, any(pool.ordered for pool in plan.pools)
+    return plan.whole.program, plan.whole.handlers, events, any(pool.ordered for pool in plan.pools)
 
 
 def built(subjects: list[Any]) -> list[Any]:

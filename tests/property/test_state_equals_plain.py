@@ -72,7 +72,7 @@ def in_parts(stream: Any, events: Numbers, workers: int, rng: Random) -> Found:
         for at, exit_ in enumerate(wired.exits):
             streams[exit_] = join([columns[at] for columns in given])
     outputs: list[Any] = []
-    tail = Executor(plan.tail, [None] * len(plan.tail.steps), safe_copies)
+    tail = Executor(plan.tail.program, plan.tail.handlers, safe_copies)
     for lo, hi in cuts(last + 1, rng):
         outputs += tail.run([streams[port].slice(lo, hi) for port in plan.wiring.tail]).exits[0].events
     return Found(outputs, total.late, total.forgotten)
