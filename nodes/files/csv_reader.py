@@ -23,7 +23,7 @@ class CsvReader:
         self._delimiter = delimiter
         self._failure: ValueError | None = None
         self._names: list[str] | None = None
-        self._place = cursor.place
+        self._position = cursor.position
         self.progress = cursor.progress
         self.close = cursor.close
         self._begin_file()
@@ -53,7 +53,7 @@ class CsvReader:
 
     def position(self) -> tuple[object, ...]:
         """Return the position behind the last row returned."""
-        return tuple(self._place)
+        return tuple(self._position)
 
     def header(self) -> list[str] | None:
         """Read and return the header of the first file, `None` if it is empty."""
@@ -88,7 +88,7 @@ class CsvReader:
         cursor = self._cursor
         while True:
             while cursor.next >= len(cursor.lines):
-                self._crossed.append((self._end, cursor.place))
+                self._crossed.append((self._end, cursor.position))
                 if cursor.load() is None:
                     return
             lines = cursor.lines[cursor.next :]
@@ -98,9 +98,9 @@ class CsvReader:
 
     def _position_at(self, count: int) -> LinePosition:
         """Return the position behind the first `count` lines that the csv reader consumed."""
-        for end, place in [*self._crossed, (self._end, self._cursor.place)]:
+        for end, at in [*self._crossed, (self._end, self._cursor.position)]:
             if count <= end:
-                return place._replace(skip=place.skip - (end - count))
+                return at._replace(skip=at.skip - (end - count))
         raise AssertionError("the csv reader took more lines than it was offered")
 
     def _collect(self, names: list[str], limit: int, max_bytes: int) -> list[dict[str, str]]:
@@ -123,7 +123,7 @@ class CsvReader:
                     break
         except (csv.Error, ValueError) as error:
             self._fail(taken, error)
-        self._place = self._position_at(taken)
+        self._position = self._position_at(taken)
         return rows
 
     def _read_header(self) -> None:
@@ -138,7 +138,7 @@ class CsvReader:
             self._fail(taken, "the header has the same name twice")
         elif row:
             self._names = row
-        self._place = self._position_at(taken if self._failure is not None else self._rows.line_num)
+        self._position = self._position_at(taken if self._failure is not None else self._rows.line_num)
 
     def _fail(self, taken: int, reason: str | Exception) -> None:
         """Record the failure of the row that begins behind `taken` lines."""
@@ -146,9 +146,9 @@ class CsvReader:
             self._failure = reason
             return
         remedy = "raise csv.field_size_limit before you make the source" if "field limit" in str(reason) else ""
-        place = self._position_at(taken)
+        at = self._position_at(taken)
         self._failure = ValueError(
-            f"cannot read {place.path}, line {place.line + place.skip + 1}: {reason}; "
+            f"cannot read {at.path}, line {at.line + at.skip + 1}: {reason}; "
             f"{remedy or 'correct the row, or read the file with sluiceway.lines'}"
         )
 

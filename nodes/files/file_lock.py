@@ -52,7 +52,7 @@ class FileLock:
         and `ValueError` for a file that is no lock.
         """
         if self._number is not None:
-            raise LockHeld(f"cannot take {self!r}: this object holds it already; make one for each run")
+            raise LockHeld(f"cannot acquire {self!r}: this object holds it already; make one for each run")
         until = math.inf if self.wait_s is None else time.monotonic() + self.wait_s
         pause_s = PAUSES_S[0]
         while True:
@@ -101,7 +101,7 @@ class FileLock:
         known = _CONTENT.fullmatch(content) if content else None
         if content and known is None:
             raise ValueError(
-                f"cannot take {self!r}: the file holds something else than a lock; give the lock a file of its own"
+                f"cannot acquire {self!r}: the file holds something else than a lock; give the lock a file of its own"
             )
         token = int(known[1]) + 1 if known is not None else 1
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat("T", "seconds")}
@@ -122,7 +122,7 @@ class FileLock:
             who = f"process {holder.get('pid')} on {holder.get('host')} holds it since {holder.get('since')}"
         waited = f" and did not give it back in {self.wait_s:g} s" if self.wait_s else ""
         return LockHeld(
-            f"cannot take {self!r}: {who}{waited}; wait for that run to end, for example with wait_s=None, or stop it"
+            f"cannot acquire {self!r}: {who}{waited}; wait for that run to end, for example with wait_s=None, or stop it"
         )
 
     def _holder(self) -> dict[str, Any] | None:
@@ -138,7 +138,7 @@ class FileLock:
     def check(self) -> None:
         """Raise `LockLost` if the file was removed, replaced or locked by another process."""
         if self._number is None:
-            raise LockLost(f"the lock {self!r} is not held any more: it was given back")
+            raise LockLost(f"the lock {self!r} is not held any more: it was released")
         if not self._is_at_path(self._number):
             raise LockLost(
                 f"the lock {self!r} is lost: its file was removed or replaced, so another run may hold one of the same "

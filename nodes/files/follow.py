@@ -74,25 +74,25 @@ class FollowCursor(LineCursor):
         self._watched = path
         self._closing = threading.Event()
         self._stream: FollowStream | None = None
-        place = None if position is None else parse_position(position)
-        if place is None or place.file < 0 or place.path != path:
-            super().__init__([path], encoding, split, place)
+        at = None if position is None else parse_position(position)
+        if at is None or at.file < 0 or at.path != path:
+            super().__init__([path], encoding, split, at)
             return
-        actual = _renamed(path, place.inode) or path
-        super().__init__([actual], encoding, split, place._replace(path=actual))
+        actual = _renamed(path, at.inode) or path
+        super().__init__([actual], encoding, split, at._replace(path=actual))
         self.paths = [path]
 
-    def _blocks_of(self, place: LinePosition) -> LineBlocks:
-        self._stream = FollowStream(place.path, self._watched, self._closing)
+    def _blocks_of(self, at: LinePosition) -> LineBlocks:
+        self._stream = FollowStream(at.path, self._watched, self._closing)
         return LineBlocks(
-            place.path, self._encoding, self._split, place.offset, place.line, SeenBytes(*place[5:9]), self._stream
+            at.path, self._encoding, self._split, at.offset, at.line, SeenBytes(*at[5:9]), self._stream
         )
 
     @property
-    def place(self) -> LinePosition:
+    def position(self) -> LinePosition:
         """The position before `lines[next]`."""
-        place = super().place
-        return place if self._stream is None else place._replace(inode=self._stream.inode)
+        at = super().position
+        return at if self._stream is None else at._replace(inode=self._stream.inode)
 
     def beginning(self) -> LineCursor:
         """Return a cursor at the beginning of the current file alone, whatever its name is now."""

@@ -51,7 +51,7 @@ class JsonReader:
 
     def position(self) -> tuple[object, ...]:
         """Return the position behind the last value returned."""
-        return tuple(self._cursor.place)
+        return tuple(self._cursor.position)
 
     def _parsed(self, lines: list[str]) -> list[Any]:
         events: list[Any] = []

@@ -68,34 +68,34 @@ class LineCursor:
         if position is not None:
             self._seek(parse_position(position))
 
-    def _seek(self, place: LinePosition) -> None:
-        if not -1 <= place.file < len(self.paths) or (place.file >= 0 and self.paths[place.file] != place.path):
+    def _seek(self, at: LinePosition) -> None:
+        if not -1 <= at.file < len(self.paths) or (at.file >= 0 and self.paths[at.file] != at.path):
             raise ValueError(
-                f"cannot go on in {place.path}: it is not file {place.file} of the list any more; give the same files"
+                f"cannot go on in {at.path}: it is not file {at.file} of the list any more; give the same files"
             )
-        for file in range(place.file):
+        for file in range(at.file):
             self._add_to_check(file)
-        if self._before != place.before:
+        if self._before != at.before:
             raise CheckpointError(
-                f"cannot go on in {place.path}: one of the {place.file} files before it has another name or size than "
+                f"cannot go on in {at.path}: one of the {at.file} files before it has another name or size than "
                 "when it was read; give the same files, or begin afresh with resume='never'"
             )
-        if place.file >= 0:
-            self._open(place.file, place)
+        if at.file >= 0:
+            self._open(at.file, at)
 
     def _add_to_check(self, file: int) -> None:
         """Add a file that was read to its end to the check of the files before."""
         self._before = zlib.crc32(f"{self.paths[file]}\0{self._sizes[file]}\0".encode(), self._before)
 
-    def _open(self, file: int, place: LinePosition | None = None) -> None:
+    def _open(self, file: int, at: LinePosition | None = None) -> None:
         self.close_file()
         self._done_bytes = self._read_bytes = sum(self._sizes[:file])
         self._file, self.lines, self.next, self._resume_skip = file, [], 0, 0
-        self._blocks = self._blocks_of(place or LinePosition(file, self.paths[file]))
-        self._resume_skip = place.skip if place is not None else 0
+        self._blocks = self._blocks_of(at or LinePosition(file, self.paths[file]))
+        self._resume_skip = at.skip if at is not None else 0
 
-    def _blocks_of(self, place: LinePosition) -> LineBlocks:
-        return LineBlocks(place.path, self._encoding, self._split, place.offset, place.line, SeenBytes(*place[5:9]))
+    def _blocks_of(self, at: LinePosition) -> LineBlocks:
+        return LineBlocks(at.path, self._encoding, self._split, at.offset, at.line, SeenBytes(*at[5:9]))
 
     @property
     def path(self) -> str:
@@ -103,7 +103,7 @@ class LineCursor:
         return self.paths[self._file]
 
     @property
-    def place(self) -> LinePosition:
+    def position(self) -> LinePosition:
         """The position before `lines[next]`."""
         blocks = self._blocks
         if blocks is None:
@@ -114,8 +114,8 @@ class LineCursor:
     @property
     def line_number(self) -> int:
         """The number of the line `lines[next]` in its file, from 1."""
-        place = self.place
-        return place.line + place.skip + 1
+        at = self.position
+        return at.line + at.skip + 1
 
     def beginning(self) -> LineCursor:
         """Return a cursor at the beginning of the current file alone."""

@@ -29,7 +29,7 @@ class LineReader:
 
     def position(self) -> tuple[object, ...]:
         """Return the position behind the last line returned."""
-        return tuple(self._cursor.place)
+        return tuple(self._cursor.position)
 
 
 class TextFile(FileEndpoint):

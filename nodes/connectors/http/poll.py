@@ -49,10 +49,10 @@ class _Page(NamedTuple):
 
 @dataclass
 class _PollPosition:
-    """The position behind `given` items of the page `key`, whose check is `check`."""
+    """The position behind `count_read` items of the page `key`, whose check is `check`."""
 
     key: Key
-    given: int = 0
+    count_read: int = 0
     check: int = 0
 
 
@@ -74,7 +74,7 @@ class PollReader:
         self._poll_s = poll_s
         self._stop_at_end = stop_at_end
         self._clock = clock
-        self._place = _PollPosition(paging.start) if position is None else _parse_position(position)
+        self._position = _PollPosition(paging.start) if position is None else _parse_position(position)
         self._page: _Page | None = None
         self._due = clock()
         self._ended = False
@@ -100,26 +100,26 @@ class PollReader:
     def _read_items(self, limit: int, max_bytes: int) -> list[Any]:
         """Return items of the page, up to the limits but at least one."""
         assert self._page is not None
-        place, items, size, own = self._place, [], 0, 0
-        check = place.check
-        for item in self._page.items[place.given : place.given + limit]:
+        position, items, size, own = self._position, [], 0, 0
+        check = position.check
+        for item in self._page.items[position.count_read : position.count_read + limit]:
             data = canonical(item)
             own, check, size = zlib.crc32(data, own), zlib.crc32(data, check), size + len(data)
             items.append(item)
             if size >= max_bytes:
                 break
         if items:
-            self._extent = (place.key, place.given, len(items), own)
-            self._place = _PollPosition(place.key, place.given + len(items), check)
+            self._extent = (position.key, position.count_read, len(items), own)
+            self._position = _PollPosition(position.key, position.count_read + len(items), check)
         return items
 
     def _advance(self) -> None:
         """Move behind the last item of a page: to the next page, or to the same one when it is due."""
         assert self._page is not None
         key, items = self._page.next_key, self._page.items
-        more = key is not None and key != self._place.key
+        more = key is not None and key != self._position.key
         if more:
-            self._place = _PollPosition(key)
+            self._position = _PollPosition(key)
         self._page = None
         if not (more and items):  # some servers name a next page for ever
             self._ended = self._stop_at_end
@@ -130,24 +130,24 @@ class PollReader:
         self._fetcher.pause(min(self._due, until) - self._clock())
         if self._due > until:
             return False
-        page = self._fetcher.get(self._place.key, max(until - self._clock(), 0))
+        page = self._fetcher.get(self._position.key, max(until - self._clock(), 0))
         if page is None:
             return False
         self._accept_page(page)
         return True
 
     def _accept_page(self, page: _Page) -> None:
-        place = self._place
-        if len(page.items) < place.given or check_of(page.items[: place.given]) != place.check:
+        position = self._position
+        if len(page.items) < position.count_read or check_of(page.items[: position.count_read]) != position.check:
             raise ValueError(
-                f"cannot go on in {self._shown}: the {place.given} items that were read of a page are not its first any "
+                f"cannot go on in {self._shown}: the {position.count_read} items that were read of a page are not its first any "
                 "more; poll a list that only grows at its end, or begin afresh with resume='never'"
             )
         self._page = page
 
     def position(self) -> tuple[object, ...]:
         """Return the position behind the last item: the key of its page, and how many of its items were returned."""
-        return sealed(self._place.key), self._place.given, self._place.check
+        return sealed(self._position.key), self._position.count_read, self._position.check
 
     def extent(self) -> object:
         """Return what describes the items of the last read: their page, the first, their number and check."""
@@ -155,11 +155,11 @@ class PollReader:
 
     def replay(self, extent: object) -> Sequence[Any]:
         """Return the items of an extent again; raises `ValueError` if the server no longer returns them."""
-        given: Any = extent
-        shut, first, count, check = given
+        fields: Any = extent
+        shut, first, count, check = fields
         key = opened(shut)
-        if self._page is None or self._place.key != key:
-            self._place, self._page = _PollPosition(key), None
+        if self._page is None or self._position.key != key:
+            self._position, self._page = _PollPosition(key), None
             while (page := self._fetcher.get(key, WAIT_S)) is None:
                 if self._fetcher.closed:
                     return []
@@ -170,7 +170,7 @@ class PollReader:
                 f"cannot read {count} items of {self._shown} again: the server gives others in their place; begin "
                 "afresh with resume='never'"
             )
-        self._place = _PollPosition(key, first + count, check_of(self._page.items[: first + count]))
+        self._position = _PollPosition(key, first + count, check_of(self._page.items[: first + count]))
         self._extent = (key, first, count, check)
         return items
 
@@ -182,8 +182,8 @@ class PollReader:
 def _parse_position(position: object) -> _PollPosition:
     raw: Any = position
     try:
-        key, given, check = raw
-        return _PollPosition(opened(key), int(given), int(check))
+        key, count_read, check = raw
+        return _PollPosition(opened(key), int(count_read), int(check))
     except (TypeError, ValueError):
         raise ValueError(
             "cannot go on from this position: it is none of http_poll; pass what position() gave"

@@ -125,7 +125,7 @@ class HttpSink:
 def ranges(numbers: Sequence[Number]) -> str:
     """Return numbers as text: `5-7` for the events 5, 6 and 7 of index 0 each, `8.1` for index 1 of number 8."""
     texts = []
-    for _, run in groupby(enumerate(numbers), key=lambda place: (place[1][1], place[1][0] - place[0])):
+    for _, run in groupby(enumerate(numbers), key=lambda pair: (pair[1][1], pair[1][0] - pair[0])):
         taken = [number for _, number in run]
         (first, index), last = taken[0], taken[-1][0]
         if index:

@@ -86,7 +86,7 @@ class RedisLock:
         Raises `LockHeld` with who holds it, and the client's own error where the server does not answer.
         """
         if self._renewing is not None:
-            raise LockHeld(f"cannot take {self!r}: this very object holds it; make a lock for each run")
+            raise LockHeld(f"cannot acquire {self!r}: this very object holds it; make a lock for each run")
         self._clear()
         # no answer may come later than the lease could end
         self._client = connect(self.url, "redis_lock", answer_s=self.ttl_s / 3, retries=1)
@@ -108,7 +108,7 @@ class RedisLock:
                 holder = text_of(answer).partition(" ")[2] or "another program"
                 self._client.close()
                 raise LockHeld(
-                    f"cannot take {self!r}: {holder} holds it; wait until that run has ended (wait_s=), or for at most "
+                    f"cannot acquire {self!r}: {holder} holds it; wait until that run has ended (wait_s=), or for at most "
                     f"{self.ttl_s:g} s after it has died"
                 )
             self._stop.wait(_STEP_S)  # in short steps, so that Ctrl-C is heard
@@ -139,7 +139,7 @@ class RedisLock:
     def check(self) -> None:
         """Raise `LockLost` where the lease may have run out or the key is not this run's any more; asks nobody."""
         if self._renewing is None:
-            raise LockLost(f"{self!r} is not held; take it first")
+            raise LockLost(f"{self!r} is not held; acquire it first")
         if self._lost:
             raise LockLost(f"{self!r} is lost: {self._lost}; another run may have begun, this one must not commit")
         if _clock() >= self._held_until:
@@ -158,7 +158,7 @@ class RedisLock:
         try:
             self._client.eval(_RELEASE, 1, self._keys[0], self._value)
         except package("redis_lock").exceptions.RedisError as error:
-            LOG.warning("%r could not be given back (%s); it ends by itself within %g s", self, error, self.ttl_s)
+            LOG.warning("%r could not be released (%s); it ends by itself within %g s", self, error, self.ttl_s)
         self._client.close()
 
 

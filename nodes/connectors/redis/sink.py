@@ -19,7 +19,7 @@ from .entry import RedisEntry
 
 #: How many bytes may wait in this process before they go to the stage.
 STAGE_BYTES = 4 << 20
-_MOST_FIELDS = 1_000  # what the script can pass on in one call, and more
+MAX_FIELDS = 1_000  # what the script can pass on in one call, and more
 MAX_COMMANDS = 1_000
 
 _MOVE = """
@@ -266,9 +266,9 @@ class RedisSink:
                 ) from error
         elif isinstance(event, RedisEntry):
             made = event.fields
-        if not isinstance(made, Mapping) or not 0 < len(made) <= _MOST_FIELDS:
+        if not isinstance(made, Mapping) or not 0 < len(made) <= MAX_FIELDS:
             raise BadEvent(
-                f"cannot write to {self!r}: an entry is a dict of 1 to {_MOST_FIELDS} fields, this one is a "
+                f"cannot write to {self!r}: an entry is a dict of 1 to {MAX_FIELDS} fields, this one is a "
                 f"{type(made).__name__}; pass fields= a function that gives such a dict",
                 position,
             )

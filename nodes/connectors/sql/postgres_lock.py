@@ -51,7 +51,7 @@ class PostgresLock:
         Raises `LockHeld`, naming the session that holds it, when `wait_s` is over, `ConnectionError` if the server
         cannot be reached and `RuntimeError` if it refuses the table of the tokens.
         """
-        what = f"cannot take the lock {self._name!r}"
+        what = f"cannot acquire the lock {self._name!r}"
         session = None
         try:
             session = open_session(self._url, what, self._name, answer_s=_ANSWER_S)
@@ -75,7 +75,7 @@ class PostgresLock:
         """Raise `LockLost` unless the server confirms that this session holds the lock."""
         with self._one_at_a_time:
             if self._session is None:
-                raise LockLost(f"the lock {self._name!r} is not held: it was never taken, or is lost or given back")
+                raise LockLost(f"the lock {self._name!r} is not held: it was never acquired, or is lost or released")
             reason = "the session has it no more"
             try:
                 held = self._advisory.mine(self._session)
@@ -114,6 +114,6 @@ class PostgresLock:
 
     def _held(self, session: sa.Connection) -> LockHeld:
         return LockHeld(
-            f"cannot take the lock {self._name!r}: it is held by {self._advisory.holders(session)} of"
+            f"cannot acquire the lock {self._name!r}: it is held by {self._advisory.holders(session)} of"
             f" {shown(self._url)}; let that run end, or wait for it with wait_s"
         )

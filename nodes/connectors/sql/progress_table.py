@@ -32,7 +32,7 @@ def _table(schema: str | None) -> sa.Table:
     )
 
 
-class Progress:
+class ProgressTable:
     """The rows of one sink in the progress table; `what` opens the text of every error."""
 
     def __init__(self, schema: str | None, sink: str, what: str, fence: int | None) -> None:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from ...errors import CheckpointError
 from ...sinks import BadEvent
 from .database import begin, connect, describe, ensure_table, reflected, shown, wait_for_locks
-from .progress_table import Progress
+from .progress_table import ProgressTable
 from .rows import RowChunk, chunks, insert, row_of
 from .sqlite_spool import Spool
 
@@ -88,7 +88,7 @@ class SqlSink:
         self._sink = name or table
         self._fence: int | None = None
         self._connection: sa.Connection | None = None
-        self._progress: Progress | None = None
+        self._progress: ProgressTable | None = None
         self._stage: _Stage | None = None
         self._known: frozenset[str] = frozenset()
         self._pending: int | None = None  # the last number written since the last commit
@@ -123,7 +123,7 @@ class SqlSink:
         progress.resume(self._connected(), run, number)
         return progress.number
 
-    def _begin(self) -> Progress:
+    def _begin(self) -> ProgressTable:
         self.abort()
         what = f"cannot write to {self!r}"
         self._connection = connect(self._url, what, create=True)
@@ -134,7 +134,7 @@ class SqlSink:
             self._open_table()
             if self._stage is None and self._create is not True:
                 raise LookupError(f"{what}: there is no table {self._name!r}; make it, or pass create=True")
-            self._progress = Progress(self._schema, self._sink, what, self._fence)
+            self._progress = ProgressTable(self._schema, self._sink, what, self._fence)
         except BaseException:
             self.abort()
             raise
@@ -236,7 +236,7 @@ class SqlSink:
             raise RuntimeError(f"cannot write to {self!r}: it is not open; call open() or recover() first")
         return self._connection
 
-    def _running(self) -> Progress:
+    def _running(self) -> ProgressTable:
         self._connected()
         assert self._progress is not None
         return self._progress

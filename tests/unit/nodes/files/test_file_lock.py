@@ -101,7 +101,7 @@ def test_waiting_ends_when_it_is_given_back(tmp_path: Path) -> None:
 def test_a_lost_lock_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     lock = file_lock(path)
-    with pytest.raises(LockLost, match="given back"):
+    with pytest.raises(LockLost, match="released"):
         lock.check()
     lock.acquire()
     path.unlink()
