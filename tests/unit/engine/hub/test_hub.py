@@ -66,7 +66,7 @@ class Worker:
         self._now = now
         self._runner.run(TaskMessage(task.id, task.start, task.stop, effect.cut, task.orders, ports))
 
-    def place(self, payload: Payload, grant: Grant | None) -> Payload:
+    def share(self, payload: Payload, grant: Grant | None) -> Payload:
         return payload
 
     def send_answer(self, answer: AnswerMessage) -> None:
