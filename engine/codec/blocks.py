@@ -1,7 +1,7 @@
-"""Blocks: a long batch as several MessagePack arrays in one body, each of which can be unpacked alone.
+"""Blocks: a long batch as several MessagePack arrays in one body, each of which can be decoded alone.
 
-Decides how a body of blocks is laid out, and how long a block is: what it holds should fit into the cache of a core
-while it is unpacked, handled and packed again, which costs a quarter less than with thousands of events in one piece.
+Decides the layout of such a body, and how long a block is: its events should fit into the cache of a core while they
+are decoded, handled and encoded again, which costs a quarter less than thousands of events at once.
 """
 
 from __future__ import annotations
@@ -13,37 +13,37 @@ from typing import Any, Protocol
 
 import ormsgpack
 
-#: A block is about so long when packed; its objects take some ten times as much.
+#: The size of an encoded block, about; its objects take some ten times as much.
 BLOCK_BYTES = 128 * 1024
-#: No block has fewer events (what a block costs is spread over them), none has more.
-FEWEST, MOST = 1024, 8192
-_TAIL = 4  # bytes: how long the table in front of it is
+#: Bounds of the events in a block; a smaller one would cost too much per event.
+MIN_BLOCK_EVENTS, MAX_BLOCK_EVENTS = 1024, 8192
+_TAIL = 4  # bytes at the end: the size of the table before them
 
 
 class Blocks(Protocol):
-    """A batch that can be unpacked block by block."""
+    """A batch that can be decoded block by block."""
 
     @property
     def ends(self) -> Sequence[int]:
-        """How many events there are up to the end of each block."""
+        """The number of events up to the end of each block."""
 
     def load(self, lo: int, hi: int) -> list[Any]:
-        """Give the events `lo .. hi - 1`; quickest where those are one block. What it raises means damage."""
+        """Return the events `lo .. hi - 1`; quickest if they are one block. Any exception means damage."""
 
 
 def block_size(events: int, nbytes: int) -> int:
-    """Give how many events a block should have where `events` of them take `nbytes`."""
-    return max(FEWEST, min(MOST, BLOCK_BYTES * events // max(1, nbytes)))
+    """Return the number of events for a block, given that `events` of them take `nbytes` bytes."""
+    return max(MIN_BLOCK_EVENTS, min(MAX_BLOCK_EVENTS, BLOCK_BYTES * events // max(1, nbytes)))
 
 
 def write_body(counts: list[int], bodies: Sequence[bytes | bytearray | memoryview]) -> bytes:
-    """Join packed blocks of so many events each: the blocks, a table of their counts and sizes, its length."""
+    """Return a body: the encoded blocks, a table of their event counts and sizes, and the size of that table."""
     table = ormsgpack.packb([counts, list(map(len, bodies))])
     return b"".join([*bodies, table, len(table).to_bytes(_TAIL, "little")])
 
 
 class Packed:
-    """The blocks of a body that `write_body` has written; raises `ValueError` for one that it has not."""
+    """The blocks of a body that `write_body` returned; raises `ValueError` for any other body."""
 
     def __init__(self, body: bytes | bytearray | memoryview) -> None:
         whole = memoryview(body)
@@ -55,18 +55,18 @@ class Packed:
         stops = list(accumulate(sizes))
         if len(counts) != len(sizes) or min(*counts, *sizes) < 0 or stops[-1] != table:
             raise ValueError("a table that is not that of its blocks")
-        self._lay_out(counts, [whole[stop - size : stop] for size, stop in zip(sizes, stops, strict=True)])
+        self._set_blocks(counts, [whole[stop - size : stop] for size, stop in zip(sizes, stops, strict=True)])
 
-    def _lay_out(self, counts: list[int], bodies: list[Any]) -> None:
-        #: The blocks as they are packed, and how many events each has.
+    def _set_blocks(self, counts: list[int], bodies: list[Any]) -> None:
+        #: The encoded blocks, and the number of events of each.
         self.counts = counts
         self.bodies = bodies
         self.ends = list(accumulate(counts))
-        #: A block of which only a part was given: which one, the first event that nobody has, its events.
-        self._left: tuple[int, int, list[Any]] | None = None
+        #: A decoded block of which only a part was returned: its index, the first event not returned, its events.
+        self._rest: tuple[int, int, list[Any]] | None = None
 
     def load(self, lo: int, hi: int) -> list[Any]:
-        """Give the events `lo .. hi - 1`. What is left of their last block is kept: mostly it is asked for next."""
+        """Return the events `lo .. hi - 1`. The rest of their last block is kept, for it is mostly asked for next."""
         events: list[Any] = []
         at = bisect_right(self.ends, lo)
         while lo < hi:
@@ -74,7 +74,7 @@ class Packed:
             stop = self.ends[at]
             start = stop - len(block)
             if hi < stop:
-                self._left = at, hi, block
+                self._rest = at, hi, block
             if lo == start and hi == stop and not events:
                 return block
             events += block[lo - start : hi - start]
@@ -83,10 +83,10 @@ class Packed:
         return events
 
     def _block(self, at: int, lo: int) -> list[Any]:
-        """Unpack a block, unless it is at hand and nobody has its events from `lo` on, who may have changed them."""
-        left, self._left = self._left, None
-        if left is not None and left[0] == at and left[1] <= lo:
-            return left[2]
+        """Return the events of a block, decoded unless they are kept and those from `lo` on were never returned."""
+        rest, self._rest = self._rest, None
+        if rest is not None and rest[0] == at and rest[1] <= lo:
+            return rest[2]
         block: list[Any] = ormsgpack.unpackb(self.bodies[at])
         if not isinstance(block, list) or len(block) != self.counts[at]:
             raise ValueError("a block of another length than was announced")
@@ -94,19 +94,19 @@ class Packed:
 
 
 class Single(Packed):
-    """A batch that is one block, unpacked when it is needed."""
+    """A batch that is one block, decoded when it is needed."""
 
     def __init__(self, body: bytes | bytearray | memoryview, count: int) -> None:
-        self._lay_out([count], [body])
+        self._set_blocks([count], [body])
 
 
 class Span:
-    """A run of a range, whose numbers are written down only where they are worked on."""
+    """A range, made into a list only where it is worked on."""
 
     def __init__(self, span: range) -> None:
         self._span = span
-        self.ends = (*range(MOST, len(span), MOST), len(span))
+        self.ends = (*range(MAX_BLOCK_EVENTS, len(span), MAX_BLOCK_EVENTS), len(span))
 
     def load(self, lo: int, hi: int) -> list[int]:
-        """Give the numbers `lo .. hi - 1` of it."""
+        """Return its numbers at `lo .. hi - 1`."""
         return list(self._span[lo:hi])

@@ -1,8 +1,8 @@
 """The codec: one batch of events to a `Payload` and back, exact in type and value.
 
 Decides which encoding carries a batch: buffers as they are, MessagePack, pickle, pickle with definitions (cloudpickle).
-All of them give the same events: independent of each other, with what one event shares inside itself still shared, so
-where a batch is cut can never be seen in its events. Who sends payloads, and where to, is not known here.
+All of them return the same events: independent of each other, with what one event shares inside itself still shared,
+so that the division into batches never shows in the events. Who sends payloads, and where to, is not known here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import ormsgpack
 from ...nodes.errors import describe
 from . import blocks, pickling
 from .errors import CodecError, explain, type_name
-from .partial_pickle import Carver
+from .partial_pickle import PartialPickle
 from .shape import ATOMS, FLAT, Shape, are_distinct, are_flat, shape_of
 
 MSGPACK = 0
@@ -27,14 +27,14 @@ PICKLE = 1
 RAW = 2  # every event is a large bytes, bytearray or str: one frame each, their types and sizes in the body
 SPAN = 3  # a run of a range: its start, stop and step
 BLOCKS = 4  # as MSGPACK, block by block
-#: Of these a part can be decoded without the rest.
+#: Encodings of which a part can be decoded without the rest.
 IN_BLOCKS = (SPAN, BLOCKS)
 
 #: Bytes, or what offers them by the buffer protocol (PEP 688 names it from Python 3.12 on).
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
-#: No frame may be larger: it could not be sent.
-LARGEST_FRAME_BYTES = 1 << 31
+#: A larger frame could not be sent.
+MAX_FRAME_BYTES = 1 << 31
 
 _RETRY_AFTER = 64  # batches
 _RAW_TYPES: dict[type, str] = {bytes: "b", bytearray: "a", str: "s"}
@@ -54,9 +54,9 @@ _EXACT = (
 class Payload:
     """An encoded batch: `frames[0]` is the body, the rest are buffers that travel beside it.
 
-    Frames may be the very memory of arrays and bytearrays of the batch: send them before those are changed. Frames in
-    shared memory are read-only and valid as long as the payload; `slot` is what keeps their place, `places` where
-    they begin there, -1 for a frame that lies elsewhere.
+    Frames may be the memory of arrays and bytearrays of the batch: send them before those are changed. Frames in shared
+    memory are read-only and valid as long as the payload; `slot` keeps their memory allocated, `places` are their
+    offsets there, -1 for a frame that lies elsewhere.
     """
 
     codec: int
@@ -71,16 +71,16 @@ class Payload:
 
 
 class Encoder:
-    """Encodes the batches of one stream and remembers which encodings its events refused.
+    """Encodes the batches of one stream and remembers which encodings failed.
 
-    A refused encoding is left out for the next batches and then tried again, so a stream that MessagePack or pickle
+    A failed encoding is skipped for the next batches and then tried again, so that a stream which MessagePack or pickle
     cannot carry does not pay for a failed attempt with every batch.
     """
 
     __slots__ = ("_block", "_without_msgpack", "_without_pickle")
 
     def __init__(self) -> None:
-        self._block = blocks.FEWEST  # events
+        self._block = blocks.MIN_BLOCK_EVENTS  # events
         self._without_msgpack = 0
         self._without_pickle = 0
 
@@ -110,7 +110,7 @@ class Encoder:
         return _within_limit(Payload(PICKLE, (body, *buffers)), events)
 
     def _pack_blocks(self, events: list[Any]) -> bytes | None:
-        """Pack a long batch block by block; `None` where not every block is for MessagePack."""
+        """Encode a long batch block by block; return `None` if MessagePack cannot carry every block."""
         counts, bodies = [], []
         at = 0
         while at < len(events):
@@ -152,7 +152,7 @@ def _shape(events: list[Any], types: set[type]) -> Shape:
 
 def _within_limit(payload: Payload, events: list[Any]) -> Payload:
     largest = max(len(frame) if type(frame) is bytes else memoryview(frame).nbytes for frame in payload.frames)
-    if largest <= LARGEST_FRAME_BYTES:
+    if largest <= MAX_FRAME_BYTES:
         return payload
     if len(events) > 1:
         for position, event in enumerate(events):
@@ -161,22 +161,22 @@ def _within_limit(payload: Payload, events: list[Any]) -> Payload:
             except CodecError as error:
                 raise CodecError(str(error), position=position) from None
     raise CodecError(
-        f"event of type {type_name(events[0])} takes {largest:,} bytes, more than the {LARGEST_FRAME_BYTES:,} bytes"
+        f"event of type {type_name(events[0])} takes {largest:,} bytes, more than the {MAX_FRAME_BYTES:,} bytes"
         " that can be sent at once; send it in parts, or the path of a file",
         position=0,
     )
 
 
 def encode(events: list[Any]) -> Payload:
-    """Encode one batch as `Encoder.encode` does, with nothing remembered."""
+    """Encode one batch as `Encoder.encode` does, without memory of earlier batches."""
     return Encoder().encode(events)
 
 
 def decode(payload: Payload, count_hint: int | None = None) -> list[Any]:
-    """Give the events of `payload`.
+    """Return the events of `payload`.
 
     Frames that are writable become the memory of the decoded arrays; others are copied, so arrays are always
-    writable. `count_hint` is how many events there must be, where it is known. Raises `CodecError` on bytes that
+    writable. `count_hint` is the number of events there must be, if it is known. Raises `CodecError` on bytes that
     `encode` did not write, on classes that are not found here, and where an event's own code raises.
     """
     with building(f"batch of {payload.nbytes} bytes"):
@@ -188,7 +188,7 @@ def decode(payload: Payload, count_hint: int | None = None) -> list[Any]:
 
 @contextmanager
 def building(what: str) -> Iterator[None]:
-    """Decode inside of this: without the collector, and with `CodecError` for whatever is raised."""
+    """Run the body, which decodes, without the garbage collector, and raise `CodecError` for whatever it raises."""
     collecting = gc.isenabled()
     gc.disable()  # all that is built here lives on, so there is nothing to collect
     try:
@@ -214,21 +214,20 @@ def decode_part(
     step: int | None = None,
     mark: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Any], dict[int, CodecError]]:
-    """Give the events `lo .. hi - 1` of `payload` and run no code for any other; slower than `decode`.
+    """Return the events `lo .. hi - 1` of `payload`, and the errors of those that cannot be decoded, by position.
 
-    With `step` so many are decoded at a time, and `mark` is told which before each time.
-
-    An event that cannot be decoded leaves `None` in its place and its error, whose cause is what its own code raised,
-    under its position in the payload; where the whole payload is damaged, all do. `count_hint` is as for `decode`.
+    No code of any other event runs; slower than `decode`. `step` events are decoded at a time, and `mark` is called
+    with their bounds before each step. An event that cannot be decoded is `None`; the cause of its error is what its
+    own code raised. If the whole payload is damaged, all its events have the error. `count_hint` is as for `decode`.
     """
     events: list[Any] = [None] * (hi - lo)
     errors: dict[int, CodecError] = {}
     try:
         if payload.codec != PICKLE:
             return decode(payload, count_hint)[lo:hi], {}
-        carver = Carver(payload.frames[0])
-        if count_hint is not None and carver.count != count_hint:
-            raise CodecError(f"batch holds {carver.count} events where {count_hint} were announced; it is damaged")
+        pickled = PartialPickle(payload.frames[0])
+        if count_hint is not None and pickled.count != count_hint:
+            raise CodecError(f"batch holds {pickled.count} events where {count_hint} were announced; it is damaged")
     except (CodecError, ValueError, IndexError, KeyError) as error:
         whole = error if isinstance(error, CodecError) else CodecError("batch cannot be taken apart; it is damaged")
         return events, dict.fromkeys(range(lo, hi), whole)
@@ -239,7 +238,7 @@ def decode_part(
         if mark is not None:
             mark(a, b)
         try:
-            events[a - lo : b - lo] = pickling.load_carved(carver.only(a, b), map(_writable, payload.frames[1:]))[a:b]
+            events[a - lo : b - lo] = pickling.load_partial(pickled.only(a, b), map(_writable, payload.frames[1:]))[a:b]
         except Exception as error:
             if b - a > 1:
                 waiting += [((a + b) // 2, b), (a, (a + b) // 2)]
@@ -251,7 +250,7 @@ def decode_part(
 
 
 def blocks_of(payload: Payload, count: int) -> blocks.Blocks | None:
-    """Give the blocks of a payload of `count` events, or `None` for one that can only be decoded as a whole.
+    """Return the blocks of a payload of `count` events, or `None` for one that can only be decoded as a whole.
 
     Raises `CodecError` on bytes that `encode` did not write.
     """
@@ -275,7 +274,7 @@ def blocks_of(payload: Payload, count: int) -> blocks.Blocks | None:
 
 
 def join_payloads(parts: list[tuple[int, Payload]]) -> Payload | None:
-    """Join payloads of so many events each into one, or give `None` where one of them is not made of blocks."""
+    """Return one payload for `parts`, which are (number of events, payload), or `None` if one of them has no blocks."""
     parts = [part for part in parts if part[0]] or parts[:1]
     if len(parts) == 1:
         return parts[0][1]
@@ -295,12 +294,12 @@ def join_payloads(parts: list[tuple[int, Payload]]) -> Payload | None:
 
 
 def is_atomic(events: list[Any]) -> bool:
-    """Say whether all events are of immutable builtin types, so that sharing them is harmless."""
+    """Whether all events are of immutable builtin types, so that sharing them is harmless."""
     return set(map(type, events)) <= ATOMS
 
 
 def copies(events: list[Any]) -> list[Any]:
-    """Give an independent copy of every event; `events` itself where they are atomic. Raises `CodecError`."""
+    """Return an independent copy of every event; `events` itself where they are atomic. Raises `CodecError`."""
     if is_atomic(events):
         return events
     payload = encode(events)
@@ -312,11 +311,11 @@ def _pickle_by_value(events: list[Any], separate: bool) -> tuple[bytes, list[mem
     try:
         return pickling.dump(events, separate=separate, by_value=True)
     except Exception as error:
-        raise _blame(events, error) from error
+        raise _encode_error(events, error) from error
 
 
-def _blame(events: list[Any], error: Exception) -> CodecError:
-    """Find the first event that is to blame for `error`."""
+def _encode_error(events: list[Any], error: Exception) -> CodecError:
+    """Return the error for the first event that cannot be pickled."""
     for position, event in enumerate(events):
         if (own := _refusal(event)) is not None:
             return CodecError(explain(event, own, lambda part: _refusal(part) is None), position=position)
@@ -332,7 +331,7 @@ def _refusal(value: Any) -> Exception | None:
 
 
 def _encode_span(events: range) -> Payload | None:
-    """Describe a range by its three numbers; `None` for one that MessagePack cannot name."""
+    """Encode a range as its three numbers; return `None` if they are too large for MessagePack."""
     try:
         return Payload(SPAN, (ormsgpack.packb([events.start, events.stop, events.step], option=_EXACT),))
     except TypeError:  # beyond 64 bits
@@ -347,7 +346,7 @@ def _encode_raw(events: list[Any]) -> Payload:
 
 def _span(numbers: list[int], count: int | None) -> blocks.Span:
     span = range(*numbers)
-    if count is not None and len(span) != count:  # before it is written down: three numbers can name any amount
+    if count is not None and len(span) != count:  # checked first, for three numbers can describe a list of any size
         raise CodecError(f"batch holds {len(span)} events where {count} were announced; it is damaged")
     return blocks.Span(span)
 

@@ -1,7 +1,7 @@
 """Copies of events that may hold anything: by the codec, else by `copy.deepcopy`, else shared.
 
-Decides what happens to an event inside a fused chain that no codec can carry: it never leaves its process, so a
-handler behind it is better served with the object itself than not at all.
+Decides what happens to an event of a fused chain that no codec can carry: it never leaves its process, so the next
+handler gets the object itself rather than nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .shape import ATOMS
 
 
 def safe_copies(events: list[Any]) -> list[Any]:
-    """Give a copy of every event that can be copied, and the others as they are."""
+    """Return a copy of every event that can be copied, and the others as they are."""
     flat = _flat_copies(events)
     if flat is not None:
         return flat
@@ -28,7 +28,7 @@ def safe_copies(events: list[Any]) -> list[Any]:
 
 
 def _flat_copies(events: list[Any]) -> list[Any] | None:
-    """Copy events that are dicts or lists of nothing but immutable values, or such values; `None` for others."""
+    """Copy events that are dicts or lists of nothing but immutable values, or such values; return `None` for others."""
     types = set(map(type, events))
     if types <= ATOMS:
         return events

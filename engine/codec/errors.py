@@ -1,6 +1,6 @@
-"""The error of the codec, and why an event cannot be encoded: finds the part that is to blame, never shows a value.
+"""The error of the codec, and why an event cannot be encoded: finds the part that cannot be, never shows a value.
 
-Knows nothing of how events are encoded; it is given a function that tells whether one object can be.
+Knows nothing of how events are encoded: a function that says whether an object can be is passed in.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _MAX_PARTS = 1000
 
 
 class CodecError(Exception):
-    """A batch that cannot be encoded or decoded; `position` is the event in it that is to blame, where one is."""
+    """A batch that cannot be encoded or decoded; `position` is that of the event which caused it, if one did."""
 
     def __init__(self, reason: str, *, position: int | None = None) -> None:
         super().__init__(reason)
@@ -23,7 +23,7 @@ class CodecError(Exception):
 
 
 def explain(event: Any, error: BaseException, can_encode: Callable[[Any], bool]) -> str:
-    """Give the reason, and a remedy, why `event` was refused with `error`."""
+    """Return why `event` could not be encoded, which raised `error`, and a remedy."""
     if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
         return f"event of type {type_name(event)} is nested too deep to be pickled; send it in a flatter form"
     steps, part = _descend(event, can_encode)
@@ -36,13 +36,13 @@ def explain(event: Any, error: BaseException, can_encode: Callable[[Any], bool])
 
 
 def type_name(value: Any) -> str:
-    """Name the type of `value` as a person would: `Job`, `_thread.lock`, `dict`."""
+    """Return the name of the type of `value`: `Job`, `_thread.lock`, `dict`."""
     cls = type(value)
     return cls.__qualname__ if cls.__module__ in ("builtins", "__main__") else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _descend(event: Any, can_encode: Callable[[Any], bool]) -> tuple[list[str], Any]:
-    """Follow the first part that cannot be encoded down to where all parts can."""
+    """Return the path to the innermost part that cannot be encoded, and that part."""
     steps: list[str] = []
     part = event
     while len(steps) < _MAX_DEPTH:
@@ -55,7 +55,7 @@ def _descend(event: Any, can_encode: Callable[[Any], bool]) -> tuple[list[str], 
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """Give the parts of `value` with their names; keys of a dict are data and are named by their place."""
+    """Yield the parts of `value` with their names; keys of a dict are data and are named by their index."""
     if isinstance(value, dict):
         yield from ((f"key {i}", key) for i, key in enumerate(value))
         yield from ((f"value {i}", item) for i, item in enumerate(value.values()))
@@ -68,7 +68,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _attribute_names(value: Any) -> Iterator[str]:
-    """Give the names in the `__dict__` and the slots of `value`, past any `__getattr__` of its own."""
+    """Yield the names in the `__dict__` and the slots of `value` without calling a `__getattr__`."""
     with suppress(AttributeError):
         yield from list(object.__getattribute__(value, "__dict__"))
     for cls in type(value).__mro__:

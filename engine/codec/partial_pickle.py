@@ -1,8 +1,8 @@
-"""Carving: one event out of a pickled batch, without running a line of code for the others.
+"""Partial unpickling: some events of a pickled batch, without running the code of the others.
 
-Decides which opcodes of a pickle belong to which event of its list, and what stands in for those of the events that
-are not wanted: opcodes that leave the stack and the memo as they were and call nothing. What a wanted event shares
-with an unwanted one (a date, an enum member) is built all the same.
+Decides which opcodes of a pickle belong to which event of its list, and what replaces those of the other events:
+opcodes that leave the stack and the memo as they were and call nothing. What a wanted event shares with another one (a
+date, an enum member) is built all the same.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import io
 import pickletools
 from typing import Any
 
-#: What stands in for the opcodes that run code or change an object; all others only build plain values.
+#: Replacements of the opcodes that run code or change an object; all others only build plain values.
 _STUBS = {
     "REDUCE": b"00N",
     "NEWOBJ": b"00N",
@@ -34,8 +34,8 @@ _STUBS = {
 _GETS = frozenset({"GET", "BINGET", "LONG_BINGET"})
 
 
-class Carver:
-    """The pickles of one body (see `pickling.dump`), taken apart. Raises `ValueError` for what is no such body."""
+class PartialPickle:
+    """The pickles of one body (see `pickling.dump`), parsed. Raises `ValueError` for anything else."""
 
     def __init__(self, body: Any) -> None:
         file = io.BytesIO(body)
@@ -45,11 +45,11 @@ class Carver:
             if group.is_end:
                 break
             self._groups.append(group)
-        #: How many events there are.
+        #: The number of events.
         self.count = sum(len(group.spans) for group in self._groups)
 
     def only(self, lo: int, hi: int) -> bytes:
-        """Give a body that has the events `lo .. hi - 1` at their places and worthless values at all others."""
+        """Return a body with the events `lo .. hi - 1` at their positions and placeholders elsewhere."""
         parts = []
         first = 0
         for group in self._groups:
@@ -60,7 +60,7 @@ class Carver:
 
 
 class _Group:
-    """One pickled list: its opcodes, and which of them make which of its items."""
+    """One pickled list: its opcodes, and which of them build which item."""
 
     def __init__(self, file: io.BytesIO) -> None:
         begin = file.tell()
@@ -74,7 +74,7 @@ class _Group:
         bounds = [*places, len(raw)]
         self._names = [op.name for op, _, _ in ops]
         self._arguments = [argument for _, argument, _ in ops]
-        # Frames only announce lengths, which are about to change.
+        # Frames only announce lengths, which will change.
         self._raw = [
             b"" if name == "FRAME" else raw[a:b]
             for name, a, b in zip(self._names, bounds, bounds[1:], strict=False)
@@ -85,7 +85,7 @@ class _Group:
         self.spans = [] if self.is_end else self._find_spans()
 
     def _depths(self, ops: list[Any]) -> list[tuple[int, int]]:
-        """Give, before each opcode and after the last, how many marks are open and how deep the stack is."""
+        """Return, before each opcode and after the last, the number of open marks and the depth of the stack."""
         marks: list[int] = []
         depth = 0
         before = []
@@ -103,7 +103,7 @@ class _Group:
         return before
 
     def _find_spans(self) -> list[tuple[int, int]]:
-        """Give the first opcode and the one past the last for each item of the list."""
+        """Return the first opcode and the one past the last for each item of the list."""
         spans: list[tuple[int, int]] = []
         chunk = self._names.index("EMPTY_LIST") + 1
         if chunk < len(self._names) and self._names[chunk] == "MEMOIZE":
@@ -139,7 +139,7 @@ class _Group:
         )
 
     def _add_shared(self, real: list[bool], lo: int, hi: int) -> None:
-        """Make real again what the opcodes `lo .. hi - 1` take from the memo."""
+        """Restore the opcodes that build what the opcodes `lo .. hi - 1` read from the memo."""
         for at in range(lo, hi):
             if self._names[at] not in _GETS:
                 continue

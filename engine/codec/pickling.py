@@ -1,11 +1,11 @@
 """Pickle protocol 5 for batches: how events are written and read, with classes of `__main__` and local classes.
 
-The body is a row of pickled lists, ended by a pickled `None` so that a cut is noticed. Objects inside one list may
+The body is a sequence of pickled lists, ended by a pickled `None` so that truncation is noticed. Objects inside one list may
 share; a batch whose events share something goes as one list per event, so that changing one never changes another.
 Buffers of `OUT_OF_BAND_BYTES` or more travel beside the body, uncopied.
 
 `pickle.Unpickler` keeps its memo from one `load` to the next although `Pickler.clear_memo` cleared the other end, and
-then gives wrong objects silently: every list is read by an unpickler of its own.
+then returns wrong objects silently: every list is read by an unpickler of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cloudpickle import cloudpickle as _by_value
 
 from .errors import CodecError
 
-#: A buffer of at least so many bytes gets a frame of its own.
+#: A buffer of at least this size gets a frame of its own.
 OUT_OF_BAND_BYTES = 16 * 1024
 
 _END = b"N."  # a pickled None
@@ -35,23 +35,23 @@ Resolver = Callable[[str], object]
 
 
 class _Process:
-    """What this process was told about `__main__`; the caller's process needs neither."""
+    """Settings of this process for `__main__`; the caller's process needs neither."""
 
     resolver: Resolver | None = None
     adopts = False
 
 
 def set_definition_resolver(resolver: Resolver | None) -> None:
-    """Set who is asked for an object of `__main__` that this process does not have.
+    """Set the function that finds objects of `__main__` which this process does not have.
 
-    `resolver` is given the dotted name inside `__main__` and returns the object; it may install it there, and is then
-    not asked again. `None` takes it back: a missing name is an error.
+    `resolver` gets the dotted name inside `__main__` and returns the object; it may install it there, and is then not
+    called for it again. With `None` a missing name is an error.
     """
     _Process.resolver = resolver
 
 
 def adopt_main_classes(enabled: bool) -> None:
-    """Say whether a class of `__main__` that only came inside a handler is put into this process's `__main__`.
+    """Set whether a class of `__main__` that came with a handler is installed in this process's `__main__`.
 
     Meant for workers, whose `__main__` is not the user's: the class is then sent by its name and the caller gets
     its own class. Only top level names that are free are taken.
@@ -60,7 +60,7 @@ def adopt_main_classes(enabled: bool) -> None:
 
 
 def dump(events: list[Any], *, separate: bool, by_value: bool) -> tuple[bytes, list[memoryview]]:
-    """Pickle `events` and give the body and the buffers that belong beside it.
+    """Pickle `events`; return the body and the buffers that belong beside it.
 
     `separate` says that no two events share an object that can be changed; `by_value` also takes local classes,
     lambdas and functions. Raises whatever pickle or the classes of the events raise.
@@ -87,7 +87,7 @@ def dump(events: list[Any], *, separate: bool, by_value: bool) -> tuple[bytes, l
 
 
 def dumps(value: Any) -> bytes:
-    """Pickle one value; what cannot be imported goes with its definition. Raises whatever pickle or the value raises."""
+    """Pickle one value; what cannot be imported is written with its definition. Raises whatever pickle or the value raises."""
     file = io.BytesIO()
     _DefiningPickler(file, 5).dump(value)
     return file.getvalue()
@@ -105,13 +105,13 @@ def load(body: Any, buffers: Iterable[Any]) -> list[Any]:
     return events
 
 
-def load_carved(body: bytes, buffers: Iterable[Any]) -> list[Any]:
-    """Read what `Carver.only` wrote; a class that is not known matters only where a wanted event needs it."""
+def load_partial(body: bytes, buffers: Iterable[Any]) -> list[Any]:
+    """Read what `PartialPickle.only` wrote; a class that is not known matters only where a wanted event needs it."""
     file = io.BytesIO(body)
     rest = iter(buffers)
     events: list[Any] = []
     while True:
-        unpickler = _CarvedUnpickler(file, buffers=rest)
+        unpickler = _PartialUnpickler(file, buffers=rest)
         try:
             group = unpickler.load()
         except Exception:
@@ -124,13 +124,13 @@ def load_carved(body: bytes, buffers: Iterable[Any]) -> list[Any]:
 
 
 def _own_reducers() -> dict[type, Callable[[Any], Any]]:
-    """Give the reducers that stand before those of pickle and cloudpickle."""
+    """Return the reducers that take precedence over those of pickle and cloudpickle."""
     numpy = sys.modules.get("numpy")
     return {numpy.ndarray: _reduce_array} if numpy else {}
 
 
 def _reduce_array(array: Any) -> Any:
-    """Reduce a numpy array so that it arrives writable also where the sender's is a read-only view."""
+    """Reduce a numpy array so that it arrives writable, also if the sender's is a read-only view."""
     return (array if array.flags.writeable else array.copy(order="K")).__reduce_ex__(5)
 
 
@@ -146,7 +146,7 @@ def _reduce_code(code: CodeType) -> Any:
 
 
 class _DefiningPickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Writes classes and functions that cannot be imported with their definition; `own` reducers stand before the others."""
+    """Writes classes and functions that cannot be imported with their definition; `own` reducers take precedence."""
 
     def __init__(
         self, file: io.BytesIO, protocol: int, *, buffer_callback: Any = None, own: dict[type, Any] | None = None
@@ -157,7 +157,7 @@ class _DefiningPickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 class _ByValuePickler(_DefiningPickler):
-    """The same for events: refuses what would be changed on the way."""
+    """The same for events: refuses objects that would arrive as another type."""
 
     def __init__(self, file: io.BytesIO, protocol: int, *, buffer_callback: Any) -> None:
         # cloudpickle would turn these two into bytes and StringIO.
@@ -166,7 +166,7 @@ class _ByValuePickler(_DefiningPickler):
 
 
 class _AdoptingPickler(pickle.Pickler):
-    """Puts classes that say they are from `__main__` there before they are written by name."""
+    """Installs classes that say they are from `__main__` there before they are written by name."""
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, type) and value.__module__ == "__main__" and value.__qualname__.isidentifier():
@@ -213,8 +213,8 @@ class _Unpickler(pickle.Unpickler):
         return cls if cls in self._known else fill(cls, state)
 
 
-class _CarvedUnpickler(_Unpickler):
-    """Goes on where a class is not known: it may be that of an event that is not wanted."""
+class _PartialUnpickler(_Unpickler):
+    """Continues after an unknown class: it may be that of an event that is not wanted."""
 
     def __init__(self, file: io.BytesIO, *, buffers: Any) -> None:
         super().__init__(file, buffers=buffers)

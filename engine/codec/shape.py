@@ -1,8 +1,8 @@
-"""What can be seen of a batch before it is encoded: may MessagePack carry it, and do its events share anything.
+"""What can be seen of a batch before it is encoded: whether MessagePack may carry it, and whether its events share.
 
-Decides two things with one walk that stays in C. *Plain*: every object is exactly of a type of MessagePack and stands
+Decides two things with one walk that stays in C. *Plain*: every object is exactly of a type of MessagePack and is
 in one place only, so that MessagePack loses neither type nor identity. *Tree*: no object below the events that can be
-changed stands in two places, so one pickle memo may serve distinct events and still give independent ones. Both are on
+changed is in two places, so one pickle memo may serve distinct events and still give independent ones. Both are on
 the safe side: an object that the walk does not know makes a batch neither.
 
 Knows nothing of formats and bytes.
@@ -39,7 +39,7 @@ _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a class statement
 
 
 class Shape(NamedTuple):
-    """What the walk saw; see the head of this file for the two words."""
+    """What the walk saw; the head of this file defines the two words."""
 
     plain: bool
     tree: bool
@@ -50,7 +50,7 @@ _UNKNOWN = Shape(plain=False, tree=False)
 
 
 def shape_of(events: list[Any]) -> Shape:
-    """Walk `events`, level by level, and say whether they are plain and a tree; the events themselves may repeat."""
+    """Return whether `events` are plain and a tree, walking them level by level; the events themselves may repeat."""
     plain, unshared, level = True, False, events
     while True:
         types = set(map(type, level))
@@ -63,7 +63,7 @@ def shape_of(events: list[Any]) -> Shape:
         inner = _select(level, holders)
         if _hides_references(inner, holders):
             return _UNKNOWN
-        # An object with one reference beside those of this walk stands in one place: cheaper to see than all ids.
+        # An object with one reference besides those of this walk is in one place: cheaper to see than all ids.
         if not unshared and level is not events and max(map(sys.getrefcount, inner)) > _ALONE:
             if _shares(events):
                 return _UNKNOWN
@@ -72,7 +72,7 @@ def shape_of(events: list[Any]) -> Shape:
 
 
 def are_flat(events: list[Any], types: set[type]) -> bool:
-    """Say whether events of these types are plain and a tree, as far as that is seen without a walk: the common cases.
+    """Whether events of these types are plain and a tree, as far as that is seen without a walk: the common cases.
 
     They are atoms, or dicts of atoms. The collector does not track a dict that has never held what can hold something
     (until Python 3.13; later ones are walked), which is a flag to look at. Of what such a dict may have, MessagePack
@@ -98,7 +98,7 @@ def _is_long(event: dict[Any, Any]) -> bool:
 
 
 def are_distinct(events: list[Any]) -> bool:
-    """Say whether no event stands in the list twice."""
+    """Whether no event is in the list twice."""
     return len(set(map(id, events))) == len(events)
 
 
@@ -107,7 +107,7 @@ def _select(level: list[Any], holders: set[type]) -> list[Any]:
 
 
 def _count_alone() -> int:
-    """Count the references of an object in one place as `shape_of` would see it."""
+    """Return the reference count of an object in one place as `shape_of` would see it."""
     owner: list[list[Any]] = [[]]
     level = gc.get_referents(owner)
     inner = _select(level, {list})
@@ -118,7 +118,7 @@ _ALONE = _count_alone()
 
 
 def _shares(events: list[Any]) -> bool:
-    """Say whether an object below `events` that can be changed is reached in two ways; looks at every object."""
+    """Whether an object below `events` that can be changed is reached in two ways; looks at every object."""
     level = list({id(event): event for event in events}.values())
     seen: set[int] = set()
     while level:
@@ -137,13 +137,13 @@ def _shares(events: list[Any]) -> bool:
 
 
 def _is_frozen_through(item: Any) -> bool:
-    """Say whether `item` is a tuple or frozenset of things that hold nothing."""
+    """Whether `item` is a tuple or frozenset of things that hold nothing."""
     is_frozen = type(item) in _FROZEN or _is_named_tuple(type(item))
     return is_frozen and not _holders(set(map(type, gc.get_referents(item))) - _LEAVES)
 
 
 def _holders(types: set[type]) -> set[type] | None:
-    """Give those of `types` that must be looked into or must not be shared; `None` where a type is not known."""
+    """Return those of `types` that must be walked or must not be shared; `None` if a type is not known."""
     holders = set()
     for cls in types:
         if cls in _CONTAINERS or _is_ordinary(cls) or _is_named_tuple(cls) or cls is _numpy("ndarray"):
@@ -154,13 +154,13 @@ def _holders(types: set[type]) -> set[type] | None:
 
 
 def _hides_references(inner: list[Any], holders: set[type]) -> bool:
-    """Say whether an array holds Python objects, which the walk cannot follow."""
+    """Whether an array holds Python objects, which the walk cannot follow."""
     ndarray = _numpy("ndarray")
     return ndarray in holders and any(item.dtype.hasobject for item in inner if type(item) is ndarray)
 
 
 def _is_ordinary(cls: type) -> bool:
-    """Say whether pickle takes instances of `cls` apart by their attributes alone, which is what the walk follows."""
+    """Whether pickle takes instances of `cls` apart by their attributes alone, which is what the walk follows."""
     return (
         all(base is object or base.__flags__ & _HEAP_TYPE for base in cls.__mro__)
         and _is_default(cls, "__reduce_ex__")
@@ -181,7 +181,7 @@ def _is_named_tuple(cls: type) -> bool:
 
 
 def _numpy(name: str) -> Any:
-    """Give a type of numpy, or `None` in a process that has not imported it."""
+    """Return a type of numpy, or `None` in a process that has not imported it."""
     return getattr(sys.modules.get("numpy"), name, None)
 
 

@@ -16,7 +16,7 @@ from ...nodes.program.column import Column, join
 from ...nodes.program.program import Answer, Program, Step
 from ...nodes.program.steps import close_answer, keep
 from ..codec.block_reader import BlockReader
-from ..codec.blocks import FEWEST
+from ..codec.blocks import MIN_BLOCK_EVENTS
 from ..codec.codec import IN_BLOCKS, decode, decode_part
 from ..codec.errors import CodecError
 from .task import Part, TaskMessage
@@ -48,7 +48,7 @@ class TaskDecoder:
 
     def blocks(self, task: TaskMessage) -> TaskBlocks | None:
         """Return a long task to be decoded block by block, or `None` if it is short or must be decoded as a whole."""
-        if len(task.ports) != 1 or task.stop - task.start <= FEWEST or task.orders.careful or self._is_flattened:
+        if len(task.ports) != 1 or task.stop - task.start <= MIN_BLOCK_EVENTS or task.orders.careful or self._is_flattened:
             return None
         try:
             found = TaskBlocks(task, [self._block_reader(0, part) for part in task.ports[0]])

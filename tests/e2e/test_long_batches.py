@@ -188,4 +188,4 @@ def test_a_consumer_that_leaves_in_the_middle() -> None:
     results.close()
     assert taken == list(range(ODD))
     assert results.report.ended_by == "closed"
-    assert ODD <= results.report.events_out <= ODD + blocks.MOST
+    assert ODD <= results.report.events_out <= ODD + blocks.MAX_BLOCK_EVENTS

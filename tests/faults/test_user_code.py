@@ -148,7 +148,7 @@ def test_results_larger_than_a_message_may_be() -> None:
     def work(n: int) -> Any:
         from sluiceway.engine.codec import codec
 
-        codec.LARGEST_FRAME_BYTES = 100_000
+        codec.MAX_FRAME_BYTES = 100_000
         return bytes(200_000) if n == 150 else n
 
     seen = run(work, on_error="dead_letter")

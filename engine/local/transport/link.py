@@ -15,8 +15,9 @@ from typing import Any
 import cloudpickle
 import zmq
 
+from ...codec.codec import MAX_FRAME_BYTES
 from .launch import ChildSettings
-from .messages import MAX_FRAME_BYTES, Kind, Message, pack, unpack
+from .messages import Kind, Message, pack, unpack
 
 _HUB = "the calling process"
 

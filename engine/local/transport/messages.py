@@ -17,14 +17,13 @@ from ....nodes.errors import ProtocolError
 from ....nodes.ordering.barrier import FailureRecord
 from ....nodes.ordering.segments import ExitData, Slice
 from ....nodes.program.program import Orders, Tally, Verdict
-from ...codec.codec import LARGEST_FRAME_BYTES, Buffer, Payload
+from ...codec.codec import Buffer, Payload
 from ...tasks.task import AnswerMessage, Grant, Part, TaskMessage
 
 VERSION = 1
 #: The figures of one step in an answer.
 TALLY_FIELDS = len(Tally().as_list())
 #: No frame may be larger; a socket that sends one is cut off.
-MAX_FRAME_BYTES = LARGEST_FRAME_BYTES
 
 
 class Kind(IntEnum):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from ....nodes.errors import ProtocolError
+from ...codec.codec import MAX_FRAME_BYTES
 from . import messages
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Router:
         socket.set(zmq.LINGER, 0)
         socket.set(zmq.SNDHWM, 0)
         socket.set(zmq.RCVHWM, 0)
-        socket.set(zmq.MAXMSGSIZE, messages.MAX_FRAME_BYTES)
+        socket.set(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         if transport == "ipc":
             self.endpoint = f"ipc://{folder}/hub"
             socket.bind(self.endpoint)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sluiceway.engine.codec import blocks
 from sluiceway.engine.codec.block_reader import BlockReader
+from sluiceway.engine.codec.blocks import MAX_BLOCK_EVENTS, MIN_BLOCK_EVENTS
 from sluiceway.engine.codec.codec import (
     BLOCKS,
     MSGPACK,
@@ -25,7 +26,7 @@ from sluiceway.engine.codec.codec import (
     join_payloads,
 )
 
-FLAT = [{"id": n, "user": "ada", "score": n / 2} for n in range(3 * blocks.FEWEST)]
+FLAT = [{"id": n, "user": "ada", "score": n / 2} for n in range(3 * MIN_BLOCK_EVENTS)]
 
 
 def test_a_long_batch_is_packed_in_blocks() -> None:
@@ -33,17 +34,17 @@ def test_a_long_batch_is_packed_in_blocks() -> None:
     assert payload.codec == BLOCKS
     assert len(payload.frames) == 1
     assert decode(payload, len(FLAT)) == FLAT
-    assert encode(FLAT[: blocks.FEWEST]).codec == MSGPACK
+    assert encode(FLAT[: MIN_BLOCK_EVENTS]).codec == MSGPACK
 
 
 def test_blocks_follow_the_size_of_events() -> None:
     encoder = Encoder()
-    large = [{"text": "x" * 1000, "n": n} for n in range(4 * blocks.FEWEST)]
+    large = [{"text": "x" * 1000, "n": n} for n in range(4 * MIN_BLOCK_EVENTS)]
     ends = blocks_of(encoder.encode(large), len(large)).ends  # type: ignore[union-attr]
-    assert list(ends) == [blocks.FEWEST * n for n in (1, 2, 3, 4)]
+    assert list(ends) == [MIN_BLOCK_EVENTS * n for n in (1, 2, 3, 4)]
     encoder = Encoder()
     ends = blocks_of(encoder.encode(list(range(20_000))), 20_000).ends  # type: ignore[union-attr]
-    assert list(ends) == [blocks.FEWEST, blocks.FEWEST + blocks.MOST, blocks.FEWEST + 2 * blocks.MOST, 20_000]
+    assert list(ends) == [MIN_BLOCK_EVENTS, MIN_BLOCK_EVENTS + MAX_BLOCK_EVENTS, MIN_BLOCK_EVENTS + 2 * MAX_BLOCK_EVENTS, 20_000]
 
 
 @pytest.mark.parametrize("odd", [(1, 2), bytearray(b"x"), {1: 2}, 1 << 80, [1, (2,)]], ids=lambda value: type(value).__name__)
@@ -63,7 +64,7 @@ def test_an_event_that_cannot_be_packed_is_found_in_a_long_batch() -> None:
 
 def test_events_of_several_blocks_are_independent() -> None:
     one = {"n": [1]}
-    given = decode(encode([one] * (2 * blocks.FEWEST + 5)))
+    given = decode(encode([one] * (2 * MIN_BLOCK_EVENTS + 5)))
     given[0]["n"].append(2)
     assert given[1:] == [{"n": [1]}] * (len(given) - 1)
     assert one == {"n": [1]}
@@ -155,7 +156,7 @@ def test_a_table_that_names_more_than_there_is_is_refused_before_anything_is_unp
 
 
 @pytest.mark.parametrize(
-    "counts", [None, [1, 0, 2] * blocks.FEWEST, [0] * 5 + [3 * blocks.FEWEST] + [0] * 4], ids=["one", "some", "all"]
+    "counts", [None, [1, 0, 2] * MIN_BLOCK_EVENTS, [0] * 5 + [3 * MIN_BLOCK_EVENTS] + [0] * 4], ids=["one", "some", "all"]
 )
 def test_pieces_cover_the_numbers_and_cut_between_blocks(counts: list[int] | None) -> None:
     start, size = 100, len(FLAT) if counts is None else len(counts)

@@ -83,7 +83,7 @@ def test_the_parts_of_a_block_are_unpacked_once(monkeypatch: pytest.MonkeyPatch)
     real = blocks.ormsgpack.unpackb
     monkeypatch.setattr(blocks.ormsgpack, "unpackb", lambda body: unpacked.append(len(body)) or real(body))
     decoder = TaskDecoder(PROGRAM, lambda number, size: None)
-    events = [{"n": n} for n in range(blocks.FEWEST + 50)]
+    events = [{"n": n} for n in range(blocks.MIN_BLOCK_EVENTS + 50)]
     columns_of(decoder, events, 7, 7, 100)[1]["n"] = "changed"
     assert columns_of(decoder, events, 7, 100, 200) == events[93:193]
     assert columns_of(decoder, events, 7, 900, 7 + len(events)) == events[893:]  # another worker has what is between
