@@ -24,7 +24,7 @@ def test_sequencer(benchmark: Any, size: int) -> None:
 
     def batch() -> Any:
         sequencer.offer(0, Chunk(size, b"", 0))
-        return sequencer.take(size)
+        return sequencer.number_next(size)
 
     assert timed(benchmark, size, batch).size == size
 
@@ -37,7 +37,7 @@ def test_sequencer_merges_in_turn(benchmark: Any, size: int) -> None:
     def batch() -> Any:
         for source in (0, 1):
             sequencer.offer(source, Chunk(size, items=half))
-        return sequencer.take(2 * size)
+        return sequencer.number_next(2 * size)
 
     assert timed(benchmark, 2 * size, batch).size == 2 * size
 

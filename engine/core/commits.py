@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from ...nodes.ordering.cuts import Cut, Cuts
 from .effects import Acknowledge, AskState
 from .pool import Pool
-from .stream_stores import Retained
+from .stream_stores import StreamStores
 
 
 class Commits:
     """Gathers the states of the pools for the open cut and for snapshots."""
 
-    def __init__(self, cuts: Cuts, pools: Sequence[Pool], retained: Retained) -> None:
+    def __init__(self, cuts: Cuts, pools: Sequence[Pool], retained: StreamStores) -> None:
         self._cuts = cuts
         self._retained = retained
         self._stateful = [(at, pool) for at, pool in enumerate(pools) if pool.retention is not None]
@@ -27,7 +27,7 @@ class Commits:
         self._cuts.begin_at(number)
         for at, pool in self._stateful:
             if pool.retention is not None:
-                pool.retention.begin(number, states.get(at))
+                pool.retention.resume(number, states.get(at))
                 pool.dispatcher.replay_from = number
 
     def announce(self, cut: Cut) -> None:
@@ -35,7 +35,7 @@ class Commits:
         self._cuts.announce(cut)
         for at, pool in self._stateful:
             if self._cuts.missing(at) is not None and pool.retention is not None and pool.stands_at(cut.n):
-                self._cuts.state(at, cut.n, pool.retention.packed)
+                self._cuts.record_state(at, cut.n, pool.retention.packed)
 
     def ask_states(self, *, full: bool) -> list[AskState]:
         """Ask for the states that are due; `full` says that the inputs kept for them alone use the budget up."""
@@ -52,13 +52,13 @@ class Commits:
         if pool.retention is None or pool.retention.asked != n or answered < n:
             return  # it has gone since, or the run ends below
         self._retained.take(pool.wiring.ports, pool.retention.upto, n)
-        pool.retention.took(n, packed, self._retained.cost(pool.wiring.ports, n, answered))
-        self._cuts.state(at, n, packed)
+        pool.retention.record_snapshot(n, packed, self._retained.cost(pool.wiring.ports, n, answered))
+        self._cuts.record_state(at, n, packed)
         pool.dispatcher.replay_from = n
 
     def record_commit(self, n: int) -> list[Acknowledge]:
         """Record that the sinks have committed the cut below `n`; return what the sources are to be told."""
-        cut = self._cuts.commit(n)
+        cut = self._cuts.record_commit(n)
         return [
             Acknowledge(source, place.position)
             for source, place in enumerate(cut.positions if cut is not None else ())

@@ -24,8 +24,8 @@ from .effects import Commit, Deliver, Effect, Finish, SendTask, StopWorker, Warn
 from .flow import Flow
 from .pool import Counts, Pool, make_pools
 from .recovery import Recovery, condemned
-from .source_credit import PULL_NUMBERS, Reading
-from .stream_stores import Retained
+from .source_credit import MAX_PULL_NUMBERS, SourceCredit
+from .stream_stores import StreamStores
 from .topology import SOURCE_STREAM, Packing, Wiring, closes
 
 
@@ -52,7 +52,7 @@ class Core:
         self.cuts = Cuts(stateful, enabled=commits or self._resumes)
         self.sequencer = Sequencer(len(wiring.remote), wiring.order, limit, log)
         self.pools = make_pools(wiring, budget, max_deaths)
-        self.reading = Reading(self.sequencer, wiring.remote, self.pools, budget)
+        self.reading = SourceCredit(self.sequencer, wiring.remote, self.pools, budget)
         self.first = self.consumed = 0  #: `first`: where this run begins; the numbers below were an earlier one's
         self.ended_by: str | None = None
         #: The number that carries no event and stands for the end of the input, once it is given.
@@ -61,7 +61,7 @@ class Core:
         self.held_peak = 0
         self.barrier_waited_s = 0.0
         self._packing = packing
-        self.retained = Retained(wiring, budget)
+        self.retained = StreamStores(wiring, budget)
         self.flow = Flow(wiring, self.pools, self.retained, self.sequencer)
         self.recovery = Recovery(self.pools, self.cuts, self.retained, self.counts)
         self.commits = Commits(self.cuts, self.pools, self.retained)
@@ -78,7 +78,7 @@ class Core:
     def begin_at(self, number: int) -> None:
         """Begin the order at `number`: everything below it was handled and delivered elsewhere."""
         assert self.sequencer.next == 0, "a run can only begin before anything is numbered"
-        self.sequencer.skip(number)
+        self.sequencer.skip_to(number)
         self.barrier.released = self.consumed = number
         for pool in self.pools:
             pool.begin_at(number)
@@ -108,7 +108,7 @@ class Core:
     def source_ended(self, source: int, error: Any = None) -> None:
         """Take in that a source has nothing more to give, or failed with `error`."""
         self.reading.ended(source)
-        self.sequencer.end(source, early=error is not None or self.reading.stopped)
+        self.sequencer.record_end(source, early=error is not None or self.reading.stopped)
         if error is not None and self._source_error is None:
             self._source_error = error
             self._effects += self.reading.stop()
@@ -210,7 +210,7 @@ class Core:
 
     def forget(self) -> None:
         """Let go of all events, when the run is over: a report needs none of them."""
-        self.sequencer.drop()
+        self.sequencer.clear()
         self.retained.drop()
         self._effects.clear()
 
@@ -231,7 +231,7 @@ class Core:
             if self._ask_states():
                 self._hand_out(frontier, now)  # what was held until its pool was asked
             self._let_go()
-            self._release(self.cuts.hold(frontier))
+            self._release(self.cuts.release_limit(frontier))
             self._commit(frontier)
             self._effects += self.reading.pull(self.in_flight)
             self._finish(frontier)
@@ -281,22 +281,22 @@ class Core:
 
     def _number(self, now: float) -> None:
         while room := self.budget.room(self.in_flight):
-            chunk = self.sequencer.take(min(room, PULL_NUMBERS), fit=self.in_flight > 0)
+            chunk = self.sequencer.number_next(min(room, MAX_PULL_NUMBERS), fit=self.in_flight > 0)
             if chunk is None:
                 break
             payload, nbytes = chunk.payload, chunk.nbytes
             if chunk.items is not None:
                 payload, nbytes = self._packing.pack(chunk.items)
-            elif chunk.cut:
+            elif chunk.truncated:
                 payload, nbytes = self._packing.head(payload, chunk.size)
             lo, hi = self.sequencer.next - chunk.size, self.sequencer.next
             self._effects += self.flow.arrive(SOURCE_STREAM, lo, chunk.size, [(lo, hi)], ExitData(payload, nbytes), now)
         if self.sequencer.limited and not self.reading.stopped:
-            self.sequencer.drop()
+            self.sequencer.clear()
             self.stop_reading("limit")
         if self._end_is_due and self.budget.room(self.in_flight):
             self.end = number = self.sequencer.next
-            self.sequencer.skip(number + 1)
+            self.sequencer.skip_to(number + 1)
             payload, nbytes = self._packing.pack([])
             data = ExitData(payload, nbytes, [0])
             self._effects += self.flow.arrive(SOURCE_STREAM, number, 1, [(number, number + 1)], data, now)
@@ -330,7 +330,7 @@ class Core:
                     self._effects.append(Warn(failure))
             else:
                 self.retained.charge_failure(failure.seq, failure.nbytes)
-        self.barrier.failed(failures)
+        self.barrier.record_failures(failures)
         if self.barrier.end_at is not None:
             for pool in self.pools:
                 pool.dispatcher.stop_at = self.barrier.end_at
@@ -359,13 +359,13 @@ class Core:
             return
         self.counts.dead_letters += len(release.letters)
         streams = self.retained.slices(self.wiring.tail, release.lo, release.hi)
-        self._effects.append(Deliver(release, streams, self.sequencer.unlogged()))
+        self._effects.append(Deliver(release, streams, self.sequencer.take_log()))
         for pool in self.pools:
             pool.dispatcher.blame.forget(release.hi)
 
     def _commit(self, frontier: int) -> None:
         """Hand over a cut that is whole, and what has waited for it."""
-        cut = self.cuts.whole(self.barrier.released)
+        cut = self.cuts.take_complete(self.barrier.released)
         if cut is not None:
             self._effects.append(Commit(cut))
             self._release(frontier)

@@ -11,14 +11,14 @@ from ...nodes.ordering.segments import ExitData, Segment
 from ...nodes.ordering.sequencer import Sequencer
 from .effects import DeliverLoose
 from .pool import Pool
-from .stream_stores import Retained
+from .stream_stores import StreamStores
 from .topology import Wiring
 
 
 class Flow:
     """Passes what each stream has on to those that read it."""
 
-    def __init__(self, wiring: Wiring, pools: list[Pool], retained: Retained, sequencer: Sequencer) -> None:
+    def __init__(self, wiring: Wiring, pools: list[Pool], retained: StreamStores, sequencer: Sequencer) -> None:
         self.loose_out = 0  #: numbers that unordered sinks have been given and are not done with
         self._loose = wiring.loose
         self._retained = retained
@@ -52,7 +52,7 @@ class Flow:
             for lo, hi in new:
                 self.loose_out += hi - lo
                 (slices,) = self._retained.slices((stream,), lo, hi)
-                loose.append(DeliverLoose(stream, lo, hi, slices, self._sequencer.unlogged()))
+                loose.append(DeliverLoose(stream, lo, hi, slices, self._sequencer.take_log()))
         return loose
 
     def leave(self, pool: Pool, lo: int, hi: int, now: float) -> None:
@@ -60,7 +60,7 @@ class Flow:
         for part in self._retained.stores[pool.wiring.ports[0]].slices(lo, hi):
             pool.queue_stats.leave(part.hi - part.lo, now - part.segment.at, now)
         if pool.retention is not None:  # a new worker would begin with it again
-            pool.retention.kept(self._retained.cost(pool.wiring.ports, lo, hi))
+            pool.retention.record_inputs(self._retained.cost(pool.wiring.ports, lo, hi))
         else:
             self._retained.take(pool.wiring.ports, lo, hi)
 

@@ -28,7 +28,7 @@ MAX_START_KILLS = 10
 MAX_LATE_START_KILLS = 40
 RESTART_STEP_S = 0.05
 #: With the start itself, a dead worker is replaced within a second, however many died before it.
-RESTART_MOST_S = 0.8
+MAX_RESTART_S = 0.8
 
 
 @dataclass(slots=True)
@@ -105,12 +105,12 @@ class Pool:
     def pause_s(self, index: int) -> float:
         """Give for how long the next worker in this place is to wait, in seconds."""
         fruitless = self.fruitless[index]
-        return 0.0 if fruitless <= 1 else min(RESTART_MOST_S, RESTART_STEP_S * 2 ** min(fruitless - 2, 10))
+        return 0.0 if fruitless <= 1 else min(MAX_RESTART_S, RESTART_STEP_S * 2 ** min(fruitless - 2, 10))
 
     def lose_state(self, cut: int | None) -> None:
         """Take in that a worker is gone: the next one begins with the last snapshot; `cut` is one that lacks its state."""
         if self.retention is not None:
-            self.retention.lost(self.dispatcher.handed_out_below(self.arrived))
+            self.retention.record_loss(self.dispatcher.handed_out_below(self.arrived))
             self.dispatcher.replay_from = self.retention.upto
             self.dispatcher.hold_at = cut
 
@@ -135,9 +135,9 @@ class Pool:
         needed = (worker.leaving or full) and handed > self.retention.upto
         if handed == cut:
             self.dispatcher.hold_at = None
-        elif not needed and not self.retention.wants(handed):
+        elif not needed and not self.retention.is_snapshot_due(handed):
             return None
-        self.retention.ask(handed)
+        self.retention.record_request(handed)
         return worker.name, handed
 
     def free_to_go(self) -> list[str]:

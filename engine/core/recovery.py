@@ -15,13 +15,13 @@ from ...nodes.ordering.cuts import Cuts
 from ...nodes.ordering.worker_name import WorkerName
 from .effects import Finish, Restore, Spawn
 from .pool import Counts, Pool
-from .stream_stores import Retained
+from .stream_stores import StreamStores
 
 
 class Recovery:
     """Knows which workers live. Record what happened to them; it returns what is to be done."""
 
-    def __init__(self, pools: Sequence[Pool], cuts: Cuts, retained: Retained, counts: Counts) -> None:
+    def __init__(self, pools: Sequence[Pool], cuts: Cuts, retained: StreamStores, counts: Counts) -> None:
         self._pools = pools
         self._cuts = cuts
         self._retained = retained

@@ -15,13 +15,13 @@ from .pool import Pool
 from .topology import SOURCE_STREAM
 
 #: A pull asks for at most so many events or bytes.
-PULL_NUMBERS = 32768
-PULL_BYTES = 4 << 20
+MAX_PULL_NUMBERS = 32768
+MAX_PULL_BYTES = 4 << 20
 #: A graph without handlers reads so far ahead of its sinks.
 PLAIN_LOOKAHEAD = 16384
 
 
-class Reading:
+class SourceCredit:
     """The pulls that sources have not answered. Feed it what they said; it gives effects."""
 
     def __init__(self, sequencer: Sequencer, remote: Sequence[bool], pools: Sequence[Pool], budget: Budget) -> None:
@@ -35,7 +35,7 @@ class Reading:
         self._pulls: list[list[int]] = [[] for _ in remote]
         #: A source of another process is asked twice in advance: its answers take their time.
         self._most = [2 if far else 1 for far in remote]
-        self._most_bytes = min(PULL_BYTES, budget.limit_bytes)
+        self._most_bytes = min(MAX_PULL_BYTES, budget.limit_bytes)
 
     def answered(self, source: int) -> None:
         """Take in that a source has given events."""
@@ -51,7 +51,7 @@ class Reading:
         if self.stopped:
             return []
         self.stopped = True
-        return [StopSource(source) for source in range(len(self._pulls)) if not self._sequencer.ended(source)]
+        return [StopSource(source) for source in range(len(self._pulls)) if not self._sequencer.has_ended(source)]
 
     def pull(self, in_flight: int) -> list[Pull]:
         """Ask for what the pools want beyond the numbers in flight, as far as the budget has room for it."""
@@ -76,7 +76,7 @@ class Reading:
         return [
             source
             for source, pulls in enumerate(self._pulls)
-            if len(pulls) < self._most[source] and not self._sequencer.ended(source)
+            if len(pulls) < self._most[source] and not self._sequencer.has_ended(source)
         ]
 
     def _ask(self, free: Iterable[int], room: int, wanted: int) -> list[Pull]:
@@ -86,7 +86,7 @@ class Reading:
         buffered = [sequencer.buffered(source) for source in range(len(self._pulls))]
         room -= sum(asked) + sum(buffered)
         merging = sequencer.merges
-        live = sum(not sequencer.ended(source) for source in range(len(self._pulls)))
+        live = sum(not sequencer.has_ended(source) for source in range(len(self._pulls)))
         # A merge takes as much of each; else each has a share, so that one that is silent does not hold up the others.
         share = wanted if merging else -(-(wanted - sum(buffered)) // live)
         pulls = []
@@ -94,7 +94,7 @@ class Reading:
             there = asked[source] + (buffered[source] if merging else 0)
             # A source of which nothing waits is asked at least for one event, for others may never go on without it.
             most = room if asked[source] or buffered[source] else max(room, 1)
-            count = min(share - there, most, PULL_NUMBERS, sequencer.left or PULL_NUMBERS)
+            count = min(share - there, most, MAX_PULL_NUMBERS, sequencer.remaining or MAX_PULL_NUMBERS)
             if count > 0:
                 room -= count
                 self._pulls[source].append(count)

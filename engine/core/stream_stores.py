@@ -13,7 +13,7 @@ from ...nodes.ordering.segments import Segment, SegmentStore, Slice
 from .topology import Wiring
 
 
-class Retained:
+class StreamStores:
     """The stores of all streams, by their numbers; each stream has as many readers as ports, tails and loose ends read it."""
 
     def __init__(self, wiring: Wiring, budget: Budget) -> None:
@@ -45,7 +45,7 @@ class Retained:
     def take(self, streams: Sequence[int], lo: int, hi: int) -> None:
         """Note that one reader of these streams is done with `lo .. hi - 1`."""
         for stream in streams:
-            self._budget.free(self.stores[stream].take(lo, hi))
+            self._budget.free(self.stores[stream].consume(lo, hi))
 
     def charge_failure(self, number: int, nbytes: int) -> None:
         """Charge the budget with a failure of a number, until that is consumed."""
@@ -80,4 +80,4 @@ class Retained:
     def drop(self) -> None:
         """Let go of everything."""
         for store in self.stores:
-            store.drop()
+            store.clear()

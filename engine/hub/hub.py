@@ -247,7 +247,7 @@ class Hub:
         options = self._options
         if now >= self._cut_at:
             self._cut_at = now + options.checkpoint_interval_s
-            self.core.cuts.want()
+            self.core.cuts.request()
         if self._deadline is not None and now >= self._deadline:
             self._end(Outcome("interrupt"))
         if options.time_limit_s is not None and now - self.began >= options.time_limit_s:

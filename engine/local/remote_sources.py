@@ -91,7 +91,7 @@ class RemoteSources:
     def record_exit(self, child: str, how: str) -> None:
         """Record that a source process has exited; before the end of the source that is an error."""
         source = self._source_of[child]
-        if self._core.sequencer.ended(source):
+        if self._core.sequencer.has_ended(source):
             return
         name = self._plan.sources[source].node.name
         sequencer = self._core.sequencer

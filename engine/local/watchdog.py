@@ -83,7 +83,7 @@ class Stalls:
             self._asked = None
             return self._warning(core, worker, number, asked_s, pages.get(worker), pids.get(worker))
         mark = (core.frontier, core.consumed)
-        stalled_s = self._watch.look(mark, core.in_flight > 0, now)
+        stalled_s = self._watch.check(mark, core.in_flight > 0, now)
         if stalled_s is None:
             return None
         if core.frontier > core.consumed:

@@ -123,13 +123,13 @@ class InlineRun(CallerRun):
                 self._read()
             if self._commits and monotonic() >= self._commit_at:
                 self._commit()
-            chunk = self._sequencer.take(self._turn.size)
+            chunk = self._sequencer.number_next(self._turn.size)
             if chunk is None:
                 if self._stopped is not None:
                     break
                 continue
             assert chunk.items is not None
-            self._pipeline.delivery.sinks.log(self._sequencer.unlogged())
+            self._pipeline.delivery.sinks.log(self._sequencer.take_log())
             lo = self._sequencer.next - chunk.size
             answer = run([Column(lo, chunk.size, chunk.items)], NO_ORDERS)
             yield from self._pipeline.deliver(answer)
@@ -142,7 +142,7 @@ class InlineRun(CallerRun):
                 raise source.error
         if self._plan.wiring.needs_end and closes(self._stopped, resumes=self._checkpoints is not None):
             self._end = self._sequencer.next
-            self._sequencer.skip(self._end + 1)
+            self._sequencer.skip_to(self._end + 1)
             yield from self._pipeline.deliver(run([Column(self._end, 1, [], [0])], Orders(end=self._end)))
         if self._commits:
             self._commit(final=True)
@@ -168,7 +168,7 @@ class InlineRun(CallerRun):
 
     def _read(self) -> None:
         """Read from the sources: in turn where they are numbered by arrival, else wherever an event is missing."""
-        live = [at for at in range(len(self._sources)) if not self._sequencer.ended(at)]
+        live = [at for at in range(len(self._sources)) if not self._sequencer.has_ended(at)]
         if not self._sequencer.merges and live:
             self._source = next((at for at in live if at > self._source), live[0])
             live = [self._source]
@@ -177,15 +177,15 @@ class InlineRun(CallerRun):
                 self._read_from(at)
         if any(source.error is not None for source in self._sources):
             for at in range(len(self._sources)):
-                if not self._sequencer.ended(at):
-                    self._sequencer.end(at, early=True)
+                if not self._sequencer.has_ended(at):
+                    self._sequencer.record_end(at, early=True)
 
     def _read_from(self, at: int) -> None:
         events, keys, ended = self._sources[at].read(self._turn.size)
         marks = self._sources[at].marks(len(events))
         self._sequencer.offer(at, Chunk(len(events), payload=None, items=events, keys=keys, marks=marks))
         if ended:
-            self._sequencer.end(at, early=self._sources[at].error is not None)
+            self._sequencer.record_end(at, early=self._sources[at].error is not None)
             if self._stopped is None and self._sources[at].error is None and self._sequencer.lacks(at):
                 self._sources[at].error = shorter(self._plan.sources[at].node.name)
 

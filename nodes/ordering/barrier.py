@@ -29,7 +29,7 @@ class FailureRecord:
     nbytes: int = 0
 
     @property
-    def place(self) -> tuple[int, int, int]:
+    def order_key(self) -> tuple[int, int, int]:
         """Where the failure stands in the order: by number, then by node as built, then by index."""
         return self.seq, self.node_id, self.index
 
@@ -51,17 +51,17 @@ class Barrier:
         self.end_at: int | None = None
         self._fatal: list[FailureRecord] = []
         self._letters: list[tuple[tuple[int, int, int], int, FailureRecord]] = []
-        self._taken = 0
+        self._letter_count = 0
 
-    def failed(self, failures: Iterable[FailureRecord]) -> None:
+    def record_failures(self, failures: Iterable[FailureRecord]) -> None:
         """Take in first answers that are failures under `fail` or `dead_letter`."""
         for failure in failures:
             if failure.on_error == "fail":
                 self._fatal.append(failure)
                 self.end_at = failure.seq if self.end_at is None else min(self.end_at, failure.seq)
             elif failure.on_error == "dead_letter":
-                self._taken += 1
-                heapq.heappush(self._letters, (failure.place, self._taken, failure))
+                self._letter_count += 1
+                heapq.heappush(self._letters, (failure.order_key, self._letter_count, failure))
 
     def release(self, frontier: int) -> Release | None:
         """Give the run that a frontier sets free, if any; never the lowest failed number or one above it."""
@@ -79,4 +79,4 @@ class Barrier:
         """Give the failure that ends the run, once every branch has answered its number and all below."""
         if self.end_at is None or frontier <= self.end_at:
             return None
-        return min((f for f in self._fatal if f.seq == self.end_at), key=lambda f: f.place)
+        return min((f for f in self._fatal if f.seq == self.end_at), key=lambda f: f.order_key)

@@ -34,9 +34,9 @@ class Cuts:
         self._due = False
         self._committed = 0
         self._open: Cut | None = None
-        self._given = False
+        self._handed_over = False
 
-    def want(self) -> None:
+    def request(self) -> None:
         """Ask for a cut as soon as the one before is committed."""
         self._due = self.enabled
 
@@ -48,14 +48,14 @@ class Cuts:
 
     def announce(self, cut: Cut) -> None:
         """Begin a cut."""
-        self._due = self._given = False
+        self._due = self._handed_over = False
         self._open = cut
 
     def begin_at(self, n: int) -> None:
         """Begin where a cut of an earlier run was committed."""
         self._committed = n
 
-    def state(self, pool: int, n: int, packed: bytes | None) -> None:
+    def record_state(self, pool: int, n: int, packed: bytes | None) -> None:
         """Take in the state of a pool behind the numbers below `n`."""
         if self._open is not None and self._open.n == n:
             self._open.states[pool] = packed
@@ -65,19 +65,19 @@ class Cuts:
         cut = self._open
         return cut.n if cut is not None and pool in self._pools and pool not in cut.states else None
 
-    def hold(self, frontier: int) -> int:
+    def release_limit(self, frontier: int) -> int:
         """Give how far may be released: not past a cut that is not handed over."""
-        return frontier if self._open is None or self._given else min(frontier, self._open.n)
+        return frontier if self._open is None or self._handed_over else min(frontier, self._open.n)
 
-    def whole(self, released: int) -> Cut | None:
+    def take_complete(self, released: int) -> Cut | None:
         """Give the cut, once, when everything below it is released; it is then to be committed."""
         cut = self._open
-        if cut is None or self._given or released < cut.n or len(cut.states) < len(self._pools):
+        if cut is None or self._handed_over or released < cut.n or len(cut.states) < len(self._pools):
             return None
-        self._given = True
+        self._handed_over = True
         return cut
 
-    def commit(self, n: int) -> Cut | None:
+    def record_commit(self, n: int) -> Cut | None:
         """Take in that the cut below `n` is committed; gives it."""
         cut = self._open
         if cut is None or cut.n != n:

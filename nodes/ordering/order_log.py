@@ -55,21 +55,21 @@ class OrderLog:
         self._reads: list[Read] = []
 
     @property
-    def next(self) -> Run | None:
+    def next_run(self) -> Run | None:
         """What is to be repeated next."""
         return self._script[0] if self._script else None
 
-    def wanted(self, source: int) -> int:
+    def count_to_repeat(self, source: int) -> int:
         """Give how many events of a source are to be repeated."""
         return sum(run.count for run in self._script if run.source == source)
 
-    def repeated(self, count: int) -> None:
+    def record_repeated(self, count: int) -> None:
         """Take in that so many events of the next run have got their numbers again."""
         run = self._script.popleft()
         if count < run.count:
             self._script.appendleft(Run(run.number + count, run.source, run.count - count))
 
-    def numbered(self, number: int, source: int, count: int) -> None:
+    def record_numbered(self, number: int, source: int, count: int) -> None:
         """Note whose events got the next numbers."""
         last = self._runs[-1] if self._runs else None
         if last is not None and last.source == source and last.number + last.count == number:
@@ -77,12 +77,12 @@ class OrderLog:
         else:
             self._runs.append(Run(number, source, count))
 
-    def read(self, source: int, start: int, count: int, extent: object) -> None:
+    def record_read(self, source: int, start: int, count: int, extent: object) -> None:
         """Note a read, unless it repeats one that is in the log."""
         if start >= self._known.get(source, 0):
             self._reads.append(Read(source, start, count, extent))
 
-    def take(self) -> Entries | None:
+    def take_new(self) -> Entries | None:
         """Give what is new since the last time, `None` for nothing."""
         if not self._runs and not self._reads:
             return None

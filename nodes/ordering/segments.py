@@ -79,7 +79,7 @@ class SegmentStore:
         self._segments[segment.start] = segment
         return segment.cost
 
-    def drop(self) -> None:
+    def clear(self) -> None:
         """Let go of everything."""
         self._starts.clear()
         self._segments.clear()
@@ -96,7 +96,7 @@ class SegmentStore:
             at += 1
         return found
 
-    def take(self, lo: int, hi: int) -> int:
+    def consume(self, lo: int, hi: int) -> int:
         """Note that one reader is done with `lo .. hi - 1`; give the bytes that this sets free."""
         if not self._starts:
             return 0

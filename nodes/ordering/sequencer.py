@@ -26,7 +26,7 @@ class Chunk:
     nbytes: int = 0
     items: list[Any] | None = None
     keys: list[Any] | None = None
-    cut: bool = False  #: whether only the first `size` events of the payload got numbers
+    truncated: bool = False  #: whether only the first `size` events of the payload got numbers
     marks: Sequence[ReadMark] = ()  #: where the source stands behind its reads, if its places count
 
 
@@ -67,18 +67,18 @@ class Sequencer:
     @property
     def _repeats(self) -> bool:
         """Whether numbers are given as an earlier run has logged them."""
-        return self._log is not None and self._log.next is not None
+        return self._log is not None and self._log.next_run is not None
 
-    def unlogged(self) -> Entries | None:
+    def take_log(self) -> Entries | None:
         """Give what is to be durable before a number is released that was given since the last time."""
-        return self._log.take() if self._log is not None else None
+        return self._log.take_new() if self._log is not None else None
 
     def lacks(self, source: int) -> bool:
         """Whether a source that has ended gave fewer events than an earlier run has numbered."""
-        return self._log is not None and self._log.wanted(source) > self._feeds[source].buffered
+        return self._log is not None and self._log.count_to_repeat(source) > self._feeds[source].buffered
 
     @property
-    def left(self) -> int | None:
+    def remaining(self) -> int | None:
         """How many numbers the limit still allows; `None` without a limit."""
         return None if self._limit is None else max(0, self._limit - self.next)
 
@@ -87,7 +87,7 @@ class Sequencer:
         """Whether the limit is reached."""
         return self._limit is not None and self.next >= self._limit
 
-    def skip(self, number: int) -> None:
+    def skip_to(self, number: int) -> None:
         """Go on from `number`: those below were given elsewhere, and count toward the limit."""
         self.next = number
 
@@ -116,7 +116,7 @@ class Sequencer:
         """Whether events wait for their number."""
         return any(feed.buffered for feed in self._feeds)
 
-    def ended(self, source: int) -> bool:
+    def has_ended(self, source: int) -> bool:
         """Whether a source has said that no more will come."""
         return self._feeds[source].ended
 
@@ -141,7 +141,7 @@ class Sequencer:
             feed.chunks.append(chunk)
             self._arrived.append(source)
 
-    def end(self, source: int, *, early: bool = False) -> None:
+    def record_end(self, source: int, *, early: bool = False) -> None:
         """Take in that a source has ended, `early` where it may have more to give: it was stopped, or has failed.
 
         With a log another run goes on from here, so a merge then ends where it needs what the source has not given.
@@ -149,7 +149,7 @@ class Sequencer:
         self._feeds[source].ended = True
         self._feeds[source].early = early and self._log is not None
 
-    def drop(self) -> None:
+    def clear(self) -> None:
         """Forget what has no number yet: the reading was ended from outside by a limit."""
         for feed in self._feeds:
             feed.chunks.clear()
@@ -157,7 +157,7 @@ class Sequencer:
             feed.keys.clear()
         self._arrived.clear()
 
-    def take(self, most: int, *, fit: bool = False) -> Chunk | None:
+    def number_next(self, most: int, *, fit: bool = False) -> Chunk | None:
         """Give the next events in the order, which thereby are numbered from `next` on, or `None` if none is ready.
 
         Of objects, up to `most` are given. Packed chunks are given whole (a number is admitted when its chunk is);
@@ -176,7 +176,7 @@ class Sequencer:
         return chunk
 
     def _capped(self, most: int) -> int:
-        return most if self.left is None else min(most, self.left)
+        return most if self.remaining is None else min(most, self.remaining)
 
     def _arrival(self, most: int | None) -> Chunk | None:
         if not self._arrived:
@@ -188,28 +188,28 @@ class Sequencer:
         source = self._arrived.popleft()
         chunk = feed.chunks.popleft()
         if size < chunk.size:
-            chunk.size, chunk.cut = size, True
+            chunk.size, chunk.truncated = size, True
             if chunk.items is not None:
                 chunk.items = chunk.items[:size]
         feed.tracker.record_numbered(size)
         if self._arrives and self._log is not None:
-            self._log.numbered(self.next, source, size)
+            self._log.record_numbered(self.next, source, size)
         return chunk
 
     def _repetition(self, most: int) -> Chunk | None:
         """Give the next events as an earlier run has numbered them."""
         assert self._log is not None
-        run = self._log.next
+        run = self._log.next_run
         assert run is not None
         feed = self._feeds[run.source]
         count = min(most, run.count, len(feed.items))
         if not count:
             if feed.ended:  # it was stopped or has failed: what others give, now and later, gets no number
-                self.drop()
+                self.clear()
             return None
         items = [feed.items.popleft() for _ in range(count)]
         feed.tracker.record_numbered(count)
-        self._log.repeated(count)
+        self._log.record_repeated(count)
         if not self._repeats:
             self._arrive_again()
         return Chunk(count, items=items)
@@ -239,7 +239,7 @@ class Sequencer:
     def _waits_for(self, feed: _Feed) -> bool:
         """Tell whether a merge needs more of a feed that has nothing now; it ends where that never comes."""
         if feed.early:  # what others gave is read again by the next run
-            self.drop()
+            self.clear()
         return feed.early or not feed.ended
 
     def _in_turn(self) -> int | None:

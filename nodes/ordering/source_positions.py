@@ -56,7 +56,7 @@ class PositionTracker:
             self._lead = 0
             self._behind.append((size, mark))
             if log is not None and mark.extent is not None:
-                log.read(self._source, self._offered, size, mark.extent)
+                log.record_read(self._source, self._offered, size, mark.extent)
             self._offered += size
 
     def record_numbered(self, count: int) -> None:

@@ -15,7 +15,7 @@ class StallWatch:
         self._since = now
         self._next = now + after_s
 
-    def look(self, mark: object, busy: bool, now: float) -> float | None:
+    def check(self, mark: object, busy: bool, now: float) -> float | None:
         """Take in the mark and whether there is anything to do; give for how long it has stood still, if to be told.
 
         The pause until a stall is told again doubles every time.

@@ -63,22 +63,22 @@ def test_a_merge_goes_on_without_a_source_that_is_at_its_end(order: Any, early: 
     sequencer.offer(0, Chunk(1, items=["a"], keys=[1]))
     sequencer.offer(1, Chunk(3, items=["b", "c", "d"], keys=[1, 2, 3]))
     for source in (0, 1):
-        sequencer.end(source, early=early)
-    taken = sequencer.take(9)
+        sequencer.record_end(source, early=early)
+    taken = sequencer.number_next(9)
     assert taken is not None
     assert taken.items == (["a", "b"] if early and order == "round_robin" else ["a"] if early else ["a", "b", "c", "d"])
-    assert sequencer.take(9) is None
+    assert sequencer.number_next(9) is None
     assert sequencer.finished
 
 
 def test_what_comes_behind_the_end_of_what_is_repeated_is_not_numbered() -> None:
     sequencer = Sequencer(2, "arrival", None, OrderLog(0, [Run(0, 0, 2), Run(2, 1, 4)]))
     sequencer.offer(1, Chunk(1, items=["b"]))
-    sequencer.end(0, early=True)
-    assert sequencer.take(9) is None
+    sequencer.record_end(0, early=True)
+    assert sequencer.number_next(9) is None
     sequencer.offer(1, Chunk(2, items=["c", "d"]))
-    sequencer.end(1, early=True)
-    assert sequencer.take(9) is None
+    sequencer.record_end(1, early=True)
+    assert sequencer.number_next(9) is None
     assert sequencer.finished
     assert [place.start + place.skip for place in sequencer.positions] == [0, 0]
 
@@ -87,7 +87,7 @@ def test_without_checkpoints_all_that_was_read_is_numbered() -> None:
     sequencer = Sequencer(2, "round_robin")
     sequencer.offer(1, Chunk(3, items=["b", "c", "d"]))
     for source in (0, 1):
-        sequencer.end(source, early=True)
-    taken = sequencer.take(9)
+        sequencer.record_end(source, early=True)
+    taken = sequencer.number_next(9)
     assert taken is not None
     assert taken.items == ["b", "c", "d"]

@@ -55,7 +55,7 @@ class Kept:
     reads: list[Read] = field(default_factory=list)
 
     def log(self, sequencer: Sequencer) -> None:
-        entries = sequencer.unlogged()
+        entries = sequencer.take_log()
         if entries is not None:
             self.runs += entries.runs
             self.reads += entries.reads
@@ -81,16 +81,16 @@ def life(chance: random.Random, kept: Kept, sources: int, events: int, order: st
         if sequencer.finished:
             break
         source = chance.randrange(sources)
-        if not sequencer.ended(source) and chance.random() < 0.8:
+        if not sequencer.has_ended(source) and chance.random() < 0.8:
             read = readers[source].read(chance, skips[source])
             skips[source] = 0
             if read is None:
                 assert not sequencer.lacks(source)
-                sequencer.end(source)
+                sequencer.record_end(source)
             else:
                 given, mark = read
                 sequencer.offer(source, Chunk(len(given), items=list(given), marks=[mark]))
-        chunk = sequencer.take(chance.randint(1, 12))
+        chunk = sequencer.number_next(chance.randint(1, 12))
         if chunk is not None:
             assert chunk.items is not None
             numbered += chunk.items
@@ -139,9 +139,9 @@ def test_a_stop_in_the_middle_of_what_is_repeated_numbers_nothing_more() -> None
     sequencer.offer(1, Chunk(1, items=["later"]))
     sequencer.offer(0, Chunk(1, items=["first"]))
     for source in (0, 1):
-        sequencer.end(source)
-    first = sequencer.take(9)
+        sequencer.record_end(source)
+    first = sequencer.number_next(9)
     assert first is not None
     assert first.items == ["first"]
-    assert sequencer.take(9) is None
+    assert sequencer.number_next(9) is None
     assert sequencer.finished

@@ -94,7 +94,7 @@ class Life:
             saved = checkpoints.saved
             core.resume(saved.n, checkpoints.places, saved.turn, checkpoints.packed())
             self.world.restored += bool(checkpoints.packed())
-            self.world.repeated += checkpoints.order_log.next is not None
+            self.world.repeated += checkpoints.order_log.next_run is not None
         for pool, script in zip(core.pools, scenario.pools, strict=True):
             if script.taught:
                 pool.dispatcher.sizer.learn(script.taught, TARGET_S * 0.99, script.taught)
@@ -148,7 +148,7 @@ class Life:
             self._cycle()
         if not self._events and self.finish is None:
             self.laws.broken("nothing goes on before the next cut is due")
-        self.core.cuts.want()
+        self.core.cuts.request()
         if self._events:
             self.at(self.now + pause_s * (0.5 + self.rng.random()), self._want, pause_s * 1.4)
 

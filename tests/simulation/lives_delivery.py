@@ -104,7 +104,7 @@ class Caller:
     def _write(self, effect: Deliver, lo: int, hi: int) -> None:
         life = self._life
         for n in range(lo, hi):
-            life.world.see("dead letters", n, [letter.place for letter in effect.release.letters if letter.seq == n])
+            life.world.see("dead letters", n, [letter.order_key for letter in effect.release.letters if letter.seq == n])
         rows = [
             (stream, n, given)
             for n in range(lo, hi)

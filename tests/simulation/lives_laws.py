@@ -15,7 +15,7 @@ from lives_workers import Truth
 from sim_laws import Before, Laws
 from sluiceway.engine.core.effects import Acknowledge, AskState, Deliver, DeliverLoose, Effect, Finish, SendTask
 from sluiceway.nodes.ordering.cuts import Cut
-from sluiceway.nodes.ordering.retention import NUMBERS, SHARE
+from sluiceway.nodes.ordering.retention import MAX_NUMBERS, POOL_SHARE
 from sluiceway.nodes.ordering.worker_name import WorkerName
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class LifeLaws(Laws):
         if core.budget.bytes >= core.budget.limit_bytes and not core.in_flight:
             return  # nothing else is in the way
         kept = sum(part.cost for stream in pool.wiring.ports for part in core.retained.stores[stream].slices(upto, frontier))
-        if kept * SHARE <= core.budget.limit_bytes and effect.n - upto < NUMBERS >> name.life - 1:
+        if kept * POOL_SHARE <= core.budget.limit_bytes and effect.n - upto < MAX_NUMBERS >> name.life - 1:
             self.broken(f"the state of pool {name.pool} is asked for, and only {kept} bytes are kept for it")
 
     def _delivered(self, effect: Deliver) -> None:

@@ -28,8 +28,8 @@ from test_lives import SCHEDULES
 
 _left, _ask_states, _commit, _state_to_ask = Dispatcher.record_exit, Commits.ask_states, Core._commit, Pool.state_to_ask
 _place, _offered, _lose_state = PositionTracker.position, PositionTracker.record_reads, Pool.lose_state
-_resume, _trim, _took = Sequencer.resume, MemoryStore.trim, Retention.took
-_begin_log, _begin_again, _keep, _whole = OrderLog.__init__, Again.__init__, Checkpoints.keep, Cuts.whole
+_resume, _trim, _took = Sequencer.resume, MemoryStore.trim, Retention.record_snapshot
+_begin_log, _begin_again, _keep, _whole = OrderLog.__init__, Again.__init__, Checkpoints.keep, Cuts.take_complete
 
 
 def _log_nothing(self: SinkSet, entries: Any) -> None:
@@ -182,8 +182,8 @@ PLANTED: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "a merge that goes on without a stopped source": (Sequencer, "_waits_for", _go_on_without_a_stopped_source),
     "a state restored without the numbers since": (Dispatcher, "record_exit", _restore_without_replay),
     "inputs let go of before the state is there": (Commits, "ask_states", _let_go_when_asked),
-    "a state lost with its worker": (Retention, "took", _take_and_lose_a_state),
-    "inputs counted that are gone": (Retention, "took", _count_what_is_gone),
+    "a state lost with its worker": (Retention, "record_snapshot", _take_and_lose_a_state),
+    "inputs counted that are gone": (Retention, "record_snapshot", _count_what_is_gone),
     "states that the budget does not ask for": (Pool, "state_to_ask", _ask_for_cuts_only),
     "a worker that is to leave its state and not asked": (Pool, "state_to_ask", _ask_no_leaver),
     "a new worker that runs past a cut": (Pool, "lose_state", _hold_nothing),
@@ -191,9 +191,9 @@ PLANTED: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "a place one event too far": (PositionTracker, "position", _one_event_further),
     "a place one event too near": (PositionTracker, "position", _one_event_back),
     "events left out counted as new": (PositionTracker, "record_reads", _forget_what_is_left_out),
-    "a cut given before its states": (Cuts, "whole", _whole_without_states),
-    "a cut given before its numbers": (Cuts, "whole", _whole_before_its_numbers),
-    "numbers released past a cut": (Cuts, "hold", _release_past_a_cut),
+    "a cut given before its states": (Cuts, "take_complete", _whole_without_states),
+    "a cut given before its numbers": (Cuts, "take_complete", _whole_before_its_numbers),
+    "numbers released past a cut": (Cuts, "release_limit", _release_past_a_cut),
     "sources told before the commit": (Core, "_commit", _tell_sources_early),
     "a pause taken for the end": (Checkpoints, "keep", _finished_by_a_pause),
     "an end taken for a pause": (Checkpoints, "keep", _never_finished),

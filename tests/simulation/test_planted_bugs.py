@@ -18,7 +18,7 @@ from sluiceway.nodes.ordering.sequencer import Sequencer
 from test_simulation import SCHEDULES
 
 _accept, _left, _hand_out = Dispatcher.accept, Dispatcher.record_exit, Dispatcher.hand_out
-_release, _take, _offer = Barrier.release, SegmentStore.take, Sequencer.take
+_release, _take, _offer = Barrier.release, SegmentStore.consume, Sequencer.number_next
 _made, _room = Blame.__init__, Budget.room
 
 
@@ -145,12 +145,12 @@ PLANTED: dict[str, tuple[type, str, Callable[..., Any] | property]] = {
     "a verdict one death early": (Blame, "__init__", _one_death_less),
     "a verdict one death late": (Blame, "__init__", _one_death_more),
     "neighbours that are not cleared": (Blame, "_take_charges", _all_explain),
-    "bytes freed twice": (SegmentStore, "take", _free_twice),
-    "bytes never freed": (SegmentStore, "take", _free_never),
+    "bytes freed twice": (SegmentStore, "consume", _free_twice),
+    "bytes never freed": (SegmentStore, "consume", _free_never),
     "admission above the bytes": (Budget, "room", _ignore_bytes),
     "admission above the numbers": (Budget, "room", _one_too_many),
-    "a chunk larger than the room": (Sequencer, "take", _whole_chunks),
-    "a limit overrun": (Sequencer, "left", property(_beyond_the_limit)),
+    "a chunk larger than the room": (Sequencer, "number_next", _whole_chunks),
+    "a limit overrun": (Sequencer, "remaining", property(_beyond_the_limit)),
 }
 
 

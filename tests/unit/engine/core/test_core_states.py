@@ -11,7 +11,7 @@ from sluiceway.engine.core.topology import PoolWiring, Wiring
 from sluiceway.nodes.ordering.barrier import FailureRecord
 from sluiceway.nodes.ordering.budget import Budget
 from sluiceway.nodes.ordering.order_log import OrderLog
-from sluiceway.nodes.ordering.retention import SHARE
+from sluiceway.nodes.ordering.retention import POOL_SHARE
 from sluiceway.nodes.ordering.segments import ExitData
 from sluiceway.nodes.ordering.sequencer import Chunk
 from sluiceway.nodes.ordering.worker_name import WorkerName
@@ -124,7 +124,7 @@ class _Run:
 
 def test_what_a_snapshot_has_set_free_does_not_ask_for_the_next_one() -> None:
     """Also what was with the worker when it was asked: it is answered before the snapshot, which has it."""
-    run = _Run(SHARE * 1_000)
+    run = _Run(POOL_SHARE * 1_000)
     run.give(1)
     run.work()
     run.give(1, 1_000)
@@ -150,7 +150,7 @@ def test_no_cut_leaves_the_end_of_the_input_to_be_numbered_once_more() -> None:
     """Another run would go on behind it and give what is given at the end a second time."""
     run = _Run(cuts=True, needs_end=True)
     _end(run)
-    run.core.cuts.want()
+    run.core.cuts.request()
     run.cycle()
     run.work_all()
     assert [(commit.cut.n, commit.cut.final) for commit in run.commits] == [(3, True)]
@@ -166,11 +166,11 @@ def test_a_stop_behind_the_end_of_the_input_is_no_pause() -> None:
 
 
 def test_a_cut_where_a_state_is_on_its_way_already_holds_nothing_back() -> None:
-    run = _Run(SHARE * 1_000, cuts=True)
+    run = _Run(POOL_SHARE * 1_000, cuts=True)
     run.give(1, 2_000)
     run.work()
     assert run.asked == [1]
-    run.core.cuts.want()
+    run.core.cuts.request()
     run.cycle()
     run.work()
     assert [commit.cut.n for commit in run.commits] == [1]
@@ -225,7 +225,7 @@ def test_a_worker_that_is_to_be_replaced_below_a_cut_leaves_the_rest_to_the_next
     run.give(1)
     run.core.dispatcher_of(run.worker).record_leaving(run.worker)
     run.give(1)
-    run.core.cuts.want()
+    run.core.cuts.request()
     run.cycle()
     run.work_all()
     run.lose()
@@ -251,7 +251,7 @@ def test_an_open_cut_does_not_keep_inputs_beyond_their_share() -> None:
     run = _Run(2_000, cuts=True)
     run.each_s = 0.05
     run.give(10, 2_100)
-    run.core.cuts.want()
+    run.core.cuts.request()
     run.cycle()
     run.work_all()
     assert run.asked == [3, 6, 9, 10]
@@ -274,7 +274,7 @@ def test_a_run_that_fails_releases_what_waits_behind_an_open_cut(failure: bool) 
     run.each_s = 0.05
     run.fails_at = 3 if failure else None
     run.give(2)
-    run.core.cuts.want()
+    run.core.cuts.request()
     run.cycle()
     run.give(2)
     if not failure:

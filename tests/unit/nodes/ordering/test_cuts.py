@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sluiceway.engine.sources.slice_feed import Taken
 from sluiceway.nodes.ordering.cuts import Cut, Cuts
-from sluiceway.nodes.ordering.retention import MOST, NUMBERS, SHARE, Retention, share_of
+from sluiceway.nodes.ordering.retention import ALL_POOLS_SHARE, MAX_NUMBERS, POOL_SHARE, Retention, share_of
 from sluiceway.nodes.ordering.source_positions import PositionTracker, ReadMark, SourcePosition
 
 
@@ -53,34 +53,34 @@ def _cut(n: int, **words: Any) -> Cut:
 def test_a_cut_waits_for_its_numbers_and_holds_back_those_above() -> None:
     cuts = Cuts(enabled=True)
     assert not cuts.may_announce(5, final=False)
-    cuts.want()
+    cuts.request()
     assert cuts.may_announce(5, final=False)
     cuts.announce(_cut(5))
-    assert (cuts.hold(3), cuts.hold(9)) == (3, 5)
-    assert cuts.whole(4) is None
-    cut = cuts.whole(5)
+    assert (cuts.release_limit(3), cuts.release_limit(9)) == (3, 5)
+    assert cuts.take_complete(4) is None
+    cut = cuts.take_complete(5)
     assert cut is not None
-    assert cuts.whole(5) is None, "it is handed over once"
-    assert cuts.hold(9) == 9
-    cuts.want()
+    assert cuts.take_complete(5) is None, "it is handed over once"
+    assert cuts.release_limit(9) == 9
+    cuts.request()
     assert not cuts.may_announce(9, final=True), "one at a time"
-    assert cuts.commit(4) is None
-    assert cuts.commit(5) is cut
+    assert cuts.record_commit(4) is None
+    assert cuts.record_commit(5) is cut
     assert cuts.may_announce(9, final=False)
     assert not cuts.may_announce(5, final=False), "nothing came since"
 
 
 def test_a_cut_waits_for_the_states_that_belong_to_it() -> None:
     cuts = Cuts((0, 2), enabled=True)
-    cuts.want()
+    cuts.request()
     cuts.announce(_cut(7))
     assert [cuts.missing(pool) for pool in range(3)] == [7, None, 7]
-    cuts.state(0, 7, b"zero")
-    cuts.state(2, 6, b"that of another number")
-    assert cuts.whole(7) is None
+    cuts.record_state(0, 7, b"zero")
+    cuts.record_state(2, 6, b"that of another number")
+    assert cuts.take_complete(7) is None
     assert [cuts.missing(pool) for pool in range(3)] == [None, None, 7]
-    cuts.state(2, 7, None)
-    cut = cuts.whole(7)
+    cuts.record_state(2, 7, None)
+    cut = cuts.take_complete(7)
     assert cut is not None
     assert cut.states == {0: b"zero", 2: None}
 
@@ -90,8 +90,8 @@ def test_the_last_cut_ends_them() -> None:
     assert not cuts.ended
     assert cuts.may_announce(0, final=True)
     cuts.announce(_cut(0, final=True))
-    assert cuts.whole(0) is not None
-    cuts.commit(0)
+    assert cuts.take_complete(0) is not None
+    cuts.record_commit(0)
     assert cuts.ended
     assert not cuts.may_announce(0, final=True)
     assert Cuts(enabled=False).ended, "a run without cuts waits for none"
@@ -100,49 +100,49 @@ def test_the_last_cut_ends_them() -> None:
 def test_a_resumed_run_does_not_commit_what_is_committed() -> None:
     cuts = Cuts(enabled=True)
     cuts.begin_at(5)
-    cuts.want()
+    cuts.request()
     assert not cuts.may_announce(5, final=False)
     assert cuts.may_announce(6, final=False)
 
 
 def test_a_snapshot_is_asked_for_when_what_is_kept_passes_its_share() -> None:
     kept = Retention(100)
-    kept.kept(100)
-    assert not kept.wants(3)
-    kept.kept(1)
-    assert kept.wants(3)
-    assert not kept.wants(0), "nothing was handed out since"
-    kept.ask(3)
-    assert not kept.wants(9), "one at a time"
-    kept.kept(50)
-    kept.took(3, b"state", 50)
+    kept.record_inputs(100)
+    assert not kept.is_snapshot_due(3)
+    kept.record_inputs(1)
+    assert kept.is_snapshot_due(3)
+    assert not kept.is_snapshot_due(0), "nothing was handed out since"
+    kept.record_request(3)
+    assert not kept.is_snapshot_due(9), "one at a time"
+    kept.record_inputs(50)
+    kept.record_snapshot(3, b"state", 50)
     assert (kept.upto, kept.packed) == (3, b"state")
-    assert not kept.wants(9), "only what came after it still counts"
-    kept.kept(51)
-    assert kept.wants(9)
-    kept.ask(9)
-    kept.lost(9)
-    assert kept.wants(9), "whoever was asked is gone"
-    assert Retention(1 << 40).wants(NUMBERS)
+    assert not kept.is_snapshot_due(9), "only what came after it still counts"
+    kept.record_inputs(51)
+    assert kept.is_snapshot_due(9)
+    kept.record_request(9)
+    kept.record_loss(9)
+    assert kept.is_snapshot_due(9), "whoever was asked is gone"
+    assert Retention(1 << 40).is_snapshot_due(MAX_NUMBERS)
 
 
 def test_after_deaths_a_snapshot_is_asked_for_earlier_until_some_have_come() -> None:
     kept = Retention(1 << 40)
-    kept.lost(0)
-    assert not kept.wants(NUMBERS - 1), "it had nothing"
-    kept.lost(1)
-    assert not kept.wants(NUMBERS // 2 - 1)
-    assert kept.wants(NUMBERS // 2)
+    kept.record_loss(0)
+    assert not kept.is_snapshot_due(MAX_NUMBERS - 1), "it had nothing"
+    kept.record_loss(1)
+    assert not kept.is_snapshot_due(MAX_NUMBERS // 2 - 1)
+    assert kept.is_snapshot_due(MAX_NUMBERS // 2)
     for _ in range(100):
-        kept.lost(1)
-    assert kept.wants(1), "one number more than the last one got to"
+        kept.record_loss(1)
+    assert kept.is_snapshot_due(1), "one number more than the last one got to"
     for n in range(1, 101):
-        kept.ask(n)
-        kept.took(n, b"state", 0)
-    assert not kept.wants(100 + NUMBERS - 1)
+        kept.record_request(n)
+        kept.record_snapshot(n, b"state", 0)
+    assert not kept.is_snapshot_due(100 + MAX_NUMBERS - 1)
 
 
 @pytest.mark.parametrize("pools", [0, 1, 4, 5, 64])
 def test_what_many_pools_keep_leaves_room(pools: int) -> None:
-    assert share_of(1000, pools) <= 1000 // SHARE
-    assert share_of(1000, pools) * pools <= 1000 // MOST
+    assert share_of(1000, pools) <= 1000 // POOL_SHARE
+    assert share_of(1000, pools) * pools <= 1000 // ALL_POOLS_SHARE

@@ -27,18 +27,18 @@ def test_a_run_is_given_as_slices_of_the_segments_that_hold_it() -> None:
 def test_a_segment_is_charged_with_its_overhead_and_freed_once() -> None:
     store = SegmentStore(1)
     assert store.put(Segment(0, 5, "x", 100)) == 100 + SEGMENT_OVERHEAD
-    assert store.take(0, 3) == 0
-    assert store.take(3, 5) == 100 + SEGMENT_OVERHEAD
+    assert store.consume(0, 3) == 0
+    assert store.consume(3, 5) == 100 + SEGMENT_OVERHEAD
     assert len(store) == 0
-    assert store.take(0, 5) == 0
+    assert store.consume(0, 5) == 0
 
 
 def test_every_reader_must_have_taken_every_number() -> None:
     store = _store(2, (0, 4), (4, 6))
-    assert store.take(0, 6) == 0
-    assert store.take(0, 4) == 40 + SEGMENT_OVERHEAD
-    assert store.take(4, 5) == 0
-    assert store.take(5, 6) == 20 + SEGMENT_OVERHEAD
+    assert store.consume(0, 6) == 0
+    assert store.consume(0, 4) == 40 + SEGMENT_OVERHEAD
+    assert store.consume(4, 5) == 0
+    assert store.consume(5, 6) == 20 + SEGMENT_OVERHEAD
 
 
 def test_a_stream_that_nobody_reads_costs_nothing() -> None:
@@ -55,9 +55,9 @@ def test_a_number_that_is_not_retained_cannot_be_had() -> None:
 
 def test_taking_a_number_twice_is_noticed() -> None:
     store = _store(1, (0, 4))
-    store.take(0, 3)
+    store.consume(0, 3)
     with pytest.raises(AssertionError, match="twice"):
-        store.take(0, 3)
+        store.consume(0, 3)
 
 
 @given(st.integers(1, 3), st.lists(st.integers(1, 6), min_size=1, max_size=8), st.randoms(use_true_random=False))
@@ -71,5 +71,5 @@ def test_all_bytes_come_back_however_the_readers_cut(readers: int, sizes: list[i
         places = sorted({0, stop, *(rng.randrange(stop + 1) for _ in range(3))})  # type: ignore[attr-defined]
         cuts += pairwise(places)
     rng.shuffle(cuts)  # type: ignore[attr-defined]
-    assert sum(store.take(lo, hi) for lo, hi in cuts) == charged
+    assert sum(store.consume(lo, hi) for lo, hi in cuts) == charged
     assert len(store) == 0

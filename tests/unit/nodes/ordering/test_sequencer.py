@@ -22,7 +22,7 @@ def _objects(*items: Any, keys: list[Any] | None = None) -> Chunk:
 
 def _drain(sequencer: Sequencer, most: int = 100) -> list[Any]:
     found = []
-    while (chunk := sequencer.take(most)) is not None:
+    while (chunk := sequencer.number_next(most)) is not None:
         assert chunk.items is not None
         assert len(chunk.items) == chunk.size <= most
         found += chunk.items
@@ -35,18 +35,18 @@ def test_chunks_are_numbered_as_they_arrive() -> None:
     for source, name in ((1, "a"), (0, "b"), (1, "c")):
         sequencer.offer(source, _packed(2, name))
     assert sequencer.buffered(1) == 4
-    chunks = [sequencer.take(1) for _ in range(3)]
+    chunks = [sequencer.number_next(1) for _ in range(3)]
     assert [chunk and chunk.payload for chunk in chunks] == ["a", "b", "c"]
     assert sequencer.next == 6
-    assert sequencer.take(1) is None
+    assert sequencer.number_next(1) is None
 
 
 def test_a_chunk_that_must_fit_waits_for_room() -> None:
     sequencer = Sequencer(1)
     sequencer.offer(0, _packed(5))
-    assert sequencer.take(4, fit=True) is None
+    assert sequencer.number_next(4, fit=True) is None
     assert sequencer.buffered(0) == 5
-    chunk = sequencer.take(5, fit=True)
+    chunk = sequencer.number_next(5, fit=True)
     assert chunk is not None
     assert chunk.size == 5
 
@@ -55,19 +55,19 @@ def test_a_limit_cuts_the_chunk_it_falls_into() -> None:
     sequencer = Sequencer(1, limit=7)
     sequencer.offer(0, _packed(5))
     sequencer.offer(0, _packed(5))
-    whole, cut = sequencer.take(100), sequencer.take(100)
+    whole, cut = sequencer.number_next(100), sequencer.number_next(100)
     assert whole is not None
     assert cut is not None
-    assert (whole.size, whole.cut, cut.size, cut.cut) == (5, False, 2, True)
+    assert (whole.size, whole.truncated, cut.size, cut.truncated) == (5, False, 2, True)
     assert sequencer.limited
     assert sequencer.finished
-    assert sequencer.take(100) is None
+    assert sequencer.number_next(100) is None
 
 
 def test_what_a_limit_cuts_off_needs_no_room() -> None:
     sequencer = Sequencer(1, limit=2)
     sequencer.offer(0, _packed(50))
-    chunk = sequencer.take(2, fit=True)
+    chunk = sequencer.number_next(2, fit=True)
     assert chunk is not None
     assert chunk.size == 2
 
@@ -75,26 +75,26 @@ def test_what_a_limit_cuts_off_needs_no_room() -> None:
 def test_it_is_finished_when_all_have_ended_and_nothing_waits() -> None:
     sequencer = Sequencer(2)
     sequencer.offer(0, _packed(1))
-    sequencer.end(0)
+    sequencer.record_end(0)
     assert not sequencer.finished
-    sequencer.end(1)
+    sequencer.record_end(1)
     assert not sequencer.finished
-    sequencer.take(9)
+    sequencer.number_next(9)
     assert sequencer.finished
 
 
 def test_an_empty_chunk_is_nothing() -> None:
     sequencer = Sequencer(1)
     sequencer.offer(0, _packed(0))
-    assert sequencer.take(9) is None
+    assert sequencer.number_next(9) is None
 
 
 def test_dropping_forgets_what_has_no_number() -> None:
     sequencer = Sequencer(2, "round_robin")
     sequencer.offer(0, _objects("a", "b"))
-    sequencer.drop()
+    sequencer.clear()
     assert sequencer.buffered(0) == 0
-    assert sequencer.take(9) is None
+    assert sequencer.number_next(9) is None
 
 
 def test_sources_take_turns_and_wait_for_each_other() -> None:
@@ -104,9 +104,9 @@ def test_sources_take_turns_and_wait_for_each_other() -> None:
     assert _drain(sequencer) == ["a0"], "the second source may still give something"
     sequencer.offer(1, _objects("b0"))
     assert _drain(sequencer) == ["b0", "c0", "a1"]
-    sequencer.end(1)
+    sequencer.record_end(1)
     assert _drain(sequencer) == [], "the third may still give something"
-    sequencer.end(2)
+    sequencer.record_end(2)
     assert _drain(sequencer) == ["a2"]
 
 
@@ -116,7 +116,7 @@ def test_a_merge_waits_until_every_source_has_an_event() -> None:
     assert _drain(sequencer) == []
     sequencer.offer(1, _objects("b1", "b2", keys=[1, 2]))
     assert _drain(sequencer) == ["a1", "b1", "b2"], "of equal keys the first source's comes first"
-    sequencer.end(1)
+    sequencer.record_end(1)
     assert _drain(sequencer) == ["a5"]
 
 
@@ -143,12 +143,12 @@ def test_merges_do_not_depend_on_when_things_arrive(
     sequencer = Sequencer(len(keys), order, limit)
     left = [list(row) for row in events]
     got: list[Any] = []
-    while live := [source for source in range(len(keys)) if not sequencer.ended(source)]:
+    while live := [source for source in range(len(keys)) if not sequencer.has_ended(source)]:
         source, count = rng.choice(live), rng.randrange(4)
         part, left[source] = left[source][:count], left[source][count:]
         sequencer.offer(source, _objects(*part, keys=[key for key, _, _ in part]))
         if not left[source]:
-            sequencer.end(source)
+            sequencer.record_end(source)
         got += _drain(sequencer, rng.randint(1, 5))
     assert got == expected[:limit]
     assert sequencer.next == len(got)
