@@ -38,14 +38,14 @@ def test_core_cycle(benchmark: Any, size: int) -> None:
     core = Core(wiring, NoPacking(), budget=Budget(64 << 20, 1 << 18))
     core.start()
     core.cycle(0.0)
-    core.joined("0.0.1")
+    core.record_ready("0.0.1")
     core.pools[0].dispatcher.sizer.learn(8192, 1e-6, 8192)
     clock = count(1)
     core.cycle(0.0)
 
     def batch() -> int:
         now = next(clock) * 1e-3
-        core.chunk(0, Chunk(size, b"", size))
+        core.record_chunk(0, Chunk(size, b"", size))
         effects = core.cycle(now)
         done = 0
         for effect in effects:
@@ -54,11 +54,11 @@ def test_core_cycle(benchmark: Any, size: int) -> None:
                 numbers = task.stop - task.start
                 tallies = [[float(numbers), float(numbers), 1e-6, 0.0, 0.0, 0.0]]
                 exits = [ExitData(b"", numbers)]
-                core.answered("0.0.1", task.id, task.start, numbers, exits, [], tallies, 1e-6, now)
+                core.record_answer("0.0.1", task.id, task.start, numbers, exits, [], tallies, 1e-6, now)
         for effect in core.cycle(now):
             if isinstance(effect, Deliver):
                 done += effect.release.hi - effect.release.lo
-                core.consume(effect.release.hi)
+                core.record_consumed(effect.release.hi)
             else:
                 assert isinstance(effect, (Pull, SendTask))
         return done

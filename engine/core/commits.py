@@ -17,9 +17,9 @@ from .stream_stores import StreamStores
 class Commits:
     """Gathers the states of the pools for the open cut and for snapshots."""
 
-    def __init__(self, cuts: Cuts, pools: Sequence[Pool], retained: StreamStores) -> None:
+    def __init__(self, cuts: Cuts, pools: Sequence[Pool], streams: StreamStores) -> None:
         self._cuts = cuts
-        self._retained = retained
+        self._streams = streams
         self._stateful = [(at, pool) for at, pool in enumerate(pools) if pool.retention is not None]
 
     def resume(self, number: int, states: Mapping[int, bytes]) -> None:
@@ -34,14 +34,14 @@ class Commits:
         """Open a cut; a pool whose last snapshot is the state that belongs to it needs to be asked for nothing."""
         self._cuts.announce(cut)
         for at, pool in self._stateful:
-            if self._cuts.missing(at) is not None and pool.retention is not None and pool.stands_at(cut.n):
+            if self._cuts.missing(at) is not None and pool.retention is not None and pool.has_state_at(cut.n):
                 self._cuts.record_state(at, cut.n, pool.retention.packed)
 
     def ask_states(self, *, full: bool) -> list[AskState]:
         """Ask for the states that are due; `full` says that the inputs kept for them alone use the budget up."""
         asked = []
         for at, pool in self._stateful:
-            ask = pool.state_to_ask(self._cuts.missing(at), full=full)
+            ask = pool.next_state_request(self._cuts.missing(at), full=full)
             if ask is not None:
                 asked.append(AskState(*ask))
         return asked
@@ -51,8 +51,8 @@ class Commits:
         answered = pool.dispatcher.frontier
         if pool.retention is None or pool.retention.asked != n or answered < n:
             return  # it has gone since, or the run ends below
-        self._retained.take(pool.wiring.ports, pool.retention.upto, n)
-        pool.retention.record_snapshot(n, packed, self._retained.cost(pool.wiring.ports, n, answered))
+        self._streams.consume(pool.wiring.ports, pool.retention.upto, n)
+        pool.retention.record_snapshot(n, packed, self._streams.cost(pool.wiring.ports, n, answered))
         self._cuts.record_state(at, n, packed)
         pool.dispatcher.replay_from = n
 

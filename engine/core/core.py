@@ -52,7 +52,7 @@ class Core:
         self.cuts = Cuts(stateful, enabled=commits or self._resumes)
         self.sequencer = Sequencer(len(wiring.remote), wiring.order, limit, log)
         self.pools = make_pools(wiring, budget, max_deaths)
-        self.reading = SourceCredit(self.sequencer, wiring.remote, self.pools, budget)
+        self.source_credit = SourceCredit(self.sequencer, wiring.remote, self.pools, budget)
         self.first = self.consumed = 0  #: `first`: where this run begins; the numbers below were an earlier one's
         self.ended_by: str | None = None
         #: The number that carries no event and stands for the end of the input, once it is given.
@@ -61,10 +61,10 @@ class Core:
         self.held_peak = 0
         self.barrier_waited_s = 0.0
         self._packing = packing
-        self.retained = StreamStores(wiring, budget)
-        self.flow = Flow(wiring, self.pools, self.retained, self.sequencer)
-        self.recovery = Recovery(self.pools, self.cuts, self.retained, self.counts)
-        self.commits = Commits(self.cuts, self.pools, self.retained)
+        self.streams = StreamStores(wiring, budget)
+        self.flow = Flow(wiring, self.pools, self.streams, self.sequencer)
+        self.recovery = Recovery(self.pools, self.cuts, self.streams, self.counts)
+        self.commits = Commits(self.cuts, self.pools, self.streams)
         self._source_error: Any = None
         self._effects: list[Effect] = []
         self._last_cycle: float | None = None
@@ -90,30 +90,30 @@ class Core:
         self.sequencer.resume(number, positions, turn)
         self.commits.resume(number, states)
 
-    def joined(self, worker: str) -> None:
+    def record_ready(self, worker: str) -> None:
         """Take in that a worker is ready and asks for work."""
         self._effects += self.recovery.record_ready(worker)
 
-    def stated(self, worker: str, n: int, packed: bytes) -> None:
+    def record_state(self, worker: str, n: int, packed: bytes) -> None:
         """Take in the state of a worker behind the numbers below `n`; what it was made from is let go of."""
         at = self.recovery.index_of(worker)
         if at is not None:
             self.commits.record_state(at, self.pools[at], n, packed)
 
-    def chunk(self, source: int, chunk: Chunk) -> None:
+    def record_chunk(self, source: int, chunk: Chunk) -> None:
         """Take in events that a source was asked for; they are numbered when the budget has room."""
-        self.reading.answered(source)
+        self.source_credit.record_answer(source)
         self.sequencer.offer(source, chunk)
 
-    def source_ended(self, source: int, error: Any = None) -> None:
+    def record_source_end(self, source: int, error: Any = None) -> None:
         """Take in that a source has nothing more to give, or failed with `error`."""
-        self.reading.ended(source)
-        self.sequencer.record_end(source, early=error is not None or self.reading.stopped)
+        self.source_credit.record_end(source)
+        self.sequencer.record_end(source, early=error is not None or self.source_credit.stopped)
         if error is not None and self._source_error is None:
             self._source_error = error
-            self._effects += self.reading.stop()
+            self._effects += self.source_credit.stop()
 
-    def answered(
+    def record_answer(
         self,
         worker: str,
         task: int,
@@ -133,24 +133,24 @@ class Core:
         new = pool.dispatcher.accept(worker, task, start, start + size, cut)
         nbytes = sum([data.nbytes for data in exits])
         pool.dispatcher.sizer.learn(size, seconds, nbytes)
-        pool.prove()
+        pool.record_answer()
         if not new:
             return
         whole = len(new) == 1 and new[0] == (start, start + size)
         if failures:
-            self._take_failures(failures, None if whole else new)
+            self._record_failures(failures, None if whole else new)
         pool.add_tallies(tallies)
         for lo, hi in new:
-            self.flow.leave(pool, lo, hi, now)
+            self.flow.record_answer(pool, lo, hi, now)
         for stream, data in zip(pool.wiring.exits, exits, strict=True):
-            self._effects += self.flow.arrive(stream, start, size, new, data, now)
+            self._effects += self.flow.record_arrival(stream, start, size, new, data, now)
 
     def dispatcher_of(self, worker: str) -> Dispatcher | None:
         """Give whom a worker has its numbers from, to be told what it says of them; `None` for one that is gone."""
         pool = self.recovery.pool_of(worker)
         return None if pool is None else pool.dispatcher
 
-    def died(self, worker: str, seen: LastSeen | None, cause: str, *, ours: bool = False, killed: bool = False) -> None:
+    def record_death(self, worker: str, seen: LastSeen | None, cause: str, *, ours: bool = False, killed: bool = False) -> None:
         """Take in that a worker is gone; it is replaced, and what it owed is handed out again.
 
         `seen` is `None` when the engine ended the worker itself, so that no event is to blame. With `ours` the engine
@@ -170,48 +170,48 @@ class Core:
         """Answer for a number in place of a pool's workers."""
         now = self._last_cycle or 0.0
         number = failure.seq
-        self._take_failures([failure], None)
-        self.flow.leave(pool, number, number + 1, now)
+        self._record_failures([failure], None)
+        self.flow.record_answer(pool, number, number + 1, now)
         payload, nbytes = self._packing.pack([])
         for stream in pool.wiring.exits:
             data = ExitData(payload, nbytes, [0])
-            self._effects += self.flow.arrive(stream, number, 1, [(number, number + 1)], data, now)
+            self._effects += self.flow.record_arrival(stream, number, 1, [(number, number + 1)], data, now)
 
-    def overran(self, worker: str, seen: LastSeen, limit_s: float) -> None:
+    def record_overrun(self, worker: str, seen: LastSeen, limit_s: float) -> None:
         """Take in that a call ran past its time limit; its worker is about to be killed for it."""
         self.recovery.record_overrun(worker, seen, limit_s)
 
-    def consume(self, upto: int) -> None:
+    def record_consumed(self, upto: int) -> None:
         """Take in that the sinks are done with every number below `upto`."""
         if upto <= self.consumed:
             return
-        self.retained.take(self.wiring.tail, self.consumed, upto)
-        self.retained.free_failures(self.consumed, upto)
+        self.streams.consume(self.wiring.tail, self.consumed, upto)
+        self.streams.free_failures(self.consumed, upto)
         self.consumed = upto
 
-    def committed(self, n: int) -> None:
+    def record_commit(self, n: int) -> None:
         """Take in that the sinks have committed the cut below `n`: the sources hear of it."""
         self._effects += self.commits.record_commit(n)
 
-    def consume_loose(self, stream: int, lo: int, hi: int) -> None:
+    def record_loose_consumed(self, stream: int, lo: int, hi: int) -> None:
         """Take in that the unordered sinks of a stream are done with `lo .. hi - 1`."""
-        self.flow.leave_loose(stream, lo, hi)
+        self.flow.record_loose_consumed(stream, lo, hi)
 
     def stop_reading(self, why: str) -> None:
         """End the reading; what was read is still released."""
         if self.ended_by is None:
             self.ended_by = why
-        self._effects += self.reading.stop()
+        self._effects += self.source_credit.stop()
 
-    def spawned(self) -> list[Effect]:
+    def take_effects(self) -> list[Effect]:
         """Give the effects that `start` and deaths have left, without numbering or handing out anything."""
         effects, self._effects = self._effects, []
         return effects
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Let go of all events, when the run is over: a report needs none of them."""
         self.sequencer.clear()
-        self.retained.drop()
+        self.streams.clear()
         self._effects.clear()
 
     # -- what follows from it -----------------------------------------------------------------------------------
@@ -230,10 +230,10 @@ class Core:
             self._hand_out(frontier, now)
             if self._ask_states():
                 self._hand_out(frontier, now)  # what was held until its pool was asked
-            self._let_go()
+            self._stop_leavers()
             self._release(self.cuts.release_limit(frontier))
             self._commit(frontier)
-            self._effects += self.reading.pull(self.in_flight)
+            self._effects += self.source_credit.pull(self.in_flight)
             self._finish(frontier)
         effects, self._effects = self._effects, []
         return effects
@@ -290,8 +290,8 @@ class Core:
             elif chunk.truncated:
                 payload, nbytes = self._packing.head(payload, chunk.size)
             lo, hi = self.sequencer.next - chunk.size, self.sequencer.next
-            self._effects += self.flow.arrive(SOURCE_STREAM, lo, chunk.size, [(lo, hi)], ExitData(payload, nbytes), now)
-        if self.sequencer.limited and not self.reading.stopped:
+            self._effects += self.flow.record_arrival(SOURCE_STREAM, lo, chunk.size, [(lo, hi)], ExitData(payload, nbytes), now)
+        if self.sequencer.limited and not self.source_credit.stopped:
             self.sequencer.clear()
             self.stop_reading("limit")
         if self._end_is_due and self.budget.room(self.in_flight):
@@ -299,7 +299,7 @@ class Core:
             self.sequencer.skip_to(number + 1)
             payload, nbytes = self._packing.pack([])
             data = ExitData(payload, nbytes, [0])
-            self._effects += self.flow.arrive(SOURCE_STREAM, number, 1, [(number, number + 1)], data, now)
+            self._effects += self.flow.record_arrival(SOURCE_STREAM, number, 1, [(number, number + 1)], data, now)
 
     @property
     def _end_is_due(self) -> bool:
@@ -320,7 +320,7 @@ class Core:
         self._effects += asked
         return bool(asked)
 
-    def _take_failures(self, failures: Sequence[FailureRecord], only: list[tuple[int, int]] | None) -> None:
+    def _record_failures(self, failures: Sequence[FailureRecord], only: list[tuple[int, int]] | None) -> None:
         if only is not None:
             failures = [f for f in failures if any(lo <= f.seq < hi for lo, hi in only)]
         for failure in failures:
@@ -329,28 +329,28 @@ class Core:
                 if self.counts.skipped <= 3:
                     self._effects.append(Warn(failure))
             else:
-                self.retained.charge_failure(failure.seq, failure.nbytes)
+                self.streams.charge_failure(failure.seq, failure.nbytes)
         self.barrier.record_failures(failures)
         if self.barrier.end_at is not None:
             for pool in self.pools:
                 pool.dispatcher.stop_at = self.barrier.end_at
-            self._effects += self.reading.stop()
+            self._effects += self.source_credit.stop()
 
     def _hand_out(self, head: int, now: float) -> None:
         waiting = self.barrier.released > self.consumed or self.flow.loose_out > 0
         pace = self.budget.pace(waiting)
         for pool in self.pools:
             for task in pool.dispatcher.hand_out(pace, head, now):
-                inputs = self.retained.slices(pool.wiring.ports, task.start, task.stop)
-                if self.retained.has_suspect(inputs):
+                inputs = self.streams.slices(pool.wiring.ports, task.start, task.stop)
+                if self.streams.has_suspect(inputs):
                     task.orders = replace(task.orders, careful=True)
                 if self.end is not None and task.stop > self.end:
                     task.orders = replace(task.orders, end=self.end)
                 self._effects.append(SendTask(task.worker, task, inputs, self.flow.answer_batch(pool)))
 
-    def _let_go(self) -> None:
+    def _stop_leavers(self) -> None:
         for pool in self.pools:
-            for worker in pool.free_to_go():
+            for worker in pool.workers_to_stop():
                 self._effects.append(StopWorker(worker))
 
     def _release(self, frontier: int) -> None:
@@ -358,7 +358,7 @@ class Core:
         if release is None:
             return
         self.counts.dead_letters += len(release.letters)
-        streams = self.retained.slices(self.wiring.tail, release.lo, release.hi)
+        streams = self.streams.slices(self.wiring.tail, release.lo, release.hi)
         self._effects.append(Deliver(release, streams, self.sequencer.take_log()))
         for pool in self.pools:
             pool.dispatcher.blame.forget(release.hi)

@@ -24,12 +24,12 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class SendTask:
-    """Hand a run of numbers to a worker; `inputs` are the slices of each port, `cut` how finely to cut the answer."""
+    """Hand a run of numbers to a worker; `inputs` are the slices of each port, `answer_batch` how finely to cut the answer."""
 
     worker: str
     task: Task
     inputs: list[list[Slice]]
-    cut: int
+    answer_batch: int
 
 
 @dataclass(frozen=True, slots=True)

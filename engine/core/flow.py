@@ -18,17 +18,17 @@ from .topology import Wiring
 class Flow:
     """Passes what each stream has on to those that read it."""
 
-    def __init__(self, wiring: Wiring, pools: list[Pool], retained: StreamStores, sequencer: Sequencer) -> None:
+    def __init__(self, wiring: Wiring, pools: list[Pool], streams: StreamStores, sequencer: Sequencer) -> None:
         self.loose_out = 0  #: numbers that unordered sinks have been given and are not done with
         self._loose = wiring.loose
-        self._retained = retained
+        self._streams = streams
         self._sequencer = sequencer
         self._readers: list[list[tuple[Pool, int]]] = [
             [(pool, port) for pool in pools for port, read in enumerate(pool.wiring.ports) if read == stream]
-            for stream in range(len(retained.stores))
+            for stream in range(len(streams.stores))
         ]
 
-    def arrive(
+    def record_arrival(
         self, stream: int, start: int, size: int, new: list[tuple[int, int]], data: ExitData, now: float
     ) -> list[DeliverLoose]:
         """Retain what a stream now has and make it ready for its readers; `new` are the parts that count.
@@ -36,7 +36,7 @@ class Flow:
         Returns what is for unordered sinks.
         """
         segment = Segment(start, start + size, data.payload, data.nbytes, data.counts, data.indices, now)
-        self._retained.put(stream, segment, new)
+        self._streams.put(stream, segment, new)
         for pool, port in self._readers[stream]:
             for lo, hi in new:
                 for a, b in merge_ready(pool.covered, port, lo, hi):
@@ -44,30 +44,30 @@ class Flow:
                     if not pool.wiring.in_order:
                         pool.dispatcher.add_ready(a, b)
             if pool.wiring.in_order:
-                upto = pool.arrived
+                upto = pool.arrived_below
                 pool.dispatcher.add_ready(pool.in_order_upto, upto)
                 pool.in_order_upto = upto
         loose = []
         if stream in self._loose:
             for lo, hi in new:
                 self.loose_out += hi - lo
-                (slices,) = self._retained.slices((stream,), lo, hi)
+                (slices,) = self._streams.slices((stream,), lo, hi)
                 loose.append(DeliverLoose(stream, lo, hi, slices, self._sequencer.take_log()))
         return loose
 
-    def leave(self, pool: Pool, lo: int, hi: int, now: float) -> None:
+    def record_answer(self, pool: Pool, lo: int, hi: int, now: float) -> None:
         """Record that a pool has answered the numbers `lo .. hi - 1`; their inputs are kept if a state needs them."""
-        for part in self._retained.stores[pool.wiring.ports[0]].slices(lo, hi):
+        for part in self._streams.stores[pool.wiring.ports[0]].slices(lo, hi):
             pool.queue_stats.leave(part.hi - part.lo, now - part.segment.at, now)
         if pool.retention is not None:  # a new worker would begin with it again
-            pool.retention.record_inputs(self._retained.cost(pool.wiring.ports, lo, hi))
+            pool.retention.record_inputs(self._streams.cost(pool.wiring.ports, lo, hi))
         else:
-            self._retained.take(pool.wiring.ports, lo, hi)
+            self._streams.consume(pool.wiring.ports, lo, hi)
 
-    def leave_loose(self, stream: int, lo: int, hi: int) -> None:
+    def record_loose_consumed(self, stream: int, lo: int, hi: int) -> None:
         """Record that the unordered sinks of a stream are done with `lo .. hi - 1`."""
         self.loose_out -= hi - lo
-        self._retained.take((stream,), lo, hi)
+        self._streams.consume((stream,), lo, hi)
 
     def answer_batch(self, pool: Pool) -> int:
         """Return for how many numbers a pool is to answer at once: as many as the next pools want for a task."""

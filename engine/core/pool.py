@@ -51,7 +51,7 @@ class Pool:
     retention: Retention | None = None  #: in a pool that keeps a state
     queue_stats: QueueStats = field(default_factory=QueueStats)
     tallies: list[Tally] = field(default_factory=list)
-    incarnations: int = 0
+    lives: int = 0
     fruitless: Counter[int] = field(default_factory=Counter)  #: each worker's deaths since the last answer
     #: Those of them at the start since one was ready, for each worker and whether it was killed.
     start_deaths: Counter[tuple[int, bool]] = field(default_factory=Counter)
@@ -60,7 +60,7 @@ class Pool:
     in_order_upto: int = 0
 
     @property
-    def arrived(self) -> int:
+    def arrived_below(self) -> int:
         """The number up to which its inputs have come."""
         return min([covered.frontier() for covered in self.covered])
 
@@ -78,12 +78,12 @@ class Pool:
         for tally, values in zip(self.tallies, tallies, strict=True):
             tally.add(values)
 
-    def prove(self) -> None:
+    def record_answer(self) -> None:
         """Take in an answer: whatever died before, its workers can work."""
         self.fruitless.clear()
         self.start_deaths.clear()
 
-    def joined(self, worker: str) -> None:
+    def record_ready(self, worker: str) -> None:
         """Take in that a worker is ready: one can start in its place, whether or not there is work for it."""
         index = WorkerName.parse(worker).index
         for killed in (False, True):
@@ -91,7 +91,7 @@ class Pool:
         self.proven = True
         self.dispatcher.add_worker(worker)
 
-    def count_death(self, index: int, *, at_start: bool, killed: bool) -> None:
+    def record_death(self, index: int, *, at_start: bool, killed: bool) -> None:
         """Take in that the worker in this place has died."""
         self.fruitless[index] += 1
         self.start_deaths[index, killed] += at_start
@@ -107,14 +107,14 @@ class Pool:
         fruitless = self.fruitless[index]
         return 0.0 if fruitless <= 1 else min(MAX_RESTART_S, RESTART_STEP_S * 2 ** min(fruitless - 2, 10))
 
-    def lose_state(self, cut: int | None) -> None:
+    def record_state_loss(self, cut: int | None) -> None:
         """Take in that a worker is gone: the next one begins with the last snapshot; `cut` is one that lacks its state."""
         if self.retention is not None:
-            self.retention.record_loss(self.dispatcher.handed_out_below(self.arrived))
+            self.retention.record_loss(self.dispatcher.handed_out_below(self.arrived_below))
             self.dispatcher.replay_from = self.retention.upto
             self.dispatcher.hold_at = cut
 
-    def stands_at(self, n: int) -> bool:
+    def has_state_at(self, n: int) -> bool:
         """Take in that a cut at `n` lacks its state; gives whether the last snapshot is that state."""
         if self.retention is None or self.retention.upto == n:
             return True
@@ -122,7 +122,7 @@ class Pool:
             self.dispatcher.hold_at = n
         return False
 
-    def state_to_ask(self, cut: int | None, *, full: bool) -> tuple[str, int] | None:
+    def next_state_request(self, cut: int | None, *, full: bool) -> tuple[str, int] | None:
         """Give the worker to be asked for its state, and the number below which it was handed everything, if it is time.
 
         `cut` is the number of an open cut that lacks it; `full` says that nothing more is read before inputs are let go
@@ -131,7 +131,7 @@ class Pool:
         worker = next(iter(self.dispatcher.workers.values()), None)
         if self.retention is None or worker is None or self.retention.asked is not None:
             return None
-        handed = self.dispatcher.handed_out_below(self.arrived)
+        handed = self.dispatcher.handed_out_below(self.arrived_below)
         needed = (worker.leaving or full) and handed > self.retention.upto
         if handed == cut:
             self.dispatcher.hold_at = None
@@ -140,13 +140,13 @@ class Pool:
         self.retention.record_request(handed)
         return worker.name, handed
 
-    def free_to_go(self) -> list[str]:
+    def workers_to_stop(self) -> list[str]:
         """Give the workers that are to be replaced and may go now.
 
         One with a state leaves it behind: the next one would else do all since the last snapshot again, and that alone
         may be as much as it may do.
         """
-        if self.retention is not None and self.retention.upto < self.dispatcher.handed_out_below(self.arrived):
+        if self.retention is not None and self.retention.upto < self.dispatcher.handed_out_below(self.arrived_below):
             return []
         return self.dispatcher.idle_leavers()
 

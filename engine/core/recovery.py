@@ -21,10 +21,10 @@ from .stream_stores import StreamStores
 class Recovery:
     """Knows which workers live. Record what happened to them; it returns what is to be done."""
 
-    def __init__(self, pools: Sequence[Pool], cuts: Cuts, retained: StreamStores, counts: Counts) -> None:
+    def __init__(self, pools: Sequence[Pool], cuts: Cuts, streams: StreamStores, counts: Counts) -> None:
         self._pools = pools
         self._cuts = cuts
-        self._retained = retained
+        self._streams = streams
         self._counts = counts
         self._pool_of: dict[str, int] = {}
 
@@ -44,8 +44,8 @@ class Recovery:
         ]
 
     def _spawn(self, at: int, index: int, pause_s: float) -> Spawn:
-        self._pools[at].incarnations += 1
-        name = str(WorkerName(at, index, self._pools[at].incarnations))
+        self._pools[at].lives += 1
+        name = str(WorkerName(at, index, self._pools[at].lives))
         self._pool_of[name] = at
         return Spawn(name, at, index, pause_s)
 
@@ -54,7 +54,7 @@ class Recovery:
         pool = self.pool_of(worker)
         if pool is None:
             return []
-        pool.joined(worker)
+        pool.record_ready(worker)
         if pool.retention is None or pool.retention.packed is None:
             return []
         return [Restore(worker, pool.retention.packed)]
@@ -64,12 +64,12 @@ class Recovery:
     ) -> Spawn | Finish:
         """Record that a living worker has exited, and return its replacement, or the end of a run that needs none.
 
-        The arguments are those of `Core.died`.
+        The arguments are those of `Core.record_death`.
         """
         at = self._pool_of.pop(worker)
         pool = self._pools[at]
         index = WorkerName.parse(worker).index
-        pool.lose_state(self._cuts.missing(at))
+        pool.record_state_loss(self._cuts.missing(at))
         known = pool.dispatcher.record_exit(worker, seen, cause)
         if known is not None:
             self._counts.replayed += sum(len(task.open) for task in known.tasks.values())
@@ -77,10 +77,10 @@ class Recovery:
                 # From now on only the events that a task is about are unpacked from them.
                 for task in known.tasks.values():
                     for lo, hi in task.open:
-                        self._retained.suspect(pool.wiring.ports, lo, hi)
+                        self._streams.mark_suspect(pool.wiring.ports, lo, hi)
         if seen is not None and not ours:
             self._counts.worker_deaths += 1
-            pool.count_death(index, at_start=known is None or seen.phase is Phase.START, killed=killed)
+            pool.record_death(index, at_start=known is None or seen.phase is Phase.START, killed=killed)
         if pool.is_hopeless(index):
             return Finish("error", start_up=(pool.wiring.name, worker, cause))
         return self._spawn(at, index, pool.pause_s(index))

@@ -34,15 +34,15 @@ class SourceCredit:
         self._sequencer = sequencer
         self._pulls: list[list[int]] = [[] for _ in remote]
         #: A source of another process is asked twice in advance: its answers take their time.
-        self._most = [2 if far else 1 for far in remote]
-        self._most_bytes = min(MAX_PULL_BYTES, budget.limit_bytes)
+        self._max_pulls = [2 if far else 1 for far in remote]
+        self._max_bytes = min(MAX_PULL_BYTES, budget.limit_bytes)
 
-    def answered(self, source: int) -> None:
+    def record_answer(self, source: int) -> None:
         """Take in that a source has given events."""
         if self._pulls[source]:
             self._pulls[source].pop(0)
 
-    def ended(self, source: int) -> None:
+    def record_end(self, source: int) -> None:
         """Take in that a source has nothing more to give."""
         self._pulls[source].clear()
 
@@ -76,7 +76,7 @@ class SourceCredit:
         return [
             source
             for source, pulls in enumerate(self._pulls)
-            if len(pulls) < self._most[source] and not self._sequencer.has_ended(source)
+            if len(pulls) < self._max_pulls[source] and not self._sequencer.has_ended(source)
         ]
 
     def _ask(self, free: Iterable[int], room: int, wanted: int) -> list[Pull]:
@@ -98,5 +98,5 @@ class SourceCredit:
             if count > 0:
                 room -= count
                 self._pulls[source].append(count)
-                pulls.append(Pull(source, count, self._most_bytes))
+                pulls.append(Pull(source, count, self._max_bytes))
         return pulls

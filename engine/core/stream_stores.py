@@ -27,7 +27,7 @@ class StreamStores:
         self._budget = budget
         #: The bytes of failures that are not consumed, by their number.
         self.failure_bytes: dict[int, int] = {}
-        self._wary = False  #: whether any segment was ever suspect
+        self._any_suspect = False  #: whether any segment was ever suspect
 
     def put(self, stream: int, segment: Segment, new: Sequence[tuple[int, int]]) -> None:
         """Retain what a stream now has; `new` are the parts that count, the others are done with at once."""
@@ -40,9 +40,9 @@ class StreamStores:
             counts.add(lo, hi)
         for lo, hi in counts.gaps(segment.start, segment.stop):
             for _ in range(store.readers):
-                self.take((stream,), lo, hi)
+                self.consume((stream,), lo, hi)
 
-    def take(self, streams: Sequence[int], lo: int, hi: int) -> None:
+    def consume(self, streams: Sequence[int], lo: int, hi: int) -> None:
         """Note that one reader of these streams is done with `lo .. hi - 1`."""
         for stream in streams:
             self._budget.free(self.stores[stream].consume(lo, hi))
@@ -66,18 +66,18 @@ class StreamStores:
         """Give what these numbers of these streams take of the budget, in bytes."""
         return sum([part.cost for slices in self.slices(streams, lo, hi) for part in slices])
 
-    def suspect(self, streams: Sequence[int], lo: int, hi: int) -> None:
+    def mark_suspect(self, streams: Sequence[int], lo: int, hi: int) -> None:
         """Note that the bytes of these numbers may kill who unpacks them."""
-        self._wary = True
+        self._any_suspect = True
         for slices in self.slices(streams, lo, hi):
             for part in slices:
                 part.segment.suspect = True
 
     def has_suspect(self, inputs: Sequence[Sequence[Slice]]) -> bool:
         """Whether any of these slices is of a suspect segment."""
-        return self._wary and any(part.segment.suspect for slices in inputs for part in slices)
+        return self._any_suspect and any(part.segment.suspect for slices in inputs for part in slices)
 
-    def drop(self) -> None:
+    def clear(self) -> None:
         """Let go of everything."""
         for store in self.stores:
             store.clear()

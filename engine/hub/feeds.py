@@ -75,9 +75,9 @@ class Feeds:
         read of it has failed.
         """
         self.read_s = max(self.read_s, read_s)
-        if error is None and not self._core.reading.stopped and self._core.sequencer.lacks(source):
+        if error is None and not self._core.source_credit.stopped and self._core.sequencer.lacks(source):
             error = shorter(self._plan.sources[source].node.name)
-        self._core.source_ended(source, error)
+        self._core.record_source_end(source, error)
 
     # -- effects of the core ------------------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ class Feeds:
         except CodecError as error:
             failed, count = error, error.position or 0
             events, keys = events[:count], keys and keys[:count]
-        self._core.chunk(source, Chunk(len(events), items=list(events), keys=keys, marks=taken.marks_of(len(events))))
+        self._core.record_chunk(source, Chunk(len(events), items=list(events), keys=keys, marks=taken.marks_of(len(events))))
         return failed
 
     def _record_encoded(self, source: int, taken: Taken) -> BaseException | None:
@@ -163,7 +163,7 @@ class Feeds:
         if events:
             self._event_bytes[source] = payload.nbytes / len(events)
             payload = self._keep(payload)
-            self._core.chunk(source, Chunk(len(events), payload, payload.nbytes, marks=taken.marks_of(len(events))))
+            self._core.record_chunk(source, Chunk(len(events), payload, payload.nbytes, marks=taken.marks_of(len(events))))
         return failed
 
 

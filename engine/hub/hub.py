@@ -137,11 +137,11 @@ class Hub:
 
     def record_commit(self, n: int) -> None:
         """Record that the sinks have committed the cut below `n`."""
-        self._command(lambda: self.core.committed(n))
+        self._command(lambda: self.core.record_commit(n))
 
     def consume_loose(self, stream: int, lo: int, hi: int) -> None:
         """Record that the unordered sinks of a stream are done with `lo .. hi - 1`."""
-        self._command(lambda: self.core.consume_loose(stream, lo, hi))
+        self._command(lambda: self.core.record_loose_consumed(stream, lo, hi))
 
     def interrupt(self, deadline: float) -> None:
         """Stop reading; end the run at `deadline` (monotonic seconds) with whatever is released by then."""
@@ -204,7 +204,7 @@ class Hub:
                 self.deliveries.put(outcome)
 
     def _close(self) -> None:
-        self.core.forget()
+        self.core.clear()
         self.backend.close()
         atexit.unregister(self._abort_at_exit)
         if self._wakeup is not None:
@@ -238,7 +238,7 @@ class Hub:
         may_be_more = self.backend.poll(now)
         while self._commands:
             self._commands.popleft()()
-        self.core.consume(self._consumed)
+        self.core.record_consumed(self._consumed)
         self.feeds.retry_pulls()
         self._check_ends(now)
         return may_be_more
@@ -268,7 +268,7 @@ class Hub:
         may_follow = True
         while may_follow and self._outcome is None:
             # A held run numbers nothing yet; it only starts its workers.
-            effects = self.core.spawned() if self._held else self.core.cycle(monotonic())
+            effects = self.core.take_effects() if self._held else self.core.cycle(monotonic())
             may_follow = False
             for effect in effects:
                 may_follow |= self._do(effect)

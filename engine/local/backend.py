@@ -86,7 +86,7 @@ class LocalBackend:
         if isinstance(effect, SendTask):
             task = effect.task
             room = self._grants.allocate(effect.worker, task.id, task.stop - task.start)
-            parts = wire.pack_task(task.id, task.start, task.stop, effect.cut, task.orders, effect.inputs, room)
+            parts = wire.pack_task(task.id, task.start, task.stop, effect.answer_batch, task.orders, effect.inputs, room)
             self.router.send(effect.worker, parts)
         elif isinstance(effect, AskState):
             self.router.send(effect.worker, wire.pack(wire.Kind.STATE, effect.n))

@@ -68,7 +68,7 @@ class Inbox:
         elif kind is wire.Kind.READY:
             self._record_ready(peer)
         elif kind is wire.Kind.STATED:
-            self._core.stated(peer, message.fields[0], wire.unpack_fields(peer, message, wire.unpack_state))
+            self._core.record_state(peer, message.fields[0], wire.unpack_fields(peer, message, wire.unpack_state))
         elif kind is wire.Kind.PARKED:
             self._tell_dispatcher(peer, Dispatcher.record_parked, *message.fields)
         elif kind is wire.Kind.RETURNED:
@@ -102,7 +102,7 @@ class Inbox:
         if answer.start + answer.size > self._core.sequencer.next:
             raise ProtocolError(f"cannot take an ANSWER from {peer}: it is for numbers that were never handed out")
         self._grants.record_answer(peer, answer)
-        self._core.answered(
+        self._core.record_answer(
             peer,
             answer.task,
             answer.start,
@@ -116,7 +116,7 @@ class Inbox:
 
     def _record_ready(self, peer: str) -> None:
         self._router.flush_pending(peer)
-        self._core.joined(peer)
+        self._core.record_ready(peer)
         self._supervisor.record_ready(peer)
         self._run.record_up()
 

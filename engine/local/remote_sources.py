@@ -70,9 +70,9 @@ class RemoteSources:
         if self._core.sequencer.merges:
             items = decode(payload, size)
             unpacked = decode(keys, size) if keys is not None else None
-            self._core.chunk(source, Chunk(size, items=items, keys=unpacked, marks=marks))
+            self._core.record_chunk(source, Chunk(size, items=items, keys=unpacked, marks=marks))
         else:
-            self._core.chunk(source, Chunk(size, payload, payload.nbytes, marks=marks))
+            self._core.record_chunk(source, Chunk(size, payload, payload.nbytes, marks=marks))
 
     def record_end(self, peer: str, read_s: float, error: BaseException | None = None) -> None:
         """Record that a source has ended, or failed with `error`, and let its process end."""
@@ -102,7 +102,7 @@ class RemoteSources:
             seq=None,
             node=name,
         )
-        self._core.source_ended(source, error)
+        self._core.record_source_end(source, error)
 
     def _source(self, peer: str) -> int:
         source = self._source_of.get(peer)

@@ -174,7 +174,7 @@ class Supervisor:
         self._leaving.discard(worker)
         self._closing.pop(worker, None)
         seen = self._killed.pop(worker, None) if ours or left or code is None else sight.seen
-        self._core.died(worker, seen, describe_exit(code), ours=ours, killed=code in _KILLS)
+        self._core.record_death(worker, seen, describe_exit(code), ours=ours, killed=code in _KILLS)
         if seen is not None and not ours:
             self._restarts.record_exit(worker, monotonic())
             node = steps_of(self._core, worker)[sight.seen.step].node
@@ -201,7 +201,7 @@ class Supervisor:
         """Kill a worker for a time limit: a late event has used an attempt, a late list is run again event by event."""
         worker, seen = overrun.worker, overrun.seen
         if overrun.event:
-            self._core.overran(worker, seen, overrun.limit_s)
+            self._core.record_overrun(worker, seen, overrun.limit_s)
         self._killed[worker] = None if overrun.event else seen
         _LOG.info(
             "worker %s is replaced: its call on number %d ran past timeout_s=%g", worker, seen.seq, overrun.limit_s

@@ -38,9 +38,9 @@ class Caller:
         self.afterwards = (
             self._take_next,
             self._go_on,
-            life.core.consume,
-            life.core.consume_loose,
-            life.core.committed,
+            life.core.record_consumed,
+            life.core.record_loose_consumed,
+            life.core.record_commit,
         )
 
     def put(self, effect: Deliver | DeliverLoose | Commit) -> None:
@@ -73,7 +73,7 @@ class Caller:
         laws.may_commit(cut)
         self.sinks.commit_cut(cut)
         laws.committed = cut.n
-        self._command(self._life.core.committed, cut.n)
+        self._command(self._life.core.record_commit, cut.n)
         self._busy = False
         self._wake()
 
@@ -94,10 +94,10 @@ class Caller:
             life.world.fix(life.reference.tokens, hi)
             if isinstance(effect, Deliver):
                 self._write(effect, lo, hi)
-                self._command(life.core.consume, hi)
+                self._command(life.core.record_consumed, hi)
             else:
                 self._write_loosely(effect.stream, lo, hi)
-                self._command(life.core.consume_loose, effect.stream, lo, hi)
+                self._command(life.core.record_loose_consumed, effect.stream, lo, hi)
             yield True
             lo = hi
 

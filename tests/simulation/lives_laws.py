@@ -52,7 +52,7 @@ class LifeLaws(Laws):
 
     def _admitted(self, before: Before) -> None:
         core, scenario, tokens = self.life.core, self.life.scenario, self.life.reference.tokens
-        slices = core.retained.stores[0].slices(before.next, core.sequencer.next)
+        slices = core.streams.stores[0].slices(before.next, core.sequencer.next)
         for part in slices:
             tokens += part.segment.payload
             self._largest_chunk = max(self._largest_chunk, part.segment.cost)
@@ -94,7 +94,7 @@ class LifeLaws(Laws):
         upto, frontier = pool.retention.upto, pool.dispatcher.frontier
         if core.budget.bytes >= core.budget.limit_bytes and not core.in_flight:
             return  # nothing else is in the way
-        kept = sum(part.cost for stream in pool.wiring.ports for part in core.retained.stores[stream].slices(upto, frontier))
+        kept = sum(part.cost for stream in pool.wiring.ports for part in core.streams.stores[stream].slices(upto, frontier))
         if kept * POOL_SHARE <= core.budget.limit_bytes and effect.n - upto < MAX_NUMBERS >> name.life - 1:
             self.broken(f"the state of pool {name.pool} is asked for, and only {kept} bytes are kept for it")
 

@@ -185,9 +185,9 @@ class Intake:
             marks = [ReadMark(len(events), marks[-1].position)]
         core = self._life.core
         if core.sequencer.merges:
-            core.chunk(self._at, Chunk(len(events), items=events, keys=self._keys(events), marks=marks))
+            core.record_chunk(self._at, Chunk(len(events), items=events, keys=self._keys(events), marks=marks))
         else:
-            core.chunk(self._at, Chunk(len(events), events, len(events) * self._script.event_bytes, marks=marks))
+            core.record_chunk(self._at, Chunk(len(events), events, len(events) * self._script.event_bytes, marks=marks))
         return True
 
     def _keys(self, events: list[int]) -> list[Any] | None:
@@ -205,9 +205,9 @@ class Intake:
             return
         self._ended = True
         core = self._life.core
-        if self._error is None and not core.reading.stopped and core.sequencer.lacks(self._at):
+        if self._error is None and not core.source_credit.stopped and core.sequencer.lacks(self._at):
             self._life.laws.broken(f"source {self._at} has ended, and more of it was numbered before")
-        core.source_ended(self._at, self._error)
+        core.record_source_end(self._at, self._error)
 
     def stop(self) -> bool:
         """Give what was read ahead, and end; at once where the source is the caller's own, which is then said."""

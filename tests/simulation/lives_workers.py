@@ -81,7 +81,7 @@ class StateWorker(PlainWorker):
         """Work on what is there; a state that was asked for is that behind the tasks before."""
         while self._now is None and self._jobs and isinstance(self._jobs[0], int):
             n = self._jobs.popleft()
-            self.send(self.run.core.stated, self.name, n, b"%d" % self._state)
+            self.send(self.run.core.record_state, self.name, n, b"%d" % self._state)
         super().begin()
 
     def answer(self, job: Job, start: int, stop: int, cut: int) -> None:

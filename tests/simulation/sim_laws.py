@@ -94,7 +94,7 @@ class Laws:
 
     def _admitted(self, before: Before) -> None:
         core, scenario = self.run.core, self.run.scenario
-        slices = core.retained.stores[0].slices(before.next, core.sequencer.next)
+        slices = core.streams.stores[0].slices(before.next, core.sequencer.next)
         for part in slices:
             self.run.reference.tokens += part.segment.payload
             self._largest_chunk = max(self._largest_chunk, part.segment.cost)
@@ -116,8 +116,8 @@ class Laws:
 
     def _bytes(self) -> None:
         core = self.run.core
-        kept = sum(segment.cost for store in core.retained.stores for segment in store._segments.values())
-        self.same("the bytes in flight", core.budget.bytes, kept + sum(core.retained.failure_bytes.values()))
+        kept = sum(segment.cost for store in core.streams.stores for segment in store._segments.values())
+        self.same("the bytes in flight", core.budget.bytes, kept + sum(core.streams.failure_bytes.values()))
         most = core.budget.limit_bytes + self._largest_chunk + self._most_possible
         if core.budget.bytes > most + len(core.pools) * self._largest_task:
             self.broken(f"{core.budget.bytes} bytes are in flight, which no outstanding work explains")

@@ -22,7 +22,7 @@ class Job:
     """One task in a worker: its numbers, their events, and what its orders say."""
 
     def __init__(self, run: Simulation, pool: int, effect: SendTask) -> None:
-        self.task, self.orders, self.cut = effect.task, effect.task.orders, effect.cut
+        self.task, self.orders, self.answer_batch = effect.task, effect.task.orders, effect.answer_batch
         columns = [
             join([Column(s.start, s.stop - s.start, s.payload, s.counts).slice(p.lo, p.hi) for p in port for s in [p.segment]])
             for port in effect.inputs
@@ -73,7 +73,7 @@ class Worker:
     def _ready(self) -> None:
         if not self.gone:
             self.up = True
-            self.run.core.joined(self.name)
+            self.run.core.record_ready(self.name)
 
     def send(self, what: Callable[..., None], *args: Any) -> None:
         """Send a message: it arrives after those sent before, unless the worker dies and takes it along."""
@@ -103,7 +103,7 @@ class Worker:
     def _tell_death(self, seen: LastSeen | None, number: int | None) -> None:
         self.told = True
         self.run.laws.death(self, seen, number)
-        self.run.core.died(self.name, seen, "was ended by SIGKILL")
+        self.run.core.record_death(self.name, seen, "was ended by SIGKILL")
         self.open.clear()
 
     def stop(self) -> None:
@@ -145,12 +145,12 @@ class Worker:
         if not self.told:
             self.known_to_leave = True
         if (dispatcher := self.run.core.dispatcher_of(self.name)) is not None:
-            dispatcher.leaving(self.name)
+            dispatcher.record_leaving(self.name)
 
     def _answered_now(self, job: Job, start: int, stop: int, *given: Any) -> None:
         if not self.told:
             self.run.laws.answered(self, job, start, stop, given[1])
-        self.run.core.answered(self.name, job.task.id, start, stop - start, *given, self.run.now)
+        self.run.core.record_answer(self.name, job.task.id, start, stop - start, *given, self.run.now)
 
     def pieces(self, start: int, stop: int, finest: int) -> list[tuple[int, int]]:
         """Cut a run of numbers as a worker may."""
@@ -201,7 +201,7 @@ class Worker:
     def _end_overrun(self, seen: LastSeen) -> None:
         if not self.gone:
             self.run.laws.overran(self, seen)
-            self.run.core.overran(self.name, seen, 1.0)
+            self.run.core.record_overrun(self.name, seen, 1.0)
             self.dies(None)
 
 
@@ -244,7 +244,7 @@ class PlainWorker(Worker):
             stop = min(job.stop, cut + 1)
             if self.script.gives_back and not self.wiring.ordered and stop > job.start + 1 and self.run.rng.random() < 0.3:
                 stop = self.run.rng.randrange(job.start + 1, stop)
-            for lo, hi in self.pieces(job.start, stop, job.cut or stop - job.start):
+            for lo, hi in self.pieces(job.start, stop, job.answer_batch or stop - job.start):
                 self.answer(job, lo, hi, cut)
             if stop < job.stop:
                 self.send(self._returns, job, stop)
@@ -261,7 +261,7 @@ class PlainWorker(Worker):
         if not self.told:
             self.run.laws.returned(self, job, start)
         if (dispatcher := self.run.core.dispatcher_of(self.name)) is not None:
-            dispatcher.returned(self.name, job.task.id, start)
+            dispatcher.record_return(self.name, job.task.id, start)
 
     def _unpacking(self, job: Job, number: int) -> LastSeen:
         """Give the last word of a worker that unpacks `number`: with care, it says which few numbers it is at."""
@@ -330,7 +330,7 @@ class LoopWorker(Worker):
     def _parks(self, count: int) -> None:
         self.told_parked = count
         if (dispatcher := self.run.core.dispatcher_of(self.name)) is not None:
-            dispatcher.parked(self.name, count)
+            dispatcher.record_parked(self.name, count)
 
     def _done(self, job: Job, start: int, stop: int, waited: float) -> None:
         if self.gone:

@@ -89,14 +89,14 @@ class Source:
         core = self.run.core
         if core.sequencer.merges:
             keys = self.script.keys[first : self.given] if self.script.keys is not None else None
-            core.chunk(self.at, Chunk(count, items=tokens, keys=keys))
+            core.record_chunk(self.at, Chunk(count, items=tokens, keys=keys))
         else:
-            core.chunk(self.at, Chunk(count, tokens, count * self.script.event_bytes))
+            core.record_chunk(self.at, Chunk(count, tokens, count * self.script.event_bytes))
 
     def _end(self, error: Any) -> None:
         if not self.ended:
             self.ended = True
-            self.run.core.source_ended(self.at, error)
+            self.run.core.record_source_end(self.at, error)
 
     def stop(self) -> None:
         """Give what was read ahead, later, and end."""
@@ -144,7 +144,7 @@ class Simulation:
         self._plan_harm()
         self._cycle()
         events, lazy, rng = self._events, self.scenario.lazy, self.rng
-        acks = (self.core.consume, self.core.consume_loose)
+        acks = (self.core.record_consumed, self.core.record_loose_consumed)
         while events:
             self.now, _, what, args = heapq.heappop(events)
             if self.finish is not None and what not in acks:
@@ -222,14 +222,14 @@ class Simulation:
         while upto < release.hi:
             upto = self.rng.randint(upto + 1, release.hi)
             self._ack_at = max(self._ack_at, self.now) + self.scenario.ack_s * self.rng.random()
-            self.at(self._ack_at, self.core.consume, upto)
+            self.at(self._ack_at, self.core.record_consumed, upto)
 
     def _loose(self, effect: DeliverLoose) -> None:
         when = self.now + self.scenario.ack_s * self.rng.random()
         middle = self.rng.randint(effect.lo, effect.hi)
         for lo, hi in ((effect.lo, middle), (middle, effect.hi)):
             if lo < hi:
-                self.at(when, self.core.consume_loose, effect.stream, lo, hi)
+                self.at(when, self.core.record_loose_consumed, effect.stream, lo, hi)
 
 
 def simulate(seed: int, make_core: Callable[..., Core] = Core) -> Simulation:

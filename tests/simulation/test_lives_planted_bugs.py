@@ -26,8 +26,8 @@ from sluiceway.nodes.ordering.sequencer import Sequencer
 from sluiceway.nodes.ordering.source_positions import PositionTracker, SourcePosition
 from test_lives import SCHEDULES
 
-_left, _ask_states, _commit, _state_to_ask = Dispatcher.record_exit, Commits.ask_states, Core._commit, Pool.state_to_ask
-_place, _offered, _lose_state = PositionTracker.position, PositionTracker.record_reads, Pool.lose_state
+_left, _ask_states, _commit, _state_to_ask = Dispatcher.record_exit, Commits.ask_states, Core._commit, Pool.next_state_request
+_place, _offered, _lose_state = PositionTracker.position, PositionTracker.record_reads, Pool.record_state_loss
 _resume, _trim, _took = Sequencer.resume, MemoryStore.trim, Retention.record_snapshot
 _begin_log, _begin_again, _keep, _whole = OrderLog.__init__, Again.__init__, Checkpoints.keep, Cuts.take_complete
 
@@ -80,7 +80,7 @@ def _let_go_when_asked(self: Commits, *, full: bool) -> list[AskState]:
         if kept is not None and kept.asked is not None:
             upto = max(kept.upto, min(kept.asked, pool.dispatcher.frontier))
             for stream in pool.wiring.ports:
-                self._retained.take((stream,), kept.upto, upto)
+                self._streams.consume((stream,), kept.upto, upto)
             kept.upto = pool.dispatcher.replay_from = upto
     return asked
 
@@ -95,7 +95,7 @@ def _count_what_is_gone(self: Retention, n: int, packed: bytes, nbytes: int) -> 
 
 
 def _ask_for_cuts_only(self: Pool, cut: int | None, *, full: bool) -> Any:
-    if cut is None or self.dispatcher.handed_out_below(self.arrived) < cut:
+    if cut is None or self.dispatcher.handed_out_below(self.arrived_below) < cut:
         return None
     return _state_to_ask(self, cut, full=full)
 
@@ -184,9 +184,9 @@ PLANTED: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "inputs let go of before the state is there": (Commits, "ask_states", _let_go_when_asked),
     "a state lost with its worker": (Retention, "record_snapshot", _take_and_lose_a_state),
     "inputs counted that are gone": (Retention, "record_snapshot", _count_what_is_gone),
-    "states that the budget does not ask for": (Pool, "state_to_ask", _ask_for_cuts_only),
-    "a worker that is to leave its state and not asked": (Pool, "state_to_ask", _ask_no_leaver),
-    "a new worker that runs past a cut": (Pool, "lose_state", _hold_nothing),
+    "states that the budget does not ask for": (Pool, "next_state_request", _ask_for_cuts_only),
+    "a worker that is to leave its state and not asked": (Pool, "next_state_request", _ask_no_leaver),
+    "a new worker that runs past a cut": (Pool, "record_state_loss", _hold_nothing),
     "states lost between two lives": (Checkpoints, "packed", _no_states),
     "a place one event too far": (PositionTracker, "position", _one_event_further),
     "a place one event too near": (PositionTracker, "position", _one_event_back),

@@ -60,7 +60,7 @@ class _Driver:
                     self.tasks.append(effect)
                 elif isinstance(effect, Deliver):
                     self.delivered = effect.release.hi
-                    self.core.consume(effect.release.hi)
+                    self.core.record_consumed(effect.release.hi)
                 elif isinstance(effect, Spawn):
                     self.spawned.append(effect)
                 elif isinstance(effect, Finish):
@@ -70,18 +70,18 @@ class _Driver:
         task = effect.task
         size = task.stop - task.start
         exits = [ExitData([0] * size, 8 * size)]
-        self.core.answered(effect.worker, task.id, task.start, size, exits, failures or [], [[0.0] * 6], seconds, self.now)
+        self.core.record_answer(effect.worker, task.id, task.start, size, exits, failures or [], [[0.0] * 6], seconds, self.now)
 
     def join_all(self) -> None:
         while self.spawned:
-            self.core.joined(self.spawned.pop().worker)
+            self.core.record_ready(self.spawned.pop().worker)
 
 
 def _give(core: Core, source: int, count: int) -> None:
     if core.sequencer.merges:
-        core.chunk(source, Chunk(count, items=[0] * count, keys=[0] * count))
+        core.record_chunk(source, Chunk(count, items=[0] * count, keys=[0] * count))
     else:
-        core.chunk(source, Chunk(count, [0] * count, 8 * count))
+        core.record_chunk(source, Chunk(count, [0] * count, 8 * count))
 
 
 @pytest.mark.parametrize("numbers", [1, 2, 3, 1 << 20])
@@ -128,7 +128,7 @@ def test_no_number_is_admitted_beyond_the_limit_by_what_a_stopped_source_had_rea
     _give(driver.core, 0, 4)
     driver.core.stop_reading("stop")
     _give(driver.core, 0, 25)
-    driver.core.source_ended(0)
+    driver.core.record_source_end(0)
     admitted, before = [], driver.core.sequencer.next
     while driver.finish is None:
         driver.cycle()
@@ -147,7 +147,7 @@ def test_a_pool_whose_workers_all_die_before_the_first_event_is_started_again() 
     driver.join_all()
     driver.cycle()
     for worker in list(driver.core.pools[0].dispatcher.workers):
-        driver.core.died(worker, LastSeen(Phase.IDLE), "was ended by SIGKILL")
+        driver.core.record_death(worker, LastSeen(Phase.IDLE), "was ended by SIGKILL")
     driver.cycle()
     assert len(driver.spawned) == 3
     assert driver.core.counts.worker_deaths == 3
@@ -165,7 +165,7 @@ def test_a_pool_that_cannot_start_ends_the_run_with_its_name() -> None:
         driver.cycle()
         if driver.finish is not None:
             break
-        driver.core.died(driver.spawned.pop().worker, LastSeen(Phase.START), "exited with code 3")
+        driver.core.record_death(driver.spawned.pop().worker, LastSeen(Phase.START), "exited with code 3")
     assert driver.finish is not None
     assert driver.finish.start_up is not None
     assert driver.finish.start_up[0] == "work"
@@ -181,8 +181,8 @@ def test_a_pool_that_can_start_goes_on_however_many_die_at_their_start(killed: b
             driver.cycle()
             worker = driver.spawned.pop().worker
             if phase is Phase.IDLE:
-                driver.core.joined(worker)
-            driver.core.died(worker, LastSeen(phase), "was ended", killed=killed)
+                driver.core.record_ready(worker)
+            driver.core.record_death(worker, LastSeen(phase), "was ended", killed=killed)
     driver.cycle()
     assert driver.finish is None
 
@@ -190,7 +190,7 @@ def test_a_pool_that_can_start_goes_on_however_many_die_at_their_start(killed: b
 def _starts(driver: _Driver, *, killed: bool) -> int:
     """Let every worker die at its start until that ends the run; gives how many did."""
     for deaths in range(1, 100):
-        driver.core.died(driver.spawned.pop().worker, LastSeen(Phase.START), "was ended", killed=killed)
+        driver.core.record_death(driver.spawned.pop().worker, LastSeen(Phase.START), "was ended", killed=killed)
         driver.cycle()
         if driver.finish is not None:
             return deaths
@@ -205,8 +205,8 @@ def test_kills_from_outside_at_the_start_are_borne_for_longer_and_not_for_ever(s
         driver.cycle()
         if stood:
             worker = driver.spawned.pop().worker
-            driver.core.joined(worker)
-            driver.core.died(worker, LastSeen(Phase.IDLE), "was ended by SIGKILL", killed=True)
+            driver.core.record_ready(worker)
+            driver.core.record_death(worker, LastSeen(Phase.IDLE), "was ended by SIGKILL", killed=True)
             driver.cycle()
         deaths[killed] = _starts(driver, killed=killed)
     assert deaths == ({False: 8, True: 40} if stood else {False: 5, True: 10})
@@ -219,9 +219,9 @@ def test_pauses_before_restarts_grow_and_end_with_an_answer() -> None:
         driver.cycle()
         spawn = driver.spawned.pop()
         pauses.append(spawn.pause_s)
-        driver.core.joined(spawn.worker)
+        driver.core.record_ready(spawn.worker)
         driver.cycle()
-        driver.core.died(spawn.worker, LastSeen(Phase.IDLE), f"death {deaths}")
+        driver.core.record_death(spawn.worker, LastSeen(Phase.IDLE), f"death {deaths}")
     assert pauses == sorted(pauses)
     assert pauses[:2] == [0.0, 0.0]
     assert pauses[-1] > pauses[2] > 0
@@ -231,7 +231,7 @@ def test_pauses_before_restarts_grow_and_end_with_an_answer() -> None:
     driver.cycle()
     worker = driver.tasks[0].worker
     driver.answer(driver.tasks.pop())
-    driver.core.died(worker, LastSeen(Phase.IDLE), "once more")
+    driver.core.record_death(worker, LastSeen(Phase.IDLE), "once more")
     driver.cycle()
     assert driver.spawned[0].pause_s == 0.0
 
@@ -243,7 +243,7 @@ def test_what_a_dead_worker_still_had_on_the_way_is_dropped() -> None:
     _give(driver.core, 0, 1)
     driver.cycle()
     late = driver.tasks.pop()
-    driver.core.died(late.worker, LastSeen(Phase.IDLE), "was ended by SIGKILL")
+    driver.core.record_death(late.worker, LastSeen(Phase.IDLE), "was ended by SIGKILL")
     driver.answer(late)
     driver.cycle()
     assert driver.delivered == 0
@@ -260,14 +260,14 @@ def test_a_number_that_no_worker_can_unpack_is_answered_by_the_engine(on_error: 
     driver.cycle()
     driver.join_all()
     _give(driver.core, 0, 1)
-    driver.core.source_ended(0)
+    driver.core.record_source_end(0)
     deaths = 0
     while driver.finish is None:
         driver.cycle()
         driver.join_all()
         for task in driver.tasks:
             deaths += 1
-            driver.core.died(task.worker, LastSeen(Phase.CODEC, 0, 0), "was ended by SIGSEGV")
+            driver.core.record_death(task.worker, LastSeen(Phase.CODEC, 0, 0), "was ended by SIGSEGV")
         driver.tasks.clear()
     assert deaths == 3
     assert driver.delivered == 1
@@ -315,5 +315,5 @@ def test_a_cycle_costs_the_same_however_much_is_held_behind_a_straggler(failing:
         driver.answer(effect, failure)
         if round_ in (100, 2000):
             costs[round_] = _calls(lambda: driver.core.cycle(driver.now))
-    assert len(driver.core.retained.stores[1]) > 1900
+    assert len(driver.core.streams.stores[1]) > 1900
     assert costs[2000] <= costs[100] + 20

@@ -81,26 +81,26 @@ class _Run:
                     self.restored.append(effect.packed)
                 elif isinstance(effect, Spawn):
                     self.worker = effect.worker
-                    self.core.joined(effect.worker)
+                    self.core.record_ready(effect.worker)
                 elif isinstance(effect, StopWorker):
                     self.stopped.append(effect.worker)
                 elif isinstance(effect, Commit):
                     self.commits.append(effect)
                 elif isinstance(effect, Deliver):
                     self.delivered = effect.release.hi
-                    self.core.consume(effect.release.hi)
+                    self.core.record_consumed(effect.release.hi)
                 elif isinstance(effect, Finish):
                     self.finish = effect
 
     def give(self, count: int, nbytes: int = 0) -> None:
-        self.core.chunk(0, Chunk(count, [0] * count, nbytes))
+        self.core.record_chunk(0, Chunk(count, [0] * count, nbytes))
         self.cycle()
 
     def work(self) -> None:
         """Let the worker do the first thing in its mail."""
         effect = self.mail.pop(0)
         if isinstance(effect, AskState):
-            self.core.stated(effect.worker, effect.n, b"%d" % effect.n)
+            self.core.record_state(effect.worker, effect.n, b"%d" % effect.n)
         else:
             task = effect.task
             size = task.stop - task.start
@@ -108,7 +108,7 @@ class _Run:
             exits = [ExitData([0] * size, 0) for _ in wiring.exits]
             failures = [_failure(n) for n in range(task.start, task.stop) if n == self.fails_at]
             seconds = self.each_s * size
-            self.core.answered(effect.worker, task.id, task.start, size, exits, failures, [[0.0] * 6], seconds, 0.0)
+            self.core.record_answer(effect.worker, task.id, task.start, size, exits, failures, [[0.0] * 6], seconds, 0.0)
         self.cycle()
 
     def work_all(self) -> None:
@@ -118,7 +118,7 @@ class _Run:
     def lose(self) -> None:
         """Let the worker go; another one takes its place."""
         self.mail.clear()
-        self.core.died(self.worker, None, "was stopped")
+        self.core.record_death(self.worker, None, "was stopped")
         self.cycle()
 
 
@@ -141,7 +141,7 @@ def _end(run: _Run) -> None:
     """Let the source end behind two events; the worker has the number of the end."""
     run.give(2)
     run.work_all()
-    run.core.source_ended(0)
+    run.core.record_source_end(0)
     run.cycle()
     assert run.core.end == 2
 
@@ -278,7 +278,7 @@ def test_a_run_that_fails_releases_what_waits_behind_an_open_cut(failure: bool) 
     run.cycle()
     run.give(2)
     if not failure:
-        run.core.source_ended(0, "broken")
+        run.core.record_source_end(0, "broken")
     states: list[AskState] = []
     while run.mail:
         if isinstance(run.mail[0], AskState):

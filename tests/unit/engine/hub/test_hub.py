@@ -64,13 +64,13 @@ class Worker:
             for slices in effect.inputs
         ]
         self._now = now
-        self._runner.run(TaskMessage(task.id, task.start, task.stop, effect.cut, task.orders, ports))
+        self._runner.run(TaskMessage(task.id, task.start, task.stop, effect.answer_batch, task.orders, ports))
 
     def share(self, payload: Payload, grant: Grant | None) -> Payload:
         return payload
 
     def send_answer(self, answer: AnswerMessage) -> None:
-        self._run.core.answered(
+        self._run.core.record_answer(
             self.name,
             answer.task,
             answer.start,
@@ -113,7 +113,7 @@ class InProcess:
             return False
         if isinstance(effect, Spawn):
             self.workers[effect.worker] = Worker(effect.worker, effect.index, self.plan, effect.pool, self._run)
-            self._run.core.joined(effect.worker)
+            self._run.core.record_ready(effect.worker)
             self._run.record_up()
         elif isinstance(effect, Pull):
             self._read(effect.source, effect.count)
@@ -127,7 +127,7 @@ class InProcess:
         events = list(islice(self._readers[source], min(count, 7)))
         if events:
             payload = Encoder().encode(events)
-            self._run.core.chunk(source, Chunk(len(events), payload, payload.nbytes))
+            self._run.core.record_chunk(source, Chunk(len(events), payload, payload.nbytes))
         else:
             self._run.feeds.record_end(source, 0.0)
 
@@ -149,7 +149,7 @@ class InProcess:
         del self.workers[effect.worker]
         self.tasks = deque(task for task in self.tasks if task.worker != effect.worker)
         # All that such a backend can tell: the task that it was on.
-        self._run.core.died(effect.worker, LastSeen(Phase.BATCH, 0, effect.task.start), "was lost")
+        self._run.core.record_death(effect.worker, LastSeen(Phase.BATCH, 0, effect.task.start), "was lost")
 
     def keep(self, payload: Payload) -> Payload:
         self.kept += 1

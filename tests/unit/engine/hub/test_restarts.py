@@ -51,10 +51,10 @@ def test_no_pause_is_longer_than_a_second_and_what_died_in_hand_is_counted() -> 
         (spawn,) = (effect for effect in core.cycle(float(turn)) if isinstance(effect, Spawn))
         pauses.append(spawn.pause_s)
         if not turn:
-            core.chunk(0, Chunk(1, [0], 1))
-        core.joined(spawn.worker)
+            core.record_chunk(0, Chunk(1, [0], 1))
+        core.record_ready(spawn.worker)
         core.cycle(turn + 0.5)
-        core.died(spawn.worker, LastSeen(Phase.EVENT, 0, 0, 0), "was ended by SIGKILL")
+        core.record_death(spawn.worker, LastSeen(Phase.EVENT, 0, 0, 0), "was ended by SIGKILL")
     assert pauses == sorted(pauses)
     assert pauses[:3] == [0.0, 0.0, 0.05]
     assert pauses[-1] == MAX_RESTART_S < 1.0
