@@ -14,7 +14,7 @@ from typing import Protocol
 import cloudpickle
 
 from ...nodes.events import Failure
-from ...nodes.execution.executor import Monitor
+from ...nodes.execution.monitor import Monitor
 from ...nodes.ordering.barrier import FailureRecord
 from ...nodes.ordering.segments import ExitData
 from ...nodes.program.program import Answer, Program

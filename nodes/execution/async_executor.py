@@ -1,7 +1,7 @@
 """Runs a program number by number in an event loop: for async handlers, and for retries that pause.
 
-Decides how many calls are under way at once and that a number which waits for its retry gives its place to others.
-The rules for shapes, failures and verdicts are those of `steps`, so the results equal the column executor's.
+Decides how many calls run at once, and that a number waiting for its retry does not count as one of them. The rules
+for results, failures and verdicts are those of `nodes.program`, so the results equal those of the column executor.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..program.kinds import NodeKind
 from ..program.program import NO_ORDERS, Answer, Orders, Program, Step, Tally
 from ..program.steps import FAILED, MAX_OUTPUTS, Copier, checked_batch, join_answers, result_rule, shape
 from ..state.stateful import EventCursor, States, run_stateful
-from .executor import Monitor, NoMonitor
+from .monitor import Monitor, NoMonitor
 from .program_run import ProgramRun
 
 #: The longest pause between two attempts, in seconds.
@@ -29,7 +29,7 @@ MAX_BACKOFF_S = 60.0
 
 
 def backoff(step: Step, attempts: int) -> float:
-    """Give the pause in seconds before the next attempt, doubling with every attempt made, at most a minute."""
+    """Return the pause in seconds before the next attempt: doubled with every attempt made, at most a minute."""
     if step.options.backoff_s <= 0:
         return 0.0
     return float(min(MAX_BACKOFF_S, step.options.backoff_s * 2.0 ** min(attempts - 1, 30)))
@@ -38,7 +38,7 @@ def backoff(step: Step, attempts: int) -> float:
 class AsyncExecutor:
     """Runs one program with its built handlers inside a running event loop.
 
-    `ordered` works on one number at a time, in the order in which they are given.
+    With `ordered` it handles one number at a time, in the order of the numbers.
     """
 
     def __init__(
@@ -56,17 +56,17 @@ class AsyncExecutor:
         self._copies = copies
         self._worker = worker
         self._monitor: Monitor = monitor if monitor is not None else NoMonitor()
-        self._places = [asyncio.Semaphore(1 if ordered else step.options.concurrency) for step in program.steps]
+        self._slots = [asyncio.Semaphore(1 if ordered else step.options.concurrency) for step in program.steps]
         self._ordered = ordered
         #: The states of the steps, to be saved and restored.
         self.states = States(handlers)
-        #: How many numbers wait for a retry now; they are no load.
+        #: How many numbers wait for a retry now; they do not count as load.
         self.waiting = 0
 
     async def run(self, ports: Sequence[Column], orders: Orders = NO_ORDERS) -> Answer:
-        """Run every step over `ports`, columns of the same run, and give the answer for all its numbers.
+        """Run every step over `ports`, columns of the same run of numbers, and return the answer for all of them.
 
-        A handler that works on lists sees the events of the whole run; others see number by number.
+        A handler of lists gets the events of the whole run; the others are called number by number.
         """
         start, stop = ports[0].start, ports[0].stop
         if stop - start == 1 or any(step.kind is NodeKind.MAP_BATCHES for step in self._program.steps):
@@ -111,12 +111,12 @@ class AsyncExecutor:
         if step.kind is NodeKind.MAP_BATCHES:
             size = step.options.batch_size or max(1, len(events))
             calls = [
-                self._list(number, step, names[lo : lo + size], events[lo : lo + size], orders, tally)
+                self._call_with_list(number, step, names[lo : lo + size], events[lo : lo + size], orders, tally)
                 for lo in range(0, len(events), size)
             ]
-            given = [result for part in await self._all(calls, orders.careful) for result in part]
+            given = [result for part in await self._gather(calls, orders.careful) for result in part]
         else:
-            given = await self._all(
+            given = await self._gather(
                 [self._call(number, step, name, event, orders, tally) for name, event in zip(names, events, strict=True)],
                 orders.careful,
             )
@@ -128,17 +128,17 @@ class AsyncExecutor:
         results = [FAILED if isinstance(result, Failure) else result[0] for result in given[: len(column.events)]]
         return shape(step, column, results, results.count(FAILED) if failed else 0, tally), failed
 
-    async def _all(self, calls: list[Any], careful: bool) -> list[Any]:
+    async def _gather(self, calls: list[Any], careful: bool) -> list[Any]:
         if len(calls) == 1:
             return [await calls[0]]
-        if self._ordered or careful:  # one by one, so that a death shows which call it came from
+        if self._ordered or careful:  # one by one, so that a death is attributed to one call
             return [await call for call in calls]
         return list(await asyncio.gather(*calls))
 
     async def _call(
         self, number: int, step: Step, name: tuple[int, int], event: Any, orders: Orders, tally: Tally, used: int = 0
     ) -> Any:
-        """Call for one event until it succeeds or its attempts are used up; give `(result,)` or the failure."""
+        """Call for one event until it succeeds or its attempts are used up; return `(result,)` or the failure."""
         refused = verdict_for(orders, step, name, event)
         if refused is not None:
             return refused
@@ -175,10 +175,10 @@ class AsyncExecutor:
     ) -> Any:
         handler = self._handlers[number]
         assert handler is not None
-        async with self._places[number]:
+        async with self._slots[number]:
             context = Context(*name, step.node, attempt, self._worker)
             context_of_call.set(lambda: context)
-            # A plain call holds the loop up and is the only one that runs; awaited ones overlap.
+            # A plain call blocks the loop, so it is the only one that runs; awaited ones overlap.
             (self._monitor.many if step.is_async else self._monitor.event)(number, *name)
             started = perf_counter()
             try:
@@ -186,7 +186,7 @@ class AsyncExecutor:
             except asyncio.CancelledError as error:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
-                    raise  # the engine ends the call
+                    raise  # cancelled by the engine
                 raise RuntimeError("the handler awaited what was cancelled") from error
             finally:
                 self._monitor.many(number, *name)
@@ -203,19 +203,19 @@ class AsyncExecutor:
                 raise
             raise TimedOut(f"still running after timeout_s={step.options.timeout_s:g}") from None
 
-    async def _list(
-        self, number: int, step: Step, names: list[tuple[int, int]], part: list[Any], orders: Orders, tally: Tally
+    async def _call_with_list(
+        self, number: int, step: Step, names: list[tuple[int, int]], batch: list[Any], orders: Orders, tally: Tally
     ) -> list[Any]:
-        """Call with a list; one that fails is run again event by event. Gives `(result,)` or a failure for each."""
-        if not orders.careful and not orders.verdicts and len(part) > 1:
-            again = list(self._copies(part))  # the handler may change the list it is given
+        """Call with a list; one that fails is run again event by event. Return `(result,)` or a failure for each."""
+        if not orders.careful and not orders.verdicts and len(batch) > 1:
+            again = list(self._copies(batch))  # the handler may change its list
             try:
-                return [(result,) for result in await self._attempt(number, step, names[0], part, 1, tally)]
+                return [(result,) for result in await self._attempt(number, step, names[0], batch, 1, tally)]
             except USER_ERRORS:
-                part = again
+                batch = again
         return [
             await self._call(number, step, name, event, orders, tally)
-            for name, event in zip(names, part, strict=True)
+            for name, event in zip(names, batch, strict=True)
         ]
 
 

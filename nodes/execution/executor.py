@@ -1,7 +1,7 @@
 """Runs a program over a run of numbers, step by step, in this thread: the hot path of every worker.
 
-Decides how a handler is called for a whole column (one C loop), who is to blame when it raises, and when to retry.
-It keeps exact names at full speed: a list iterator knows how far it was read, so no counter runs beside the calls.
+Decides how a handler is called for a whole column (one C loop), which event an exception belongs to, and when to retry.
+Failures are exact at full speed: a list iterator knows how far it was read, so no counter runs beside the calls.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 from ..events import Context, Failure, context_of_call
 from ..program.column import Column
@@ -20,36 +20,11 @@ from ..program.steps import FAILED, Copier, checked_batch, result_rule, shape
 from ..state.key_steps import Check, Checked
 from ..state.stateful import EventCursor, States, run_stateful
 from .batch_split import BatchSplitter, count_started
+from .monitor import Monitor, NoMonitor
 from .program_run import ProgramRun
 
-#: A handler at least this slow is watched call by call: the mark costs less than a twentieth of it.
+#: A handler at least this slow is reported call by call: a report costs less than a twentieth of it.
 WATCH_FROM_S = 2e-6
-
-
-class Monitor(Protocol):
-    """Where an executor leaves word of what it is on, for those who look from outside."""
-
-    def batch(self, step: int, start: int, size: int) -> None:
-        """Say that a whole column is worked on, without marks per event."""
-
-    def event(self, step: int, seq: int, index: int) -> None:
-        """Say that one event is about to be handled."""
-
-    def many(self, step: int, seq: int, index: int) -> None:
-        """Say that several events are under way at once; the one named began last."""
-
-
-class NoMonitor:
-    """Nobody looks: for the inline runner and for tests."""
-
-    def batch(self, step: int, start: int, size: int) -> None:
-        pass
-
-    def event(self, step: int, seq: int, index: int) -> None:
-        pass
-
-    def many(self, step: int, seq: int, index: int) -> None:
-        pass
 
 
 class Executor:
@@ -81,7 +56,7 @@ class Executor:
         self.states = States(handlers)
 
     def run(self, ports: Sequence[Column], orders: Orders = NO_ORDERS) -> Answer:
-        """Run every step over `ports` (columns of one and the same run of numbers) and give the answer.
+        """Run every step over `ports`, columns of the same run of numbers, and return the answer.
 
         It ends early where the batch of its first step was split.
         """
@@ -104,10 +79,10 @@ class Executor:
         """Run a stateful step."""
         handler: Any = self._handlers[number]
         watched = orders.careful or self._watched[number]
-        mark = partial(self._monitor.event, number) if watched else None
-        if mark is None:
+        report = partial(self._monitor.event, number) if watched else None
+        if report is None:
             self._monitor.batch(number, inputs[0].start, inputs[0].size)
-        cursor = EventCursor(step, orders, self._copies, self._worker, mark)
+        cursor = EventCursor(step, orders, self._copies, self._worker, report)
         output = run_stateful(handler, step, inputs, orders, tally, cursor)
         if self._may_watch and tally.events_in:
             self._watched[number] = tally.seconds / tally.events_in >= WATCH_FROM_S
@@ -115,7 +90,7 @@ class Executor:
 
 
 class _CurrentCall:
-    """Knows the context of the call that runs now, worked out only when a handler asks."""
+    """Knows the context of the running call, computed only when a handler asks."""
 
     def __init__(self, worker: int) -> None:
         self.worker = worker
@@ -164,14 +139,14 @@ class _Call:
         if isinstance(handler, Checked):
             self._check, handler = handler.check, handler.fn
         self._handler = handler
-        self._one = _one_of(step, handler)
-        self._safe: list[Any] | None = None
+        self._call_one = _function_of_one(step, handler)
+        self._originals: list[Any] | None = None
 
     def run(self) -> Column:
         column, step = self._column, self._step
         if step.options.keeps_original and column.events:
             # A copy made before the first call; the handlers get the events themselves.
-            self._safe = self._executor._copies(column.events)
+            self._originals = self._executor._copies(column.events)
         token = context_of_call.set(self._executor._current.context)
         started = perf_counter()
         try:
@@ -203,7 +178,7 @@ class _Call:
         """Call the handler for every event; a failed event leaves `FAILED` in its place."""
         events = self._column.events
         rest = iter(events)
-        self._place(rest, None)
+        self._point_at(rest, None)
         if self._splitter is not None:
             self._splitter.watch(events, rest)
         results: list[Any] = []
@@ -212,60 +187,60 @@ class _Call:
             self._monitor.batch(self._number, self._column.start, self._column.size)
         has_verdicts = any(call[0] == self._step.node for call in self._orders.verdicts)
         while len(results) < len(events):
-            source = self._marked(rest) if watched else rest
+            source = self._reported(rest) if watched else rest
             raised: BaseException | None = None
             try:
                 if has_verdicts:
                     self._with_verdicts(source, results)
                 else:
-                    results.extend(self._over(source))
+                    results.extend(self._results(source))
             except USER_ERRORS as error:
                 raised = error
-            # Settled outside the except clause, so that a retry's error does not drag the first one along.
+            # Retried outside the except clause, so that the error of a retry does not have the first one as its context.
             if raised is None and len(results) < len(events) and self.end_at == self._column.stop:
                 raised = RuntimeError("the handler raised StopIteration")
             if raised is not None:
                 if self._splitter is not None:
                     self._splitter.restore(len(results) + 1)
-                results.append(self._settle(len(results), raised))
+                results.append(self._retry(len(results), raised))
             if self.end_at < self._column.stop:
                 break
         return results
 
-    def _over(self, events: Iterator[Any]) -> Iterator[Any]:
+    def _results(self, events: Iterator[Any]) -> Iterator[Any]:
         """Return the results lazily, by C iterators only."""
         convert, given = result_rule(self._step.kind).convert, map(self._handler, events)
         return given if convert is None else map(convert, given)
 
-    def _marked(self, rest: Iterator[Any]) -> Iterator[Any]:
-        mark, column, number = self._monitor.event, self._column, self._number
+    def _reported(self, rest: Iterator[Any]) -> Iterator[Any]:
+        report, column, number = self._monitor.event, self._column, self._number
         position = count_started(column.events, rest)
         if column.counts is None:
             for seq, event in enumerate(rest, column.start + position):
-                mark(number, seq, 0)
+                report(number, seq, 0)
                 yield event
             return
         for event in rest:
-            mark(number, *column.number_of(position))
+            report(number, *column.number_of(position))
             position += 1
             yield event
 
     def _with_verdicts(self, events: Iterator[Any], results: list[Any]) -> None:
-        """Call one by one, but take events under a verdict as failed."""
+        """Call for the events one by one, except for those that a verdict makes failures."""
         for event in events:
             position = len(results)
             refused = verdict_for(self._orders, self._step, self._column.number_of(position), event)
-            results.append(self._one(event) if refused is None else self._fail(refused))
+            results.append(self._call_one(event) if refused is None else self._fail(refused))
             if self.end_at < self._column.stop:
                 return
 
-    def _place(self, rest: Iterator[Any], fixed: int | None) -> None:
+    def _point_at(self, rest: Iterator[Any], fixed: int | None) -> None:
         current = self._executor._current
         current.node, current.attempt = self._step.node, 1
         current.column, current.rest, current.fixed = self._column, rest, fixed
 
-    def _settle(self, position: int, error: BaseException) -> Any:
-        """Retry the event at `position`, which raised `error`, as often as allowed; give its result or `FAILED`."""
+    def _retry(self, position: int, error: BaseException) -> Any:
+        """Retry the event at `position`, which raised `error`, as often as allowed; return its result or `FAILED`."""
         step, current = self._step, self._executor._current
         name = self._column.number_of(position)
         attempts = 1 + self._orders.used.get((step.node, *name), 0)
@@ -275,7 +250,7 @@ class _Call:
             self._tally.retries += 1
             self._monitor.event(self._number, *name)
             try:
-                result = self._one(self._original(position))
+                result = self._call_one(self._original(position))
             except USER_ERRORS as again:
                 error = again
             else:
@@ -292,8 +267,8 @@ class _Call:
         return FAILED
 
     def _original(self, position: int) -> Any:
-        assert self._safe is not None
-        return self._executor._copies([self._safe[position]])[0]
+        assert self._originals is not None
+        return self._executor._copies([self._originals[position]])[0]
 
     def _batched(self) -> list[Any]:
         """Call a map_batches handler with lists; a list that fails is run again event by event."""
@@ -302,46 +277,46 @@ class _Call:
         size = size if size is not None else max(1, len(events))
         results: list[Any] = []
         for lo in range(0, len(events), size):
-            part = events[lo : lo + size]
+            batch = events[lo : lo + size]
             first = column.number_of(lo)
-            self._monitor.batch(self._number, first[0], column.number_of(lo + len(part) - 1)[0] - first[0] + 1)
-            results += self._list(lo, part)
+            self._monitor.batch(self._number, first[0], column.number_of(lo + len(batch) - 1)[0] - first[0] + 1)
+            results += self._call_with_list(lo, batch)
             if self.end_at < column.stop:
                 break
         return results
 
-    def _list(self, lo: int, part: list[Any]) -> Sequence[Any]:
+    def _call_with_list(self, lo: int, batch: list[Any]) -> Sequence[Any]:
         careful = self._orders.careful or bool(self._orders.verdicts)
-        if not careful and len(part) > 1:
-            self._place(iter(()), lo)
-            again = list(self._executor._copies(part))  # the handler may change the list it is given
+        if not careful and len(batch) > 1:
+            self._point_at(iter(()), lo)
+            again = list(self._executor._copies(batch))  # the handler may change its list
             try:
-                return checked_batch(self._step, self._handler(part), len(part))
-            except USER_ERRORS:  # whose fault it was comes out event by event below
-                part = again
+                return checked_batch(self._step, self._handler(batch), len(batch))
+            except USER_ERRORS:  # which event it was is found one by one below
+                batch = again
         results: list[Any] = []
-        for offset, event in enumerate(part):
-            results.append(self._alone(lo + offset, event))
+        for offset, event in enumerate(batch):
+            results.append(self._call_alone(lo + offset, event))
             if self.end_at < self._column.stop:
                 break
         return results
 
-    def _alone(self, position: int, event: Any) -> Any:
+    def _call_alone(self, position: int, event: Any) -> Any:
         column = self._column
         name = column.number_of(position)
         refused = verdict_for(self._orders, self._step, name, event)
         if refused is not None:
             return self._fail(refused)
-        self._place(iter(()), position)
+        self._point_at(iter(()), position)
         self._monitor.event(self._number, *name)
         try:
-            return self._one(event)
+            return self._call_one(event)
         except USER_ERRORS as error:
             raised = error
-        return self._settle(position, raised)
+        return self._retry(position, raised)
 
 
-def _one_of(step: Step, handler: Callable[..., Any]) -> Callable[[Any], Any]:
+def _function_of_one(step: Step, handler: Callable[..., Any]) -> Callable[[Any], Any]:
     """Return the handler as a function from one event to its result."""
     if step.kind is NodeKind.MAP_BATCHES:
         return lambda event: checked_batch(step, handler([event]), 1)[0]
