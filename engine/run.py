@@ -1,7 +1,7 @@
 """Running: `run`, `iterate`, `imap` and `compile`, on the caller's thread.
 
-Decides how a run is driven, ended and reported to its caller: what is raised, when sinks are closed or aborted, what
-leaving early means. Placement is the compiler's, everything between processes the hub's.
+Decides which runner drives a graph, what is raised to its caller, and what leaving early means. The compiler decides
+which node runs where, and the hub everything between processes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ T_co = TypeVar("T_co", covariant=True)
 Run = ProcessRun | InlineRun | AutoRun
 
 
-class Results(chain[T_co]):  # type: ignore[type-var]  # chain only gives events: it is covariant in effect
+class Results(chain[T_co]):  # type: ignore[type-var]  # chain only yields events: it is covariant in effect
     """The events of a stream, in order, while the graph runs: an iterator, an async iterator and a context manager.
 
     `report` is the run's report, complete once the run has ended. Leaving early stops the run. It is a `chain` over
@@ -51,7 +51,7 @@ class Results(chain[T_co]):  # type: ignore[type-var]  # chain only gives events
 
     @staticmethod
     def of(run: Run) -> Results[Any]:
-        """Give the results of a run that has not begun."""
+        """Return the results of a run that has not begun."""
         batches = _reported(run)
         results = Results.from_iterable(batches)
         assert isinstance(results, Results)
@@ -67,7 +67,7 @@ class Results(chain[T_co]):  # type: ignore[type-var]  # chain only gives events
         return self
 
     async def __anext__(self) -> T_co:
-        import asyncio  # it takes a third of the time to import sluiceway, and who is here has it
+        import asyncio  # a third of the import time of sluiceway; callers of this have it loaded
 
         event = await asyncio.to_thread(next, self, _END)
         if event is _END:
@@ -93,13 +93,13 @@ class Results(chain[T_co]):  # type: ignore[type-var]  # chain only gives events
 
 
 def _reported(run: Run) -> Generator[list[Any], None, None]:
-    """Pass a run's lists on, and give its errors their report."""
+    """Yield a run's lists, and attach the report to its errors."""
     batches, batch = run.batches(), []
     try:
         for batch in batches:
             yield batch
     except GeneratorExit:
-        batch.clear()  # a chain goes on with the list it has, but who has left gets no more
+        batch.clear()  # a chain would continue with the list it has; after close() it must not
         raise
     except SluicewayError as error:
         error.report = run.report()
@@ -128,7 +128,7 @@ def compile(graph: Graph, /, *, workers: int | None = None) -> Plan:
 
 
 def run(graph: Graph, /, **words: Unpack[RunWords]) -> RunReport:
-    """Run a graph to its end and give the report.
+    """Run a graph to its end and return the report.
 
     Sinks run in the calling thread. Raises `GraphError` before anything starts, `HandlerError`, `SourceError`,
     `SinkError` for user code that failed, `KeyboardInterrupt` after a Ctrl-C; each `SluicewayError` carries `report`.
@@ -143,14 +143,14 @@ def run(graph: Graph, /, **words: Unpack[RunWords]) -> RunReport:
         except SluicewayError as error:
             error.report = running.report()
             raise
-    interrupts.settle()
+    interrupts.reraise()
     return running.report()
 
 
 def iterate(stream: Stream[T], /, *, ordered: bool = True, **words: Unpack[RunWords]) -> Results[T]:
-    """Run a stream's graph and give its events, in order, in the calling process.
+    """Run a stream's graph and return its events as an iterator, in order, in the calling process.
 
-    With `ordered=False` they come as they are ready. Nothing is started before the first event is asked for.
+    With `ordered=False` they come as they are ready. Nothing starts before the first event is requested.
     """
     options = check_run_options(words, "sw.iterate")
     if not isinstance(stream, Stream):
@@ -170,10 +170,10 @@ def imap(
 @overload
 def imap(fn: Callable[[T], U], iterable: Iterable[T], /, **words: Unpack[ImapWords]) -> Results[U]: ...
 def imap(fn: Any, iterable: Iterable[Any], /, **words: Any) -> Results[Any]:
-    """Give `fn(event)` for every event of `iterable`, in order, worked out by several processes.
+    """Return `fn(event)` for every event of `iterable`, in order, computed by several processes.
 
-    Takes the options of `run` and of `Stream.map`; `ordered=False` gives results as they are ready. Endless
-    iterables work. Under `on_error="dead_letter"` the `DeadLetter` stands in its result's place.
+    Takes the options of `run` and of `Stream.map`; `ordered=False` returns results as they are ready. Endless
+    iterables work. Under `on_error="dead_letter"` the `DeadLetter` takes the place of the result.
     """
     check_words(words, RUN_WORDS.union(HANDLER_WORDS), call="sw.imap")
     ordered = words.pop("ordered", True)
@@ -200,14 +200,14 @@ def _checked_graph(graph: Graph, call: str) -> Graph:
 
 
 def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
-    """Place a graph and make the run for it; `outlets` go to the compiler."""
+    """Compile a graph and return a run of it; `outlets` are for the compiler."""
     plan = compile_graph(graph, workers=options.workers, **outlets)
     sources = [source.node for source in plan.sources]
-    here = options.runner == "inline"
-    starts_here = not here and may_start_in_caller(plan, options)
+    inline = options.runner == "inline"
+    starts_in_caller = not inline and may_start_in_caller(plan, options)
     acquired = None
     if options.lock is not None and options.checkpoint is not None:
-        # A standby waits here: what the run before it has kept is looked at when that has ended.
+        # A standby waits here: checkpoints are read once the previous run has ended.
         acquired = AcquiredLock(options.lock)
         options = replace(options, lock=acquired)
     checkpoints = None
@@ -222,7 +222,7 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
         )
         if acquired is not None and checkpoints is not None:
             acquired.close_first(checkpoints.store.close)
-        if not here:
+        if not inline:
             plan.shipped = ship(plan)
         claim_iterators(graph, sources)
     except BaseException:
@@ -231,6 +231,6 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
         if acquired is not None:
             acquired.release()
         raise
-    if here:
+    if inline:
         return InlineRun(plan, options, checkpoints)
-    return AutoRun(plan, options) if starts_here else ProcessRun(plan, options, checkpoints=checkpoints)
+    return AutoRun(plan, options) if starts_in_caller else ProcessRun(plan, options, checkpoints=checkpoints)

@@ -28,7 +28,7 @@ from ..codec.copying import safe_copies
 from ..codec.errors import CodecError
 from ..core.effects import Deliver, DeliverLoose
 from ..plan.plan import Plan
-from ..reporting import failures as inbox
+from ..reporting.failures import event_of, failure_error
 from .sinks import SinkEnd, SinkSet, sink_error
 
 
@@ -307,13 +307,13 @@ def _producer(plan: Plan, stream: int) -> str:
 
 
 def _letter(record: FailureRecord) -> DeadLetter:
-    event = inbox.event_of(record.payload[0]) if record.payload else None
+    event = event_of(record.payload[0]) if record.payload else None
     return DeadLetter(
         record.seq, record.index, record.node, event, record.error, record.traceback, record.attempts
     )
 
 
 def _letter_error(failed: Failure) -> BaseException:
-    return inbox.failure_error(failed, failed.event, failed.cause)
+    return failure_error(failed, failed.event, failed.cause)
 
 

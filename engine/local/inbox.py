@@ -126,7 +126,7 @@ class Inbox:
             return
         text, remote, *_ = message.fields
         pool = self._plan.pools[WorkerName.parse(peer).pool]
-        why = failures.cause(message.frames, text, remote)
+        why = failures.rebuild_exception(message.frames, text, remote)
         self._run.fail(failures.start_error(pool.name, text, why))
 
     def _send_definition(self, peer: str, name: str) -> None:

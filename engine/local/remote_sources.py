@@ -84,7 +84,7 @@ class RemoteSources:
     def record_failure(self, peer: str, message: wire.Message) -> None:
         """Record that a source raised in its process."""
         text, remote, position, count, read_s = message.fields
-        why = failures.cause(message.frames, text, remote)
+        why = failures.rebuild_exception(message.frames, text, remote)
         name = self._plan.sources[self._source(peer)].node.name
         self.record_end(peer, read_s, failures.source_error(name, text, position, count, why))
 

@@ -1,6 +1,6 @@
 """Turns the failures of handlers, sources and workers into the exceptions that a run raises.
 
-Decides how the error of another process becomes an exception of this one. How the failure got here is not known.
+Decides how the error of another process becomes an exception of this one. Does not know how the failure got here.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ _LOG = logging.getLogger("sluiceway")
 
 
 class RemoteError(Exception):
-    """Stands for an exception of another process that could not be sent; its text is that exception's."""
+    """Replaces an exception of another process that could not be sent; has its text."""
 
 
 def warn_skipped(failure: Failure | FailureRecord) -> None:
-    """Log one of the first skipped events."""
+    """Log a skipped event; callers log the first few only."""
     _LOG.warning(
         "node %r skipped number %d (index %d): %s", failure.node, failure.seq, failure.index, failure.error
     )
 
 
-def cause(frames: Sequence[Any], text: str, remote: str) -> BaseException:
-    """Give the exception that a child sent, or one that carries its text when it could not be sent."""
+def rebuild_exception(frames: Sequence[Any], text: str, remote: str) -> BaseException:
+    """Return the exception that a child sent, or a `RemoteError` with its text if it could not be sent or rebuilt."""
     packed = bytes(frames[0]) if frames else b""
     error: BaseException = RemoteError(text)
     if packed:
         try:
             loaded = pickle.loads(packed)
-        except Exception as why:  # a constructor of the user's that needs more than it was pickled with
-            _LOG.debug("an exception cannot be rebuilt here: %s", type(why).__name__)
+        except Exception as why:  # a constructor of the user's that needs more arguments than were pickled
+            _LOG.debug("an exception of another process cannot be rebuilt: %s", type(why).__name__)
         else:
             if isinstance(loaded, BaseException):
                 error = loaded
@@ -50,7 +50,7 @@ def cause(frames: Sequence[Any], text: str, remote: str) -> BaseException:
 def source_error(
     name: str, text: str, position: str, count: int, why: BaseException
 ) -> SourceError | CheckpointError:
-    """Build the error for a source that raised; what says enough of itself is given as it is."""
+    """Return the error for a source that raised; a `SourceError` or `CheckpointError` is returned unchanged."""
     if isinstance(why, (SourceError, CheckpointError)):
         return why
     error = SourceError(
@@ -64,7 +64,7 @@ def source_error(
 
 
 def start_error(pool: str, text: str, why: BaseException) -> HandlerError | CheckpointError:
-    """Return the error for handlers that cannot be built in a worker, or cannot go on from the state of a checkpoint."""
+    """Return the error for handlers that cannot be built in a worker, or cannot continue from a checkpoint."""
     if isinstance(why, CheckpointError):
         return why
     error = HandlerError(
@@ -77,13 +77,13 @@ def start_error(pool: str, text: str, why: BaseException) -> HandlerError | Chec
 
 
 def handler_error(record: FailureRecord) -> HandlerError:
-    """Build the error that ends a run at the lowest failed number."""
+    """Return the error that ends a run at the lowest failed number."""
     event_payload, packed = record.payload or (None, b"")
-    return failure_error(record, event_of(event_payload), cause([packed], record.error, record.traceback))
+    return failure_error(record, event_of(event_payload), rebuild_exception([packed], record.error, record.traceback))
 
 
 def failure_error(record: Any, event: Any, why: BaseException | None) -> HandlerError:
-    """Build the error for a failure (a `Failure` or a `FailureRecord`) with its event and cause at hand."""
+    """Return the error for a failure (a `Failure` or a `FailureRecord`) with its event and its cause."""
     times = f"{record.attempts} attempt" + ("s" if record.attempts != 1 else "")
     remedy = "set on_error='skip' or 'dead_letter' to go on without it"
     kinds = {"died": WorkerDied, "timeout": HandlerTimeout}
@@ -101,7 +101,7 @@ def failure_error(record: Any, event: Any, why: BaseException | None) -> Handler
 
 
 def event_of(payload: Payload | None) -> Any:
-    """Decode the one event of a failure, or give `None` where it is not there or cannot be decoded."""
+    """Return the one event of a failure, or `None` if there is none or it cannot be decoded."""
     if payload is None:
         return None
     try:

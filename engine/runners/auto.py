@@ -1,8 +1,8 @@
 """A run without `workers=`: handles events in the calling thread at once, and in processes as soon as those pay.
 
 Decides how a run moves over without a break in the order: the calling thread delivers what it has handled, then what
-the processes release from the next number on. When processes pay is decided in `placement`. Only plain functions run
-here; a graph with anything that needs isolation starts in processes.
+the processes release from the next number on. When processes pay is decided in `placement`. Only plain functions are
+handled so; a graph with anything that needs isolation starts in processes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..codec.copying import safe_copies
 from ..options import RunOptions
 from ..plan.compiler import default_workers
 from ..plan.plan import Plan
-from ..reporting import failures as inbox
+from ..reporting.failures import source_error
 from ..reporting.report import RunReport
 from ..sources.feed import POLL_S, Feed, make_feed
 from ..sources.slice_feed import SliceFeed, Taken
@@ -103,7 +103,7 @@ class AutoRun(CallerRun):
         self._feed.stop()
         starter.join()
         if self._processes is not None:
-            self._processes.dismiss()
+            self._processes.abandon()
 
     def _turns(self) -> Iterator[list[Any]]:
         """Handle events in this thread until the source ends or processes have taken over."""
@@ -127,7 +127,7 @@ class AutoRun(CallerRun):
                     if placement.weigh(sample, outputs, size, done=self._next, left=self._remaining()):
                         self._wanted.set()
                 yield from self._pipeline.deliver(answer)
-                self._clock.tick(self.report)
+                self._progress.show_if_due(self.report)
                 if answer.size < size:
                     with self._lock:
                         self._put_back(executor.removed)
@@ -135,7 +135,7 @@ class AutoRun(CallerRun):
             if taken.error is not None:
                 name = self._plan.sources[0].node.name
                 position = repr(self._feed.position)
-                raise inbox.source_error(name, describe(taken.error), position, self._feed.count, taken.error)
+                raise source_error(name, describe(taken.error), position, self._feed.count, taken.error)
             if taken.ended:
                 return
 

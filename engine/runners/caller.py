@@ -19,9 +19,9 @@ from ..delivery.delivery import Delivery
 from ..delivery.sinks import opened
 from ..options import RunOptions
 from ..plan.plan import Plan
-from ..reporting import failures as inbox
+from ..reporting.failures import failure_error, warn_skipped
 from ..reporting.figures import add_tallies, is_reported, node_report
-from ..reporting.progress import Clock
+from ..reporting.progress import ProgressTimer
 from ..reporting.report import RunReport
 
 
@@ -32,7 +32,7 @@ class CallerRun(ABC):
         self._plan = plan
         self._options = options
         self._pipeline = CallerPipeline(plan, lock, checkpoints)
-        self._clock = Clock(options.progress)
+        self._progress = ProgressTimer(options.progress)
         self._began = monotonic()
         self._ended_s: float | None = None
         #: Why reading ended before the end of the sources, if it did.
@@ -66,7 +66,7 @@ class CallerRun(ABC):
             raise
         finally:
             self._ended_s = monotonic()
-            self._clock.show(self.report)
+            self._progress.show_last(self.report)
 
     def _stop_reading(self, why: str) -> None:
         self._stopped = self._stopped or why
@@ -123,7 +123,7 @@ class CallerPipeline:
             if failed.on_error == "skip":
                 self._skipped += 1
                 if self._skipped <= 3:
-                    inbox.warn_skipped(failed)
+                    warn_skipped(failed)
             elif failed.on_error == "dead_letter":
                 letters.append(_letter(failed))
         self._dead += len(letters)
@@ -131,7 +131,7 @@ class CallerPipeline:
             columns = [column.slice(answer.start, hi) for column in answer.exits]
             yield from self.delivery.columns(answer.start, hi, columns, letters)
         if fatal is not None:
-            raise inbox.failure_error(fatal, fatal.event, fatal.cause)
+            raise failure_error(fatal, fatal.event, fatal.cause)
 
     def report(self, *, read: int, wall_s: float, ended_by: str, runner: str) -> RunReport:
         """Return the report of what was handled in the calling thread."""

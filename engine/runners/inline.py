@@ -53,7 +53,7 @@ class InlineRun(CallerRun):
         #: The source that was read last, where sources take turns.
         self._source = 0
         self._commit_at = self._began + options.checkpoint_interval_s
-        #: The number that carries no event and stands for the end of the input, once it is given.
+        #: The number that carries no event and means the end of the input, once it is assigned.
         self._end: int | None = None
 
     @property
@@ -133,7 +133,7 @@ class InlineRun(CallerRun):
             lo = self._sequencer.next - chunk.size
             answer = run([Column(lo, chunk.size, chunk.items)], NO_ORDERS)
             yield from self._pipeline.deliver(answer)
-            self._clock.tick(self.report)
+            self._progress.show_if_due(self.report)
             self._turn.adapt(monotonic() - started, shrink=shrink)
         if self._sequencer.limited:
             self._stop_reading("limit")

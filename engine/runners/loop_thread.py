@@ -1,6 +1,6 @@
-"""An event loop in a thread of its own, for the inline runner: the calling thread may have one that runs already.
+"""An event loop in a thread of its own, for the inline runner: the calling thread may already run one.
 
-Decides nothing about handlers; it starts no thread until something is awaited.
+Decides nothing about handlers, and starts no thread until something is awaited.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """Runs coroutines one after the other, always in the same loop, and waits for each."""
+    """Runs coroutines one after another, always in the same loop, and waits for each."""
 
     def __init__(self) -> None:
         self._runner: asyncio.Runner | None = None
         self._thread: ThreadPoolExecutor | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Give what the coroutine gives; when the waiting is interrupted, the coroutine is cancelled."""
+        """Return the result of a coroutine; if the wait is interrupted, the coroutine is cancelled."""
         if self._thread is None or self._runner is None:
-            # Here, because it cannot be imported any more while the interpreter ends, when a run may still be wanted,
-            # and because most runs await nothing.
+            # Imported here because most runs await nothing. Not later: a run may still be wanted while the interpreter
+            # ends, when nothing can be imported any more.
             import asyncio
             from concurrent.futures import ThreadPoolExecutor
 
@@ -62,9 +62,9 @@ class LoopThread:
 
 
 async def _call(close: Callable[[], Any]) -> None:
-    given = close()
-    if inspect.isawaitable(given):
-        await given
+    result = close()
+    if inspect.isawaitable(result):
+        await result
 
 
 def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:

@@ -1,7 +1,7 @@
 """Where a run without `workers=` handles its events: in the calling thread, or in processes once those pay.
 
-Decides when processes pay: by what one event costs here, and what it costs to send it to a worker and take its result
-in. It is told what was handled and knows nothing of threads, nor of how a run moves over.
+Decides when processes pay: by what it costs to handle one event, and what it costs to send it to a worker and
+receive the result. Knows nothing of threads, nor of how a run moves over.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""One run in processes, as its caller's thread sees it: start the hub, deliver what it releases, settle how it ended.
+"""A run in processes, in its caller's thread: starts the hub, delivers what it releases, raises how it ended.
 
-Decides which error a run raises and that nobody leaves before the hub and its children are gone.
+Decides which error a run raises, and that no call returns before the hub and its children are gone.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ..local.backend import LocalBackend
 from ..options import RunOptions
 from ..plan.plan import Plan
 from ..reporting.figures import report_of
-from ..reporting.progress import Clock
+from ..reporting.progress import ProgressTimer
 from ..reporting.report import RunReport
 from ..sources.feed import Feed
 from ..sources.slice_feed import SliceFeed
 
-#: How long the caller's thread waits at a time, in seconds, so that progress is shown also when nothing comes.
+#: How long the caller's thread waits at a time, in seconds, so that progress is also shown when nothing arrives.
 _WAIT_S = 0.5
 
 
@@ -44,10 +44,10 @@ class ProcessRun:
         self._hub = Hub(plan, options, LocalBackend(plan, options, held=paused), held=paused, checkpoints=checkpoints)
         self._checkpoints = checkpoints
         self._drain_s = options.drain_s
-        self._clock = Clock(options.progress)
+        self._progress = ProgressTimer(options.progress)
         self._outcome: Outcome | None = None
         self._ended_s: float | None = None
-        self._gone = False
+        self._finished = False
         self.error: BaseException | None = None
         self._first = self._delivery.sinks.first
         self._expected = expected_events(plan, options.limit, self._first)
@@ -63,7 +63,7 @@ class ProcessRun:
         self._hub.interrupt(monotonic() + self._drain_s)
 
     def report(self) -> RunReport:
-        """Give the report as of now."""
+        """Return the report as of now."""
         hub, delivery = self._hub, self._delivery
         wall = (self._ended_s or monotonic()) - hub.began
         ended = "" if self._outcome is None else self._outcome.ended_by
@@ -88,13 +88,13 @@ class ProcessRun:
         """Run to the end; yields the consumer's events in lists. Raises what ended the run."""
         with opened(self._delivery.sinks, self):
             if self._checkpoints is not None and self._checkpoints.finished:
-                self._outcome, self._gone = Outcome("source"), True
+                self._outcome, self._finished = Outcome("source"), True
                 return
             self._hub.start()
             yield from self.work()
 
     def work(self) -> Iterator[list[Any]]:
-        """Deliver what the started hub releases until it is over, and raise what ended it."""
+        """Deliver what the started hub releases until it ends, and raise the error that ended it."""
         try:
             yield from self._deliver_all()
         except BaseException as error:
@@ -102,30 +102,30 @@ class ProcessRun:
             raise
         finally:
             self._finish()
-            self._clock.show(self.report)
+            self._progress.show_last(self.report)
         assert self._outcome is not None
         ended = error_of(self._outcome, self._delivery.delivered, self._hub.core.sequencer.next)
         if ended is not None:
             raise ended
 
-    # -- for a run that begins elsewhere ------------------------------------------------------------------------
+    # -- for a run that begins in the calling thread ------------------------------------------------------------
 
     def start(self) -> None:
         """Start the workers of a paused run."""
         self._hub.start()
 
     def wait_until_up(self, seconds: float) -> bool:
-        """Wait until the first worker takes work, or the run is over; gives whether that came in time."""
+        """Wait until the first worker is ready or the run is over; return whether that happened in time."""
         return self._hub.up.wait(seconds)
 
     def begin(self, number: int, feed: Feed | SliceFeed) -> None:
-        """Let a paused run go on from `number`, reading from `feed`."""
+        """Start reading from `feed`, whose next event is `number`, in a paused run."""
         self._delivery.delivered = number
         self._hub.begin(number, feed)
 
-    def dismiss(self) -> None:
-        """End a run that is not worked on, or no more."""
-        if not self._gone:
+    def abandon(self) -> None:
+        """End a run whose `work` was never called, or has ended; no effect if it is over."""
+        if not self._finished:
             self._hub.abort("closed")
             self._finish()
 
@@ -134,7 +134,7 @@ class ProcessRun:
     def _deliver_all(self) -> Iterator[list[Any]]:
         deliveries, delivery, hub = self._hub.deliveries, self._delivery, self._hub
         while True:
-            self._clock.tick(self.report)
+            self._progress.show_if_due(self.report)
             delivery.sinks.lock.check_if_due(monotonic())
             try:
                 effect = deliveries.get(timeout=_WAIT_S)
@@ -153,11 +153,11 @@ class ProcessRun:
                 return
 
     def _finish(self) -> None:
-        """Wait until hub and children are gone; a Ctrl-C in the meantime makes it quick, and is raised after."""
+        """Wait until the hub and its children are gone; a Ctrl-C meanwhile shortens this and is raised afterwards."""
         interrupted: KeyboardInterrupt | None = None
-        while not self._gone:
+        while not self._finished:
             try:
-                self._gone = self._hub.join(_WAIT_S)
+                self._finished = self._hub.join(_WAIT_S)
             except KeyboardInterrupt as error:
                 interrupted = error
                 self._hub.hurry()
@@ -171,7 +171,7 @@ class ProcessRun:
 
 
 def expected_events(plan: Plan, limit: int | None, first: int = 0) -> int | None:
-    """Give how many events are to be expected from number `first` on, where the sources can tell."""
+    """Return how many events are expected from number `first` on, or `None` if the sources cannot tell."""
     hints = [size_hint(source.node.subject) for source in plan.sources]
     known = [hint for hint in hints if hint is not None]
     total = sum(known) if len(known) == len(hints) else None

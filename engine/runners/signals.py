@@ -1,6 +1,6 @@
 """What Ctrl-C and SIGTERM do to a run in the main thread: once, stop reading and release; twice, stop now.
 
-Decides that only Python's default handlers are replaced, only while the run lasts, and that they are put back.
+Decides that only Python's default handlers are replaced, and only during the run.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any, Protocol, Self
 
 
 class Stoppable(Protocol):
-    """A run that can be told to come to its end."""
+    """A run that can be asked to end."""
 
     def interrupt(self) -> None:
         """End the reading and release what is in flight within the deadline."""
 
 
 class Interrupts:
-    """A context in which a first Ctrl-C or SIGTERM ends `run` in order and a second at once."""
+    """A context in which a first Ctrl-C or SIGTERM ends `run` in order, and a second one at once."""
 
     def __init__(self, run: Stoppable) -> None:
         self._run = run
         self._old: dict[int, Any] = {}
-        #: The signal that came first, if any.
+        #: The first signal received, if any.
         self.caught: int | None = None
 
     def __enter__(self) -> Self:
@@ -48,8 +48,8 @@ class Interrupts:
         for number, handler in self._old.items():
             signal.signal(number, handler)
 
-    def settle(self) -> None:
-        """After the run: do what the signal asks of the process; returns when there was none."""
+    def reraise(self) -> None:
+        """Do what the caught signal asks of the process, after the run; return if there was none."""
         if self.caught == signal.SIGTERM:
             signal.raise_signal(signal.SIGTERM)
         if self.caught is not None:

@@ -15,7 +15,7 @@ from ...nodes.ordering.source_positions import ReadMark
 from ...nodes.sources import PAUSES_S, open_reader
 from ..codec.copying import safe_copies
 from ..plan.plan import SourcePlan
-from ..reporting import failures as inbox
+from ..reporting.failures import source_error
 from .feed import Marking, check_key, is_lent
 
 
@@ -100,7 +100,7 @@ class DirectSource:
         count = self._count + given
         plain = self._reader is None or getattr(self._reader, "one_by_one", False)
         position = repr(count if plain else self._reader.position())
-        self.error = inbox.source_error(self._plan.node.name, describe(error), position, count, error)
+        self.error = source_error(self._plan.node.name, describe(error), position, count, error)
 
     def close(self) -> None:
         """Close the reader."""
