@@ -1,8 +1,8 @@
-"""The arena: one file of shared memory per run, through which large frames pass so that sockets carry where they lie.
+"""The arena: one file of shared memory per run for large frames; sockets then carry only their offsets.
 
-Decides where a large frame goes and when its place is free again. Places are given out by the calling process alone
-and belong to Python objects there, so a process that dies can neither leak nor free one. Where there is no shared
-memory, or not enough of it, frames travel through the sockets as before.
+Decides where a large frame is written and when its memory is free again. Only the calling process allocates, and each
+slot belongs to a Python object there, so a process that dies can neither leak nor free one. Without shared memory, or
+with too little of it, frames travel through the sockets.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from .extents import PAGE, Extents, Slot, round_up
 from .run_dir import create_locked
 from .shared_frames import Region, keep_freed_blocks, map_pages, shared_bytes, write_frames
 
-#: The file gets its memory in steps of so many bytes.
+#: The file grows in steps of this many bytes.
 _GROW_BYTES = 1 << 20
-#: What the arena may hold beyond the window: the room that is granted for answers.
+#: The size of the arena beyond the window: memory that is granted for answers.
 _GRANT_BYTES = 32 << 20
 
 
 class Arena:
-    """The arena as the calling process has it: gives places out. All calls from one thread.
+    """The arena in the calling process, which allocates. All calls come from one thread.
 
-    The file is made when the first place is asked for; it may grow to `window_bytes` and some, but never to more than
-    half of what is free in shared memory at that time. `path` is `None` where there is none.
+    The first allocation makes the file; it may grow a little beyond `window_bytes`, but never to more than half of what
+    is free in shared memory at that time. `path` is `None` if there is no shared memory.
     """
 
     def __init__(self, path: Path | None, window_bytes: int) -> None:
@@ -35,13 +35,13 @@ class Arena:
         self._limit = window_bytes + _GRANT_BYTES
         self._file: int | None = None
         self._memory: memoryview | None = None
-        self._backed = 0  #: the file has memory up to here
+        self._backed = 0  #: the file has memory up to this offset
         self._returned: deque[tuple[int, int]] = deque()
         self._free = Extents(0)
         self._disabled = path is None
 
     def allocate(self, nbytes: int) -> Slot | None:
-        """Give a slot of at least `nbytes`, or `None` where there is no room for it."""
+        """Return a slot of at least `nbytes`, or `None` if there is no room for it."""
         if self._file is None and not self._open():
             return None
         while self._returned:
@@ -56,7 +56,7 @@ class Arena:
         return Slot(start, start + nbytes, self._returned)
 
     def share(self, payload: Payload) -> Payload:
-        """Copy the large frames of a payload into a slot and give the payload that lives there, if there is room."""
+        """Copy the large frames of a payload into a slot and return the payload that refers to them, if there is room."""
         slot = self.allocate(nbytes) if (nbytes := shared_bytes(payload)) else None
         if slot is None:
             return payload
@@ -64,19 +64,19 @@ class Arena:
         return write_frames(self._memory, payload, slot, slot.start, slot.stop)[0]
 
     def region(self, slot: Slot) -> Region:
-        """Give what a peer may refer to that was granted `slot`."""
+        """Return the memory that a peer may refer to if it was granted `slot`."""
         assert self._memory is not None
         return Region(self._memory, slot.start, slot.stop)
 
     @property
     def free_ranges(self) -> list[tuple[int, int]]:
-        """The free pieces, in order; none as long as nothing was ever taken."""
+        """The free ranges, in order; none before the first allocation."""
         while self._returned:
             self._free.free(*self._returned.popleft())
         return self._free.free_ranges()
 
     def close(self) -> None:
-        """Remove the file; frames that are in use stay readable in this process."""
+        """Remove the file; frames in use stay readable in this process."""
         self._disabled = True
         if self._file is not None:
             assert self.path is not None
@@ -98,7 +98,7 @@ class Arena:
             file = create_locked(self.path)
             os.ftruncate(file, size)
             self._memory = memoryview(mmap.mmap(file, size))
-        except OSError:  # no shared memory here, or no room: the sockets carry everything
+        except OSError:  # no shared memory, or no room: the sockets carry everything
             if file is not None:
                 os.close(file)
                 self.path.unlink(missing_ok=True)
@@ -109,7 +109,7 @@ class Arena:
         return True
 
     def _grow(self, upto: int) -> bool:
-        """Have memory behind the file up to here: writing where there is none would end the process by SIGBUS."""
+        """Allocate memory for the file up to here: writing beyond it would end the process by SIGBUS."""
         if upto <= self._backed:
             return True
         assert self._file is not None
@@ -117,7 +117,7 @@ class Arena:
         stop = min(round_up(upto, _GROW_BYTES), len(self._memory))
         try:
             os.posix_fallocate(self._file, self._backed, stop - self._backed)
-        except OSError:  # shared memory is full: what there is must do
+        except OSError:  # shared memory is full: use what there is
             return False
         map_pages(self._memory, self._backed, stop)
         self._backed = stop

@@ -1,4 +1,4 @@
-"""Extents: which pieces of the arena are free. Decides where the next one is taken; knows no file and no frame."""
+"""Extents: which ranges of the arena are free. Decides where the next slot is; knows no file and no frame."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import mmap
 from bisect import bisect_left
 from collections import deque
 
-#: Pieces are whole pages.
+#: Slots are whole pages.
 PAGE = mmap.PAGESIZE
 
 
 class Slot:
-    """A piece of the arena, from `start` to `stop` in bytes; taken for as long as this object lives."""
+    """A range of the arena, `start .. stop - 1` in bytes; allocated as long as this object lives."""
 
     __slots__ = ("_returned", "start", "stop")
 
@@ -21,26 +21,26 @@ class Slot:
         self._returned = returned
 
     def trim(self, stop: int) -> None:
-        """Give back what lies behind `stop`, rounded up to a page."""
+        """Free what lies beyond `stop`, rounded up to a page."""
         kept = min(self.stop, self.start + round_up(max(stop - self.start, 1), PAGE))
         if kept < self.stop:
             self._returned.append((kept, self.stop))
             self.stop = kept
 
     def __del__(self) -> None:
-        # Any thread may drop the last reference: an append is atomic, and the owner takes it in when it next looks.
+        # Any thread may drop the last reference: an append is atomic, and the owner frees the range at its next call.
         self._returned.append((self.start, self.stop))
 
 
 class Extents:
-    """The free pieces of `size` bytes, taken first fit from below, so that the same pages are used again and again."""
+    """The free ranges of `size` bytes, allocated first fit from below, so that the same pages are used again and again."""
 
     def __init__(self, size: int) -> None:
         self._starts = [0] if size else []
         self._stops = {0: size} if size else {}
 
     def allocate(self, nbytes: int) -> int | None:
-        """Give where `nbytes` (more than 0) are free and take them, or `None`."""
+        """Allocate `nbytes` (more than 0); return their offset, or `None` if no range is large enough."""
         for at, start in enumerate(self._starts):
             stop = self._stops[start]
             if stop - start >= nbytes:
@@ -54,14 +54,14 @@ class Extents:
         return None
 
     def free(self, start: int, stop: int) -> None:
-        """Take back `start .. stop - 1`, which joins its free neighbours."""
+        """Free `start .. stop - 1` and join it with its free neighbours."""
         at = bisect_left(self._starts, start)
-        assert at == len(self._starts) or stop <= self._starts[at], "a slot was given back twice"
+        assert at == len(self._starts) or stop <= self._starts[at], "a slot was freed twice"
         if at < len(self._starts) and self._starts[at] == stop:
             stop = self._stops.pop(self._starts.pop(at))
         if at:
             before = self._starts[at - 1]
-            assert self._stops[before] <= start, "a slot was given back twice"
+            assert self._stops[before] <= start, "a slot was freed twice"
             if self._stops[before] == start:
                 self._stops[before] = stop
                 return
@@ -69,10 +69,10 @@ class Extents:
         self._stops[start] = stop
 
     def free_ranges(self) -> list[tuple[int, int]]:
-        """Give the free pieces in order."""
+        """Return the free ranges in order."""
         return [(start, self._stops[start]) for start in self._starts]
 
 
 def round_up(number: int, step: int) -> int:
-    """Give the lowest multiple of `step` that is not below `number`."""
+    """Return the lowest multiple of `step` that is not below `number`."""
     return -(-number // step) * step

@@ -14,7 +14,7 @@ from ....nodes.program.program import Program
 
 @dataclass(frozen=True, slots=True)
 class ChildSettings:
-    """What a child is told at its birth."""
+    """What a child needs to know when it starts."""
 
     endpoint: str
     name: str
@@ -40,7 +40,7 @@ class ChildSettings:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What the workers of one pool share, written to a file once and read by each at its birth."""
+    """What the workers of one pool share, written to a file once and read by each when it starts."""
 
     program: Program
     handlers: bytes

@@ -1,6 +1,6 @@
 """The link: a child's socket to the calling process.
 
-Decides that one thread owns the socket; what other threads send waits for it in a queue.
+Decides that one thread owns the socket; messages of other threads wait in a queue until that thread sends them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HUB = "the calling process"
 
 
 class Link:
-    """A child's socket. Only the thread that made it sends and receives; `post` may be called from any."""
+    """A child's socket. Only the thread that made it sends and receives; any thread may call `post`."""
 
     def __init__(self, settings: ChildSettings) -> None:
         self._context = zmq.Context()
@@ -45,12 +45,12 @@ class Link:
         self._wanted: dict[str, SimpleQueue[Message]] = {}
 
     def send(self, parts: Sequence[Any]) -> None:
-        """Send a message; never blocks, the number of messages under way is bounded by the hub's credit."""
+        """Send a message; never blocks, because the hub's credit bounds the number of messages."""
         self.flush()
         self.socket.send_multipart(parts, copy=False)
 
     def post(self, parts: list[Any]) -> None:
-        """Send from any thread: at once in the owner's, else when the owner comes round."""
+        """Send from any thread: at once in the owner's thread, otherwise when the owner next sends or receives."""
         self._posted.append(parts)
         if threading.get_ident() == self._owner:
             self.flush()
@@ -61,7 +61,7 @@ class Link:
             self.socket.send_multipart(self._posted.popleft(), copy=False)
 
     def receive(self, timeout_ms: int) -> Message | None:
-        """Give the next message of the hub, or `None` when none came in time."""
+        """Return the next message of the hub, or `None` if none arrives in time."""
         self.flush()
         if not self._put_back and not self.socket.poll(timeout_ms):
             return None
@@ -76,17 +76,17 @@ class Link:
         return unpack([frame.buffer for frame in frames], _HUB)
 
     def ask_definition(self, name: str) -> object:
-        """Ask the hub for what `name` is in the caller's `__main__`; raises `AttributeError` when it has none.
+        """Return what `name` is in the caller's `__main__`; raises `AttributeError` if it has no such name.
 
-        In another thread than the owner's it waits until the owner comes round.
+        Called from another thread than the owner's, it waits until the owner next sends or receives.
         """
         ask = pack(Kind.NEED, name)
-        message = self._ask(name, ask) if threading.get_ident() == self._owner else self._have_asked(name, ask)
+        message = self._ask(name, ask) if threading.get_ident() == self._owner else self._ask_from_other_thread(name, ask)
         if not message.fields[1]:
             raise AttributeError(f"__main__ of the calling process has no {name!r}")
         value: object = cloudpickle.loads(bytes(message.frames[0]))
         if isinstance(value, type) and name.isidentifier():
-            setattr(sys.modules["__main__"], name, value)  # so that it is asked for once
+            setattr(sys.modules["__main__"], name, value)  # so that it is requested only once
         return value
 
     def _ask(self, name: str, ask: list[Any]) -> Message:
@@ -97,8 +97,8 @@ class Link:
                 return message
             self._put_back.append(message)
 
-    def _have_asked(self, name: str, ask: list[Any]) -> Message:
-        """Ask in a thread that does not own the socket; there is one such thread at most."""
+    def _ask_from_other_thread(self, name: str, ask: list[Any]) -> Message:
+        """Ask from a thread that does not own the socket; there is at most one such thread."""
         answer: SimpleQueue[Message] = SimpleQueue()
         self._wanted[name] = answer
         self.post(ask)
@@ -108,7 +108,7 @@ class Link:
             del self._wanted[name]
 
     def close(self) -> None:
-        """Send what is left and close."""
+        """Send what is waiting and close."""
         self.flush()
         self.socket.close()
         self._context.term()

@@ -1,7 +1,7 @@
-"""The wire: what crosses a socket between the hub and its children, as multipart messages.
+"""The format of the messages between the hub and its children.
 
-A message is one header frame of MessagePack `[version, kind, fields...]` and payload frames that nobody on the way
-looks into. Decides the format and refuses what does not fit it; who sends what, and when, is decided elsewhere.
+A message is one header frame of MessagePack `[version, kind, fields...]`, and payload frames that are passed on as they
+are. Decides the format and refuses what does not fit it; who sends what, and when, is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from ...codec.codec import Buffer, Payload
 from ...tasks.task import AnswerMessage, Grant, Part, TaskMessage
 
 VERSION = 1
-#: The figures of one step in an answer.
+#: How many figures an answer has for each step.
 TALLY_FIELDS = len(Tally().as_list())
-#: No frame may be larger; a socket that sends one is cut off.
 
 
 class Kind(IntEnum):
-    """What a message says; the first group goes to workers and sources, the second comes from them."""
+    """The kind of a message; the first group goes to workers and sources, the second comes from them."""
 
     TASK = 1
     PULL = 2
@@ -75,7 +74,7 @@ _FIELDS: dict[Kind, tuple[Any, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message whose header has the right form; `frames` are untouched."""
+    """A message whose header has the right form; its `frames` are not checked."""
 
     kind: Kind
     fields: list[Any]
@@ -83,12 +82,12 @@ class Message:
 
 
 def pack(kind: Kind, *fields: Any, frames: Sequence[Buffer] = ()) -> list[Buffer]:
-    """Write a message."""
+    """Return the frames of a message."""
     return [ormsgpack.packb([VERSION, int(kind), *fields]), *frames]
 
 
 def unpack(parts: Sequence[Buffer], peer: str) -> Message:
-    """Read a message from `peer`; raises `ProtocolError` that names the peer and what is wrong."""
+    """Return the message that `peer` sent; raises a `ProtocolError` that names the peer and what is wrong."""
     try:
         header = ormsgpack.unpackb(parts[0])
     except (ValueError, TypeError, IndexError):
@@ -120,7 +119,7 @@ def _refused(peer: str, why: str) -> ProtocolError:
 
 
 def unpack_fields(peer: str, message: Message, unpacker: Callable[[Message], Any]) -> Any:
-    """Call `unpacker` on a message; nested fields that do not fit are a `ProtocolError` too."""
+    """Return `unpacker(message)`; raises `ProtocolError` for inner fields that do not fit."""
     try:
         return unpacker(message)
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError):
@@ -131,11 +130,11 @@ class SharedMemory(Protocol):
     """The shared memory that a message may refer to."""
 
     def frame(self, offset: int, nbytes: int) -> memoryview:
-        """Give a frame to read; raises `ValueError` where the message may not refer to it."""
+        """Return a frame to read; raises `ValueError` if the message may not refer to it."""
 
 
 def _frame_list(payload: Payload, frames: list[Buffer]) -> int | list[list[int]]:
-    """Add the frames that the socket carries to `frames`, and tell of all: their number, or where each one lies."""
+    """Add the frames that the socket carries to `frames`; return how many there are, or where each frame of the payload is."""
     if not payload.places:
         frames += payload.frames
         return len(payload.frames)
@@ -150,7 +149,7 @@ def _frame_list(payload: Payload, frames: list[Buffer]) -> int | list[list[int]]
 
 
 class _Frames:
-    """Deals frames out in order and checks that none is missing; `slot` keeps those that lie in shared memory."""
+    """Returns frames in order and checks that none is missing; `slot` keeps those in shared memory from being freed."""
 
     def __init__(self, frames: Sequence[Buffer], shared: SharedMemory | None = None, slot: object = None) -> None:
         self._frames = frames
@@ -189,7 +188,7 @@ def pack_task(
     inputs: list[list[Slice]],
     room: tuple[int, int] | None = None,
 ) -> list[Buffer]:
-    """Write a task; payload frames are passed on as they are. `room` is where in shared memory its answer may lie."""
+    """Return the frames of a task. `room` is the range of shared memory (start, stop) that its answer may use."""
     frames: list[Buffer] = []
     ports = []
     for slices in inputs:
@@ -218,7 +217,7 @@ def pack_task(
 
 
 def unpack_task(message: Message, shared: SharedMemory | None = None) -> TaskMessage:
-    """Read a task."""
+    """Return the task of a message."""
     id_, start, stop, answer_batch, careful, verdicts, used, end, ports, room = message.fields
     frames = _Frames(message.frames, shared)
     parts = [
@@ -239,7 +238,7 @@ def unpack_task(message: Message, shared: SharedMemory | None = None) -> TaskMes
 
 
 def pack_answer(answer: AnswerMessage) -> list[Buffer]:
-    """Write an answer."""
+    """Return the frames of an answer."""
     frames: list[Buffer] = []
     exits = []
     for data in answer.exits:
@@ -278,9 +277,9 @@ def pack_answer(answer: AnswerMessage) -> list[Buffer]:
 
 
 def unpack_answer(message: Message, shared: SharedMemory | None = None, slot: object = None) -> AnswerMessage:
-    """Read an answer; failures carry `(event payload or None, pickled cause or b"")`.
+    """Return the answer of a message; failures carry `(event payload or None, pickled cause or b"")`.
 
-    `shared` is the shared memory granted to its task, `slot` what keeps it.
+    `shared` is the shared memory granted to its task; it is not freed as long as `slot` is referenced.
     """
     task, start, size, seconds, tallies, exits, failures = message.fields
     frames = _Frames(message.frames, shared, slot)
@@ -318,9 +317,9 @@ def pack_chunk(
     fraction: float | None,
     marks: Sequence[tuple[int, bytes, bytes | None]] = (),
 ) -> list[Buffer]:
-    """Write events that a source has read.
+    """Return the frames of events that a source has read.
 
-    `fraction` is how much of it that was, where it can tell; `marks` are (size, packed position, packed extent).
+    `fraction` is how much of the source has been read, if it knows; `marks` are (size, packed position, packed extent).
     """
     frames = list(payload.frames)
     if keys is not None:
@@ -331,7 +330,7 @@ def pack_chunk(
 def unpack_chunk(
     message: Message,
 ) -> tuple[int, Payload, Payload | None, float | None, list[tuple[int, bytes, bytes | None]]]:
-    """Read a chunk: its size, its payload, its keys, the fraction read and its marks."""
+    """Return the size, payload, keys, fraction read and marks of a chunk."""
     size, codec, count, keyed, fraction, given = message.fields
     marks = []
     for length, position, extent in given:
@@ -351,7 +350,7 @@ def unpack_chunk(
 
 
 def unpack_state(message: Message) -> bytes:
-    """Read a worker's packed state."""
+    """Return a worker's packed state."""
     frames = _Frames(message.frames)
     packed = bytes(frames.next(1)[0])
     frames.end()

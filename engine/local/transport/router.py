@@ -1,7 +1,7 @@
-"""The port: the one socket of a run in the calling process, and the names of those who may speak on it.
+"""The router: the one socket of a run in the calling process, and the names of the children that may use it.
 
-Decides who is a peer: a child is enrolled under an identity that nobody else can guess, before it is born. What a
-stranger sends is a `ProtocolError`; what is sent to somebody who is not there any more is dropped.
+Decides who is a peer: a child is registered before it starts, under an identity that nobody else can guess. A message of
+a stranger is a `ProtocolError`; a message to a child that has exited is dropped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message as it came: from whom, whether its sender still counts as registered, and the frames."""
+    """A message as received: its sender, whether the sender is still registered, and the frames."""
 
     peer: str
     registered: bool
@@ -35,7 +35,7 @@ class Received:
 
 
 class Router:
-    """A ROUTER socket. Made, used and closed by the hub's thread."""
+    """A ROUTER socket. The hub's thread makes, uses and closes it."""
 
     def __init__(self) -> None:
         self._context = zmq.Context()
@@ -43,7 +43,7 @@ class Router:
         self._auth: Any = None
         self._identities: dict[str, bytes] = {}
         self._names: dict[bytes, str] = {}
-        #: What is to be sent to children that have not said that they are there: the socket would drop it.
+        #: Messages for children that have not sent anything yet: the socket would drop them.
         self._pending: dict[str, list[list[Any]]] = {}
         self.endpoint = ""
         self.curve: tuple[bytes, bytes, bytes] | None = None
@@ -69,28 +69,28 @@ class Router:
 
     @property
     def descriptor(self) -> int:
-        """The descriptor to wait on; it tells of changes only, so `waiting` is to be asked before."""
+        """The descriptor to wait on; it is readable after changes only, so check `waiting` first."""
         return int(self._socket.FD)
 
     @property
     def waiting(self) -> bool:
-        """Whether a message is there."""
+        """Whether a message has arrived."""
         return bool(int(self._socket.EVENTS) & int(zmq.POLLIN))
 
     def register(self, child: str) -> bytes:
-        """Give the identity under which a child may speak; what is sent to it waits until it has spoken."""
+        """Register a child and return the identity that it must use; messages to it wait until its first message arrives."""
         identity = self._identities[child] = f"{child} {secrets.token_hex(8)}".encode()
         self._names[identity] = child
         self._pending[child] = []
         return identity
 
     def flush_pending(self, child: str) -> None:
-        """Take in that a child has spoken: send what has waited for it."""
+        """Record that a child's first message has arrived: send what was waiting for it."""
         for parts in self._pending.pop(child, ()):
             self.send(child, parts)
 
     def deregister(self, child: str) -> None:
-        """Take in that a child is gone: nothing is sent to it, and what still comes from it is late."""
+        """Record that a child has exited: nothing is sent to it, and later messages from it are ignored."""
         self._identities.pop(child, None)
         self._pending.pop(child, None)
 
@@ -104,16 +104,16 @@ class Router:
         try:
             self._socket.send_multipart([self._identities[peer], *parts], zmq.NOBLOCK, copy=False)
         except zmq.ZMQError as error:
-            # A dead peer's exit follows and hands out again what it was to get.
+            # The report of the peer's exit follows; what it was to get is then given to others.
             if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                 raise
 
     def receive(self) -> Received | None:
-        """Give the next message, or `None` when there is none now; raises `ProtocolError` for a stranger's."""
+        """Return the next message, or `None` if there is none now; raises `ProtocolError` for a stranger's."""
         receive = self._socket.recv
         try:
             frames = [receive(zmq.NOBLOCK, False)]
-            while frames[-1].more:  # a message is there as a whole, or not at all
+            while frames[-1].more:  # a message arrives as a whole or not at all
                 frames.append(receive(zmq.NOBLOCK, False))
         except zmq.Again:
             return None
@@ -127,7 +127,7 @@ class Router:
         return Received(peer, peer in self._identities, [frame.buffer for frame in frames[1:]])
 
     def close(self) -> None:
-        """Close the socket; what is unsent is dropped."""
+        """Close the socket and drop what is unsent."""
         self._socket.close(linger=0)
         if self._auth is not None:
             self._auth.stop()
@@ -135,12 +135,12 @@ class Router:
 
 
 def _shown(identity: bytes) -> str:
-    """Give what a stranger calls itself, fit to be read."""
+    """Return a stranger's identity as readable text."""
     return repr(identity.decode("utf-8", "backslashreplace"))[:60]
 
 
 def _allow_only(socket: zmq.Socket[bytes], secret: bytes, key: bytes) -> ThreadAuthenticator:
-    """Make a TCP socket take only peers that hold the run's own key (CURVE, https://rfc.zeromq.org/spec/26/)."""
+    """Make a TCP socket accept only peers that have the run's own key (CURVE, https://rfc.zeromq.org/spec/26/)."""
     from zmq.auth.thread import ThreadAuthenticator  # brings asyncio along; only TCP needs it
 
     class OneKey:

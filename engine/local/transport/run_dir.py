@@ -1,7 +1,7 @@
-"""The private folder of a run: sockets, handler files and status pages, for this user only; and where its arena lies.
+"""The private folder of a run (sockets, handler files, status pages; for this user only) and the path of its arena.
 
-Decides that a folder whose owner is gone is removed by the next run: its lock file is held as long as the owner lives.
-The arena, a file in shared memory, is named like the folder and is itself what its owner holds locked.
+Decides that the next run removes a folder whose owner has exited: its lock file is locked as long as the owner lives. The
+arena, a file in shared memory, has the name of the folder; its owner keeps the file itself locked.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ except ImportError:  # no advisory locks here: stale folders are left to the sys
 
 _PREFIX = "sluiceway-"
 _LOCK = "owner.lock"
-#: The path of a Unix socket has 107 bytes at most; what follows the folder's name needs some of them.
-_LONGEST = 80
+#: The path of a Unix socket has at most 107 bytes, and the names inside the folder need some of them.
+_MAX_PATH_BYTES = 80
 _SHARED_MEMORY = Path("/dev/shm")
 
 
 class RunDir:
-    """A folder with mode 0700 that exists while the run does."""
+    """A folder with mode 0700 that exists as long as the run."""
 
     def __init__(self) -> None:
         base = tempfile.gettempdir()
-        if len(os.fsencode(base)) > _LONGEST - len(_PREFIX) - 8:
+        if len(os.fsencode(base)) > _MAX_PATH_BYTES - len(_PREFIX) - 8:
             base = "/tmp"
         remove_stale(Path(base))
         remove_stale_arenas(_SHARED_MEMORY)
@@ -46,7 +46,7 @@ class RunDir:
 
 
 def _locked_folder(base: str) -> tuple[Path, int]:
-    """Make a folder and the lock that shows it is in use; one that a starting run took for stale is made again."""
+    """Make a folder and the lock that shows it is in use; if a starting run removes it as stale, make another."""
     while True:
         path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
         lock = path / _LOCK
@@ -57,16 +57,16 @@ def _locked_folder(base: str) -> tuple[Path, int]:
 
 
 def arena_path(folder: Path) -> Path | None:
-    """Give where the arena of the run with this folder lies, `None` where there is no shared memory for it."""
+    """Return the path of the arena of the run with this folder, or `None` if there is no shared memory for it."""
     return _SHARED_MEMORY / folder.name if sys.platform == "linux" and fcntl is not None else None
 
 
 def create_locked(path: Path) -> int:
-    """Make a file that is locked as long as its descriptor, which is given, is open. Raises `OSError`."""
+    """Make a file and return its descriptor; the file is locked as long as that is open. Raises `OSError`."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Between the two calls it looked as if nobody owned it.
+        # Between the two calls the file looked as if nobody owned it.
         if not os.path.samestat(os.fstat(file), os.stat(path)):
             raise FileNotFoundError(f"{path} was taken away")
     except OSError:
@@ -76,7 +76,7 @@ def create_locked(path: Path) -> int:
 
 
 def remove_stale_arenas(base: Path) -> None:
-    """Remove the arenas of runs whose process is gone; those of other users are left alone."""
+    """Remove the arenas of runs whose process has exited, but not those of other users."""
     if arena_path(base) is None:
         return
     for path in base.glob(_PREFIX + "*"):
@@ -91,13 +91,13 @@ def remove_stale_arenas(base: Path) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
         except OSError:
-            continue  # its owner lives, or it is gone already
+            continue  # its owner lives, or it has been removed
         finally:
             os.close(file)
 
 
 def remove_stale(base: Path) -> None:
-    """Remove the folders of runs whose process is gone; those of other users are left alone."""
+    """Remove the folders of runs whose process has exited, but not those of other users."""
     if fcntl is None or not hasattr(os, "getuid"):
         return
     for path in base.glob(_PREFIX + "*"):

@@ -1,7 +1,7 @@
-"""The status page of a worker: a few numbers in a shared file that tell what it is on, also when it is stuck or dead.
+"""The status page of a worker: a few numbers in a shared file that show what it works on, also when it is stuck or dead.
 
-Decides the layout. The worker writes, the hub reads; nobody waits for anybody. Words are 8 bytes and written one by
-one, the phase last, so what is read of a worker that has not moved for a while is consistent.
+Decides the layout. The worker writes and the hub reads, without locks. Words are 8 bytes and written one by one, the
+phase last, so the page of a worker that has not moved for a while is consistent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PHASE, _STEP, _SEQ, _INDEX, _SINCE = range(5)
 
 @dataclass(frozen=True, slots=True)
 class StatusReading:
-    """What a status page showed: the last word, and since when (seconds of the monotonic clock of this machine)."""
+    """What a status page showed: the last status, and since when (seconds of this machine's monotonic clock)."""
 
     seen: LastSeen
     since_s: float
@@ -41,12 +41,12 @@ class StatusPage:
         self._words = memoryview(self._map).cast("q")
 
     def phase(self, phase: Phase) -> None:
-        """Write what the worker does now."""
+        """Record what the worker does now."""
         self._words[_SINCE] = monotonic_ns()
         self._words[_PHASE] = phase
 
     def codec(self, start: int, size: int = 0) -> None:
-        """Write that events are unpacked, or results packed: `size` numbers from `start` on; 0 says only where they begin."""
+        """Record that events are decoded or encoded: `size` numbers from `start` on (0: it is not known how many)."""
         words = self._words
         words[_SEQ] = start
         words[_INDEX] = size
@@ -54,7 +54,7 @@ class StatusPage:
         words[_PHASE] = Phase.CODEC
 
     def batch(self, step: int, start: int, size: int) -> None:
-        """Write that a column is worked on without marks per event."""
+        """Record that a column is handled, without a record per event."""
         words = self._words
         words[_STEP] = step
         words[_SEQ] = start
@@ -62,7 +62,7 @@ class StatusPage:
         words[_PHASE] = Phase.BATCH
 
     def event(self, step: int, seq: int, index: int) -> None:
-        """Write which event is handled now."""
+        """Record which event is handled now."""
         words = self._words
         words[_STEP] = step
         words[_SEQ] = seq
@@ -71,7 +71,7 @@ class StatusPage:
         words[_PHASE] = Phase.EVENT
 
     def many(self, step: int, seq: int, index: int) -> None:
-        """Write that several events are under way, and which began last."""
+        """Record that several events are handled at once, and which began last."""
         words = self._words
         words[_PHASE] = Phase.MANY
         words[_STEP] = step
@@ -80,12 +80,12 @@ class StatusPage:
         words[_SINCE] = monotonic_ns()
 
     def read(self) -> StatusReading:
-        """Give what the page shows."""
+        """Return what the page shows."""
         words = self._words
         seen = LastSeen(Phase(words[_PHASE]), words[_STEP], words[_SEQ], words[_INDEX])
         return StatusReading(seen, words[_SINCE] / 1e9)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Unmap the file."""
         self._words.release()
         self._map.close()
