@@ -1,7 +1,7 @@
-"""The loop of a worker whose program awaits: many numbers under way at once, answered as they are done.
+"""The loop of a worker whose program awaits: it handles many numbers at once and answers them as they are finished.
 
-Decides when finished numbers are sent (when the loop has nothing better to do) and that `ordered` takes one at a
-time. Everything about payloads is the codec's.
+Decides when finished numbers are sent (as soon as the loop is idle) and that an `ordered` pool handles one task at a
+time. It does not know how events are decoded and encoded.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from ...tasks.decoding import TaskDecoder, with_failures
 from ...tasks.encoding import AnswerEncoder
 from ...tasks.task import TaskMessage
 from ..transport.messages import Kind, Message, pack
-from .setup import ready
+from .setup import send_ready
 from .worker_host import WorkerHost
 
 _LOG = logging.getLogger("sluiceway")
 
 
 @dataclass(slots=True)
-class _Open:
-    """A task that is not answered yet: its finished numbers that wait to be sent, and how many are not finished."""
+class _PendingTask:
+    """A task that is not fully answered: its finished numbers that wait to be sent, and how many are not finished."""
 
     task: TaskMessage
     left: int
@@ -42,7 +42,7 @@ class _Open:
 
 
 class AsyncWorker:
-    """Serves tasks inside an event loop."""
+    """Serves tasks in an event loop."""
 
     def __init__(self, host: WorkerHost) -> None:
         self._host = host
@@ -50,21 +50,21 @@ class AsyncWorker:
         self._page = host.page
         self._decoder = TaskDecoder(host.spec.program, host.page.codec)
         self._answers = AnswerEncoder(host.spec.program, host.page, host)
-        self._open: dict[int, _Open] = {}
+        self._pending: dict[int, _PendingTask] = {}
         self._flushing = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._parked = 0
+        self._reported_waiting = 0
         self._stopped = asyncio.Event()
         self._queue: asyncio.Queue[TaskMessage | Message] = asyncio.Queue()
         self._lists = any(step.kind is NodeKind.MAP_BATCHES for step in host.spec.program.steps)
 
     def serve(self) -> None:
-        """Run the loop until told to stop."""
+        """Run the loop until the hub says stop."""
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
         host = self._host
-        handlers = host.build()
+        handlers = host.build_handlers()
         self._executor = AsyncExecutor(
             host.spec.program,
             handlers,
@@ -76,8 +76,8 @@ class AsyncWorker:
         loop = asyncio.get_running_loop()
         descriptor = self._link.socket.FD
         loop.add_reader(descriptor, self._receive)
-        in_order = asyncio.create_task(self._one_by_one()) if host.spec.ordered else None
-        ready(self._link)
+        in_order = asyncio.create_task(self._serve_in_order()) if host.spec.ordered else None
+        send_ready(self._link)
         self._page.phase(Phase.IDLE)
         ticking = asyncio.create_task(self._tick())
         self._receive()
@@ -91,7 +91,7 @@ class AsyncWorker:
         await self._close()
 
     def _receive(self) -> None:
-        # The descriptor only tells of changes, so everything that is there is taken.
+        # The descriptor is readable after changes only, so everything that has arrived is received.
         while (message := self._link.receive(0)) is not None:
             if message.kind is Kind.STOP:
                 self._stopped.set()
@@ -105,51 +105,51 @@ class AsyncWorker:
                     self._start(task)
 
     async def _tick(self) -> None:
-        """Send what threads have posted, and tell how many numbers wait for a retry."""
+        """Send what threads have posted, and report how many numbers wait for a retry."""
         while True:
             self._link.flush()
             self._receive()
-            if self._executor.waiting != self._parked:
-                self._parked = self._executor.waiting
-                self._link.send(pack(Kind.PARKED, self._parked))
+            if self._executor.waiting != self._reported_waiting:
+                self._reported_waiting = self._executor.waiting
+                self._link.send(pack(Kind.PARKED, self._reported_waiting))
             await asyncio.sleep(0.02)
 
     def _start(self, task: TaskMessage) -> None:
         self._page.codec(task.start)
         ports, broken = self._decoder.columns(task)
         self._page.phase(Phase.MANY)
-        open_ = self._open[task.id] = _Open(task, task.stop - task.start, perf_counter())
+        pending = self._pending[task.id] = _PendingTask(task, task.stop - task.start, perf_counter())
         if self._lists:
-            self._spawn(self._unit(open_, ports, broken))
+            self._spawn(self._handle_numbers(pending, ports, broken))
             return
         for number in range(task.start, task.stop):
-            self._spawn(self._unit(open_, [port.slice(number, number + 1) for port in ports], broken))
+            self._spawn(self._handle_numbers(pending, [port.slice(number, number + 1) for port in ports], broken))
 
     def _spawn(self, work: Any) -> None:
         running = asyncio.create_task(work)
         self._tasks.add(running)
-        running.add_done_callback(self._ended)
+        running.add_done_callback(self._on_done)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _LOG.error("a worker's own code failed", exc_info=task.exception())
             self._stopped.set()
 
-    async def _unit(self, open_: _Open, ports: list[Column], broken: list[Failure]) -> None:
-        answer = with_failures(await self._executor.run(ports, open_.task.orders), broken)
-        open_.answers[answer.start] = answer
-        # A list that ends at a failed number leaves the rest of it unanswered, for good.
-        open_.left -= ports[0].size
+    async def _handle_numbers(self, pending: _PendingTask, ports: list[Column], broken: list[Failure]) -> None:
+        answer = with_failures(await self._executor.run(ports, pending.task.orders), broken)
+        pending.answers[answer.start] = answer
+        # If a list ends at a failed number, its rest is never answered.
+        pending.left -= ports[0].size
         if not self._flushing:
             self._flushing = True
             asyncio.get_running_loop().call_soon(self._flush)
 
-    async def _one_by_one(self) -> None:
+    async def _serve_in_order(self) -> None:
         while True:
             task = await self._queue.get()
             if isinstance(task, Message):
-                self._host.keep_state(self._executor.states, task)
+                self._host.handle_state(self._executor.states, task)
                 continue
             started = perf_counter()
             self._page.codec(task.start)
@@ -159,39 +159,39 @@ class AsyncWorker:
             self._page.phase(Phase.IDLE)
 
     def _flush(self) -> None:
-        """Send every finished piece of every task."""
+        """Send the finished numbers of every task."""
         self._flushing = False
-        under_way = max(1, len(self._tasks))
-        for open_ in list(self._open.values()):
-            for run in _runs(open_.answers, open_.task.answer_batch):
+        active = max(1, len(self._tasks))
+        for pending in list(self._pending.values()):
+            for run in _runs(pending.answers, pending.task.answer_batch):
                 answer = join_answers(run)
-                # The share of this piece in the time: others were under way beside it.
-                seconds = (perf_counter() - open_.started) / under_way
-                self._answers.send_answer(open_.task, answer, perf_counter() - seconds)
-                self._page.phase(Phase.MANY)  # packing may have shown one number alone
-            open_.answers.clear()
-            if not open_.left:
-                del self._open[open_.task.id]
-        self._host.maybe_leave()
-        if not self._open:
+                # The share of these numbers in the time, because others were handled at the same time.
+                seconds = (perf_counter() - pending.started) / active
+                self._answers.send_answer(pending.task, answer, perf_counter() - seconds)
+                self._page.phase(Phase.MANY)  # encoding may have recorded a single number
+            pending.answers.clear()
+            if not pending.left:
+                del self._pending[pending.task.id]
+        self._host.leave_if_due()
+        if not self._pending:
             self._page.phase(Phase.IDLE)
 
     async def _close(self) -> None:
         for close in reversed(self._host.closers):
             try:
-                given = close()
-                if inspect.isawaitable(given):
-                    await given
-            except BaseException:  # also a sys.exit(): the others are closed all the same
+                result = close()
+                if inspect.isawaitable(result):
+                    await result
+            except BaseException:  # also a sys.exit(): the others are closed as well
                 _LOG.warning("the close() of a handler raised in worker %s", self._host.name, exc_info=True)
         self._host.closers.clear()
 
 
-def _runs(answers: dict[int, Answer], most: int) -> list[list[Answer]]:
-    """Group answers into runs of numbers that follow each other, at most `most` (0: any number) in one."""
+def _runs(answers: dict[int, Answer], size: int) -> list[list[Answer]]:
+    """Group answers into runs of consecutive numbers, at most `size` numbers in one (0: any number)."""
     runs: list[list[Answer]] = []
     for start in sorted(answers):
-        if runs and runs[-1][-1].start + runs[-1][-1].size == start and not (most and start - runs[-1][0].start >= most):
+        if runs and runs[-1][-1].start + runs[-1][-1].size == start and not (size and start - runs[-1][0].start >= size):
             runs[-1].append(answers[start])
         else:
             runs.append([answers[start]])

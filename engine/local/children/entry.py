@@ -1,6 +1,6 @@
-"""The entry point of every child process: which kind of child it is shows in its name, which loop a worker has in its program.
+"""The entry point of every child process: the name decides which kind of child it is, the program which loop a worker runs.
 
-Decides what a worker that fails leaves behind: a message while it starts, else a status page that shows what it was on.
+Decides how a failure of a worker is reported: by a message while it starts, later by its exit and its status page.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..transport.launch import ChildSettings
 from ..transport.link import Link
 from ..transport.shared_frames import keep_freed_blocks
 from ..transport.status_page import StatusPage
-from .setup import set_up, tear_down
+from .setup import flush_output, set_up_process
 from .worker import Worker
 from .worker_host import WorkerHost, start_failure
 
@@ -30,37 +30,37 @@ _GC_THRESHOLDS = (50_000, 20, 100)
 
 
 def main(child: str, argument: bytes) -> None:
-    """Run a source process or a worker until it is done."""
+    """Run a source process or a worker until it ends."""
     if child.startswith("source."):
-        from . import source_process  # a run of iterables needs none
+        from . import source_process  # many runs have no source process
 
         source_process.main(child, argument)
     else:
-        _work(child, argument)
+        _run_worker(child, argument)
 
 
-def _work(child: str, argument: bytes) -> None:
-    """Run a worker until it is told to stop."""
+def _run_worker(child: str, argument: bytes) -> None:
+    """Run a worker until the hub says stop."""
     settings = ChildSettings.load(argument)
     page = StatusPage(Path(settings.spec_path).parent / f"{child}.status", create=False)
     link = Link(settings)
-    set_up(settings, link)
+    set_up_process(settings, link)
     with open(Path(settings.spec_path).parent / f"{child}.stack", "a", opener=_private) as stack:
-        _answer_stack_requests(stack)
-        _live(settings, link, page)
+        _write_stack_on_signal(stack)
+        _serve(settings, link, page)
 
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _answer_stack_requests(file: TextIO) -> None:
+def _write_stack_on_signal(file: TextIO) -> None:
     """Write the Python stack to `file` on SIGUSR1, also in a busy loop or in C code that holds the interpreter."""
     if hasattr(faulthandler, "register"):
         faulthandler.register(signal.SIGUSR1, file=file, all_threads=True)
 
 
-def _live(settings: ChildSettings, link: Link, page: StatusPage) -> None:
+def _serve(settings: ChildSettings, link: Link, page: StatusPage) -> None:
     try:
         host = WorkerHost(settings, link, page)
         # Handlers that await are built in their loop, once it runs.
@@ -72,7 +72,7 @@ def _live(settings: ChildSettings, link: Link, page: StatusPage) -> None:
     keep_freed_blocks()
     gc.collect()
     gc.freeze()
-    # A batch is thousands of live objects that the collector would look at again and again.
+    # A batch is thousands of live objects that the collector would visit again and again.
     gc.set_threshold(*_GC_THRESHOLDS)
     try:
         worker.serve()
@@ -82,11 +82,11 @@ def _live(settings: ChildSettings, link: Link, page: StatusPage) -> None:
         if page.read().seen.phase is Phase.START and isinstance(error, Exception):
             link.send(start_failure(error))
             return
-        # The phase stays what it was, so that the death is blamed on the event that it came from.
+        # The phase is left as it was, so that the event that caused the death is blamed.
         _LOG.error("a worker ends with %s, which no handler may raise", type(error).__name__, exc_info=True)
         raise SystemExit(1) from None
     finally:
-        tear_down()
+        flush_output()
         link.close()
 
 

@@ -1,6 +1,6 @@
 """What every child process of a run sets up: where its logs, warnings and prints go, and its `__main__`.
 
-Decides that all of them travel to the caller through the link; knows nothing of tasks and sources.
+Decides that all of them go through the link to the caller. It knows no tasks and no sources.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..transport.messages import Kind, pack
 
 
 class ForwardHandler(logging.Handler):
-    """Sends log records to the caller, with the node and number of the call that made them."""
+    """Sends log records to the caller, with the node and the number of the call that logged them."""
 
     def __init__(self, link: Link) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class ForwardHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            node, seq = _place_of_call()
+            node, seq = _current_call()
             text = record.getMessage()
             if record.exc_info and not record.exc_text:
                 record.exc_text = logging.Formatter().formatException(record.exc_info)
@@ -58,7 +58,7 @@ class ForwardHandler(logging.Handler):
             self.handleError(record)
 
 
-def _place_of_call() -> tuple[str | None, int | None]:
+def _current_call() -> tuple[str | None, int | None]:
     get = context_of_call.get(None)
     if get is None:
         return None, None
@@ -67,7 +67,7 @@ def _place_of_call() -> tuple[str | None, int | None]:
 
 
 class ForwardStream(io.TextIOBase):
-    """Stands in for stdout or stderr and sends whole lines to the caller."""
+    """Replaces stdout or stderr and sends complete lines to the caller."""
 
     def __init__(self, post: Callable[[list[Any]], None], number: int) -> None:
         self._post = post
@@ -93,15 +93,15 @@ class ForwardStream(io.TextIOBase):
         return len(text)
 
     def flush_rest(self) -> None:
-        """Send a last line without its end."""
+        """Send the last line if it has no newline."""
         with self._lock:
             rest, self._open = self._open, ""
         if rest:
             self._post(pack(Kind.PRINT, self._number, rest))
 
 
-def set_up(settings: ChildSettings, link: Link) -> None:
-    """Send logs, warnings and prints of this process to the caller, and find `__main__` definitions there."""
+def set_up_process(settings: ChildSettings, link: Link) -> None:
+    """Forward logs, warnings and prints of this process to the caller, and look up `__main__` definitions there."""
     root = logging.getLogger()
     root.handlers[:] = [ForwardHandler(link)]
     for name, level in settings.levels.items():
@@ -119,20 +119,20 @@ def set_up(settings: ChildSettings, link: Link) -> None:
     pickling.adopt_main_classes(True)
 
 
-def tear_down() -> None:
-    """Send the last unfinished lines."""
+def flush_output() -> None:
+    """Send the last unfinished lines of stdout and stderr."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, ForwardStream):
             stream.flush_rest()
 
 
-def ready(link: Link) -> None:
-    """Say that this child takes work."""
+def send_ready(link: Link) -> None:
+    """Report that this child accepts work."""
     link.send(pack(Kind.READY, os.getpid()))
 
 
 def rss_bytes() -> int:
     """Return the resident memory of this process in bytes."""
-    import psutil  # here, because it takes a while to import; only workers with a limit of memory need it
+    import psutil  # imported here because it takes 10 ms; only workers with a memory limit need it
 
     return int(psutil.Process().memory_info().rss)

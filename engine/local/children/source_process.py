@@ -1,7 +1,7 @@
-"""A source process: reads one source on its main thread, and gives the hub what is there when it asks.
+"""A source process: reads one source on its main thread and sends the hub what has been read when it asks.
 
-Decides nothing: how much is wanted comes with each pull. A source that is stuck in user code still ends at a stop,
-because the thread that talks to the hub is another one.
+Decides nothing: each pull says how much to send. A source that is stuck in user code still ends at a stop, because
+another thread talks to the hub.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from ...tasks.encoding import pack_cause
 from ..transport.launch import ChildSettings
 from ..transport.link import Link
 from ..transport.messages import Kind, Message, pack, pack_chunk
-from .setup import ready, set_up, tear_down
+from .setup import flush_output, send_ready, set_up_process
 
 
 def main(child: str, argument: bytes) -> None:
-    """Read a source until its end or a stop: the entry point of its process."""
+    """Read a source until its end or a stop."""
     settings = ChildSettings.load(argument)
-    server = _Server(settings)
+    server = _SourceServer(settings)
     talking = threading.Thread(target=server.serve, name="sluiceway-talk", daemon=True)
     talking.start()
     server.up.wait()
     if server.feed is not None:
         server.feed.run()
     talking.join()
-    tear_down()
+    flush_output()
 
 
-class _Server:
-    """The thread that owns the socket: answers pulls from the feed."""
+class _SourceServer:
+    """The thread that owns the socket; it answers pulls with events of the feed."""
 
     def __init__(self, settings: ChildSettings) -> None:
         self._settings = settings
@@ -56,18 +56,18 @@ class _Server:
     def serve(self) -> None:
         link = self._link = Link(self._settings)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        inbox, self._bell = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+        inbox, self._notify = context.socket(zmq.PULL), context.socket(zmq.PUSH)
         inbox.bind("inproc://feed")
-        self._bell.connect("inproc://feed")
-        set_up(self._settings, link)
+        self._notify.connect("inproc://feed")
+        set_up_process(self._settings, link)
         try:
             name, subject, key = cloudpickle.loads(Path(self._settings.spec_path).read_bytes())
             self.feed = Feed(subject, key=key, name=name)
-            self.feed.attach(lambda: self._bell.send(b""))
+            self.feed.attach(lambda: self._notify.send(b""))
         except Exception as error:
             self._fail(error)
         self.up.set()
-        ready(link)
+        send_ready(link)
         poller = zmq.Poller()
         poller.register(link.socket, zmq.POLLIN)
         poller.register(inbox, zmq.POLLIN)
@@ -76,22 +76,22 @@ class _Server:
             for socket, _ in poller.poll(int(POLL_S * 1000) if polls else 500):
                 if socket is inbox:
                     inbox.recv()
-            stopping = self._take_messages()
+            stopping = self._receive_all()
             self._answer(stopping)
             link.flush()
-        # The hub says stop when it needs nothing more; user code that is still running does not hold the end up.
+        # The hub says stop when it needs nothing more; user code that is still running does not delay the end.
         while (message := link.receive(500)) is None or message.kind is not Kind.STOP:
             if message is not None and message.kind is Kind.COMMITTED:
                 self._committed(message)
         if self.feed is not None and self.feed.marking.listens:
-            # What is committed is told before the end, by the thread that has read.
+            # The reading thread reports what is committed before the end.
             self.feed.close()
             self.feed.closed.wait(LINGER_S)
-        tear_down()
+        flush_output()
         link.close()
         os._exit(0)
 
-    def _take_messages(self) -> bool:
+    def _receive_all(self) -> bool:
         stopping = False
         while (message := self._link.receive(0)) is not None:
             if message.kind is Kind.PULL:
@@ -112,7 +112,7 @@ class _Server:
         if feed is None or self._ended:
             return
         if stopping:
-            self._give(feed, feed.stop())
+            self._send_chunk(feed, feed.stop())
             return
         while self._pulls and not self._ended:
             count, nbytes = self._pulls[0]
@@ -122,9 +122,9 @@ class _Server:
             if taken is None:
                 return
             self._pulls.pop(0)
-            self._give(feed, taken)
+            self._send_chunk(feed, taken)
 
-    def _give(self, feed: Feed, taken: Taken) -> None:
+    def _send_chunk(self, feed: Feed, taken: Taken) -> None:
         events, error = taken.events, taken.error
         while events:
             try:
@@ -155,5 +155,5 @@ class _Server:
 
 
 def _packed(mark: ReadMark) -> tuple[int, bytes, bytes | None]:
-    """Give a mark whose position and extent only this process knows how to read."""
+    """Return a mark whose position and extent only this process can unpack."""
     return mark.size, dumps(mark.position), None if mark.extent is None else dumps(mark.extent)

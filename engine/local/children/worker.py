@@ -1,6 +1,6 @@
 """The loop of a worker whose program does not await: one task after the other.
 
-Decides nothing about order or credit, nor how a task is worked on: it reads messages and gives tasks to the runner.
+Decides nothing about order or credit, nor how a task is run: it receives messages and passes tasks to the runner.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from ....nodes.errors import ProtocolError
 from ....nodes.ordering.blame import Phase
 from ...tasks.runner import TaskRunner
 from ..transport.messages import Kind
-from .setup import ready
+from .setup import send_ready
 from .worker_host import WorkerHost
 
 _POLL_MS = 500
@@ -22,13 +22,13 @@ class Worker:
         self._host = host
         spec = host.spec
         self._runner = TaskRunner(
-            spec.program, host.build(), worker=host.index, ordered=spec.ordered, progress=host.page, outbox=host
+            spec.program, host.build_handlers(), worker=host.index, ordered=spec.ordered, progress=host.page, outbox=host
         )
 
     def serve(self) -> None:
-        """Answer tasks until told to stop."""
+        """Answer tasks until the hub says stop."""
         host, link, page, runner = self._host, self._host.link, self._host.page, self._runner
-        ready(link)
+        send_ready(link)
         page.phase(Phase.IDLE)
         while True:
             message = link.receive(_POLL_MS)
@@ -39,8 +39,8 @@ class Worker:
             if message.kind is Kind.TASK:
                 runner.run(host.read_task(message))
                 page.phase(Phase.IDLE)
-                host.maybe_leave()
+                host.leave_if_due()
             elif message.kind in (Kind.STATE, Kind.RESTORE):
-                host.keep_state(runner.executor.states, message)
+                host.handle_state(runner.executor.states, message)
             elif message.kind is not Kind.DEFINE:
                 raise ProtocolError(f"a worker cannot take a {message.kind.name} from the calling process")

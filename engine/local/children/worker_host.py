@@ -1,6 +1,6 @@
-"""What both worker loops share: the link, the arena, the handlers' states, and when a worker asks to be replaced.
+"""What both worker loops share: the link, the arena, the states of the handlers, and when a worker asks to be replaced.
 
-Decides how what a worker answers travels to the calling process. How tasks are worked on is the loops' and the runner's.
+Decides how answers reach the calling process. It does not know how tasks are run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LOG = logging.getLogger("sluiceway")
 
 
 class WorkerHost:
-    """One worker process as its loop sees it."""
+    """The connection of a worker's loop to its process and to the hub."""
 
     def __init__(self, settings: ChildSettings, link: Link, page: StatusPage) -> None:
         self.link = link
@@ -47,17 +47,17 @@ class WorkerHost:
         self._events = 0
         self._leaving = False
 
-    def build(self) -> list[Callable[..., Any] | None]:
-        """Build the handlers; `closers` then holds what closes them."""
+    def build_handlers(self) -> list[Callable[..., Any] | None]:
+        """Build the handlers; `closers` then holds the functions that close them."""
         return build_all(cloudpickle.loads(self.spec.handlers), self.closers)
 
     def read_task(self, message: Message) -> TaskMessage:
-        """Read a task, whose large frames lie in the arena."""
+        """Return the task of a message; its large frames are in the arena."""
         task: TaskMessage = unpack_fields("the calling process", message, lambda it: unpack_task(it, self._arena))
         return task
 
-    def keep_state(self, states: States, message: Message) -> None:
-        """Give the state of the handlers, or take one on; what cannot be given or taken ends the run."""
+    def handle_state(self, states: States, message: Message) -> None:
+        """Send the states of the handlers, or restore them; if that fails, the run ends."""
         try:
             if message.kind is Kind.RESTORE:
                 nodes = dict.fromkeys(step.node for step in self.spec.program.steps)
@@ -70,7 +70,7 @@ class WorkerHost:
         self.link.send(pack(Kind.STATED, message.fields[0], frames=[packed]))
 
     def share(self, payload: Payload, grant: Grant | None) -> Payload:
-        """Write the large frames of a payload where they were granted room, as far as they fit."""
+        """Write the large frames of a payload into the memory granted, as far as they fit."""
         return self._arena.share(payload, grant)
 
     def send_answer(self, answer: AnswerMessage) -> None:
@@ -82,17 +82,18 @@ class WorkerHost:
         """Return the numbers of a task from `number` on, unanswered."""
         self.link.send(pack(Kind.RETURNED, task, number))
 
-    def maybe_leave(self) -> None:
+    def leave_if_due(self) -> None:
+        """Ask to be replaced if this worker has handled its number of events or has grown beyond its memory limit."""
         spec = self.spec
         if self._leaving:
             return
         if spec.max_events is not None and self._events >= spec.max_events:
-            self.leave(f"max_events_per_worker={spec.max_events} reached")
+            self.ask_to_be_replaced(f"max_events_per_worker={spec.max_events} reached")
         elif spec.max_rss_bytes is not None and rss_bytes() > spec.max_rss_bytes:
-            self.leave(f"max_rss_bytes={spec.max_rss_bytes} passed")
+            self.ask_to_be_replaced(f"max_rss_bytes={spec.max_rss_bytes} passed")
 
-    def leave(self, why: str) -> None:
-        """Ask to be replaced; work goes on until the hub says stop."""
+    def ask_to_be_replaced(self, why: str) -> None:
+        """Ask to be replaced; the worker continues until the hub says stop."""
         self._leaving = True
         self.link.send(pack(Kind.LEAVING, why))
 
@@ -101,11 +102,11 @@ class WorkerHost:
         for close in reversed(self.closers):
             try:
                 close()
-            except BaseException:  # also a sys.exit(): the others are closed all the same
+            except BaseException:  # also a sys.exit(): the others are closed as well
                 _LOG.warning("the close() of a handler raised in worker %s", self.name, exc_info=True)
 
 
 def start_failure(error: BaseException) -> list[Any]:
-    """Return the message for a worker that cannot start, or cannot give or restore its state."""
+    """Return the message for a worker that cannot start, or cannot send or restore its states."""
     text = "".join(traceback.format_exception(error))
     return pack(Kind.FAILED, describe(error), text, "", 0, 0.0, frames=[pack_cause(error)])
