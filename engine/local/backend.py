@@ -22,7 +22,7 @@ from .inbox import Inbox
 from .processes.nursery import ChildExited, Event, SpawnFailed, ZygoteDied
 from .remote_sources import RemoteSources
 from .supervisor import Supervisor, describe_exit
-from .transport import messages as wire
+from .transport import messages
 from .transport.arena import Arena
 from .transport.router import Router
 from .transport.run_dir import RunDir, arena_path
@@ -86,12 +86,12 @@ class LocalBackend:
         if isinstance(effect, SendTask):
             task = effect.task
             room = self._grants.allocate(effect.worker, task.id, task.stop - task.start)
-            parts = wire.pack_task(task.id, task.start, task.stop, effect.answer_batch, task.orders, effect.inputs, room)
+            parts = messages.pack_task(task.id, task.start, task.stop, effect.answer_batch, task.orders, effect.inputs, room)
             self.router.send(effect.worker, parts)
         elif isinstance(effect, AskState):
-            self.router.send(effect.worker, wire.pack(wire.Kind.STATE, effect.n))
+            self.router.send(effect.worker, messages.pack(messages.Kind.STATE, effect.n))
         elif isinstance(effect, Restore):
-            self.router.send(effect.worker, wire.pack(wire.Kind.RESTORE, frames=[effect.packed]))
+            self.router.send(effect.worker, messages.pack(messages.Kind.RESTORE, frames=[effect.packed]))
         elif isinstance(effect, Spawn):
             self.supervisor.schedule(effect)
         elif isinstance(effect, StopWorker):

@@ -21,7 +21,7 @@ from . import child_output
 from .grants import Grants
 from .remote_sources import RemoteSources
 from .supervisor import Supervisor
-from .transport import messages as wire
+from .transport import messages
 from .transport.router import Received, Router
 
 _LOG = logging.getLogger("sluiceway")
@@ -55,32 +55,32 @@ class Inbox:
     def _handle(self, received: Received) -> None:
         peer, message = received.peer, received.open()
         kind = message.kind
-        if kind is wire.Kind.LOG:
+        if kind is messages.Kind.LOG:
             child_output.log(peer, message)
-        elif kind is wire.Kind.PRINT:
+        elif kind is messages.Kind.PRINT:
             child_output.show(*message.fields)
         elif not received.registered:
             return  # late message of an exited process; its numbers were reassigned
-        elif kind is wire.Kind.ANSWER:
+        elif kind is messages.Kind.ANSWER:
             self._record_answer(peer, message)
-        elif kind is wire.Kind.CHUNK:
+        elif kind is messages.Kind.CHUNK:
             self._sources.record_chunk(peer, message)
-        elif kind is wire.Kind.READY:
+        elif kind is messages.Kind.READY:
             self._record_ready(peer)
-        elif kind is wire.Kind.STATED:
-            self._core.record_state(peer, message.fields[0], wire.unpack_fields(peer, message, wire.unpack_state))
-        elif kind is wire.Kind.PARKED:
+        elif kind is messages.Kind.STATED:
+            self._core.record_state(peer, message.fields[0], messages.unpack_fields(peer, message, messages.unpack_state))
+        elif kind is messages.Kind.PARKED:
             self._tell_dispatcher(peer, Dispatcher.record_parked, *message.fields)
-        elif kind is wire.Kind.RETURNED:
+        elif kind is messages.Kind.RETURNED:
             self._grants.record_return(peer, message.fields[0])
             self._tell_dispatcher(peer, Dispatcher.record_return, *message.fields)
-        elif kind is wire.Kind.ENDED:
+        elif kind is messages.Kind.ENDED:
             self._sources.record_end(peer, message.fields[1])
-        elif kind is wire.Kind.FAILED:
+        elif kind is messages.Kind.FAILED:
             self._record_failure(peer, message)
-        elif kind is wire.Kind.NEED:
+        elif kind is messages.Kind.NEED:
             self._send_definition(peer, message.fields[0])
-        elif kind is wire.Kind.LEAVING:
+        elif kind is messages.Kind.LEAVING:
             self._supervisor.record_leaving(peer, message.fields[0])
             self._tell_dispatcher(peer, Dispatcher.record_leaving)
         else:
@@ -91,11 +91,11 @@ class Inbox:
         if (dispatcher := self._core.dispatcher_of(peer)) is not None:
             method(dispatcher, peer, *fields)
 
-    def _record_answer(self, peer: str, message: wire.Message) -> None:
+    def _record_answer(self, peer: str, message: messages.Message) -> None:
         if not self._supervisor.is_worker(peer):
             raise ProtocolError(f"cannot take an ANSWER from {peer}: it is no worker")
         shared, slot = self._grants.find(peer, message.fields[0])
-        answer: AnswerMessage = wire.unpack_fields(peer, message, lambda it: wire.unpack_answer(it, shared, slot))
+        answer: AnswerMessage = messages.unpack_fields(peer, message, lambda it: messages.unpack_answer(it, shared, slot))
         wired = self._core.wiring.pools[WorkerName.parse(peer).pool]
         if (len(answer.exits), len(answer.tallies)) != (len(wired.exits), len(wired.program.steps)):
             raise ProtocolError(f"cannot take an ANSWER from {peer}: it is not that of a worker of pool {wired.name!r}")
@@ -120,7 +120,7 @@ class Inbox:
         self._supervisor.record_ready(peer)
         self._run.record_up()
 
-    def _record_failure(self, peer: str, message: wire.Message) -> None:
+    def _record_failure(self, peer: str, message: messages.Message) -> None:
         if self._sources.is_source(peer):
             self._sources.record_failure(peer, message)
             return
@@ -131,7 +131,7 @@ class Inbox:
 
     def _send_definition(self, peer: str, name: str) -> None:
         packed = child_output.definition(name)
-        self._router.send(peer, wire.pack(wire.Kind.DEFINE, name, packed is not None, frames=[packed or b""]))
+        self._router.send(peer, messages.pack(messages.Kind.DEFINE, name, packed is not None, frames=[packed or b""]))
 
     def receive_output(self) -> None:
         """Handle what children still log and print while they close; late answers are dropped."""
@@ -141,11 +141,11 @@ class Inbox:
                 if received is None:
                     return
                 message = received.open()
-                if message.kind is wire.Kind.LOG:
+                if message.kind is messages.Kind.LOG:
                     child_output.log(received.peer, message)
-                elif message.kind is wire.Kind.PRINT:
+                elif message.kind is messages.Kind.PRINT:
                     child_output.show(*message.fields)
-                elif message.kind is wire.Kind.READY:
+                elif message.kind is messages.Kind.READY:
                     self._router.flush_pending(received.peer)
             except ProtocolError as error:
                 _LOG.warning("%s", error)

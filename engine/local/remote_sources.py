@@ -17,7 +17,7 @@ from ..core.effects import Acknowledge, Pull, StopSource
 from ..hub.feeds import Feeds
 from ..plan.plan import Plan
 from ..reporting import failures
-from .transport import messages as wire
+from .transport import messages
 from .transport.router import Router
 
 
@@ -48,21 +48,21 @@ class RemoteSources:
     def do(self, effect: Pull | StopSource | Acknowledge) -> None:
         """Send a source what the core asks of it."""
         if isinstance(effect, Pull):
-            parts = wire.pack(wire.Kind.PULL, effect.count, effect.nbytes)
+            parts = messages.pack(messages.Kind.PULL, effect.count, effect.nbytes)
         elif isinstance(effect, StopSource):
-            parts = wire.pack(wire.Kind.STOP)
+            parts = messages.pack(messages.Kind.STOP)
         elif self._feeds.listens(effect.source):
             packed: Any = effect.position
-            parts = wire.pack(wire.Kind.COMMITTED, frames=[packed])
+            parts = messages.pack(messages.Kind.COMMITTED, frames=[packed])
         else:
             return
         self._port.send(_child_of(effect.source), parts)
 
     # -- what they send -----------------------------------------------------------------------------------------
 
-    def record_chunk(self, peer: str, message: wire.Message) -> None:
+    def record_chunk(self, peer: str, message: messages.Message) -> None:
         """Record events that a source has sent."""
-        size, payload, keys, fraction, given = wire.unpack_fields(peer, message, wire.unpack_chunk)
+        size, payload, keys, fraction, given = messages.unpack_fields(peer, message, messages.unpack_chunk)
         marks = [ReadMark(*mark) for mark in given]
         source = self._source(peer)
         if fraction is not None:
@@ -79,9 +79,9 @@ class RemoteSources:
         source = self._source(peer)
         self._feeds.record_end(source, read_s, error)
         if not self._feeds.listens(source):
-            self._port.send(peer, wire.pack(wire.Kind.STOP))  # the others stay until the last cut is committed
+            self._port.send(peer, messages.pack(messages.Kind.STOP))  # the others stay until the last cut is committed
 
-    def record_failure(self, peer: str, message: wire.Message) -> None:
+    def record_failure(self, peer: str, message: messages.Message) -> None:
         """Record that a source raised in its process."""
         text, remote, position, count, read_s = message.fields
         why = failures.rebuild_exception(message.frames, text, remote)

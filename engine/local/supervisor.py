@@ -24,7 +24,7 @@ from ..plan.plan import Plan
 from . import child_output
 from .preload import modules_of
 from .processes.nursery import ChildExited, Event, Nursery, ZygoteDied
-from .transport import messages as wire
+from .transport import messages
 from .transport.launch import ChildSettings, WorkerSpec
 from .transport.router import Router
 from .transport.status_page import StatusPage
@@ -160,7 +160,7 @@ class Supervisor:
         """Tell a worker that is being replaced to close its handlers and exit, within `close_s`."""
         assert self._router is not None
         self._closing[worker] = monotonic() + self._options.close_s
-        self._router.send(worker, wire.pack(wire.Kind.STOP))
+        self._router.send(worker, messages.pack(messages.Kind.STOP))
 
     def record_exit(self, worker: str, code: int | None) -> None:
         """Record that a worker has exited; tell the core what it was last seen doing, unless the engine ended it."""
@@ -219,7 +219,7 @@ class Supervisor:
             return {}
         # Those that are still being started get it too, as soon as they are ready.
         for child in (*self._nursery.alive, *self._nursery.requested):
-            self._router.send(child, wire.pack(wire.Kind.STOP))
+            self._router.send(child, messages.pack(messages.Kind.STOP))
         wait_s = self._options.close_s if orderly else min(0.5, self._options.close_s)
         took = dict(self._exits(monotonic() + wait_s, receive, hurried))
         took.update(self._nursery.shutdown(1.0 if orderly else 0.2))

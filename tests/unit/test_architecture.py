@@ -52,10 +52,12 @@ PROCESS_OWNERS = {
 }
 #: What belongs to processes on one machine: how they are started, how they talk, what memory they share.
 MACHINERY = {"mmap", "multiprocessing", "psutil", "socket", "subprocess", "zmq"}
-#: Beside `engine/local`: the command that runs benches, connectors that serve HTTP, name this host or check a
-#: database's connection, and a lock file that names this host. The hub's wakeup is a pipe and needs none of these.
+#: Beside `engine/local`: the command that runs benches, the count of cores for a plan, connectors that serve HTTP, name
+#: this host or check a database's connection, and a lock file that names this host. The hub's wakeup is a pipe and needs
+#: none of these.
 MACHINERY_ELSEWHERE = {
     "engine/cli/bench.py",
+    "engine/plan/compiler.py",
     "nodes/connectors/http/webhook_server.py",
     "nodes/connectors/redis/lock.py",
     "nodes/connectors/sql/postgres_session.py",
