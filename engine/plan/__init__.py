@@ -1,4 +1,4 @@
 """A graph becomes a plan: which node runs in which pool, and what each pool's program is.
 
-Decides what is fused and where an ordering point stands. Opens nothing and starts nothing.
+Decides what is fused and where the numbers are put in order again. Opens nothing and starts nothing.
 """

@@ -1,7 +1,8 @@
 """The compiler: places the nodes of a graph into pools, the caller and source processes.
 
-Decides what is fused: a handler joins the pool of the node before it when both have the same needs and no barrier
-stands between; joins of streams that one worker has anyway cost nothing; other joins are made where they are read.
+Decides what is fused: a handler joins the pool of the node before it if both have the same needs and no barrier is
+between them; a join of streams that one worker has costs nothing; other joins are made where they are read. Does not
+know how a step is written down (`program_writer`), nor how anything runs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ...graphs.builder.spec import GraphSpec, Node
 from ...nodes.program.kinds import NodeKind
 from ...nodes.sources import is_source
 from ..core.topology import SOURCE_STREAM, PoolWiring, Wiring
-from .key_expansion import ExpandedNodes, Expansion, stateful
+from .key_expansion import ExpandedNodes, Expansion, is_stateful
 from .plan import Outlet, Plan, PoolPlan, ProgramPlan, SinkPlan, SourcePlan
 from .program_writer import origin_of, write_program
 
@@ -47,13 +48,13 @@ class _Draft:
 
     @property
     def name(self) -> str:
-        """What the pool is called: by its nodes, and by its part."""
+        """The name of the pool, from its nodes and its part."""
         name = "+".join(dict.fromkeys(node.name for node in self.shown))
         return name if self.part is None else f"{name} {self.part[0] + 1}/{self.part[1]}"
 
     @property
     def shown(self) -> list[Node]:
-        """The nodes without those that only prepare others; a clock stands alone."""
+        """The nodes without those that only prepare others; a pool of nothing else, such as a clock, shows all."""
         return [node for node in self.nodes if not node.kind.traits.beside_key] or self.nodes
 
 
@@ -67,8 +68,8 @@ def compile_graph(
 ) -> Plan:
     """Check a graph and place its nodes; raises `GraphError` for one that cannot run.
 
-    `outlet` is a stream whose events the caller takes itself (`iterate`), as if a sink hung on it; `letters_outlet`
-    likewise for dead letters.
+    `outlet` is a node whose events the caller consumes itself (`iterate`), as if it had a sink; `letters_outlet` likewise
+    for dead letters.
     """
     nodes = check_graph(
         graph,
@@ -121,14 +122,14 @@ class _Layout:
 
     @staticmethod
     def of(expanded: ExpandedNodes, outlets: Sequence[Node | None], ordered: bool, free_id: int) -> _Layout:
-        """Add a sink for each of the `outlets`, the streams that the consumer takes; `free_id` is the first free id."""
+        """Add a sink for each node of `outlets`, whose events the consumer reads; `free_id` is the first free id."""
         nodes = expanded.nodes
         letters = next((node for node in nodes if node.kind is NodeKind.LETTERS), None)
         behind = _behind(nodes, letters)
         sinks = [node for node in nodes if node.kind is NodeKind.SINK]
         for at, node in enumerate(outlets):
             if node is not None:
-                node = expanded.now(node)
+                node = expanded.replacement(node)
                 out = Node(free_id + at, NodeKind.SINK, "results", (node,), Outlet(), ordered=ordered)
                 sinks.append(out)
                 if node in behind:
@@ -214,7 +215,7 @@ def _fuse(nodes: Sequence[Node], workers: int, keyed: dict[Node, Expansion]) -> 
             draft.why = "by key: each worker has a part of the keys, numbers in order"
             drafts.append(draft)
         elif node.kind.traits.built:
-            home[node] = _place(node, workers, home, drafts, by_source)
+            home[node] = _pool_of(node, workers, home, drafts, by_source)
     return drafts
 
 
@@ -225,7 +226,7 @@ _WHY_ORDERED = {
 }
 
 
-def _place(
+def _pool_of(
     node: Node, workers: int, home: dict[Node, _Draft | None], drafts: list[_Draft], by_source: dict[_Needs, _Draft]
 ) -> _Draft:
     options = node.options
@@ -307,7 +308,7 @@ def _pools(
                 tuple(written.port_streams),
                 tuple(stream_of[node] for node in exits),
                 in_order=draft.barrier,
-                stateful=ordered and any(map(stateful, written.handlers)),
+                stateful=ordered and any(map(is_stateful, written.handlers)),
             )
         )
         plans.append(

@@ -1,8 +1,9 @@
-"""What the compiler makes of the nodes behind a `key_by`: parts of the keys, each with a state of its own.
+"""Expands every node behind a `key_by` into parts of the keys, each with a state of its own.
 
-Decides the shape: where the keys are, every event's key (and time) is read once and the events are laid out for each
-part; each part is a worker of its own that sees the numbers in order; what the parts give is joined by number, index
-and rank. A clock reads the times in order and tells every part the watermark. With one part nothing is split.
+Decides the shape: in the pool of the `key_by` the key (and time) of every event is computed once, and the events are
+flattened for each part; each part is a worker of its own that sees the numbers in order; the outputs of the parts are
+joined by number, index and rank. A clock reads the times in order and sends every part the watermark. With one part
+nothing is split. Knows nothing of pools and streams.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ...nodes.state.windows import length_of
 
 @dataclass(eq=False, slots=True)
 class Expansion:
-    """What one keyed node became: `key` gives its keys, `states` are its parts."""
+    """What one keyed node became: `key` is the node that computes its keys, `states` are its parts."""
 
     key: Node
     parts: int
@@ -33,7 +34,7 @@ class Expansion:
     needs_end: bool
 
     def part_of(self, node: Node) -> tuple[int, int]:
-        """Give which of how many parts a state is."""
+        """Return the index of a state and the number of parts."""
         return self.states.index(node), self.parts
 
 
@@ -48,19 +49,19 @@ class ExpandedNodes:
         #: Under every node that was made: what it belongs to.
         self.expansions: dict[Node, Expansion] = {}
         self._workers = workers
-        self._now: dict[Node, Node] = {}
+        self._replaced: dict[Node, Node] = {}
         for node in nodes:
             if node.kind.traits.keyed:
-                self._now[node] = self._expand(node)
+                self._replaced[node] = self._expand(node)
                 continue
-            inputs = tuple(map(self.now, node.inputs))
+            inputs = tuple(map(self.replacement, node.inputs))
             if inputs != node.inputs:
-                self._now[node] = node = replace(node, inputs=inputs)
+                self._replaced[node] = node = replace(node, inputs=inputs)
             self.nodes.append(node)
 
-    def now(self, node: Node) -> Node:
-        """Give what stands for a node of the graph."""
-        return self._now.get(node, node)
+    def replacement(self, node: Node) -> Node:
+        """Return the node that replaces a node of the graph, or the node itself where nothing does."""
+        return self._replaced.get(node, node)
 
     def _add(self, like: Node, kind: NodeKind, inputs: Sequence[Node], subject: Any = None, **more: Any) -> Node:
         node = Node(like.id, kind, like.name, tuple(inputs), subject, named=True, **more)
@@ -68,9 +69,9 @@ class ExpandedNodes:
         return node
 
     def _expand(self, node: Node) -> Node:
-        key = self.now(node.inputs[0])
+        key = self.replacement(node.inputs[0])
         events = key.inputs[0]
-        made = _Making(node, key)
+        made = _PartRecipe(node, key)
         parts = 1 if self._workers is None else min(MAX_PARTITIONS, node.options.workers or self._workers)
         expansion = Expansion(key, parts, [], made.needs_end)
         columns, before = [], len(self.nodes)
@@ -96,8 +97,8 @@ class ExpandedNodes:
         return gather
 
 
-class _Making:
-    """What the parts of one node are made from."""
+class _PartRecipe:
+    """What every part of one keyed node is made from."""
 
     def __init__(self, node: Node, key: Node) -> None:
         subject = node.subject
@@ -124,17 +125,17 @@ class _Making:
             self.with_key = False
 
     def widths(self, width: int) -> tuple[int, int] | None:
-        """Give how many places an event takes in the input and in the output of the state."""
+        """Return how many list items an event takes in the input and in the output of a state."""
         return (width, self.record.value) if self.kind is NodeKind.STATE else None
 
 
 def widths(node: Node) -> tuple[int, int]:
-    """Give how many places an event takes in the first input, and in the output, of what is no plain handler."""
+    """Return how many list items an event takes in the first input and in the output of a node."""
     return node.spec if node.kind is NodeKind.STATE else (1, 1)
 
 
-def stateful(handler: Any) -> bool:
-    """Tell whether what is built from a handler can give its state and take it back, as far as its class shows."""
+def is_stateful(handler: Any) -> bool:
+    """Whether what is built from a handler can snapshot and restore its state, as far as its class shows."""
     if isinstance(handler, PerWorker):
         handler = handler.cls
     if isinstance(handler, Recipe):

@@ -1,4 +1,4 @@
-"""The plan of a run: which nodes sit in which process, which streams join them, and why.
+"""The plan of a run: which nodes run in which process, which streams join them, and why.
 
 Plain data that the compiler writes; printing it is a table, `mermaid` a picture. It decides nothing.
 """
@@ -16,7 +16,7 @@ from ..core.topology import Wiring
 
 
 class Outlet:
-    """Stands as the sink for the consumer of `iterate`: what it gets is yielded instead of written."""
+    """The sink of a stream that `iterate` consumes: its events are yielded instead of written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Plan:
         return [*self.tail.sinks, *self.loose_sinks, *self.letter_sinks]
 
     def rows(self) -> list[tuple[str, str, str, str]]:
-        """Give (process, nodes, reads, why) for every place of the plan."""
+        """Return a row (process, nodes, reads, why) for every source, pool and sink, the sequencer and the barrier."""
         rows = []
         for source in self.sources:
             place = f"source {source.node.name}" if source.remote else "caller"
@@ -138,7 +138,7 @@ class Plan:
         return "\n".join(lines)
 
     def _promises(self) -> list[str]:
-        """Say what each sink can rely on in runs with checkpoints or a lock."""
+        """Return lines that say what each sink can rely on in runs with checkpoints or a lock."""
         promises: dict[str, list[str]] = {}
         sure = []
         for sink in self.sinks:
@@ -156,7 +156,7 @@ class Plan:
         return [f"with checkpoint=: {'; '.join(texts)}", f"with lock=: checked before every commit, {inside}{rest}"]
 
     def mermaid(self) -> str:
-        """Give the plan as a Mermaid flow chart."""
+        """Return the plan as a Mermaid flow chart."""
         lines = ["flowchart LR"]
         lines.append('  subgraph caller["calling process"]')
         lines.append("    sequencer([sequencer])")

@@ -45,7 +45,7 @@ def _dump(subject: Any, named: list[tuple[str, Any]], what: str, where: str) -> 
 
 
 def _why_not(subject: Any) -> str | None:
-    """Say what keeps a subject from being packed, as near to it as can be seen; `None` when nothing does."""
+    """Return what keeps a subject from being packed, as precisely as can be seen, or `None` if nothing does."""
     error = _refusal(subject)
     if error is None:
         return None
@@ -66,7 +66,7 @@ def _refusal(value: Any) -> Exception | None:
 
 
 def _captured(subject: Any) -> Iterator[tuple[str, Any]]:
-    """Give what a function, partial, method or object holds, with the names a user knows it by."""
+    """Yield what a function, partial, method or object refers to, each with the name by which a user knows it."""
     if isinstance(subject, PerWorker):
         yield "the class", subject.cls
         for at, value in enumerate(subject.args):

@@ -32,7 +32,7 @@ def add_node(
     called = name_of(kind, subject) if name is None else name
     node = Node(len(graph.nodes), kind, called, tuple(inputs), subject, named=name is not None, **parts)
     if options is not None:
-        node.options = check_options(checks.place(graph.name, node), options)
+        node.options = check_options(checks.node_label(graph.name, node), options)
     checks.check_node(graph, node)
     make_name_unique(graph.nodes, node)
     graph.nodes.append(node)

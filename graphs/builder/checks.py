@@ -1,8 +1,8 @@
 """Every mistake in a graph that can be seen while it is built or compiled: words, names, wiring, the whole.
 
-Checks look at nodes and raise `GraphError` with the node, the rule and the remedy (`TypeError` for words that no
-method of ours knows). What may be a source, a handler or a sink is in `subjects`, what may follow what in `wiring`.
-Nothing here changes a graph, but for the claim that a run lays on sources that can be read only once.
+Checks read nodes and raise `GraphError` with the node, the rule and the remedy (`TypeError` for options that no
+method has). What may be a source, a handler or a sink is decided in `subjects`, what may follow what in `wiring`.
+Nothing here changes a graph, except that a run claims the sources that can be read only once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from . import subjects
 from .spec import GraphSpec, Node
 from .wiring import check_not_sequenced, check_wiring, upstream
 
-#: What other libraries call things, and what to use here.
+#: Options of other libraries, and what to use instead.
 FOREIGN_WORDS = {
     "processes": "the number of processes is `workers`",
     "max_workers": "the number of processes is `workers`",
@@ -30,7 +30,7 @@ FOREIGN_WORDS = {
 # Words
 
 
-def foreign_words(given: Iterable[str], *, call: str) -> None:
+def check_foreign_words(given: Iterable[str], *, call: str) -> None:
     """Raise `TypeError` for a word that other libraries use, naming ours; `call` is what was called."""
     for word in given:
         if word in FOREIGN_WORDS:
@@ -40,7 +40,7 @@ def foreign_words(given: Iterable[str], *, call: str) -> None:
 def check_words(given: Iterable[str], known: Iterable[str], *, call: str) -> None:
     """Raise `TypeError` for words that `call` does not know."""
     given, known = list(given), list(known)
-    foreign_words((word for word in given if word not in known), call=call)
+    check_foreign_words((word for word in given if word not in known), call=call)
     for word in given:
         if word not in known:
             raise TypeError(f"{call} has no option {word!r}; it has {', '.join(known)}")
@@ -49,19 +49,19 @@ def check_words(given: Iterable[str], known: Iterable[str], *, call: str) -> Non
 # One node
 
 
-def place(graph_name: str, node: Node) -> str:
-    """Say which node of which graph a text speaks of."""
+def node_label(graph_name: str, node: Node) -> str:
+    """Return how an error text names a node of a graph."""
     return f"{node.kind.value} {node.name!r} of graph {graph_name!r}"
 
 
 def check_graph_name(name: Any) -> None:
-    """Check that a graph can be called so."""
+    """Check the name of a graph; raises `GraphError` for one that is empty or cannot be printed."""
     _check_name("Graph(name)", name)
 
 
 def check_node(graph: GraphSpec, node: Node) -> None:
     """Check a node before it joins the nodes of `graph`: its name, its wiring, the user's part."""
-    where = place(graph.name, node)
+    where = node_label(graph.name, node)
     if node.named:
         _check_name(where, node.name)
         if any(other.named and other.name == node.name for other in graph.nodes):
@@ -92,10 +92,10 @@ def _check_name(where: str, name: Any) -> None:
 
 
 def check_graph(graph: GraphSpec, *, outlets: Sequence[Node] = (), letters_read: bool = False) -> list[Node]:
-    """Check a graph that is to run, and give the nodes that have work in it, in order of their ids.
+    """Return the nodes of a graph that take part in a run, in order of their ids, after checking the whole graph.
 
-    `outlets` are nodes whose events somebody takes without a sink, as `iterate` does; then nodes that lead nowhere
-    are left out instead of refused. `letters_read` says that somebody takes the dead letters without a sink.
+    `outlets` are nodes whose events are consumed without a sink, as `iterate` does; then nodes that lead nowhere are
+    left out instead of refused. `letters_read` says that the dead letters are consumed without a sink.
     """
     where = f"graph {graph.name!r}"
     for outlet in outlets:
@@ -108,7 +108,7 @@ def check_graph(graph: GraphSpec, *, outlets: Sequence[Node] = (), letters_read:
         raise GraphError(f"{where} has no sink, so nothing would come of it; end a stream with .sink(...)")
     live = upstream(ends)
     if letters_read or any(node.kind is NodeKind.LETTERS for node in live):
-        # A handler whose letters are read leads somewhere, even if nobody takes its outputs.
+        # A handler whose letters are read leads somewhere, even if nobody reads its outputs.
         live |= upstream(node for node in graph.nodes if node.options.on_error == "dead_letter")
     else:
         _check_letters_unread(graph, live)
@@ -134,7 +134,7 @@ def _check_letters_unread(graph: GraphSpec, live: set[Node]) -> None:
     for node in sorted(live, key=lambda node: node.id):
         if node.options.on_error == "dead_letter":
             raise GraphError(
-                f"{place(graph.name, node)}: on_error='dead_letter', but nobody reads the dead letters;"
+                f"{node_label(graph.name, node)}: on_error='dead_letter', but nobody reads the dead letters;"
                 " end graph.dead_letters() with .sink(...), or use on_error='skip'"
             )
 
@@ -144,11 +144,11 @@ def _check_dangling(graph: GraphSpec, live: set[Node]) -> None:
     for node in graph.nodes:
         if node.kind is NodeKind.KEY_BY and node not in fed:
             raise GraphError(
-                f"{place(graph.name, node)}: nothing is done with its keys; follow it with .map, .scan, .reduce, .count"
+                f"{node_label(graph.name, node)}: nothing is done with its keys; follow it with .map, .scan, .reduce, .count"
                 " or .window"
             )
         if node not in live and node not in fed and node.kind is not NodeKind.LETTERS:
-            raise GraphError(f"{place(graph.name, node)}: nobody takes its events; end its stream with .sink(...)")
+            raise GraphError(f"{node_label(graph.name, node)}: nobody takes its events; end its stream with .sink(...)")
 
 
 _claiming = Lock()
@@ -163,6 +163,6 @@ def claim_iterators(graph: GraphSpec, live: Iterable[Node] | None = None) -> Non
     sources = [node for node in (graph.nodes if live is None else live) if node.kind is NodeKind.SOURCE]
     with _claiming:  # two threads may run one graph at the same time
         for node in sources:
-            subjects.check_unread(place(graph.name, node), node.subject, claimed=node.claimed)
+            subjects.check_unread(node_label(graph.name, node), node.subject, claimed=node.claimed)
         for node in sources:
             node.claimed = True

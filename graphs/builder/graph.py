@@ -24,7 +24,7 @@ T = TypeVar("T")
 class Graph(GraphSpec):
     """A graph of sources, handlers, barriers and sinks, to be run, iterated or compiled as often as one likes.
 
-    `nodes` holds the nodes in the order in which they were added; a node's id is its place there. Raises `GraphError`
+    `nodes` holds the nodes in the order in which they were added; a node's id is its index there. Raises `GraphError`
     for a name that is empty or cannot be printed.
     """
 
@@ -51,9 +51,9 @@ class Graph(GraphSpec):
         """Read events from a `Source`, a generator function (sync or async) or an iterable.
 
         A generator function runs in the source's process, an iterable is read in a thread of the calling process.
-        `journal=True` is for sources that give an event only once, such as a webhook, standard input or a socket: a
+        `journal=True` is for sources that deliver an event only once, such as a webhook, standard input or a socket: a
         run with `checkpoint=` stores each event beside its checkpoints before the event gets a number, and a run that
-        goes on is given the same ones before it opens the source again. Without `checkpoint=` it has no effect.
+        is resumed reads the same ones before it opens the source again. Without `checkpoint=` it has no effect.
 
         Raises `GraphError` for a path, text, bytes or a dict: give `sw.lines(path)` for the lines of a file; and for
         `journal=True` with what can be read again.
@@ -68,15 +68,15 @@ class Graph(GraphSpec):
     ) -> Stream[T]:
         """Put several sources under the graph's one sequencer.
 
-        `streams` are as `source` returned them, not yet used. `order` says whose event is numbered next: that of
-        whoever has one, or each source's in turn. `key` merges sources that are each sorted by it instead; a key of
-        `None` repeats the one before. Raises `GraphError` for anything else, and for a second sequence.
+        `streams` are as `source` returned them, not yet used. `order` decides which source's event is numbered next:
+        that of any source that has one, or each source's in turn. `key` merges sources that are each sorted by it instead;
+        a key of `None` repeats the one before. Raises `GraphError` for anything else, and for a second sequence.
         """
         check_streams("graph.sequence", streams, least=1, graph=self)
         return add_stream(self, NodeKind.SEQUENCE, [stream.node for stream in streams], order=order, key=key)
 
     def dead_letters(self) -> Stream[DeadLetter]:
-        """Give the stream of events that handlers with `on_error="dead_letter"` gave up on, in order.
+        """Return the stream of events that handlers with `on_error="dead_letter"` gave up on, in order.
 
         Handlers on it run in order beside the sinks. It is the same stream each time.
         """

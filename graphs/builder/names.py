@@ -1,4 +1,4 @@
-"""How a node is called: by `name=`, else by its function, made unique with `-2`, `-3`.
+"""The name of a node: its `name=`, else that of its function, made unique with `-2`, `-3`.
 
 A name that was generated gives way to one that the user chooses later. What names the user may choose is in `checks`.
 """
@@ -17,7 +17,7 @@ from .spec import Node
 
 
 def name_of(kind: NodeKind, subject: object) -> str:
-    """Give the name that the user's function, class or file suggests, or the kind's where it suggests none."""
+    """Return the name of the user's function, class or file, or the name of the kind if there is none."""
     name = "" if subject is None else _called(subject)
     # "<lambda>", "<genexpr>" and "<stdin>" name nothing.
     return name if name.strip() and name.isprintable() and not name.startswith("<") else kind.value
@@ -51,7 +51,7 @@ def _called(subject: object) -> str:
 
 
 def _file_name(subject: object) -> str:
-    """Give the last part of the path of a file, or of a `Source` or `Sink` that has one (the first of several)."""
+    """Return the last part of the path of a file, or of a `Source` or `Sink` that has one (the first of several)."""
     if isinstance(subject, io.IOBase) or hasattr(subject, "reader") or hasattr(subject, "write"):
         paths = getattr(subject, "paths", None)
         first = paths[0] if isinstance(paths, list | tuple) and paths else None

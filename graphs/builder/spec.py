@@ -22,7 +22,7 @@ from ...nodes.state.windows import AnyWindow, Grid, Session
 class Node:
     """One node. `subject` is the user's part: a source, a handler or a sink.
 
-    `journal` speaks of sources only, `ordered` of sinks only, `key` and `order` of sequences only; `spec` of what the
+    `journal` is for sources only, `ordered` for sinks, `key` and `order` for sequences, `spec` for nodes that the
     compiler made of others. `named` says that the user chose the name, `claimed` that a run has begun to read a source
     that can be read only once.
     """
@@ -45,7 +45,7 @@ class Node:
 class GraphSpec:
     """A graph as the checks and the compiler see it: its name, and its nodes in the order in which they were added.
 
-    A node's id is its place in `nodes`.
+    A node's id is its index in `nodes`.
     """
 
     def __init__(self, name: str) -> None:
@@ -65,17 +65,17 @@ class Windowing:
 
     @property
     def form(self) -> str:
-        """What must be as it was for windows that an earlier run has kept to mean the same."""
+        """What must be unchanged for the open windows of an earlier run to mean the same."""
         return f"{self.window}, lateness {self.lateness}, {self.aggregate.form}"
 
     @property
     def clock(self) -> ClockRecipe:
-        """Where the watermark is told: where a window of one size ends, or wherever it moves."""
+        """When the watermark is sent to the parts: where a window of one size ends, or whenever it moves."""
         return ClockRecipe(None if isinstance(self.window, Session) else Grid.of(self.window, self.lateness))
 
     @property
     def recipe(self) -> Recipe:
-        """What each part keeps."""
+        """The state of each part."""
         if isinstance(self.window, Session):
             return SessionRecipe(self.window.gap, self.lateness, self.aggregate)
         return WindowRecipe(Grid.of(self.window, self.lateness), self.aggregate)

@@ -37,14 +37,14 @@ S = TypeVar("S")
 K = TypeVar("K")
 T_co = TypeVar("T_co", covariant=True)
 
-#: What a flat_map and a map_batches may give.
+#: What the handlers of flat_map and map_batches may return.
 _Outputs: TypeAlias = Iterable[U] | AsyncIterable[U] | Coroutine[Any, Any, Iterable[U]]
 _Equal: TypeAlias = Sequence[U] | Coroutine[Any, Any, Sequence[U]]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Stream(Generic[T_co]):
-    """The events that one node gives. Using a stream twice branches it; each branch gets its own copy of an event.
+    """The events that one node puts out. Using a stream twice branches it; each branch gets its own copy of an event.
 
     The options of the handlers: `name`; `workers`, processes of the handler's pool; `ordered=True`, one worker that
     sees the numbers in order; `retries` after a failure, with a pause of `backoff_s` seconds that doubles up to 60;
@@ -57,7 +57,7 @@ class Stream(Generic[T_co]):
     node: Node
 
     def __repr__(self) -> str:
-        return f"<Stream of {checks.place(self.graph.name, self.node)}>"
+        return f"<Stream of {checks.node_label(self.graph.name, self.node)}>"
 
     @overload
     def map(self, fn: type[Handler[T_co, Coroutine[Any, Any, U]]], **options: Unpack[HandlerOptions]) -> Stream[U]: ...
@@ -86,7 +86,7 @@ class Stream(Generic[T_co]):
     @overload
     def flat_map(self, fn: Callable[[T_co], _Outputs[U]], **options: Unpack[HandlerOptions]) -> Stream[U]: ...
     def flat_map(self, fn: Any, **options: Any) -> Stream[Any]:
-        """Turn each event into the events that `fn(event)` gives: none, one or many, as an iterable or a generator.
+        """Turn each event into the events that `fn(event)` returns: none, one or many, as an iterable or a generator.
 
         Each of them is handled, retried, skipped and dead-lettered by itself from there on.
         """
@@ -106,7 +106,7 @@ class Stream(Generic[T_co]):
         return self._handle(NodeKind.MAP_BATCHES, fn, {**options}, batch_size=batch_size)
 
     def scan(self, fn: Callable[[S, T_co], tuple[S, U]], initial: S, *, name: str | None = None) -> Stream[U]:
-        """Turn each event into one with a state that goes from event to event: `fn(state, event)` gives `(state, output)`.
+        """Turn each event into one with a state that goes from event to event: `fn(state, event)` returns `(state, output)`.
 
         The events come one after the other in the order of their numbers, in one worker; the first state is a copy
         of `initial`. A function that raises ends the run, as under `on_error="fail"`. Raises `GraphError` for what is
@@ -126,9 +126,9 @@ class Stream(Generic[T_co]):
         time: Callable[[T_co], float | datetime] | None = None,
         name: str | None = None,
     ) -> KeyedStream[K, T_co]:
-        """Give each event a key, so that what follows keeps a state for each key, on several workers.
+        """Compute a key for each event, so that what follows has a state for each key, on several workers.
 
-        `fn(event)` gives a str, bytes, a number, None, a date or time, a UUID, an Enum, or a tuple or frozenset of
+        `fn(event)` returns a str, bytes, a number, None, a date or time, a UUID, an Enum, or a tuple or frozenset of
         these. A key that is idle for longer than `ttl` of event time, `time(event)`, is forgotten, and counted in the
         report; `ttl` is in the unit of the times, a `timedelta` where they are datetimes. Raises `GraphError` for one
         of the two without the other, and for what is no plain function.
@@ -145,10 +145,10 @@ class Stream(Generic[T_co]):
     def sink(
         self, sink: Sink[T_co] | Callable[[T_co], object], *, name: str | None = None, ordered: bool = True
     ) -> None:
-        """End the stream in a function that is called with each event, or in a `Sink` that is given batches.
+        """End the stream in a function that is called with each event, or in a `Sink`, which is called with batches.
 
-        Sinks run in the thread that runs the graph, in the order in which they were added. `ordered=False` gives
-        the events as they come, which holds nothing back. Raises `GraphError` for what is neither.
+        Sinks run in the thread that runs the graph, in the order in which they were added. With `ordered=False`
+        it gets the events as they are ready, and none waits for another. Raises `GraphError` for what is neither.
         """
         add_stream(self.graph, NodeKind.SINK, [self.node], sink, name=name, ordered=ordered)
 
@@ -160,7 +160,7 @@ class Stream(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class KeyedStream(Generic[K, T_co]):
-    """The events of a stream with their keys: what follows keeps a state for each key.
+    """The events of a stream with their keys: what follows has a state for each key.
 
     Each key's events come in the order of the numbers, on several workers together. Outputs are in the one global
     order, the same for any number of workers.
@@ -170,7 +170,7 @@ class KeyedStream(Generic[K, T_co]):
     key: Node
 
     def __repr__(self) -> str:
-        return f"<KeyedStream of {checks.place(self.graph.name, self.key)}>"
+        return f"<KeyedStream of {checks.node_label(self.graph.name, self.key)}>"
 
     @overload
     def map(self, fn: type[Handler[T_co, Coroutine[Any, Any, U]]], **options: Unpack[HandlerOptions]) -> Stream[U]: ...
@@ -191,7 +191,7 @@ class KeyedStream(Generic[K, T_co]):
         return add_stream(self.graph, NodeKind.KEYED_MAP, [self.key], fn, name=name, options=options)
 
     def scan(self, fn: Callable[[S, T_co], tuple[S, U]], initial: S, *, name: str | None = None) -> Stream[U]:
-        """Turn each event into one with the state of its key: `fn(state, event)` gives `(state, output)`.
+        """Turn each event into one with the state of its key: `fn(state, event)` returns `(state, output)`.
 
         Each key begins with a copy of `initial`. A function that raises ends the run. Raises `GraphError` for what is
         no plain function of two, and for an `initial` that cannot be copied.
@@ -206,7 +206,7 @@ class KeyedStream(Generic[K, T_co]):
     ) -> Stream[tuple[K, T_co]]:
         """Fold each key's events into one value: `fn(value, event)`; the first event is the first value.
 
-        Gives `(key, value)` for each event, or with `final=True` once for each key at the end of the input, by the
+        Puts out `(key, value)` for each event, or with `final=True` once for each key at the end of the input, by the
         keys' first appearance.
         """
         where = self._where(NodeKind.REDUCE)
@@ -246,7 +246,7 @@ class KeyedStream(Generic[K, T_co]):
         return WindowedStream(self, window, time, lateness)
 
     def _where(self, kind: NodeKind) -> str:
-        return f"{kind.value} behind {checks.place(self.graph.name, self.key)}"
+        return f"{kind.value} behind {checks.node_label(self.graph.name, self.key)}"
 
     def _without_ttl(self, kind: NodeKind, why: str) -> None:
         if self.key.subject.ttl is not None:
@@ -255,7 +255,7 @@ class KeyedStream(Generic[K, T_co]):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class WindowedStream(Generic[K, T_co]):
-    """The windows of the keys of a stream; each aggregate gives a stream of `Window(key, start, end, value)`.
+    """The windows of the keys of a stream; each aggregate returns a stream of `Window(key, start, end, value)`.
 
     A window is an output of the number that closed it; several are in the order of their ends, then of their first
     events.
@@ -267,11 +267,11 @@ class WindowedStream(Generic[K, T_co]):
     lateness: Any
 
     def count(self, *, name: str | None = None) -> Stream[Window[K, int]]:
-        """Give how many events each window holds."""
+        """Count the events of each window."""
         return self._add(Aggregate("count"), name)
 
     def collect(self, *, name: str | None = None) -> Stream[Window[K, list[T_co]]]:
-        """Give each window's events in the order of their numbers.
+        """Collect each window's events into a list, in the order of their numbers.
 
         Where an event joined two sessions, those of the earlier one come first.
         """

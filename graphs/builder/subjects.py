@@ -1,6 +1,7 @@
 """What may be given to a graph as a source, a handler or a sink, as far as it can be seen without calling it.
 
-Every check raises `GraphError` with the place (`where`), the rule and the remedy. Wiring is the matter of `checks`.
+Every check raises `GraphError` with the node (`where`), the rule and the remedy. What may follow what is decided in
+`wiring`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ...nodes.state.windows import check_span
 
 
 def check_source(where: str, subject: Any) -> None:
-    """Check that `subject` is a `Source`, an iterable, or a function that gives an iterator."""
+    """Check that `subject` is a `Source`, an iterable, or a function that returns an iterator."""
     kind = type(subject).__name__
     if isinstance(subject, str | bytes | bytearray | memoryview | os.PathLike):
         raise GraphError(f"{where}: a {kind} is not a source of events; to read a file's lines give it sw.lines(path)")
@@ -60,7 +61,7 @@ def _check_source_function(where: str, subject: Any) -> None:
 
 
 def check_journal(where: str, subject: Any) -> None:
-    """Check that a source gives its events only once: what can be read again would come a second time on resume."""
+    """Refuse `journal=True` for a source that can be read again: its events would come a second time after a resume."""
     again = is_source(subject) and getattr(subject, "replay", "none") in ("exact", "logged")
     if again or isinstance(subject, Collection):
         raise GraphError(
@@ -70,12 +71,12 @@ def check_journal(where: str, subject: Any) -> None:
 
 
 def is_one_shot(subject: object) -> bool:
-    """Tell whether a source can be read only once: a generator, an open file, any iterator."""
+    """Whether a source can be read only once: a generator, an open file, any iterator."""
     return isinstance(subject, Iterator) and not is_source(subject)
 
 
 def is_used_up(subject: object) -> bool:
-    """Tell whether an iterator shows that it has nothing left: a finished generator, a closed file."""
+    """Whether an iterator shows that it has nothing left: a finished generator, a closed file."""
     if inspect.isgenerator(subject):
         return inspect.getgeneratorstate(subject) == inspect.GEN_CLOSED
     return isinstance(subject, io.IOBase) and subject.closed
@@ -111,7 +112,7 @@ def _args(cls: Any) -> str:
 
 
 def _takes_one_event(subject: Any) -> bool:
-    """Tell whether it can be called with the event alone, as far as its signature shows."""
+    """Whether it can be called with the event alone, as far as its signature shows."""
     if not isinstance(subject, PerWorker) and not is_handler_class(subject):
         return accepts(subject, None)
     call = called(subject)
@@ -120,7 +121,7 @@ def _takes_one_event(subject: Any) -> bool:
 
 
 def check_function(where: str, subject: Any, given: str) -> None:
-    """Check that `subject` is a plain function of `given`, such as "state, event": one that keeps nothing itself."""
+    """Check that `subject` is a plain function of `given`, such as "state, event", without a state of its own."""
     if not callable(subject):
         raise GraphError(f"{where}: a {type(subject).__name__} cannot be called; give it a function of ({given})")
     if isinstance(subject, PerWorker) or is_handler_class(subject):

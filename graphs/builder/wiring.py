@@ -1,6 +1,6 @@
-"""Which nodes may follow which: sequences, joins, and what stands behind the dead letters.
+"""Which nodes may follow which: sequences, joins, and what may be behind the dead letters.
 
-Checks look at nodes and raise `GraphError` with the node, the rule and the remedy. They are called from `checks`.
+Checks read nodes and raise `GraphError` with the node, the rule and the remedy. They are called from `checks`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .spec import GraphSpec, Node
 
 
 def check_streams(call: str, streams: Sequence[Any], *, least: int, graph: GraphSpec | None = None) -> None:
-    """Check what a joining call was given: at least so many streams, all of one graph."""
+    """Check the arguments of a call that joins streams: at least `least` streams, all of one graph."""
     for stream in streams:
         if not isinstance(getattr(stream, "node", None), Node):
             kind = type(stream).__name__
@@ -34,7 +34,7 @@ def check_streams(call: str, streams: Sequence[Any], *, least: int, graph: Graph
 
 
 def upstream(starts: Iterable[Node]) -> set[Node]:
-    """Give the nodes that `starts` are fed by, and themselves."""
+    """Return `starts` and all nodes upstream of them."""
     found: set[Node] = set()
     waiting = list(starts)
     while waiting:
@@ -46,7 +46,7 @@ def upstream(starts: Iterable[Node]) -> set[Node]:
 
 
 def is_behind_letters(node: Node) -> bool:
-    """Tell whether a node works on dead letters: it is their source, or fed by it."""
+    """Whether a node handles dead letters: it is their source, or downstream of it."""
     return any(other.kind is NodeKind.LETTERS for other in upstream([node]))
 
 
@@ -77,13 +77,13 @@ def _check_sequence(where: str, nodes: Sequence[Node], node: Node) -> None:
     for other in nodes:
         if other.kind is NodeKind.SEQUENCE:
             raise GraphError(f"{where}: the graph has the sequence {other.name!r}; give all sources to that one")
-    for place_, source in enumerate(node.inputs):
+    for index, source in enumerate(node.inputs):
         if source.kind is not NodeKind.SOURCE:
             raise GraphError(
                 f"{where}: {source.kind.value} {source.name!r} is not a source; give it the streams as graph.source"
                 " returned them, and put handlers behind the sequence"
             )
-        if source in node.inputs[:place_]:
+        if source in node.inputs[:index]:
             raise GraphError(f"{where}: source {source.name!r} is given twice; give each source once")
         for other in nodes:
             if source in other.inputs:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from sluiceway.graphs.builder import streams as sw
-from sluiceway.graphs.builder.checks import check_graph, check_words, claim_iterators, foreign_words
+from sluiceway.graphs.builder.checks import check_foreign_words, check_graph, check_words, claim_iterators
 from sluiceway.graphs.builder.graph import Graph
 from sluiceway.graphs.builder.streams import Stream
 from sluiceway.nodes.errors import GraphError
@@ -165,7 +165,7 @@ def test_words_of_other_libraries_are_answered_with_ours(word: str, ours: str) -
     with pytest.raises(TypeError, match=f"'{word}'.*{ours}"):
         start()[1].map(parse, **{word: 4})  # type: ignore[call-overload]
     with pytest.raises(TypeError, match=f"sw.imap has no option '{word}'.*{ours}"):
-        foreign_words({word: 4}, call="sw.imap")
+        check_foreign_words({word: 4}, call="sw.imap")
 
 
 def test_unknown_words_are_answered_with_the_known_ones() -> None:
