@@ -192,7 +192,7 @@ def _fuse(nodes: Sequence[Node], workers: int, keyed: dict[Node, Expansion]) -> 
             home[node] = None
         elif node.kind.traits.joins:
             homes = {id(home.get(origin_of(given))): home.get(origin_of(given)) for given in node.inputs}
-            fenced = node.kind is NodeKind.GATHER or any(given.kind is NodeKind.BARRIER for given in node.inputs)
+            fenced = node.kind is NodeKind.MERGE_PARTITIONS or any(given.kind is NodeKind.BARRIER for given in node.inputs)
             only = next(iter(homes.values())) if len(homes) == 1 else None
             if only is not None and not fenced:
                 only.nodes.append(node)

@@ -86,12 +86,12 @@ class ExpandedNodes:
             columns.append(events)
         codes = [self._add(node, NodeKind.CODES, [key], PartitionRecipe(parts))] if parts > 1 else []
         for at in range(parts):
-            part = self._add(node, NodeKind.PART, [*codes, *columns], spec=Partition(at, parts))
+            part = self._add(node, NodeKind.PARTITION, [*codes, *columns], spec=Partition(at, parts))
             state = self._add(
                 node, made.kind, [part, *clock], made.subject, options=made.options, spec=made.widths(len(columns))
             )
             expansion.states.append(state)
-        gather = self._add(node, NodeKind.GATHER, expansion.states, spec=made.record)
+        gather = self._add(node, NodeKind.MERGE_PARTITIONS, expansion.states, spec=made.record)
         for each in self.nodes[before:]:
             self.expansions[each] = expansion
         return gather

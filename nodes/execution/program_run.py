@@ -19,7 +19,7 @@ from ..state.partitions import merge_partitions, partition_column
 _JOINS: dict[NodeKind, Callable[[Step, list[Column], Tally], Column]] = {
     NodeKind.ZIP: lambda step, inputs, tally: zip_columns(inputs, tally if step.counted else Tally()),
     NodeKind.MERGE: lambda step, inputs, tally: merge_columns(inputs, tally),
-    NodeKind.GATHER: lambda step, inputs, tally: merge_partitions(step.spec, inputs),
+    NodeKind.MERGE_PARTITIONS: lambda step, inputs, tally: merge_partitions(step.spec, inputs),
 }
 
 
@@ -47,7 +47,7 @@ class ProgramRun:
             inputs = [self._input(slot, number, place) for place, slot in enumerate(step.inputs)]
             if step.kind.traits.joins:
                 self._slots[step.output] = _JOINS[step.kind](step, inputs, tally)
-            elif step.kind is NodeKind.PART:
+            elif step.kind is NodeKind.PARTITION:
                 self._slots[step.output] = self._partition(number, step, inputs)
             elif step.kind is NodeKind.CODES:
                 self._slots[step.output] = self._handlers[number].column(inputs[0])
@@ -58,7 +58,7 @@ class ProgramRun:
         column: Column = self._slots[slot]
         if self._end_at < column.stop:
             column = column.slice(column.start, self._end_at)
-        if (number, place) in self._program.copied and self._program.steps[number].kind is not NodeKind.PART:
+        if (number, place) in self._program.copied and self._program.steps[number].kind is not NodeKind.PARTITION:
             column = column.with_events(self._copies(column.events))
         return column
 

@@ -34,7 +34,7 @@ class Traits:
     keyed: bool = False
     #: It reads its events and never changes them, so it needs no copy of its own.
     read_only: bool = False
-    #: It is made in the pool of the `key_by` it belongs to.
+    #: It runs in the pool of the `key_by` it belongs to.
     beside_key: bool = False
     #: It is a part of another node, and a report counts it there.
     hidden: bool = False
@@ -47,7 +47,7 @@ class NodeKind(Enum):
     _value_: str
 
     def __new__(cls, value: str, traits: Traits) -> NodeKind:
-        """Make a kind whose value is its name, with its traits beside."""
+        """Return a kind with `value` as its value, and its traits as an attribute."""
         kind = object.__new__(cls)
         kind._value_ = value
         kind.traits = traits
@@ -78,10 +78,10 @@ class NodeKind(Enum):
     #: The partition of every key.
     CODES = "codes", Traits(built=True, read_only=True, beside_key=True, hidden=True)
     #: The events of one partition, flattened with their keys and times.
-    PART = "part", Traits(beside_key=True, hidden=True)
+    PARTITION = "partition", Traits(beside_key=True, hidden=True)
     #: The watermark, where it may close something.
     CLOCK = "clock", Traits(built=True, calls_user_code=True, stateful=True, hidden=True)
     #: What a partition does with its events.
     STATE = "state", Traits(built=True, calls_user_code=True, stateful=True)
     #: The results of all partitions, in one order again.
-    GATHER = "gather", Traits(joins=True, hidden=True)
+    MERGE_PARTITIONS = "merge_partitions", Traits(joins=True, hidden=True)

@@ -35,7 +35,7 @@ class Step:
     #: The number of values per event in the first input, and in the output (a keyed column is flattened).
     width: int = 1
     width_out: int = 1
-    #: A `Partition` for `PART`, a `Record` for `GATHER`.
+    #: A `Partition` for `PARTITION`, a `Record` for `MERGE_PARTITIONS`.
     spec: Any = None
 
 
@@ -74,7 +74,7 @@ def make_program(ports: int, slots: int, steps: list[Step], exits: list[int]) ->
 
     def owner(reader: tuple[int, int] | None) -> object:
         step = None if reader is None else steps[reader[0]]
-        return ("partitions", step.node_id) if step is not None and step.kind is NodeKind.PART else reader
+        return ("partitions", step.node_id) if step is not None and step.kind is NodeKind.PARTITION else reader
 
     copied = set()
     values = {step.output for step in steps if step.kind.traits.read_only or step.kind is NodeKind.CLOCK}

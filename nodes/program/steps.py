@@ -163,7 +163,7 @@ def merge_columns(columns: list[Column], tally: Tally) -> Column:
 
 
 def checked_batch(step: Step, given: Any, expected: int) -> Sequence[Any]:
-    """Check what a map_batches handler returned: a sequence as long as the list it was given."""
+    """Check what a map_batches handler returned: a sequence as long as the list of events."""
     try:
         got = len(given)
     except TypeError:

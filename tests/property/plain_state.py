@@ -1,6 +1,6 @@
-"""What keeps state, twice: as plain computations that go from event to event, and as graphs.
+"""Stateful steps twice: as plain computations that go from event to event, and as graphs.
 
-The plain ones know nothing of columns, parts or watermarks that are told. The functions of the graphs stand here because
+The plain ones know nothing of columns, partitions or reported watermarks. The functions of the graphs are here because
 workers import the module they come from, and this one needs little.
 """
 

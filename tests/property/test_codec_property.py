@@ -161,7 +161,7 @@ json_events = st.recursive(
 
 
 def same(a: Any, b: Any) -> bool:
-    """Say whether two values are equal in type and value, all the way down; nan equals nan, 0.0 not -0.0."""
+    """Whether two values are equal in type and value, all the way down; nan equals nan, 0.0 not -0.0."""
     if type(a) is not type(b):
         return False
     if isinstance(a, float) and not isinstance(a, np.generic):

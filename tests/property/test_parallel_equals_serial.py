@@ -1,4 +1,4 @@
-"""Law 4: whatever the graph, the workers and the batch cuts, processes give exactly what one thread gives.
+"""Law 4: whatever the graph, the workers and the batch sizes, processes have exactly the results of one thread.
 
 Graphs are drawn from a seed, which is the test's id: a failure is drawn again by running that test alone. Handlers
 are functions of their event; they change it in place, fail by its value, and some are late.
@@ -41,7 +41,7 @@ Make = Callable[[Any], sw.Graph]
 
 
 def make_tools(late: bool) -> tuple[Callable[[Any], int], Callable[[Any, str], Any], Callable[[int], None]]:
-    """Give what handlers are made of: a number for an event, a change in place, a short delay."""
+    """Return what handlers are made of: a number for an event, a change in place, a short delay."""
 
     def weigh(event: Any) -> int:
         return crc32(repr(event).encode())
@@ -234,7 +234,7 @@ def _sorted(rng: random.Random, size: int) -> Any:
 
 
 def _subject(rng: random.Random, size: Any, breaks: bool) -> Any:
-    """Give a source of integers, or of events that can be changed, in one of the forms that a source may have."""
+    """Return a source of integers, or of events that can be changed, in one of the forms that a source may have."""
     values = list(range(size)) if isinstance(size, int) else size
     form = rng.choice(["list", "range", "generator", "iterator", "async"])
     if form == "range" and isinstance(size, int):
@@ -300,10 +300,10 @@ def test_processes_give_what_one_thread_gives_for_many_graphs(
 
 
 class Nowhere:
-    """Stands for what the sinks of a graph write into, where only its program is wanted."""
+    """Replaces what the sinks of a graph write into, where only its program is needed."""
 
     def sink(self, name: str, *, ordered: bool = True) -> Callable[[Any], None]:
-        """Give a sink that forgets."""
+        """Return a sink that forgets."""
         return lambda event: None
 
 
@@ -360,17 +360,17 @@ def joined(answers: Iterator[Answer]) -> Answer:
 
 
 def essence(answer: Answer, program: Program) -> dict[str, Any]:
-    """Give what of an answer must not depend on cuts or on who ran the program."""
+    """Return what of an answer must depend neither on the batches nor on who ran the program."""
     ids = {step.node: step.node_id for step in program.steps}
     failures = sorted(answer.failures, key=lambda f: (f.seq, ids[f.node], f.index))
     # Nobody sees the event of a skipped failure.
     events = [None if f.on_error == "skip" else f.event for f in failures]
-    told = [(f.seq, f.index, f.node, f.error, f.traceback, f.attempts, e) for f, e in zip(failures, events, strict=True)]
-    fatal = [row for row, f in zip(told, failures, strict=True) if f.on_error == "fail"]
+    described = [(f.seq, f.index, f.node, f.error, f.traceback, f.attempts, e) for f, e in zip(failures, events, strict=True)]
+    fatal = [row for row, f in zip(described, failures, strict=True) if f.on_error == "fail"]
     found: dict[str, Any] = {
         "numbers": (answer.start, answer.size),
         "exits": [list(zip(column.numbers(), column.events, strict=True)) for column in answer.exits],
-        "failures": [row for row, f in zip(told, failures, strict=True) if f.on_error != "fail"],
+        "failures": [row for row, f in zip(described, failures, strict=True) if f.on_error != "fail"],
         "fatal": fatal[:1],
     }
     if not fatal:
@@ -379,7 +379,7 @@ def essence(answer: Answer, program: Program) -> dict[str, Any]:
 
 
 def tens(first: int) -> list[Any]:
-    """Give every tenth seed from `first` on, those behind the first few marked slow."""
+    """Return every tenth seed from `first` on, those behind the first few marked slow."""
     many = range(first + PURE, first + PURE + SLOW_PURE, 10)
     return [*range(first, first + PURE, 10), *(pytest.param(seed, marks=pytest.mark.slow) for seed in many)]
 

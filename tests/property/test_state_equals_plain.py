@@ -1,7 +1,7 @@
-"""State gives what a plain computation gives: inline, in any number of parts cut anywhere, and in processes.
+"""State has the results of a plain computation: inline, in any number of partitions and batches, and in processes.
 
-The plain computations are in `plain_state`. The parts are run here in one process, pool by pool, with their states
-packed and put back between runs of numbers.
+The plain computations are in `plain_state`. The pools of the partitions run here in one process, one by one, with their states
+saved and restored between runs of numbers.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ def test_times_of_two_kinds_are_refused() -> None:
 
 
 def windows(events: Any, window: Any, **options: Any) -> tuple[list[Any], sw.RunReport]:
-    """Give the windows of `(key, time)` events, with the times they hold."""
+    """Return the windows of `(key, time)` events, with the times they hold."""
     found, report = given(
         events,
         lambda s: s.key_by(lambda e: e[0])

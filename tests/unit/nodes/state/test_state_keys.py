@@ -1,4 +1,4 @@
-"""Keys: equal ones belong together in every process, and what is no key is refused with a word on what to give."""
+"""Keys: equal keys have one partition in every process, and what is no key is refused with a remedy."""
 
 from __future__ import annotations
 
