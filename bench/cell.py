@@ -1,7 +1,7 @@
 """One measurement in a process of its own: one runner, one work, one chunk size. Prints one line of JSON.
 
 A pool is started and has answered a few events before the clock runs; sluiceway has none to keep, so starting and
-ending its processes is inside its time. Nothing of an earlier measurement is left in this process.
+ending its processes is inside its time. Nothing is left of an earlier measurement.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.works import WORKS, Work
 
 
 class Clocked:
-    """An iterator over results that notes when the first one came."""
+    """An iterator over results that records when the first one arrived."""
 
     def __init__(self, results: Iterable[Any]) -> None:
         self._results = results
@@ -35,7 +35,7 @@ class Clocked:
 
 
 def measure(peer: Peer, work: Work, n: int, chunk: int | None, *, cold: bool, watch: bool) -> dict[str, Any]:
-    """Run once and give the figures. `cold`: no warm-up and the start counts; `watch`: sample the memory."""
+    """Run once and return the figures. `cold`: no warm-up and the start counts; `watch`: sample the memory."""
     peer.load()
     begun = perf_counter()
     peer.open(work)
@@ -60,7 +60,7 @@ def measure(peer: Peer, work: Work, n: int, chunk: int | None, *, cold: bool, wa
 
 def _consume(peer: Peer, work: Work, n: int, chunk: int | None) -> tuple[int, float]:
     results = peer.results(work, work.events(n), n, chunk)
-    # A pipeline has its flat_map inside; the others give a list for each event.
+    # A pipeline has its flat_map inside; the others return a list for each event.
     if work.flat and not peer.name.startswith("sluiceway"):
         results = chain.from_iterable(results)
     clocked = Clocked(results)
@@ -70,14 +70,14 @@ def _consume(peer: Peer, work: Work, n: int, chunk: int | None) -> tuple[int, fl
 
 
 def main() -> None:
-    """Read the order from the command line, measure, print."""
-    order = json.loads(sys.argv[1])
-    peer = ALL[order["peer"]](order["workers"])
+    """Read the job from the command line, measure it, print the figures."""
+    job = json.loads(sys.argv[1])
+    peer = ALL[job["peer"]](job["workers"])
     figures = measure(
-        peer, WORKS[order["work"]], order["n"], order["chunk"], cold=order["cold"], watch=order["watch"]
+        peer, WORKS[job["work"]], job["n"], job["chunk"], cold=job["cold"], watch=job["watch"]
     )
     print(json.dumps(figures), flush=True)
-    if order["peer"] in ("pypeln", "torchdata nodes"):
+    if job["peer"] in ("pypeln", "torchdata nodes"):
         os._exit(0)  # their threads do not always end
 
 

@@ -4,9 +4,9 @@
 
 `ints` writes a line for each number after a few microseconds of work, `census` measures the files of the standard
 library. The same graph runs inline, undisturbed and under fire; exits with 1 when the bytes differ. A replacement is
-timed from the kill to the moment at which the successor takes work. What is lost is what the run under fire took
-longer, in seconds of all its workers; it stands beside what the kills alone cost: the replacements' seconds together.
-The CPU seconds, those of dead workers included, tell the same on a machine that others use too.
+timed from the kill to the moment at which the successor takes work. The loss is how
+much longer the run under fire took, in seconds of all its workers; the table shows it beside what the kills alone cost,
+the sum of the replacements' seconds. CPU seconds, with those of dead workers, show the same on a machine in use.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # beside this file, gzip.py would stand for Python's own
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # with this folder in the path, bench/gzip.py would hide Python's gzip
 
 import argparse
 import logging
@@ -46,7 +46,7 @@ from bench.works import ints
 
 
 def digits(seconds: float, number: int) -> str:
-    """Give a number and its square as text, after so many seconds of CPU time; needs nothing that is imported late."""
+    """Return a number and its square as text, after this many seconds of CPU time; needs no late import."""
     end = thread_time() + seconds
     while thread_time() < end:
         pass
@@ -66,9 +66,9 @@ def make_graph(name: str, events: int, work_s: float, output: Path) -> sw.Graph:
 
 
 class Killer:
-    """Kills a random worker of a run every so many seconds, from when the first one takes work until it is left.
+    """Kills a random worker of a run every few seconds, from when the first one is ready until the context ends.
 
-    `kills` says when each one was killed, in seconds of the monotonic clock, by the worker's name.
+    `kills` maps the name of each killed worker to the time of the kill, in seconds of the monotonic clock.
     """
 
     def __init__(self, hub: Hub, every_s: float, chance: random.Random) -> None:
@@ -158,7 +158,7 @@ def run_under_fire(graph: sw.Graph, workers: int, every_s: float, seed: int) -> 
 
 
 def first_difference(one: Path, other: Path) -> int | None:
-    """Give the place of the first byte in which two files differ, `None` where there is none."""
+    """Return the position of the first byte in which two files differ, or `None`."""
     a, b = one.read_bytes(), other.read_bytes()
     if a == b:
         return None
@@ -166,7 +166,7 @@ def first_difference(one: Path, other: Path) -> int | None:
 
 
 def measure(chosen: argparse.Namespace, folder: Path) -> tuple[list[Table], bool]:
-    """Run all three ways, in turns; gives the tables and whether all wrote the same."""
+    """Run all three ways, in turns; return the tables and whether all wrote the same."""
     work_s, every_s = chosen.work_us / 1e6, chosen.every_ms / 1e3
     files = {name: folder / f"{name}.out" for name in ("inline", "undisturbed", "under fire")}
     make = {name: partial(make_graph, chosen.graph, chosen.events, work_s, path) for name, path in files.items()}
@@ -177,15 +177,15 @@ def measure(chosen: argparse.Namespace, folder: Path) -> tuple[list[Table], bool
     lost = Table("what it cost", columns)
     same = True
 
-    def told(name: str, ran: Ran) -> Ran:
+    def add_row(name: str, ran: Ran) -> Ran:
         took = ran.report.wall_s
         speed.add(name, took, ran.report.released / took, ran.cpu_s, ran.report.released)
         return ran
 
-    told("inline", run_plainly(make["inline"](), runner="inline"))
+    add_row("inline", run_plainly(make["inline"](), runner="inline"))
     for seed in range(chosen.seed, chosen.seed + min(chosen.effort.repeats, 3)):
-        plain = told("undisturbed", run_plainly(make["undisturbed"](), workers=chosen.workers))
-        shot = told("under fire", run_under_fire(make["under fire"](), chosen.workers, every_s, seed))
+        plain = add_row("undisturbed", run_plainly(make["undisturbed"](), workers=chosen.workers))
+        shot = add_row("under fire", run_under_fire(make["under fire"](), chosen.workers, every_s, seed))
         took, done = shot.replaced_s or [0.0], shot.report
         ms = [1e3 * seconds for seconds in (percentile(took, 0.5), percentile(took, 0.99), done.restart_p50_s)]
         fire.add(seed, shot.kills, done.worker_deaths, done.replayed, *ms)
@@ -198,10 +198,10 @@ def measure(chosen: argparse.Namespace, folder: Path) -> tuple[list[Table], bool
 
 
 def _differs(name: str, files: dict[str, Path]) -> bool:
-    place = first_difference(files["inline"], files[name])
-    if place is not None:
-        print(f"  {name}: byte {place:,} is not what the inline runner wrote", file=sys.stderr)
-    return place is not None
+    at = first_difference(files["inline"], files[name])
+    if at is not None:
+        print(f"  {name}: byte {at:,} is not what the inline runner wrote", file=sys.stderr)
+    return at is not None
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -215,10 +215,10 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def main() -> int:
-    """Measure and report; gives 1 when a run wrote something else than the inline runner."""
+    """Measure and report; return 1 when a run wrote something else than the inline runner."""
     chosen = arguments(__doc__ or "", _options)
     effort: Effort = chosen.effort
-    # Where no worker lives as long as an event takes, no run comes to an end.
+    # If no worker lives as long as an event takes, no run ever ends.
     chosen.every_ms = chosen.every_ms or (250.0 if chosen.graph == "census" else 50.0)
     chosen.events = chosen.events or {"full": 300_000, "quick": 100_000}.get(effort.name, 20_000)
     logging.getLogger("sluiceway").setLevel(logging.ERROR)  # every death is a warning

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # beside this file, gzip.py would stand for Python's own
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # with this folder in the path, bench/gzip.py would hide Python's gzip
 
 import importlib.util
 import json
@@ -32,7 +32,7 @@ _DRAWN = {
 
 
 def draw(path: Path) -> Path | None:
-    """Draw one bench's tables side by side; gives the picture's path, `None` when there is nothing to draw."""
+    """Draw one bench's tables side by side; return the picture's path, `None` when there is nothing to draw."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -63,7 +63,7 @@ def draw(path: Path) -> Path | None:
 
 
 def bars(table: dict[str, Any]) -> list[tuple[str, float]]:
-    """Give a table's bars: a label and a figure each."""
+    """Return a table's bars: a label and a figure each."""
     if not table["rows"]:
         return []
     column = next((drawn for start, drawn in _DRAWN.items() if table["title"].startswith(start)), "µs/event")
@@ -84,15 +84,15 @@ def _draw_table(axis: Any, table: dict[str, Any]) -> None:
     axis.set_yticks(range(len(drawn)), labels, fontsize=7)
     if min(figures) > 0 and max(figures) > 20 * min(figures):
         axis.set_xscale("log")
-    for place, figure in enumerate(figures):
-        axis.text(figure, place, f" {figure:.3g}", va="center", fontsize=7)
+    for row, figure in enumerate(figures):
+        axis.text(figure, row, f" {figure:.3g}", va="center", fontsize=7)
     axis.set_title(table["title"], fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     axis.margins(x=0.12)
 
 
 def draw_all() -> list[Path]:
-    """Draw every JSON file in the output folder; gives the pictures."""
+    """Draw every JSON file in the output folder; return the pictures."""
     if importlib.util.find_spec("matplotlib") is None:
         print("no charts: matplotlib is not installed, the bench extra brings it", file=sys.stderr)
         return []

@@ -3,7 +3,7 @@
     python bench/checkpoint.py [--graphs files counts] [--events N] [--keys 10000] [--workers 2]
 
 `files` reads JSON lines, changes a field of each and writes JSON lines: at every checkpoint the output is made durable
-and the place of the source is kept. `counts` counts the events of each key and writes a line for every event: there
+and the position of the source is saved. `counts` counts the events of each key and writes a line for every event: there
 the states of all keys are packed and kept as well. The runs take turns; medians of the whole call are compared, with
 the start and the end of the processes and the last checkpoint inside. Every output is compared byte by byte with what
 the inline runner writes; exits with 1 where one differs.
@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # beside this file, gzip.py would stand for Python's own
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # with this folder in the path, bench/gzip.py would hide Python's gzip
 
 import argparse
 import filecmp
@@ -91,7 +91,7 @@ def counted(pair: tuple[str, int]) -> str:
 
 
 def user_of(event: dict[str, Any]) -> str:
-    """Give the key of an event."""
+    """Return the key of an event."""
     user: str = event["user"]
     return user
 
@@ -108,7 +108,7 @@ def make_graph(name: str, source: Path, output: Path) -> sw.Graph:
 
 
 def write_events(path: Path, n: int, keys: int) -> None:
-    """Write `n` records of five fields, of so many users."""
+    """Write `n` records of five fields, of `users` users."""
     with path.open("w") as file:
         for i in range(n):
             # A prime steps through the users in an order that is not theirs.
@@ -117,7 +117,7 @@ def write_events(path: Path, n: int, keys: int) -> None:
 
 
 def run(name: str, case: Case, source: Path, expected: Path, workers: int) -> float:
-    """Run once, into a folder and a store of its own; gives the seconds of the call."""
+    """Run once, into a folder and a store of its own; return the seconds of the call."""
     with tempfile.TemporaryDirectory(prefix="run-", dir=source.parent) as folder:
         output = Path(folder) / "output"
         store = None if case.interval_s is None else TimedStore(Path(folder) / "run.db")
@@ -139,7 +139,7 @@ def run(name: str, case: Case, source: Path, expected: Path, workers: int) -> fl
 
 
 def measure(name: str, n: int, keys: int, workers: int, effort: Effort) -> tuple[Table, bool]:
-    """Measure one graph in every way, in turns; gives its table and whether all outputs were the same."""
+    """Measure one graph in every way, in turns; return its table and whether all outputs were the same."""
     cases = [Case(interval_s) for interval_s in (None, *INTERVALS)]
     OUT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=OUT) as folder:
@@ -178,7 +178,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def main() -> int:
-    """Measure and report; gives 1 when a run wrote something else than the inline runner."""
+    """Measure and report; return 1 when a run wrote something else than the inline runner."""
     chosen = arguments(__doc__ or "", _options)
     effort: Effort = chosen.effort
     tables, same = [], True

@@ -1,4 +1,4 @@
-"""sluiceway beside its peers: the same works, the same checks, in one run, with the peers' defaults and tuned.
+"""sluiceway beside its peers: the same workloads, the same checks, in one run, with the peers' defaults and tuned.
 
 Every measurement is a process of its own (`bench.cell`). First each runner's speed is found and, where it has a chunk
 size, the best of a few; then all runners take turns. Peers are timed with their workers started and warm, sluiceway
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # beside this file, gzip.py would stand for Python's own
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # with this folder in the path, bench/gzip.py would hide Python's gzip
 
 import argparse
 import json
@@ -30,7 +30,7 @@ _TIMEOUT_S = 120.0
 
 @dataclass(slots=True)
 class Case:
-    """One runner on one work: its chunk size, how many events it is given, and its figures."""
+    """One runner on one work: its chunk size, its number of events, and its figures."""
 
     peer: str
     work: Work
@@ -61,12 +61,12 @@ class Case:
         return figures
 
     def us(self, what: str) -> float:
-        """Give the median of a figure in microseconds for each event."""
+        """Return the median of a figure in microseconds for each event."""
         return middle(1e6 * figures[what] / figures["n"] for figures in self.figures)
 
 
 def cases_of(work: Work, peers: list[str], effort: Effort) -> list[Case]:
-    """Find each runner's speed and best chunk size; gives the cases that run."""
+    """Find each runner's speed and best chunk size; return the cases that run."""
     found = []
     for peer in peers:
         default = _sized(Case(peer, work), effort)
@@ -84,7 +84,7 @@ def cases_of(work: Work, peers: list[str], effort: Effort) -> list[Case]:
 
 
 def _best_chunk(default: Case, effort: Effort) -> Case | None:
-    """Try a runner's chunk sizes, once each; gives the best case where it beats the default."""
+    """Try a runner's chunk sizes, once each; return the best case where it beats the default."""
     work = default.work
     # A chunk of 1 MiB events is a message of many MiB; few are enough to see which way it goes.
     chunks = [chunk for chunk in ALL[default.peer].chunks if not work.bytes_each or chunk <= 8]
@@ -121,7 +121,7 @@ def _sized(case: Case, effort: Effort, n: int = 0) -> Case:
 
 
 def run_work(work: Work, peers: list[str], effort: Effort) -> tuple[Table, list[Case]]:
-    """Measure one work; gives its table and its cases."""
+    """Measure one work; return its table and its cases."""
     cases = cases_of(work, peers, effort)
     for _ in range(effort.repeats):
         for case in cases:

@@ -1,7 +1,8 @@
 """A run without an end, in a process of its own, for `bench.memory` to watch: source, two workers, a sink that checks.
 
-Source and workers call at a socket and say who they are; the source gives nothing before it is told to go, so that all
-can be weighed at rest. The run ends when standard input is closed; then one line of JSON says what it did.
+Source and workers call at a socket and report their roles; the source yields nothing before it is told to start, so
+that the memory of all can be measured at rest. The run ends when standard input is
+closed; then one line of JSON says what it did.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sluiceway as sw
 
 from bench.works import MIB, WORKS, WrongResult
 
-#: More than any run comes to.
+#: More than any run reads.
 _ENDLESS = 1 << 62
 
 
@@ -35,12 +36,12 @@ class Order:
     window_bytes: int
 
     def as_word(self) -> str:
-        """Give it as one word of a command line."""
+        """Return it as one word of a command line."""
         return json.dumps(asdict(self))
 
 
 def call(address: str, role: str) -> socket.socket:
-    """Connect and say who this process is: its role and its number."""
+    """Connect, and send the role and the id of this process."""
     line = socket.socket(socket.AF_UNIX)
     line.connect(address)
     line.sendall(f"{role} {os.getpid()}\n".encode())
@@ -48,14 +49,14 @@ def call(address: str, role: str) -> socket.socket:
 
 
 def endless(address: str, work: str) -> Iterator[Any]:
-    """Make events for ever, from when the other end of the line says go."""
+    """Make events for ever, once the other end of the connection says go."""
     with call(address, "source") as line:
         line.recv(1)
     yield from WORKS[work].events(_ENDLESS)
 
 
 class Step:
-    """A handler that says in which process it was built, and does what the work says."""
+    """A handler that reports in which process it was built, and does the work."""
 
     def __init__(self, address: str, work: str) -> None:
         self._fn = WORKS[work].fn
@@ -66,7 +67,7 @@ class Step:
 
 
 class Checking:
-    """A sink that takes so many events a second, until it is told that it is over, and looks at each event's place."""
+    """A sink that consumes a fixed number of events per second until it is stopped, and checks their order."""
 
     def __init__(self, rate: float, over: threading.Event) -> None:
         self.events = 0
@@ -83,7 +84,7 @@ class Checking:
             self._over.wait(len(events) / self._rate)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: nothing is open."""
 
 
 def _number_of(event: Any) -> int:

@@ -1,7 +1,7 @@
 """The floors: what the loop, the codec, the sockets and the memory allow, and sluiceway as a multiple of each.
 
 - loop: the same events, handler and checks in one process.
-- caller: what the calling process must do itself, on one core, whatever works beside it: make the events, encode each
+- caller: what the calling process must do itself, on one core, however many workers there are: make the events, encode each
   once, decode each result once, check it.
 - codec: two encodes and two decodes of a batch, as the way to a worker and back costs them; over the cores.
 - sockets: the same topology (one ROUTER, two DEALERs in processes of their own), the same frames, credit of two
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # beside this file, gzip.py would stand for Python's own
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # with this folder in the path, bench/gzip.py would hide Python's gzip
 
 import json
 import subprocess
@@ -56,12 +56,12 @@ while True:
 
 
 def batch_of(work: Work) -> int:
-    """Give how many events travel together."""
+    """Return how many events travel together."""
     return 1 if work.bytes_each else BATCH
 
 
 def frames_of(work: Work) -> list[Any]:
-    """Give the message that hands a batch of this work to a worker."""
+    """Return the message that hands a batch of this work to a worker."""
     size = batch_of(work)
     payload = Encoder().encode(list(islice(work.events(size), size)))
     segment = Segment(0, size, payload, payload.nbytes, None, None, 0.0)
@@ -69,7 +69,7 @@ def frames_of(work: Work) -> list[Any]:
 
 
 def sockets(work: Work, n: int) -> tuple[float, float]:
-    """Send batches to echoing processes and take them back; gives µs of wall and of CPU for each event."""
+    """Send batches to echoing processes and take them back; return µs of wall and of CPU for each event."""
     message, batches = frames_of(work), max(1, n // batch_of(work))
     context = zmq.Context()
     with tempfile.TemporaryDirectory(prefix="sluiceway-bench-") as folder:
@@ -101,13 +101,13 @@ def sockets(work: Work, n: int) -> tuple[float, float]:
 
 
 def codec(work: Work, effort: Effort) -> float:
-    """Give the µs that two encodes and two decodes of one event take."""
+    """Return the µs that two encodes and two decodes of one event take."""
     size = batch_of(work)
     events = list(islice(work.events(size), size))
     encoder = Encoder()
-    given = encoder.encode(events)
+    encoded = encoder.encode(events)
     # As they come off a socket: nobody else's memory and not to be written to, so large events are copied out of them.
-    payload = Payload(given.codec, tuple(memoryview(bytes(frame)) for frame in given.frames))
+    payload = Payload(encoded.codec, tuple(memoryview(bytes(frame)) for frame in encoded.frames))
     least = effort.seconds / 8
     encoding = seconds_each(lambda: encoder.encode(events), least)
     decoding = seconds_each(lambda: decode(payload), least)
@@ -115,7 +115,7 @@ def codec(work: Work, effort: Effort) -> float:
 
 
 def caller(work: Work, n: int) -> float:
-    """Give the µs for one event of what the calling process cannot hand to others."""
+    """Return the µs for one event of what the calling process cannot hand to others."""
     size, encoder, events = batch_of(work), Encoder(), iter(work.events(n))
 
     def results() -> Iterator[Any]:
@@ -130,7 +130,7 @@ def caller(work: Work, n: int) -> float:
 
 
 def memory(work: Work, effort: Effort) -> float:
-    """Give the µs of one copy of an event's payload."""
+    """Return the µs of one copy of an event's payload."""
     size = batch_of(work)
     frames = [bytes(frame) for frame in Encoder().encode(list(islice(work.events(size), size))).frames]
     data = max(frames, key=len)
@@ -143,7 +143,7 @@ def memory(work: Work, effort: Effort) -> float:
 
 
 def whole(peer: str, work: Work, n: int) -> tuple[float, float]:
-    """Give the µs of wall (first result to last) and of CPU for each event of a run in a process of its own."""
+    """Return the µs of wall (first result to last) and of CPU for each event of a run in a process of its own."""
     order = {"peer": peer, "work": work.name, "n": n, "chunk": None, "workers": WORKERS, "cold": False, "watch": False}
     done = script("cell", json.dumps(order), timeout_s=120)
     if done.returncode:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # beside this file, gzip.py would stand for Python's own
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # with this folder in the path, bench/gzip.py would hide Python's gzip
 
 import gzip
 import random
@@ -58,7 +58,7 @@ def command(words: list[str], source: Path, target: Path) -> None:
 
 
 def digest(path: Path, packed: bool) -> str:
-    """Give the SHA-256 of a file or of what is packed in it."""
+    """Return the SHA-256 of a file or of what is packed in it."""
     seen = sha256()
     with gzip.open(path) if packed else path.open("rb") as file:
         while part := file.read(MIB):

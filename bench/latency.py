@@ -2,7 +2,7 @@
 
 The load is open: events are due on a fixed schedule, whatever the graph does, and an event that is read late is late
 from the moment it was due, so a stall is charged to every event that it delays. The first events, while workers are
-still starting, are shown apart.
+still starting, are shown separately.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # beside this file, gzip.py would stand for Python's own
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # with this folder in the path, bench/gzip.py would hide Python's gzip
 
 from collections.abc import Iterator
 from time import monotonic_ns, sleep
@@ -22,12 +22,12 @@ import sluiceway as sw
 from bench.measure import Effort, Table, arguments, middle, percentile, report, show
 
 RATES = (100, 1_000, 10_000)
-#: Events in so many seconds after the first result are not counted.
+#: Events in this many seconds after the first result are not counted.
 _SETTLE_S = 0.5
 
 
 def schedule(rate: float, seconds: float) -> Iterator[int]:
-    """Give, when they are due, the times (monotonic nanoseconds) at which events are due."""
+    """Yield the times (monotonic nanoseconds) at which events are due, each at its time."""
     began = monotonic_ns()
     for number in range(max(1, int(rate * seconds))):
         due = began + int(number * 1e9 / rate)
@@ -43,7 +43,7 @@ def stamped(event: int) -> int:
 
 
 class Arrivals:
-    """A sink that notes when each event came and how late that was."""
+    """A sink that records when each event arrived, and how late."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, int]] = []
@@ -54,7 +54,7 @@ class Arrivals:
 
 
 def delays(rate: float, seconds: float, workers: int | None) -> tuple[list[float], float]:
-    """Run once; gives the sorted delays in milliseconds of the settled run, and the first event's."""
+    """Run once; return the sorted delays in milliseconds of the settled run, and the first event's."""
     graph, arrivals = sw.Graph("latency"), Arrivals()
     graph.source(schedule(rate, seconds + _SETTLE_S)).map(stamped).sink(arrivals)
     sw.run(graph, workers=workers)
@@ -64,7 +64,7 @@ def delays(rate: float, seconds: float, workers: int | None) -> tuple[list[float
 
 
 def floor(rate: float, seconds: float) -> list[float]:
-    """Give the delays of the schedule alone: what the clock and the operating system add by themselves."""
+    """Return the delays of the schedule alone: what the clock and the operating system add."""
     return sorted((monotonic_ns() - due) / 1e6 for due in schedule(rate, seconds))
 
 

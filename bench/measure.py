@@ -1,7 +1,7 @@
 """Measuring: what every bench shares. Interleaved repetitions, medians, the machine, JSON files, tables.
 
-Decides how figures are taken, kept and shown; what is measured is each bench's own. Cases take turns, so that a
-machine that grows slower in the middle slows all of them, and the median of each is kept.
+Decides how figures are taken, kept and shown; what is measured is up to each bench. Cases take turns, so that a
+machine that slows down slows all of them, and the median of each is kept.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ TINY = Effort("tiny", 1, 0.01)
 
 
 def arguments(description: str, add: Callable[[argparse.ArgumentParser], object] | None = None) -> argparse.Namespace:
-    """Read a bench's command line; gives the namespace with `effort` set."""
+    """Read a bench's command line; return the namespace with `effort` set."""
     parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     effort = parser.add_mutually_exclusive_group()
     effort.add_argument("--quick", action="store_true", help="fewer and shorter repetitions")
@@ -74,7 +74,7 @@ def arguments(description: str, add: Callable[[argparse.ArgumentParser], object]
 def interleave(
     cases: Mapping[str, Callable[[], float]], repeats: int, *, warm_up: bool = True
 ) -> dict[str, list[float]]:
-    """Call every case `repeats` times, in turns; gives the figures of each case. A first turn is thrown away."""
+    """Call every case `repeats` times, in turns; return the figures of each case. The first turn is discarded."""
     figures: dict[str, list[float]] = {name: [] for name in cases}
     for turn in range(repeats + warm_up):
         for name, case in cases.items():
@@ -85,14 +85,14 @@ def interleave(
 
 
 def seconds_of(call: Callable[[], object]) -> float:
-    """Give the seconds that one call takes."""
+    """Return the seconds that one call takes."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
 
 
 def seconds_each(call: Callable[[], object], least_s: float) -> float:
-    """Give the seconds of one call out of as many calls as fill `least_s`; for calls that are much shorter."""
+    """Return the seconds of one call out of as many calls as fill `least_s`; for calls that are much shorter."""
     count = 1
     while True:
         started = time.perf_counter()
@@ -105,17 +105,17 @@ def seconds_each(call: Callable[[], object], least_s: float) -> float:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Give the value below which `share` (0..1) of the sorted `values` lie."""
+    """Return the value below which `share` (0..1) of the sorted `values` lie."""
     return values[min(len(values) - 1, int(share * len(values)))]
 
 
 def middle(values: Iterable[float]) -> float:
-    """Give the median."""
+    """Return the median."""
     return median(values)
 
 
 def spread(values: Sequence[float]) -> float:
-    """Give how far the figures lie apart: (greatest - least) / median."""
+    """Return the spread of the figures: (greatest - least) / median."""
     mid = median(values)
     return (max(values) - min(values)) / mid if mid else 0.0
 
@@ -124,7 +124,7 @@ def spread(values: Sequence[float]) -> float:
 
 
 def cores() -> int:
-    """Give the number of cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count() or 1
 
 
@@ -146,7 +146,7 @@ def machine() -> dict[str, Any]:
 
 
 def version_of(package: str) -> str | None:
-    """Give the installed version of a distribution, `None` where there is none."""
+    """Return the installed version of a distribution, `None` where there is none."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -202,13 +202,13 @@ class Table:
         return "\n".join([*text, f"  {self.note}"] if self.note else text)
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the table as plain values."""
+        """Return the table as plain values."""
         rows = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
         return {"title": self.title, "rows": rows, "note": self.note}
 
 
 def show(table: Table) -> Table:
-    """Print a table, and give it back."""
+    """Print a table and return it."""
     print(table, end="\n\n", flush=True)
     return table
 
@@ -223,7 +223,7 @@ def shown(cell: Any) -> str:
 
 
 def report(bench: str, effort: Effort, tables: Sequence[Table], more: Mapping[str, Any] | None = None) -> Path:
-    """Write `OUT/<bench>.json`; gives its path."""
+    """Write `OUT/<bench>.json`; return its path."""
     OUT.mkdir(parents=True, exist_ok=True)
     path = OUT / f"{bench}.json"
     content = {
@@ -240,7 +240,7 @@ def report(bench: str, effort: Effort, tables: Sequence[Table], more: Mapping[st
 def script(name: str, *words: str, timeout_s: float | None = None) -> subprocess.CompletedProcess[str]:
     """Run another file of the bench folder in a fresh interpreter that finds `bench`; its output is captured.
 
-    It is given a session of its own, and whatever is left of that at its end is killed: some peers leave processes
+    It runs in a session of its own, and what is left of that at its end is killed: some peers leave processes
     behind. Raises `subprocess.TimeoutExpired`.
     """
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))

@@ -2,10 +2,10 @@
 
     python bench/memory.py [--seconds 30] [--cases slow-dicts slow-bytes long-dicts long-bytes] [--window-mib 64]
 
-`slow`: an endless source and a sink that takes far less than the graph could give, so that the window is full all the
+`slow`: an endless source and a sink that consumes far less than the graph could deliver, so that the window is full all the
 time. `long`: the same source and a sink that takes all it gets, so that as many events as possible pass. Every case is
 a run in a process of its own (`bench.endless`), watched from this one. Everybody is weighed at rest first, with the
-workers built and no event read; what a process had at its most is told above that.
+workers built and no event read; what a process had at its peak is shown above that.
 
 Memory is the proportional share (PSS, from `smaps_rollup`): a page that several processes have is divided among them.
 With RSS every page of the shared-memory arena, and all that the children still share with the process that they were
@@ -14,7 +14,7 @@ machine. So the rows add up to the last one, "all". PSS is sampled, and a short 
 "RSS ever" is the kernel's own high-water mark, which misses nothing and counts the shared pages in full.
 
 A process is flat when the median of the last quarter of the time is at most 4 MiB or 5 % above that of the first. The
-arena grows with the most that was ever in flight, up to the window and 32 MiB, and keeps what it has: a run of large
+arena grows with the peak of what was in flight, up to the window and 32 MiB, and keeps what it has: a run of large
 events may take a while until it is as large as it gets, so give it minutes before reading a slope as a leak.
 """
 
@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # beside this file, gzip.py would stand for Python's own
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # with this folder in the path, bench/gzip.py would hide Python's gzip
 
 import argparse
 import json
@@ -44,7 +44,7 @@ from bench.endless import Order
 from bench.measure import ROOT, Effort, Table, arguments, middle, report, show
 from bench.works import MIB
 
-#: What a process may have at its most, above what it has at rest and beside the window.
+#: What a process may have at its peak, above what it has at rest and beside the window.
 SPARE_BYTES = 40 * MIB
 _FLAT_BYTES, _FLAT_SHARE = 4 * MIB, 0.05
 _START_S, _END_S = 60.0, 60.0
@@ -69,7 +69,7 @@ class Watched:
     high_water: dict[str, int | None] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
 
-    def note(self, at_s: float, sizes: dict[str, int]) -> None:
+    def record(self, at_s: float, sizes: dict[str, int]) -> None:
         """Keep one sample; raises `RuntimeError` when the processes are others than at rest."""
         if sizes.keys() != self.idle.keys():
             raise RuntimeError(f"there were {', '.join(self.idle)}, and now {', '.join(sizes)}")
@@ -123,14 +123,14 @@ class Runs:
         self._source.sendall(b"!")
 
     def weigh(self) -> dict[str, int]:
-        """Give the bytes of each process, by its role; raises `RuntimeError` when the run has ended."""
+        """Return the bytes of each process, by its role; raises `RuntimeError` when the run has ended."""
         if self._process.poll() is not None:
             raise RuntimeError(f"the run ended by itself with exit code {self._process.returncode}")
         sizes = tree.memory_bytes(self._process.pid)
         return {self.roles.get(pid, f"process {pid}"): size for pid, size in sizes.items()}
 
     def end(self) -> dict[str, Any]:
-        """End the run and give what it says of itself; raises `RuntimeError` when it failed."""
+        """End the run and return its figures; raises `RuntimeError` if it failed."""
         out, _ = self._process.communicate(timeout=_END_S)
         if self._process.returncode:
             raise RuntimeError(f"the run failed with exit code {self._process.returncode}")
@@ -138,7 +138,7 @@ class Runs:
         return figures
 
     def close(self) -> None:
-        """Give the line to the source back."""
+        """Return the line to the source back."""
         if self._source is not None:
             self._source.close()
 
@@ -172,7 +172,7 @@ def started(work: str, sink_rate: float, workers: int, window_bytes: int) -> Ite
 
 
 def watch(work: str, sink_rate: float, seconds: float, workers: int, window_bytes: int) -> Watched:
-    """Run one case for so long; gives what was seen."""
+    """Run one case for so long; return what was seen."""
     with started(work, sink_rate, workers, window_bytes) as runs:
         seen = Watched(runs.weigh())
         runs.go()
@@ -180,7 +180,7 @@ def watch(work: str, sink_rate: float, seconds: float, workers: int, window_byte
         began = due = time.monotonic()
         while True:
             now = time.monotonic()
-            seen.note(now - began, runs.weigh())
+            seen.record(now - began, runs.weigh())
             if now >= began + seconds:
                 break
             due = min(max(due + interval_s, time.monotonic()), began + seconds)

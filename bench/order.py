@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # beside this file, gzip.py would stand for Python's own
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # with this folder in the path, bench/gzip.py would hide Python's gzip
 
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +22,7 @@ EVENTS = {"int identity": 1_500_000, "dict identity": 400_000, "dict + 20 µs": 
 
 
 def seconds(work: Work, n: int, ordered: bool, waits: list[float]) -> float:
-    """Run once and give the seconds from the first result to the last: how workers start is no matter of order."""
+    """Run once and return the seconds from the first result to the last; the start of workers has nothing to do with order."""
     results = sw.imap(work.fn, work.events(n), workers=2, ordered=ordered)
     next(results)
     started = perf_counter()

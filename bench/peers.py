@@ -1,6 +1,6 @@
 """The peers: one small adapter for each runner that is compared, sluiceway and the plain loop among them.
 
-An adapter opens its workers, gives the results of a work lazily and in order, and closes. `chunk` is the number of
+An adapter opens its workers, yields the results of a work lazily and in order, and closes. `chunk` is the number of
 events that travel together: `None` is the runner's own default, other values are what a user would search by hand. A
 runner without such an option is tuned as its users do it, by lists of events and a handler for lists.
 """
@@ -24,7 +24,7 @@ class Peer:
     name = ""
     needs: tuple[str, ...] = ()
     chunks: tuple[int, ...] = CHUNKS
-    #: At most so many events, for runners that take all inputs in before they give a result.
+    #: At most this many events, for runners that read all inputs before they return a result.
     most = 20_000_000
     #: Whether there is a pool that can be started before the clock; else starting and ending is part of every run.
     keeps_pool = True
@@ -34,7 +34,7 @@ class Peer:
 
     @classmethod
     def missing(cls) -> str | None:
-        """Give the first module that is not installed, if any."""
+        """Return the first module that is not installed, if any."""
         return next((name for name in cls.needs if importlib.util.find_spec(name) is None), None)
 
     def load(self) -> None:
@@ -44,7 +44,7 @@ class Peer:
         """Start the workers."""
 
     def results(self, work: Work, events: Iterable[Any], n: int, chunk: int | None) -> Iterable[Any]:
-        """Give what `work.fn` gives for every event, in order."""
+        """Return the results of `work.fn` for every event, in order."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -105,7 +105,7 @@ class Sluiceway(Peer):
 
 
 class SluicewayAuto(Sluiceway):
-    """sluiceway as it is used without a word about workers."""
+    """sluiceway without the option `workers`."""
 
     name = "sluiceway auto"
 
@@ -142,7 +142,7 @@ class PoolImap(Peer):
 
 
 class ExecutorMap(Peer):
-    """`concurrent.futures.ProcessPoolExecutor.map`; it takes all inputs in before it gives a result."""
+    """`concurrent.futures.ProcessPoolExecutor.map`; it reads all inputs before it returns a result."""
 
     name = "ProcessPoolExecutor.map"
     most = 500_000
@@ -202,7 +202,7 @@ class Mpire(Peer):
 
 
 class RayActors(Peer):
-    """Ray actors in an `ActorPool`; it takes all inputs in before it gives a result."""
+    """Ray actors in an `ActorPool`; it reads all inputs before it returns a result."""
 
     name = "Ray actors"
     needs = ("ray",)
@@ -241,7 +241,7 @@ class RayActors(Peer):
 
 
 class Dask(Peer):
-    """dask.distributed's `Client.map`, gathered; it takes all inputs in before it gives a result."""
+    """dask.distributed's `Client.map`, gathered; it reads all inputs before it returns a result."""
 
     name = "Dask"
     needs = ("distributed",)
@@ -270,7 +270,7 @@ class Dask(Peer):
 
 
 class Pypeln(Peer):
-    """pypeln's processes with `ordered`; it gives nothing before all is done."""
+    """pypeln's processes with `ordered`; it returns nothing before all is done."""
 
     name = "pypeln"
     keeps_pool = False
@@ -308,8 +308,8 @@ class TorchdataNodes(Peer):
         source = nodes.IterableWrapper(events if chunk is None else lists(events, chunk))
         fn = work.fn if chunk is None else Many(work.fn)
         mapped = nodes.ParallelMapper(source, fn, num_workers=self.workers, in_order=True, method="process")
-        given = iter(nodes.Loader(mapped))
-        return given if chunk is None else chain.from_iterable(given)
+        results = iter(nodes.Loader(mapped))
+        return results if chunk is None else chain.from_iterable(results)
 
 
 PEERS: dict[str, type[Peer]] = {

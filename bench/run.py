@@ -2,8 +2,8 @@
 
     python bench/run.py [--quick] [--only compare floors ...]
 
-Each bench is a process of its own; one that fails is told at the end and the others still run. Which there are and
-what each tells stands in `sluiceway bench --help`; each has a `--help` of its own.
+Each bench is a process of its own; one that fails is named at the end, and the others still run. `sluiceway bench
+--help` lists them with what each measures; each has a `--help` of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # beside this file, gzip.py would stand for Python's own
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # with this folder in the path, bench/gzip.py would hide Python's gzip
 
 import argparse
 import importlib.util
@@ -31,14 +31,14 @@ MICRO = "micro"
 
 
 def run(bench: str, words: list[str]) -> int:
-    """Run one bench with its output shown; gives its exit code."""
+    """Run one bench with its output shown; return its exit code."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-m", f"bench.{bench}", *words]
     return subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=False).returncode
 
 
 def run_micro(effort: Effort) -> int:
-    """Run the small benches of single parts by pytest-benchmark and show their figures; gives the exit code."""
+    """Run the small benches of single parts by pytest-benchmark and show their figures; return the exit code."""
     if importlib.util.find_spec("pytest_benchmark") is None:
         print("  left out: micro: pytest-benchmark is not installed, the bench extra brings it", file=sys.stderr)
         return 0
@@ -54,9 +54,9 @@ def run_micro(effort: Effort) -> int:
         if done.returncode:
             print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
             return done.returncode
-        given = json.loads(raw.read_text())
-    table = Table("micro: the parts by themselves", ("part", "ns/batch", "ns/event", "rounds"))
-    for bench in given["benchmarks"]:
+        results = json.loads(raw.read_text())
+    table = Table("micro: the parts one by one", ("part", "ns/batch", "ns/event", "rounds"))
+    for bench in results["benchmarks"]:
         extra = bench["extra_info"]
         name, rounds = bench["name"].removeprefix("test_"), bench["stats"]["rounds"]
         table.add(name, extra["ns_per_batch"], extra["ns_per_event"], rounds)
@@ -69,7 +69,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def main() -> int:
-    """Run what the command line asks for; gives 1 when a bench failed."""
+    """Run what the command line asks for; return 1 if a bench failed."""
     options = arguments(__doc__ or "", _options)
     words = [f"--{options.effort.name}"] if options.effort.name != "full" else []
     words += [f"--repeats={options.repeats}"] if options.repeats else []

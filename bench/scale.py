@@ -1,6 +1,6 @@
 """How the cost of an event grows: with workers, with the graph's depth, with branches, window and events in flight.
 
-The work is next to nothing, so what is seen is the engine. One thing changes at a time; all else is as users get it.
+The work is next to nothing, so the figures are those of the engine. One thing changes at a time; all else is default.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # beside this file, gzip.py would stand for Python's own
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # with this folder in the path, bench/gzip.py would hide Python's gzip
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -24,7 +24,7 @@ from bench.works import dicts, spin_20us
 
 
 def same(event: Any) -> Any:
-    """Give the event back."""
+    """Return the event back."""
     return event
 
 
@@ -34,7 +34,7 @@ def handlers(depth: int) -> list[Callable[[Any], Any]]:
 
 
 class Count:
-    """A sink that counts and notes when the first events came."""
+    """A sink that counts, and records when the first events arrived."""
 
     def __init__(self) -> None:
         self.events = 0
@@ -46,11 +46,11 @@ class Count:
         self.events += len(events)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: nothing is open."""
 
 
 def run(build: Callable[[Any, Count], int], n: int, cpu: dict[str, list[float]], name: str, **options: Any) -> float:
-    """Run one graph; gives µs for each event read, from the first result to the last."""
+    """Run one graph; return µs for each event read, from the first result to the last."""
     graph, count = sw.Graph("scale"), Count()
     sinks = build(graph.source(dicts(n), name="dicts"), count)
     before = tree.cpu_seconds()
@@ -72,7 +72,7 @@ def chain(depth: int, barriers: bool, stream: Any, count: Count) -> int:
 
 
 def fan_out(branches: int, stream: Any, count: Count) -> int:
-    """Wire `branches` handlers beside each other, each with a sink."""
+    """Wire `branches` handlers in parallel, each with a sink."""
     for at, handler in enumerate(handlers(branches)):
         stream.map(handler, name=f"branch{at}").sink(count)
     return branches
@@ -88,7 +88,7 @@ Case = tuple[str, Callable[[Any, Count], int], int, dict[str, Any]]
 
 
 def experiments(n: int) -> Iterator[tuple[str, list[Case]]]:
-    """Give each experiment: what changes, and its cases (label, graph, events, options)."""
+    """Yield each experiment: what changes, and its cases (label, graph, events, options)."""
     one = partial(chain, 1, False)
     workers = (1, 2, 3, 4, 6, 8)
     yield "workers, identity", [(str(w), one, n, {"workers": w}) for w in workers]

@@ -2,7 +2,7 @@
 
 Decides what counts. CPU is that of this process and of every descendant, living or gone: one that is gone is in the
 figures of whoever waited for it, and the zygote of sluiceway waits for its workers and is itself waited for. Memory is
-the proportional share (PSS) where the kernel tells, so that pages shared by fork or by shared memory count once.
+the proportional share (PSS) where the kernel reports it, so that pages shared by fork or by shared memory count once.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def memory_bytes(root: int | None = None) -> dict[int, int]:
 
 
 def high_water_bytes(pid: int) -> int | None:
-    """Return the most memory that a process ever had, RSS as Linux keeps it; `None` where it has ended.
+    """Return the peak RSS of a process, as Linux records it; `None` if it has ended.
 
-    psutil does not tell it.
+    psutil does not report it.
     """
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -57,14 +57,14 @@ def high_water_bytes(pid: int) -> int | None:
 
 
 def has_pss() -> bool:
-    """Whether the kernel gives the proportional share of a process."""
+    """Whether the kernel reports the proportional share of a process."""
     return _pss(psutil.Process()) is not None
 
 
 class MemoryWatch:
     """Samples the memory of the tree until closed; `peak` is the most of all processes together, in bytes.
 
-    `growth` is, for the process that grew most, how far it rose above what it had when it was first seen.
+    `growth` is, for the process that grew most, how far it rose above its first sample.
     """
 
     def __init__(self, interval_s: float = 0.02) -> None:
@@ -98,7 +98,7 @@ class MemoryWatch:
 
     @property
     def growth(self) -> int:
-        """Give the greatest growth of one process in bytes."""
+        """Return the greatest growth of one process in bytes."""
         return max(self.most[pid] - first for pid, first in self.first.items())
 
     def _watch(self) -> None:
@@ -114,7 +114,7 @@ def _below(root: int | None) -> list[psutil.Process]:
 
 
 def _pss(process: psutil.Process) -> int | None:
-    """Return the proportional share of a process, `None` where the system does not tell; raises `psutil.NoSuchProcess`."""
+    """Return the proportional share of a process, `None` if the system does not report it; raises `psutil.NoSuchProcess`."""
     try:
         return getattr(process.memory_full_info(), "pss", None)
     except psutil.AccessDenied:

@@ -18,7 +18,7 @@ _BODY = bytes(range(256)) * (MIB // 256)
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One work: `events(n)` makes the inputs, `fn` is the handler, `verify` consumes results and gives their number.
+    """One work: `events(n)` makes the inputs, `fn` is the handler, `verify` consumes results and returns their number.
 
     `stages` are the steps of a pipeline (op, function) where there are several; `fn` is then all of them in one, an
     event in and a list out. `core_s` is the CPU time of one event where the work fixes it, so that the ideal is known.
@@ -40,7 +40,7 @@ class Work:
 
     @property
     def flat(self) -> bool:
-        """Whether `fn` gives a list of results for one event."""
+        """Whether `fn` returns a list of results for one event."""
         return bool(self.stages)
 
 
@@ -85,7 +85,7 @@ def arrays(n: int) -> Iterator[Any]:
 
 
 def spin(seconds: float) -> None:
-    """Use so much CPU time of this thread; by the wall clock, work would get cheaper on a busy machine."""
+    """Use this much CPU time of the thread; by the wall clock, work would get cheaper on a busy machine."""
     end = thread_time() + seconds
     while thread_time() < end:
         pass
@@ -145,7 +145,7 @@ def three_in_one(event: dict[str, Any]) -> list[Any]:
 
 
 def verify_ints(results: Iterable[Any], n: int) -> int:
-    """Every number in its place."""
+    """Check that every number is at its position."""
     for expected, result in zip(count(), results):
         if result != expected:
             raise WrongResult(f"result {expected} is another")
@@ -153,7 +153,7 @@ def verify_ints(results: Iterable[Any], n: int) -> int:
 
 
 def verify_dicts(results: Iterable[Any], n: int) -> int:
-    """Every record in its place."""
+    """Check that every record is at its position."""
     for expected, result in zip(count(), results):
         if result["id"] != expected:
             raise WrongResult(f"result {expected} is another")
@@ -179,7 +179,7 @@ def verify_arrays(results: Iterable[Any], n: int) -> int:
 
 
 def verify_parts(results: Iterable[Any], n: int) -> int:
-    """Two outputs for every even number; gives the number of events that were read."""
+    """Two outputs for every even number; return the number of events that were read."""
     for expected, result in zip(count(), results):
         even = expected // 2 * 2
         if result != (even * 0.5 if expected % 2 else even):
@@ -189,7 +189,7 @@ def verify_parts(results: Iterable[Any], n: int) -> int:
     return n
 
 
-#: What a 1 % share of 50 ms and a 99 % share of 0.1 ms come to.
+#: The mean of 1 % of 50 ms and 99 % of 0.1 ms.
 SKEW_S = 0.01 * 50e-3 + 0.99 * 1e-4
 
 WORKS = {

@@ -1,4 +1,4 @@
-"""What the small benches share: batches, and figures for each event beside those for each batch."""
+"""What the small benches share: batches, and figures per event beside those per batch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def blobs(size: int) -> list[Any]:
 
 
 def timed(benchmark: Any, size: int, call: Callable[[], Any]) -> Any:
-    """Measure one call that treats `size` events; notes the median nanoseconds for each event too."""
+    """Measure one call that treats `size` events; records the median nanoseconds per event too."""
     benchmark.group = f"{benchmark.name.removeprefix('test_').partition('[')[0]}"
     result = benchmark(call)
     if benchmark.stats is not None:

@@ -32,5 +32,5 @@ if importlib.util.find_spec("pytest_benchmark") is None:
 
     @pytest.fixture
     def benchmark(request: pytest.FixtureRequest) -> Once:
-        """Give what calls once."""
+        """Return what calls once."""
         return Once(request.node.name)

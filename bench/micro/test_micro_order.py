@@ -50,12 +50,12 @@ def test_reorder_two_swapped_batches(benchmark: Any, size: int) -> None:
     def two() -> Any:
         lo = next(numbers) * 2 * size
         answered.add(lo + size, lo + 2 * size)
-        held = barrier.release(answered.frontier())
+        early = barrier.release(answered.frontier())
         answered.add(lo, lo + size)
-        return held, barrier.release(answered.frontier())
+        return early, barrier.release(answered.frontier())
 
-    held, released = timed(benchmark, 2 * size, two)
-    assert held is None
+    early, released = timed(benchmark, 2 * size, two)
+    assert early is None
     assert released.hi - released.lo == 2 * size
 
 
@@ -65,8 +65,8 @@ def test_reorder_behind_a_slow_head(benchmark: Any, size: int) -> None:
 
     def wait() -> int:
         answered = Intervals()
-        for place in range(64, 0, -1):
-            answered.add(place * size, (place + 1) * size)
+        for block in range(64, 0, -1):
+            answered.add(block * size, (block + 1) * size)
         answered.add(0, size)
         return answered.frontier()
 
