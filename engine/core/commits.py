@@ -57,7 +57,7 @@ class Commits:
         pool.dispatcher.replay_from = n
 
     def record_commit(self, n: int) -> list[Acknowledge]:
-        """Record that the sinks have committed the cut below `n`; return what the sources are to be told."""
+        """Record that the sinks have committed the cut below `n`; return the acknowledgements for the sources."""
         cut = self._cuts.record_commit(n)
         return [
             Acknowledge(source, place.position)

@@ -30,7 +30,7 @@ from .topology import SOURCE_STREAM, Packing, Wiring, closes
 
 
 class Core:
-    """Drives one run. Feed it what happened, then call `cycle` and carry out the effects it gives."""
+    """Drives one run. Record what happened, then call `cycle` and carry out the effects it returns."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Core:
         self._effects += self.recovery.start()
 
     def begin_at(self, number: int) -> None:
-        """Begin the order at `number`: everything below it was handled and delivered elsewhere."""
+        """Begin the order at `number`: everything below it was handled and delivered before."""
         assert self.sequencer.next == 0, "a run can only begin before anything is numbered"
         self.sequencer.skip_to(number)
         self.barrier.released = self.consumed = number
@@ -84,29 +84,29 @@ class Core:
             pool.begin_at(number)
 
     def resume(self, number: int, positions: Sequence[SourcePosition], turn: int, states: Mapping[int, bytes]) -> None:
-        """Go on where an earlier run has committed a cut."""
+        """Go on behind the committed cut of an earlier run."""
         self.begin_at(number)
         self.first = number
         self.sequencer.resume(number, positions, turn)
         self.commits.resume(number, states)
 
     def record_ready(self, worker: str) -> None:
-        """Take in that a worker is ready and asks for work."""
+        """Record that a worker is ready and asks for work."""
         self._effects += self.recovery.record_ready(worker)
 
     def record_state(self, worker: str, n: int, packed: bytes) -> None:
-        """Take in the state of a worker behind the numbers below `n`; what it was made from is let go of."""
+        """Record the state of a worker behind the numbers below `n`; the inputs that it was made from are freed."""
         at = self.recovery.index_of(worker)
         if at is not None:
             self.commits.record_state(at, self.pools[at], n, packed)
 
     def record_chunk(self, source: int, chunk: Chunk) -> None:
-        """Take in events that a source was asked for; they are numbered when the budget has room."""
+        """Record events that a source was asked for; they are numbered when the budget has room."""
         self.source_credit.record_answer(source)
         self.sequencer.offer(source, chunk)
 
     def record_source_end(self, source: int, error: Any = None) -> None:
-        """Take in that a source has nothing more to give, or failed with `error`."""
+        """Record that a source has ended, or failed with `error`."""
         self.source_credit.record_end(source)
         self.sequencer.record_end(source, early=error is not None or self.source_credit.stopped)
         if error is not None and self._source_error is None:
@@ -125,7 +125,7 @@ class Core:
         seconds: float,
         now: float,
     ) -> None:
-        """Take in an answer for `size` numbers from `start` on; what was answered before is dropped."""
+        """Record an answer for `size` numbers from `start` on; what was answered before is dropped."""
         pool = self.recovery.pool_of(worker)
         if pool is None:
             return
@@ -146,16 +146,16 @@ class Core:
             self._effects += self.flow.record_arrival(stream, start, size, new, data, now)
 
     def dispatcher_of(self, worker: str) -> Dispatcher | None:
-        """Give whom a worker has its numbers from, to be told what it says of them; `None` for one that is gone."""
+        """Return the dispatcher of a worker, or `None` if the worker has exited."""
         pool = self.recovery.pool_of(worker)
         return None if pool is None else pool.dispatcher
 
     def record_death(self, worker: str, seen: LastSeen | None, cause: str, *, ours: bool = False, killed: bool = False) -> None:
-        """Take in that a worker is gone; it is replaced, and what it owed is handed out again.
+        """Record that a worker has exited; it is replaced, and what it had not answered is handed out again.
 
-        `seen` is `None` when the engine ended the worker itself, so that no event is to blame. With `ours` the engine
-        ended it too, but one of several events made it do so, and `seen` tells where to look for it. `killed` says that
-        a signal ended it that others send.
+        `seen` is `None` if the engine ended the worker itself, so that no event is to blame. With `ours` the engine
+        ended it too, but because of one of several events, and `seen` says which. `killed` says that a signal ended it
+        which other processes send.
         """
         pool = self.recovery.pool_of(worker)
         if pool is None:
@@ -167,7 +167,7 @@ class Core:
         self.finished = self.finished or isinstance(effect, Finish)
 
     def _answer(self, pool: Pool, failure: FailureRecord) -> None:
-        """Answer for a number in place of a pool's workers."""
+        """Record the failure of a number that no worker of a pool survives, as if a worker had answered."""
         now = self._last_cycle or 0.0
         number = failure.seq
         self._record_failures([failure], None)
@@ -178,11 +178,11 @@ class Core:
             self._effects += self.flow.record_arrival(stream, number, 1, [(number, number + 1)], data, now)
 
     def record_overrun(self, worker: str, seen: LastSeen, limit_s: float) -> None:
-        """Take in that a call ran past its time limit; its worker is about to be killed for it."""
+        """Record that a call ran past its time limit; its worker is about to be killed for it."""
         self.recovery.record_overrun(worker, seen, limit_s)
 
     def record_consumed(self, upto: int) -> None:
-        """Take in that the sinks are done with every number below `upto`."""
+        """Record that the sinks are done with every number below `upto`."""
         if upto <= self.consumed:
             return
         self.streams.consume(self.wiring.tail, self.consumed, upto)
@@ -190,11 +190,11 @@ class Core:
         self.consumed = upto
 
     def record_commit(self, n: int) -> None:
-        """Take in that the sinks have committed the cut below `n`: the sources hear of it."""
+        """Record that the sinks have committed the cut below `n`: the sources are told."""
         self._effects += self.commits.record_commit(n)
 
     def record_loose_consumed(self, stream: int, lo: int, hi: int) -> None:
-        """Take in that the unordered sinks of a stream are done with `lo .. hi - 1`."""
+        """Record that the unordered sinks of a stream are done with `lo .. hi - 1`."""
         self.flow.record_loose_consumed(stream, lo, hi)
 
     def stop_reading(self, why: str) -> None:
@@ -204,12 +204,12 @@ class Core:
         self._effects += self.source_credit.stop()
 
     def take_effects(self) -> list[Effect]:
-        """Give the effects that `start` and deaths have left, without numbering or handing out anything."""
+        """Return the effects of `start` and of deaths, without numbering or handing out anything."""
         effects, self._effects = self._effects, []
         return effects
 
     def clear(self) -> None:
-        """Let go of all events, when the run is over: a report needs none of them."""
+        """Drop all events when the run is over: a report needs none of them."""
         self.sequencer.clear()
         self.streams.clear()
         self._effects.clear()
@@ -217,9 +217,9 @@ class Core:
     # -- what follows from it -----------------------------------------------------------------------------------
 
     def cycle(self, now: float) -> list[Effect]:
-        """Number, hand out, release, ask for more; give what is to be done, in this order.
+        """Number, hand out, release, ask for more; return the effects in this order.
 
-        Nothing is left: until the core is told something, there is nothing more to be done.
+        Until something else is recorded, there is nothing more to do.
         """
         self._clock(now)
         if not self.finished:
@@ -229,7 +229,7 @@ class Core:
             self._cut(frontier)
             self._hand_out(frontier, now)
             if self._ask_states():
-                self._hand_out(frontier, now)  # what was held until its pool was asked
+                self._hand_out(frontier, now)  # the numbers behind a state that had to be asked for first
             self._stop_leavers()
             self._release(self.cuts.release_limit(frontier))
             self._commit(frontier)
@@ -247,7 +247,7 @@ class Core:
         return lowest
 
     def holder_of(self, number: int) -> str | None:
-        """Give the worker that has a number in its hands, in the first pool that has not answered it."""
+        """Return the worker that works on a number, in the first pool that has not answered it."""
         for pool in self.pools:
             if number not in pool.dispatcher.accepted:
                 return pool.dispatcher.holder_of(number)
@@ -255,12 +255,12 @@ class Core:
 
     @property
     def in_flight(self) -> int:
-        """How many numbers are admitted and not yet taken by the sinks."""
+        """How many numbers are admitted and not yet consumed by the sinks."""
         return self.sequencer.next - self.consumed
 
     @property
     def waits_for_sinks(self) -> bool:
-        """Whether there may be more to do as soon as the sinks are done with more; else their word can wait."""
+        """Whether there may be more to do as soon as the sinks have consumed more; otherwise that can wait."""
         return not self.pools or self.sequencer.waiting or not self.budget.is_wide(self.in_flight)
 
     def _clock(self, now: float) -> None:
@@ -274,7 +274,7 @@ class Core:
         self._last_cycle = now
 
     def held(self) -> int:
-        """Give how many answered numbers wait behind one that is not."""
+        """Return how many answered numbers wait behind one that is not."""
         if not self.pools:
             return 0
         return max([len(pool.dispatcher.accepted) for pool in self.pools]) - self.frontier
@@ -314,7 +314,7 @@ class Core:
         return self.sequencer.next - self.first - (self.end is not None)
 
     def _ask_states(self) -> bool:
-        """Ask for the states that are due; gives whether any was asked for."""
+        """Ask for the states that are due; return whether there were any."""
         full = self.budget.bytes >= self.budget.limit_bytes and not self.in_flight and not self.flow.loose_out
         asked = self.commits.ask_states(full=full)
         self._effects += asked
@@ -364,7 +364,7 @@ class Core:
             pool.dispatcher.blame.forget(release.hi)
 
     def _commit(self, frontier: int) -> None:
-        """Hand over a cut that is whole, and what has waited for it."""
+        """Hand over a cut that is complete, and release what has waited for it."""
         cut = self.cuts.take_complete(self.barrier.released)
         if cut is not None:
             self._effects.append(Commit(cut))

@@ -1,4 +1,4 @@
-"""What the core asks to be done: plain values that the hub carries out with sockets and processes."""
+"""What the core asks to be done: plain values, carried out by the hub. Decides nothing, knows no socket and no process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class SendTask:
-    """Hand a run of numbers to a worker; `inputs` are the slices of each port, `answer_batch` how finely to cut the answer."""
+    """Send a run of numbers to a worker; `inputs` are the slices of each port.
+
+    `answer_batch` is for how many numbers it is to answer at once (0: for as many as it likes)."""
 
     worker: str
     task: Task
@@ -34,14 +36,14 @@ class SendTask:
 
 @dataclass(frozen=True, slots=True)
 class StopWorker:
-    """Let a worker go that asked to be replaced and has answered all it had."""
+    """Stop a worker that asked to be replaced and has answered everything."""
 
     worker: str
 
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """Ask a source for up to `count` events or `nbytes` bytes, whatever is there."""
+    """Ask a source for up to `count` events or `nbytes` bytes, without waiting for more than it has."""
 
     source: int
     count: int
@@ -50,14 +52,14 @@ class Pull:
 
 @dataclass(frozen=True, slots=True)
 class StopSource:
-    """Tell a source to give what it has read and end."""
+    """Tell a source to send what it has read and to end."""
 
     source: int
 
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Give a released run to the ordered sinks; `streams` are the slices of each stream of the tail."""
+    """Pass a released run to the ordered sinks; `streams` are the slices of each stream of the tail."""
 
     release: Release
     streams: list[list[Slice]]
@@ -89,7 +91,7 @@ class AskState:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """Give a worker the state to begin with, before its first task."""
+    """Send a worker the state to begin with, before its first task."""
 
     worker: str
     packed: bytes
@@ -97,7 +99,7 @@ class Restore:
 
 @dataclass(frozen=True, slots=True)
 class DeliverLoose:
-    """Give numbers of a stream to its unordered sinks."""
+    """Pass numbers of a stream to its unordered sinks."""
 
     stream: int
     lo: int

@@ -19,7 +19,7 @@ class Flow:
     """Passes what each stream has on to those that read it."""
 
     def __init__(self, wiring: Wiring, pools: list[Pool], streams: StreamStores, sequencer: Sequencer) -> None:
-        self.loose_out = 0  #: numbers that unordered sinks have been given and are not done with
+        self.loose_out = 0  #: numbers that unordered sinks have got and are not done with
         self._loose = wiring.loose
         self._streams = streams
         self._sequencer = sequencer
@@ -56,7 +56,7 @@ class Flow:
         return loose
 
     def record_answer(self, pool: Pool, lo: int, hi: int, now: float) -> None:
-        """Record that a pool has answered the numbers `lo .. hi - 1`; their inputs are kept if a state needs them."""
+        """Record that a pool has answered `lo .. hi - 1`; the inputs are kept if a state must be rebuilt from them."""
         for part in self._streams.stores[pool.wiring.ports[0]].slices(lo, hi):
             pool.queue_stats.leave(part.hi - part.lo, now - part.segment.at, now)
         if pool.retention is not None:  # a new worker would begin with it again

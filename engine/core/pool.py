@@ -1,6 +1,7 @@
-"""One pool in a run, as the core has it, and what a run counts.
+"""One pool in a run: its dispatcher, its workers' deaths, its state; and what a run counts.
 
-Decides how long the place of a dead worker stays empty, when its deaths end the run, and when a state is asked for.
+Decides how long a dead worker's replacement is delayed, when deaths end the run, and when a state is asked for. Processes
+are not known here.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from ...nodes.ordering.worker_name import WorkerName
 from ...nodes.program.program import Tally
 from .topology import PoolWiring, Wiring
 
-#: Deaths of one worker at its start that end the run: in a row, with nobody ready in its place and nothing answered by
-#: its pool in between; before any worker of the pool was ever ready, and after.
+#: Deaths at the start, for one index of a pool, that end the run: in a row, with no replacement ready and nothing answered
+#: by the pool in between; before any worker of the pool was ever ready, and after.
 MAX_START_DEATHS = 5
 MAX_LATE_START_DEATHS = 8
-#: The same for those who were killed. Somebody else may have done it, which says nothing about whether they can start;
-#: but so may the memory killer, who does it again and again.
+#: The same for workers that were killed by a signal. Another process may have done it, which says nothing about whether
+#: workers can start; but it may also be the kernel's out-of-memory killer, which does it again and again.
 MAX_START_KILLS = 10
 MAX_LATE_START_KILLS = 40
 RESTART_STEP_S = 0.05
-#: With the start itself, a dead worker is replaced within a second, however many died before it.
+#: Together with the start itself, a dead worker is replaced within a second, however many died before it.
 MAX_RESTART_S = 0.8
 
 
@@ -38,12 +39,12 @@ class Counts:
     skipped: int = 0
     dead_letters: int = 0
     worker_deaths: int = 0
-    replayed: int = 0  #: numbers that a worker took with it, so that they are handed out again
+    replayed: int = 0  #: numbers that are handed out again because their worker died
 
 
 @dataclass(slots=True)
 class Pool:
-    """A pool in a run: its dispatcher, what it keeps, and how its workers fare."""
+    """A pool in a run: its dispatcher, the inputs that it keeps, and the deaths of its workers."""
 
     wiring: PoolWiring
     dispatcher: Dispatcher
@@ -52,8 +53,8 @@ class Pool:
     queue_stats: QueueStats = field(default_factory=QueueStats)
     tallies: list[Tally] = field(default_factory=list)
     lives: int = 0
-    fruitless: Counter[int] = field(default_factory=Counter)  #: each worker's deaths since the last answer
-    #: Those of them at the start since one was ready, for each worker and whether it was killed.
+    fruitless: Counter[int] = field(default_factory=Counter)  #: deaths since the last answer, by the index of the worker
+    #: Deaths at the start since a worker was ready, by its index and whether it was killed.
     start_deaths: Counter[tuple[int, bool]] = field(default_factory=Counter)
     proven: bool = False  #: whether any worker was ever ready
     waits_s: float = 0.0
@@ -61,7 +62,7 @@ class Pool:
 
     @property
     def arrived_below(self) -> int:
-        """The number up to which its inputs have come."""
+        """The number below which all inputs have arrived."""
         return min([covered.frontier() for covered in self.covered])
 
     def begin_at(self, number: int) -> None:
@@ -79,12 +80,12 @@ class Pool:
             tally.add(values)
 
     def record_answer(self) -> None:
-        """Take in an answer: whatever died before, its workers can work."""
+        """Record that the pool has answered: whatever died before, its workers can work."""
         self.fruitless.clear()
         self.start_deaths.clear()
 
     def record_ready(self, worker: str) -> None:
-        """Take in that a worker is ready: one can start in its place, whether or not there is work for it."""
+        """Record that a worker is ready: its index is no longer hopeless, whether or not there is work for it."""
         index = WorkerName.parse(worker).index
         for killed in (False, True):
             del self.start_deaths[index, killed]
@@ -92,41 +93,43 @@ class Pool:
         self.dispatcher.add_worker(worker)
 
     def record_death(self, index: int, *, at_start: bool, killed: bool) -> None:
-        """Take in that the worker in this place has died."""
+        """Record that the worker with this index has died."""
         self.fruitless[index] += 1
         self.start_deaths[index, killed] += at_start
 
     def is_hopeless(self, index: int) -> bool:
-        """Whether so many workers in this place died at their start that another one is of no use."""
+        """Whether too many workers with this index died at their start to try another one."""
         most = MAX_LATE_START_DEATHS if self.proven else MAX_START_DEATHS
         most_kills = MAX_LATE_START_KILLS if self.proven else MAX_START_KILLS
         return self.start_deaths[index, False] >= most or self.start_deaths[index, True] >= most_kills
 
     def pause_s(self, index: int) -> float:
-        """Give for how long the next worker in this place is to wait, in seconds."""
+        """Return the pause before the next worker with this index is started, in seconds."""
         fruitless = self.fruitless[index]
         return 0.0 if fruitless <= 1 else min(MAX_RESTART_S, RESTART_STEP_S * 2 ** min(fruitless - 2, 10))
 
     def record_state_loss(self, cut: int | None) -> None:
-        """Take in that a worker is gone: the next one begins with the last snapshot; `cut` is one that lacks its state."""
+        """Record that a worker has exited: the next one begins with the last snapshot.
+
+        `cut` is the number of an open cut that lacks its state, if there is one.
+        """
         if self.retention is not None:
             self.retention.record_loss(self.dispatcher.handed_out_below(self.arrived_below))
             self.dispatcher.replay_from = self.retention.upto
             self.dispatcher.hold_at = cut
 
     def has_state_at(self, n: int) -> bool:
-        """Take in that a cut at `n` lacks its state; gives whether the last snapshot is that state."""
+        """Whether the last snapshot is the state for a cut at `n`; if not, tasks stop at `n` until the state was asked for."""
         if self.retention is None or self.retention.upto == n:
             return True
-        if self.retention.asked != n:  # else it is on its way
+        if self.retention.asked != n:  # else it is asked for already
             self.dispatcher.hold_at = n
         return False
 
     def next_state_request(self, cut: int | None, *, full: bool) -> tuple[str, int] | None:
-        """Give the worker to be asked for its state, and the number below which it was handed everything, if it is time.
+        """Return the worker to be asked for its state, and the number below which it was handed everything, if it is time.
 
-        `cut` is the number of an open cut that lacks it; `full` says that nothing more is read before inputs are let go
-        of.
+        `cut` is the number of an open cut that lacks it; `full` says that nothing more is read before inputs are freed.
         """
         worker = next(iter(self.dispatcher.workers.values()), None)
         if self.retention is None or worker is None or self.retention.asked is not None:
@@ -141,10 +144,10 @@ class Pool:
         return worker.name, handed
 
     def workers_to_stop(self) -> list[str]:
-        """Give the workers that are to be replaced and may go now.
+        """Return the workers that are to be replaced and may stop now.
 
-        One with a state leaves it behind: the next one would else do all since the last snapshot again, and that alone
-        may be as much as it may do.
+        A worker with a state is asked for it first: otherwise its successor would repeat everything since the last
+        snapshot, which may be all that it has time for before it is replaced in turn.
         """
         if self.retention is not None and self.retention.upto < self.dispatcher.handed_out_below(self.arrived_below):
             return []

@@ -1,7 +1,7 @@
-"""What the sources of a run are asked for, and when they are told to stop.
+"""What the sources of a run are asked for, and when their reading stops.
 
-Decides how much each is asked for: together no more than the budget has room for and the pools want, the share of
-each such that one that is silent does not hold up the others.
+Decides how much each is asked for: together no more than the budget has room for and the pools want, the share of each
+such that a silent one does not hold up the others. How a source is read is not known here.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ from .effects import Pull, StopSource
 from .pool import Pool
 from .topology import SOURCE_STREAM
 
-#: A pull asks for at most so many events or bytes.
+#: The largest pull, in events and in bytes.
 MAX_PULL_NUMBERS = 32768
 MAX_PULL_BYTES = 4 << 20
-#: A graph without handlers reads so far ahead of its sinks.
+#: How far a graph without handlers reads ahead of its sinks, in events.
 PLAIN_LOOKAHEAD = 16384
 
 
 class SourceCredit:
-    """The pulls that sources have not answered. Feed it what they said; it gives effects."""
+    """The pulls that sources have not answered. Record what they answer; it returns effects."""
 
     def __init__(self, sequencer: Sequencer, remote: Sequence[bool], pools: Sequence[Pool], budget: Budget) -> None:
         self.stopped = False
         self._budget = budget
         self._has_pools = bool(pools)
-        #: Those that read what the sources give, and how many tasks ahead their events are asked for.
+        #: The pools that read the sources, and how many tasks ahead their events are asked for.
         self._first = [pool for pool in pools if SOURCE_STREAM in pool.wiring.ports]
         self._lookahead = int(any(remote))
         self._sequencer = sequencer
         self._pulls: list[list[int]] = [[] for _ in remote]
-        #: A source of another process is asked twice in advance: its answers take their time.
+        #: A source in another process is asked twice in advance: its answers take longer.
         self._max_pulls = [2 if far else 1 for far in remote]
         self._max_bytes = min(MAX_PULL_BYTES, budget.limit_bytes)
 
     def record_answer(self, source: int) -> None:
-        """Take in that a source has given events."""
+        """Record that a source has answered a pull."""
         if self._pulls[source]:
             self._pulls[source].pop(0)
 
     def record_end(self, source: int) -> None:
-        """Take in that a source has nothing more to give."""
+        """Record that a source has ended."""
         self._pulls[source].clear()
 
     def stop(self) -> list[StopSource]:
@@ -70,7 +70,7 @@ class SourceCredit:
         return max([pool.dispatcher.wanted(self._lookahead) for pool in self._first])
 
     def _free(self) -> list[int]:
-        """Give the sources that may be asked."""
+        """Return the sources that may be asked."""
         if self.stopped:
             return []
         return [
@@ -87,12 +87,12 @@ class SourceCredit:
         room -= sum(asked) + sum(buffered)
         merging = sequencer.merges
         live = sum(not sequencer.has_ended(source) for source in range(len(self._pulls)))
-        # A merge takes as much of each; else each has a share, so that one that is silent does not hold up the others.
+        # A merge needs as much of each; otherwise each has a share, so that a silent one does not hold up the others.
         share = wanted if merging else -(-(wanted - sum(buffered)) // live)
         pulls = []
         for source in free:
             there = asked[source] + (buffered[source] if merging else 0)
-            # A source of which nothing waits is asked at least for one event, for others may never go on without it.
+            # A source of which nothing waits is asked for at least one event, because others may never go on without it.
             most = room if asked[source] or buffered[source] else max(room, 1)
             count = min(share - there, most, MAX_PULL_NUMBERS, sequencer.remaining or MAX_PULL_NUMBERS)
             if count > 0:

@@ -1,6 +1,6 @@
-"""What is retained of the streams of a run, charged to its budget until every reader has taken it.
+"""What is retained of the streams of a run, charged to its budget until every reader has consumed it.
 
-Decides whose bytes are suspect: those that a worker died unpacking or packing.
+Decides whose bytes are suspect: those that a worker died decoding or encoding. What is in them is not known here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .topology import Wiring
 
 
 class StreamStores:
-    """The stores of all streams, by their numbers; each stream has as many readers as ports, tails and loose ends read it."""
+    """The stores of all streams, by the index of the stream; ports, ordered and unordered sinks are its readers."""
 
     def __init__(self, wiring: Wiring, budget: Budget) -> None:
         readers = [0] * (1 + sum(len(pool.exits) for pool in wiring.pools))
@@ -30,7 +30,7 @@ class StreamStores:
         self._any_suspect = False  #: whether any segment was ever suspect
 
     def put(self, stream: int, segment: Segment, new: Sequence[tuple[int, int]]) -> None:
-        """Retain what a stream now has; `new` are the parts that count, the others are done with at once."""
+        """Retain a segment; `new` are the parts that count, the others are consumed at once."""
         store = self.stores[stream]
         self._budget.charge(store.put(segment))
         if len(new) == 1 and new[0] == (segment.start, segment.stop):
@@ -43,7 +43,7 @@ class StreamStores:
                 self.consume((stream,), lo, hi)
 
     def consume(self, streams: Sequence[int], lo: int, hi: int) -> None:
-        """Note that one reader of these streams is done with `lo .. hi - 1`."""
+        """Record that one reader of these streams is done with `lo .. hi - 1`."""
         for stream in streams:
             self._budget.free(self.stores[stream].consume(lo, hi))
 
@@ -59,15 +59,15 @@ class StreamStores:
                 self._budget.free(self.failure_bytes.pop(number, 0))
 
     def slices(self, streams: Sequence[int], lo: int, hi: int) -> list[list[Slice]]:
-        """Give, for each of the streams, the slices that together are the numbers `lo .. hi - 1`."""
+        """Return, for each of the streams, the slices that together are the numbers `lo .. hi - 1`."""
         return [self.stores[stream].slices(lo, hi) for stream in streams]
 
     def cost(self, streams: Sequence[int], lo: int, hi: int) -> int:
-        """Give what these numbers of these streams take of the budget, in bytes."""
+        """Return what these numbers of these streams take of the budget, in bytes."""
         return sum([part.cost for slices in self.slices(streams, lo, hi) for part in slices])
 
     def mark_suspect(self, streams: Sequence[int], lo: int, hi: int) -> None:
-        """Note that the bytes of these numbers may kill who unpacks them."""
+        """Mark the bytes of these numbers: decoding them may kill a worker."""
         self._any_suspect = True
         for slices in self.slices(streams, lo, hi):
             for part in slices:
@@ -78,6 +78,6 @@ class StreamStores:
         return self._any_suspect and any(part.segment.suspect for slices in inputs for part in slices)
 
     def clear(self) -> None:
-        """Let go of everything."""
+        """Drop everything that is retained."""
         for store in self.stores:
             store.clear()

@@ -1,4 +1,4 @@
-"""The wiring of a run: which pools read and write which streams, as plain data for the core.
+"""The topology of a run: which pools read and write which streams, as plain data for the core.
 
 It decides nothing; the compiler writes it.
 """
@@ -26,7 +26,7 @@ class PoolWiring:
     ports: tuple[int, ...]
     exits: tuple[int, ...]
     in_order: bool = False  #: whether a number is ready only once all below it are
-    stateful: bool = False  #: whether its handlers keep a state that is saved and made again
+    stateful: bool = False  #: whether its handlers keep a state that is saved and rebuilt
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,14 @@ class Packing(Protocol):
     """How events become payloads; the core only needs it for merged sources and for a limit inside a chunk."""
 
     def pack(self, items: list[Any]) -> tuple[Any, int]:
-        """Give the payload of these events and its size in bytes."""
+        """Return the payload of these events and its size in bytes."""
 
     def head(self, payload: Any, count: int) -> tuple[Any, int]:
-        """Give the payload of the first `count` events of a payload, and its size in bytes."""
+        """Return the payload of the first `count` events of a payload, and its size in bytes."""
 
 
 def closes(ended_by: str | None, *, resumes: bool = False) -> bool:
-    """Tell whether the end of the reading is the end of the input, at which final results and windows are given.
+    """Whether the end of the reading is the end of the input, at which final results and windows are emitted.
 
     `ended_by` is what ended the reading, `None` for the sources themselves. A run that was interrupted closes
     nothing. With `resumes` another run goes on from here, so only the sources' end and a limit are ends.

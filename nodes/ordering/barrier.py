@@ -54,7 +54,7 @@ class Barrier:
         self._letter_count = 0
 
     def record_failures(self, failures: Iterable[FailureRecord]) -> None:
-        """Take in first answers that are failures under `fail` or `dead_letter`."""
+        """Record first answers that are failures under `fail` or `dead_letter`."""
         for failure in failures:
             if failure.on_error == "fail":
                 self._fatal.append(failure)
@@ -64,7 +64,7 @@ class Barrier:
                 heapq.heappush(self._letters, (failure.order_key, self._letter_count, failure))
 
     def release(self, frontier: int) -> Release | None:
-        """Give the run that a frontier sets free, if any; never the lowest failed number or one above it."""
+        """Return the unreleased numbers below a frontier, if any; never the lowest failed number or one above it."""
         hi = frontier if self.end_at is None else min(frontier, self.end_at)
         lo = self.released
         if hi <= lo:
@@ -76,7 +76,7 @@ class Barrier:
         return Release(lo, hi, tuple(letters))
 
     def verdict(self, frontier: int) -> FailureRecord | None:
-        """Give the failure that ends the run, once every branch has answered its number and all below."""
+        """Return the failure that ends the run, once every branch has answered its number and all below."""
         if self.end_at is None or frontier <= self.end_at:
             return None
         return min((f for f in self._fatal if f.seq == self.end_at), key=lambda f: f.order_key)

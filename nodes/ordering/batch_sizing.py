@@ -1,16 +1,17 @@
 """How many numbers make a batch: as many as some milliseconds of work, learnt from what answers report.
 
-Decides batch sizes and how many batches a worker holds; who gets which numbers is decided in `dispatch`.
+Decides batch sizes and how many batches a worker holds; who gets which numbers is decided in `dispatcher`.
 """
 
 from __future__ import annotations
 
 from math import ceil
 
-#: A batch is to take so many seconds of a worker: long against what a batch costs (0.5 ms of the calling process and 0.2
+#: What a batch should take of a worker, in seconds: long against what a batch costs (0.5 ms of the calling process and 0.2
 #: of the worker, so this is where 1 ms of work a piece comes to 0.94 of the ideal), short for a person.
 TARGET_S = 0.016
-#: A worker holds more than one batch only while that cannot delay anyone for longer than this; and so many at most.
+#: A worker holds more than one batch only while that delays nobody for longer than this, and never more than
+#: `MAX_PREFETCH`.
 PREFETCH_BELOW_S = 0.03
 MAX_PREFETCH = 4
 MAX_BATCH = 32768
@@ -35,14 +36,14 @@ class BatchSizer:
         self.size = self.depth = 1
 
     def learn(self, numbers: int, seconds: float, nbytes: int) -> None:
-        """Take in that `numbers` numbers took `seconds` of one worker and `nbytes` on the wire."""
+        """Record that `numbers` numbers took `seconds` of one worker and `nbytes` on the wire."""
         if numbers <= 0:
             return
         each = seconds / numbers
         if not self._last:
             self.seconds_each, self.bytes_each = each, nbytes / numbers
         else:
-            # Quick to believe that work is cheap (a first call imports and warms up), slow to believe that it is dear.
+            # Quick to react when work gets faster (a first call imports and warms up), slow when it gets slower.
             weight = 0.5 if each < self.seconds_each else min(0.3, 0.05 + numbers / 1000)
             self.seconds_each += weight * (each - self.seconds_each)
             self.bytes_each += 0.3 * (nbytes / numbers - self.bytes_each)

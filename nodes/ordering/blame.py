@@ -1,8 +1,8 @@
 """Who is to blame when a worker dies: which events are suspect, and when one has killed often enough.
 
-Decides verdicts. A death on a known call counts against that call; a death that no single event explains is held
-against every number of the run, which is then handed out in halves until one number stands alone. Who is caught takes
-the deaths around it on itself, and its neighbours are cleared.
+Decides verdicts. A death on a known call counts against that call. If no single event explains a death, every number of
+the run becomes a suspect; the run is then handed out in halves until one number is alone. Once found, the culprit is
+charged with the earlier deaths and the other suspects are cleared. Who gets the numbers is not known here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .task import Task, Worker
 
 
 class Phase(IntEnum):
-    """What a worker was doing when it was last heard of."""
+    """What a worker was doing when its status was last read."""
 
     START = 0
     IDLE = 1
@@ -29,7 +29,7 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class LastSeen:
-    """The last word of a worker: its phase and, for `EVENT`, the call it was in."""
+    """The last status of a worker: its phase and, for `EVENT`, the call it was in."""
 
     phase: Phase
     step: int = 0
@@ -38,7 +38,7 @@ class LastSeen:
 
 
 class Blame:
-    """Keeps the deaths and time-outs of one pool's events."""
+    """The deaths and time-outs of one pool's events."""
 
     def __init__(self, steps: tuple[Step, ...], max_deaths: int | None) -> None:
         self._steps = steps
@@ -53,11 +53,11 @@ class Blame:
         self.condemned: list[tuple[int, Verdict]] = []
 
     def call_of(self, seen: LastSeen) -> CallName:
-        """Give the name of the call that a worker was last seen in."""
+        """Return the name of the call that a worker was last seen in."""
         return self._steps[seen.step].node, seen.seq, seen.index
 
     def record_call_death(self, call: CallName, cause: str) -> None:
-        """Count a death against one call; decree its failure when it has killed `max_deaths` workers."""
+        """Record a death during one call; the call fails from `max_deaths` deaths on."""
         self._deaths[call] += 1 + self._take_charges(call[1])
         self._judge(call, cause)
 
@@ -70,9 +70,9 @@ class Blame:
         return self._max_deaths is not None and deaths >= self._max_deaths
 
     def record_lone_death(self, number: int, cause: str) -> Verdict | None:
-        """Count a death against a number that stood alone, outside its handlers; give the verdict when it is due.
+        """Record a death for a number that was alone, outside its handlers; return the verdict when it is due.
 
-        No worker can carry this verdict out, for it dies before or after its handlers: the engine answers itself.
+        No worker can carry out this verdict, because it dies before or after the handlers: the core answers instead.
         """
         self._numbers[number] += 1 + self._take_charges(number)
         for call in [call for call in self._deaths if call[1] == number]:
@@ -83,7 +83,7 @@ class Blame:
     def record_death(
         self, parts: list[tuple[int, int]], worker: Worker, seen: LastSeen, cause: str
     ) -> list[tuple[int, int]]:
-        """Hold a death against those it points at, and give the parts in which to hand out again."""
+        """Record the death of a worker that owed `parts`; return the parts, split as they are to be handed out again."""
         if seen.phase in (Phase.START, Phase.CLOSE):
             return parts
         if seen.phase is Phase.EVENT and any(lo <= seen.seq < hi for lo, hi in parts):
@@ -98,14 +98,14 @@ class Blame:
             return parts if self._may_try_again(suspects[0][0], worker, seen, cause) else []
         self.suspect(suspects)
         if len(suspects) > 1 or (seen.phase is Phase.BATCH and not careful):
-            return parts  # apart from each other they tell more, or handled carefully: that names the call
+            return parts  # the next death tells more: the suspects are isolated or handled carefully, which names the call
         lo, hi = suspects[0]
         return _split_at(parts, lo, (lo + hi) // 2, hi)
 
     def _record_codec_death(
         self, parts: list[tuple[int, int]], worker: Worker, seen: LastSeen, cause: str
     ) -> list[tuple[int, int]]:
-        """Blame what a careful worker was unpacking or packing: the `seen.index` numbers from `seen.seq` on."""
+        """Record a death while a careful worker decoded or encoded the `seen.index` numbers from `seen.seq` on."""
         lo, hi = seen.seq, seen.seq + seen.index
         parts = _split_at(parts, lo, hi)
         suspects = [part for part in parts if lo <= part[0] < hi]
@@ -117,7 +117,7 @@ class Blame:
         return parts if self._may_try_again(lo, worker, seen, cause) else [part for part in parts if part not in suspects]
 
     def _may_try_again(self, number: int, worker: Worker, seen: LastSeen, cause: str) -> bool:
-        """Hold a death against the one number that a worker had; gives whether a worker is to try it again."""
+        """Record the death of a worker that had one number only; return whether the number is to be tried again."""
         call = self.call_of(seen)
         task = next(iter(worker.tasks.values()))
         if seen.phase is Phase.MANY and seen.seq == number and call not in task.orders.verdicts:
@@ -129,25 +129,25 @@ class Blame:
         return verdict is None
 
     def _task_seen(self, worker: Worker, seen: LastSeen) -> Task | None:
-        """Give the task that a worker was last seen on, or `None` where it may have been any."""
+        """Return the task that a worker was last seen on, or `None` if it may have been any."""
         tasks = worker.tasks.values()
         if seen.phase in (Phase.CODEC, Phase.BATCH):
             return next((task for task in tasks if task.start <= seen.seq < task.stop), None)
         return None
 
     def suspect(self, parts: list[tuple[int, int]]) -> None:
-        """Hold a death against the numbers of these runs, one of which is to blame."""
+        """Make the numbers of these runs suspects of one death."""
         self._suspicions.append(parts)
 
     def _take_charges(self, number: int) -> int:
-        """Give how many deaths are held against a number, and hold them against nobody else from now on."""
+        """Return the unexplained deaths charged to `number` and stop charging them to others."""
         others = [parts for parts in self._suspicions if not any(lo <= number < hi for lo, hi in parts)]
         explained = len(self._suspicions) - len(others)
         self._suspicions = others
         return explained
 
     def record_timeout(self, call: CallName, limit_s: float) -> None:
-        """Count a time-out as an attempt; decree its failure when the retries are used up."""
+        """Record a time-out as an attempt; the call fails when its retries are used up."""
         step = next(step for step in self._steps if step.node == call[0])
         self.used[call] = self.used.get(call, 0) + 1
         if self.used[call] > step.options.retries:
@@ -155,7 +155,7 @@ class Blame:
             self.verdicts[call] = Verdict("timeout", text, self.used[call])
 
     def forget(self, below: int) -> None:
-        """Drop what was known of numbers that are released."""
+        """Forget the numbers below `below`: they are released."""
         if not (self._suspicions or self._deaths or self._numbers or self.used or self.verdicts):
             return
         for number in [number for number in self._numbers if number < below]:

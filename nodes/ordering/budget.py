@@ -1,4 +1,4 @@
-"""The budget of a run: one bound on the numbers and on the bytes in flight, held results included.
+"""The budget of a run: one bound on the numbers and on the bytes in flight, including results that wait for the consumer.
 
 Decides when a number may be admitted and what may be worked on while the bound is passed.
 """
@@ -39,15 +39,15 @@ class Budget:
         assert self.bytes >= 0, "more bytes were freed than charged"
 
     def room(self, numbers: int) -> int:
-        """Give how many numbers may be admitted while `numbers` are in flight; 0 when the bytes are at the limit."""
+        """Return how many numbers may be admitted while `numbers` are in flight; 0 when the bytes are at the limit."""
         return 0 if self.bytes >= self.limit_bytes else max(0, self.limit_numbers - numbers)
 
     def is_wide(self, numbers: int) -> bool:
-        """Whether more than half of it is free while `numbers` are in flight: nobody waits for room then."""
+        """Whether more than half of the budget is free while `numbers` are in flight: nothing waits for room then."""
         return 2 * self.bytes < self.limit_bytes and 2 * numbers < self.limit_numbers
 
     def pace(self, waiting_for_consumer: bool) -> Pace:
-        """Say what may be handed out; growth beyond the limit is then that of the head alone."""
+        """Return what may be handed out; beyond the limit only the head of the line may grow."""
         if self.bytes < self.limit_bytes:
             return Pace.FREE
         return Pace.HOLD if waiting_for_consumer else Pace.HEAD

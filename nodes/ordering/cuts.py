@@ -1,8 +1,8 @@
-"""Consistent cuts: one number at which every source and every sink stand at the same place.
+"""Consistent cuts: one number up to which every source was read and every sink was served.
 
-Decides when a cut is made and when it is whole: it is announced at the next free number, everything below it is
-released, the states that belong to it are given, nothing above it is released before it is handed over, and no other
-is announced until it is committed.
+Decides when a cut is announced (at the next free number, one at a time) and when it is complete: everything below it is
+released and the states that belong to it are there. Nothing above it is released before it is handed over. Who stores
+a cut is not known here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .source_positions import SourcePosition
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The numbers below `n`, where the sources stand behind them, and the state of each stateful pool (by its index)."""
+    """The numbers below `n`, the positions of the sources behind them, and the state of each stateful pool by its index."""
 
     n: int
     positions: tuple[SourcePosition, ...]
@@ -47,30 +47,30 @@ class Cuts:
         return final or (self._due and number > self._committed)
 
     def announce(self, cut: Cut) -> None:
-        """Begin a cut."""
+        """Open a cut."""
         self._due = self._handed_over = False
         self._open = cut
 
     def begin_at(self, n: int) -> None:
-        """Begin where a cut of an earlier run was committed."""
+        """Begin behind the committed cut of an earlier run."""
         self._committed = n
 
     def record_state(self, pool: int, n: int, packed: bytes | None) -> None:
-        """Take in the state of a pool behind the numbers below `n`."""
+        """Record the state of a pool behind the numbers below `n`."""
         if self._open is not None and self._open.n == n:
             self._open.states[pool] = packed
 
     def missing(self, pool: int) -> int | None:
-        """Give the number of the open cut if it lacks the state of a pool."""
+        """Return the number of the open cut if it lacks the state of a pool."""
         cut = self._open
         return cut.n if cut is not None and pool in self._pools and pool not in cut.states else None
 
     def release_limit(self, frontier: int) -> int:
-        """Give how far may be released: not past a cut that is not handed over."""
+        """Return how far may be released: not past a cut that is not handed over."""
         return frontier if self._open is None or self._handed_over else min(frontier, self._open.n)
 
     def take_complete(self, released: int) -> Cut | None:
-        """Give the cut, once, when everything below it is released; it is then to be committed."""
+        """Return the cut, once, when it is complete; it is then to be committed."""
         cut = self._open
         if cut is None or self._handed_over or released < cut.n or len(cut.states) < len(self._pools):
             return None
@@ -78,7 +78,7 @@ class Cuts:
         return cut
 
     def record_commit(self, n: int) -> Cut | None:
-        """Take in that the cut below `n` is committed; gives it."""
+        """Record that the cut below `n` is committed, and return it; `None` if it is not the open one."""
         cut = self._open
         if cut is None or cut.n != n:
             return None

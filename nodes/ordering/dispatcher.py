@@ -1,7 +1,7 @@
 """The dispatcher of one pool: hands runs of numbers to workers that have room, lowest number first.
 
-Decides who works on what and what is handed out again. It retains the knowledge of every task until its numbers are
-accepted; only acceptance makes a number answered.
+Decides who works on what and what is handed out again. It knows every task until its numbers are accepted; only
+acceptance makes a number answered. It knows neither payloads nor processes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HEAD_SHARE = 8
 
 
 class Dispatcher:
-    """Hands out the numbers of one pool that are ready, and takes the first answer for each."""
+    """Hands out the numbers of one pool that are ready, and accepts the first answer for each."""
 
     def __init__(
         self,
@@ -38,12 +38,12 @@ class Dispatcher:
         self.blame = Blame(program.steps, max_deaths)
         self.stop_at: int | None = None
         self._ready: list[tuple[int, int]] = []
-        #: Ready too, but suspects of a death: never joined, and each to a worker that has nothing else.
+        #: Ready too, but suspects of a death: never joined, and each for a worker that has nothing else.
         self._isolated: list[tuple[int, int]] = []
         self._ready_numbers = 0
         self._leavers: list[Worker] = []
         self._next_task = 0
-        #: In a pool that keeps a state: the inputs from this number on are retained, for a new worker begins there.
+        #: In a pool that keeps a state: a new worker begins at this number, from which on the inputs are retained.
         self.replay_from: int | None = None
         #: Nothing from this number on is handed out yet.
         self.hold_at: int | None = None
@@ -69,7 +69,7 @@ class Dispatcher:
         return size
 
     def wanted(self, lookahead: int) -> int:
-        """Give how many more numbers should be made ready to keep the workers busy, `lookahead` tasks ahead."""
+        """Return how many more numbers should be made ready to keep the workers busy, `lookahead` tasks ahead."""
         if not self.workers:
             return 0
         unit = self._unit
@@ -79,18 +79,18 @@ class Dispatcher:
         return max(0, (room + lookahead * len(self.workers)) * self.batch - self._ready_numbers)
 
     def add_ready(self, start: int, stop: int) -> None:
-        """Take in that the inputs of these numbers have arrived."""
+        """Record that the inputs of `start .. stop - 1` have arrived."""
         if start < stop:
             heapq.heappush(self._ready, (start, stop))
             self._ready_numbers += stop - start
 
     def add_worker(self, name: str) -> None:
-        """Take in that a worker is there and asks for work."""
+        """Add a worker that asks for work."""
         if name not in self.workers:
             self.workers[name] = Worker(name)
 
     def hand_out(self, pace: Pace, head: int, now: float) -> list[Task]:
-        """Give the tasks to send now: at most what the workers have room for, lowest numbers first."""
+        """Return the tasks to send now: at most what the workers have room for, lowest numbers first."""
         if pace is Pace.HOLD or not self._ready_numbers:
             return []
         tasks: list[Task] = []
@@ -109,7 +109,7 @@ class Dispatcher:
                 tasks.append(self._task(worker, apart, self._size(pace, unit), now))
                 continue
             if apart:
-                # The suspect waits until this worker is done with what it has; the others go on meanwhile.
+                # The suspect waits until this worker has finished its tasks; the others go on meanwhile.
                 spared = next((w for w in self.workers.values() if not w.leaving and not w.isolated), None)
             if not apart or spared is None:
                 return tasks
@@ -124,11 +124,11 @@ class Dispatcher:
 
     @property
     def _unit(self) -> int:
-        """What rooms are worked out from, the same for all workers: the size of a task, or how many each may hold."""
+        """What the room of a worker is computed from, the same for all: the size of a task, or how many tasks each may hold."""
         return self.batch if self._in_flight_cap else self.sizer.depth
 
     def _room(self, worker: Worker, unit: int) -> int:
-        """Give how many more tasks a worker may get."""
+        """Return how many more tasks a worker may get."""
         if worker.leaving or worker.isolated:
             return 0
         room = -((worker.load - 2 * self._in_flight_cap) // unit) if self._in_flight_cap else unit - len(worker.tasks)
@@ -150,7 +150,7 @@ class Dispatcher:
             return max(1, size // HEAD_SHARE)
         if self._ready_numbers >= size * len(self.workers):
             return size
-        # What is there is shared among those who could take it, unless it is hardly any work.
+        # What is ready is shared among the workers with room, unless it is hardly any work.
         hands = sum(1 for worker in self.workers.values() if self._room(worker, unit))
         share = -(-self._ready_numbers // max(1, hands))
         least = min(size, max(1, size // 8)) if self.sizer.seconds_each else 1
@@ -160,10 +160,10 @@ class Dispatcher:
         queue = self._isolated if apart else self._ready
         start, stop = heapq.heappop(queue)
         if self.replay_from is not None and start < self.frontier:
-            size = min(size, self.frontier - start)  # what is handled again stays apart from what is new
+            size = min(size, self.frontier - start)  # numbers that are handled again are not mixed with new ones
         if self.hold_at is not None:
             size = min(size, self.hold_at - start)
-        # Suspects stay together, for the next death must be one of the same numbers'; the others are joined and cut.
+        # Suspects stay together, because the next death must be due to one of the same numbers; others are joined and split.
         end = stop if apart and self.replay_from is None else min(stop, start + size)
         while not apart and end == stop and end - start < size and queue and queue[0][0] == end:
             _, stop = heapq.heappop(queue)
@@ -181,7 +181,7 @@ class Dispatcher:
         return task
 
     def handed_out_below(self, upto: int) -> int:
-        """Give the number below which everything was handed out, of what is ready up to `upto`."""
+        """Return the number below which everything was handed out, of what is ready up to `upto`."""
         return min([upto, *(queue[0][0] for queue in (self._ready, self._isolated) if queue)])
 
     def _orders(self, start: int, stop: int) -> Orders:
@@ -193,7 +193,7 @@ class Dispatcher:
         return Orders(True, verdicts, used)
 
     def accept(self, name: str, task_id: int, start: int, stop: int, ends_here: bool) -> list[tuple[int, int]]:
-        """Take in an answer for `start .. stop - 1` and give the parts that are the first answer for their numbers.
+        """Accept an answer for `start .. stop - 1`; return the parts for which it is the first answer.
 
         `ends_here` says that the run ends inside this answer, so that the numbers of its task above it need none.
         """
@@ -210,7 +210,7 @@ class Dispatcher:
         return [part for lo, hi in owed for part in self.accepted.add(lo, hi)]
 
     def record_return(self, name: str, task_id: int, start: int) -> None:
-        """Take in that a worker gives back what it has not begun of a task: its numbers from `start` on."""
+        """Record that a worker returns the numbers of a task from `start` on, which it has not begun."""
         worker = self.workers.get(name)
         task = worker.tasks.get(task_id) if worker is not None else None
         if worker is None or task is None:
@@ -223,28 +223,28 @@ class Dispatcher:
         self._hand_out_again(parts)
 
     def record_parked(self, name: str, count: int) -> None:
-        """Take in how many numbers of a worker wait for a retry: they are no load."""
+        """Record how many numbers of a worker wait for a retry: they do not count as load."""
         worker = self.workers.get(name)
         if worker is not None:
             worker.load += worker.parked - count
             worker.parked = count
 
     def holder_of(self, number: int) -> str | None:
-        """Give the worker that has a number in its hands, if any."""
+        """Return the worker that works on a number, if any."""
         for worker in self.workers.values():
             if any(number in task.open for task in worker.tasks.values()):
                 return worker.name
         return None
 
     def record_leaving(self, name: str) -> None:
-        """Take in that a worker is to be replaced: it gets nothing more."""
+        """Record that a worker is to be replaced: it gets no more tasks."""
         worker = self.workers.get(name)
         if worker is not None and not worker.leaving:
             worker.leaving = True
             self._leavers.append(worker)
 
     def idle_leavers(self) -> list[str]:
-        """Give the workers that are to be replaced and owe nothing any more; each is given once."""
+        """Return the workers that are to be replaced and have answered everything, each of them once."""
         if not self._leavers:
             return []
         idle = [worker.name for worker in self._leavers if not worker.tasks and worker.name in self.workers]
@@ -252,9 +252,9 @@ class Dispatcher:
         return idle
 
     def record_exit(self, name: str, seen: LastSeen | None, cause: str) -> Worker | None:
-        """Take in that a worker is gone: hand out again what it had not answered, and blame whom `seen` shows.
+        """Record that a worker has exited: what it had not answered is handed out again, split by what `seen` shows.
 
-        `seen` is `None` when the engine itself ended it and nobody is to blame.
+        `seen` is `None` if the engine itself ended it and no event is to blame. Returns what is known of the worker, if any.
         """
         worker = self.workers.pop(name, None)
         if worker is None:
@@ -263,7 +263,7 @@ class Dispatcher:
         if seen is not None and parts:
             parts = self.blame.record_death(parts, worker, seen, cause)
         if self.replay_from is not None:
-            # Its state is gone: the next one begins at the last snapshot and handles again what was answered since.
+            # Its state is lost: the next worker begins at the last snapshot and handles again what was answered since.
             begun = self.handed_out_below(min([lo for lo, _ in parts], default=self.frontier))
             parts += [(self.replay_from, begun)] if begun > self.replay_from else []
         self._hand_out_again(parts)
@@ -276,7 +276,7 @@ class Dispatcher:
 
 
 def merge_ready(ports: list[Intervals], port: int, lo: int, hi: int) -> list[tuple[int, int]]:
-    """Note that `port` now covers `lo .. hi - 1`; give the parts that every port covers."""
+    """Record that `port` now covers `lo .. hi - 1`; return the parts that every port covers."""
     parts = deque(ports[port].add(lo, hi))
     for other, covered in enumerate(ports):
         if other != port:

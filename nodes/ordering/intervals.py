@@ -1,6 +1,6 @@
 """A set of numbers as disjoint intervals: which numbers were answered, covered, or are still open.
 
-Decides the first-answer-counts rule: `add` gives only the parts that were not there before.
+Decides the first-answer-counts rule: `add` returns only the parts that were not in the set before.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Intervals:
         return at >= 0 and number < self._stops[at]
 
     def frontier(self) -> int:
-        """Give the lowest number from 0 on that is not in the set."""
+        """Return the lowest number from 0 on that is not in the set."""
         return self._stops[0] if self._starts and self._starts[0] == 0 else 0
 
     def gaps(self, lo: int, hi: int) -> list[tuple[int, int]]:
-        """Give the parts of `lo .. hi - 1` that are not in the set."""
+        """Return the parts of `lo .. hi - 1` that are not in the set."""
         found = []
         at = bisect_right(self._stops, lo)
         while lo < hi and at < len(self._starts):
@@ -50,7 +50,7 @@ class Intervals:
         return found
 
     def shared(self, lo: int, hi: int) -> list[tuple[int, int]]:
-        """Give the parts of `lo .. hi - 1` that are in the set."""
+        """Return the parts of `lo .. hi - 1` that are in the set."""
         found = []
         at = bisect_right(self._stops, lo)
         while lo < hi and at < len(self._starts) and self._starts[at] < hi:
@@ -59,7 +59,7 @@ class Intervals:
         return found
 
     def add(self, lo: int, hi: int) -> list[tuple[int, int]]:
-        """Add `lo .. hi - 1` and give the parts that are new."""
+        """Add `lo .. hi - 1`; return the parts that are new."""
         if lo >= hi:
             return []
         new = self.gaps(lo, hi)
@@ -72,7 +72,7 @@ class Intervals:
         return new
 
     def remove(self, lo: int, hi: int) -> int:
-        """Take `lo .. hi - 1` out and give how many numbers that were."""
+        """Remove `lo .. hi - 1`; return how many numbers were removed."""
         removed = 0
         for a, b in self.shared(lo, hi):
             at = bisect_right(self._starts, a) - 1

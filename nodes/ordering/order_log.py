@@ -1,8 +1,8 @@
 """The order log: what a run must do again exactly where reading again could interleave differently.
 
-Decides what is kept of it. A `Run` says whose events got which numbers, where sources are numbered as they arrive; a
-`Read` says what one read gave, where a source could cut or order its events differently. Both are durable before any
-of their numbers is released, and both are let go of when a checkpoint has passed them.
+Decides what the log holds. A `Run` says whose events got which numbers, if sources are numbered as they arrive; a `Read`
+says what one read returned, if a source could split or order its events differently. Both are durable before any of
+their numbers is released, and both are deleted when a checkpoint has passed them. Where they are stored is not known here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The numbers from `number` on, so many, went to the next events of a source."""
+    """The numbers `number .. number + count - 1` went to the next events of a source."""
 
     number: int
     source: int
@@ -33,7 +33,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """What is to be made durable, in the order in which it came to be."""
+    """What is to be made durable, in the order in which it happened."""
 
     runs: tuple[Run, ...]
     reads: tuple[Read, ...]
@@ -60,17 +60,17 @@ class OrderLog:
         return self._script[0] if self._script else None
 
     def count_to_repeat(self, source: int) -> int:
-        """Give how many events of a source are to be repeated."""
+        """Return how many events of a source are to be repeated."""
         return sum(run.count for run in self._script if run.source == source)
 
     def record_repeated(self, count: int) -> None:
-        """Take in that so many events of the next run have got their numbers again."""
+        """Record that `count` events of the next run have got their numbers again."""
         run = self._script.popleft()
         if count < run.count:
             self._script.appendleft(Run(run.number + count, run.source, run.count - count))
 
     def record_numbered(self, number: int, source: int, count: int) -> None:
-        """Note whose events got the next numbers."""
+        """Record whose events got the numbers `number .. number + count - 1`."""
         last = self._runs[-1] if self._runs else None
         if last is not None and last.source == source and last.number + last.count == number:
             self._runs[-1] = Run(last.number, source, last.count + count)
@@ -78,12 +78,12 @@ class OrderLog:
             self._runs.append(Run(number, source, count))
 
     def record_read(self, source: int, start: int, count: int, extent: object) -> None:
-        """Note a read, unless it repeats one that is in the log."""
+        """Record a read, unless it repeats one that is in the log."""
         if start >= self._known.get(source, 0):
             self._reads.append(Read(source, start, count, extent))
 
     def take_new(self) -> Entries | None:
-        """Give what is new since the last time, `None` for nothing."""
+        """Return what is new since the last call, or `None` if nothing is."""
         if not self._runs and not self._reads:
             return None
         entries = Entries(tuple(self._runs), tuple(self._reads))

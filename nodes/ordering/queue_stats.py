@@ -31,12 +31,12 @@ class QueueStats:
         self._last = now
 
     def enter(self, count: int, now: float) -> None:
-        """Note that `count` numbers entered at `now` (seconds)."""
+        """Record that `count` numbers entered at `now` (seconds)."""
         self._advance(now)
         self._inside += count
 
     def leave(self, count: int, stayed_s: float, now: float) -> None:
-        """Note that `count` numbers left after `stayed_s` seconds inside."""
+        """Record that `count` numbers left after `stayed_s` seconds inside."""
         self._advance(now)
         self._inside -= count
         self.departed += count
@@ -53,7 +53,7 @@ class QueueStats:
         return self._area / wall_s if wall_s > 0 else 0.0
 
     def quantile_s(self, q: float) -> float:
-        """Give the time in seconds within which the share `q` of all numbers left, to a fifth of its value."""
+        """Return the time in seconds within which the share `q` of all numbers left, to a fifth of its value."""
         rank = q * self.departed
         seen = 0
         for bucket in sorted(self._buckets):

@@ -1,14 +1,14 @@
-"""What a stateful pool keeps so that a dead worker's state can be made again: the last snapshot, and all since.
+"""What a stateful pool keeps to rebuild the state of a dead worker: the last snapshot, and how much came since.
 
-Decides when a new snapshot is asked for beside those of the cuts: when what is kept passes a share of the budget, so
-that the budget never waits for a timer; and earlier where workers die before they get so far, for they would all begin
-at the same number again.
+Decides when a snapshot is due beside those of the cuts: when what is kept passes a share of the budget, so that the
+budget never waits for a timer; and earlier if workers die before they get that far, because they would all begin at
+the same number again.
 """
 
 from __future__ import annotations
 
-#: A snapshot is asked for when the inputs since the last one take one part in so many of the budget in bytes, and of a
-#: pool among many so early that the inputs of all together take one part in `ALL_POOLS_SHARE`; or when they are so many numbers:
+#: A snapshot is due when the inputs since the last one take 1 / `POOL_SHARE` of the budget in bytes, or, with many
+#: stateful pools, when the inputs of all together may take 1 / `ALL_POOLS_SHARE`; or when they are `MAX_NUMBERS` numbers:
 #: half as many after every loss of a state, twice as many again after every snapshot.
 POOL_SHARE = 8
 ALL_POOLS_SHARE = 2
@@ -16,7 +16,7 @@ MAX_NUMBERS = 1 << 16
 
 
 def share_of(limit_bytes: int, pools: int) -> int:
-    """Give what the inputs of each of so many pools may take of a budget."""
+    """Return the bytes of a budget that the inputs of each of `pools` stateful pools may take."""
     return limit_bytes // max(POOL_SHARE, ALL_POOLS_SHARE * pools)
 
 
@@ -32,11 +32,11 @@ class Retention:
         self._kept_bytes = 0
 
     def resume(self, number: int, packed: bytes | None) -> None:
-        """Begin with the state that an earlier run has saved."""
+        """Begin with the saved state of an earlier run."""
         self.upto, self.packed = number, packed
 
     def record_inputs(self, nbytes: int) -> None:
-        """Take in that so many bytes of inputs were answered for the first time."""
+        """Record that `nbytes` of inputs were answered for the first time."""
         self._kept_bytes += nbytes
 
     def is_snapshot_due(self, handed: int) -> bool:
@@ -46,17 +46,17 @@ class Retention:
         return self._kept_bytes > self._max_bytes or handed - self.upto >= self._max_numbers
 
     def record_request(self, n: int) -> None:
-        """Take in that the worker is asked for its state behind the numbers below `n`, all of which it was handed."""
+        """Record that the worker is asked for its state behind the numbers below `n`, all of which it was handed."""
         self.asked = n
 
     def record_snapshot(self, n: int, packed: bytes, nbytes: int) -> None:
-        """Take in a snapshot: only the inputs from `n` on are kept, of which so many bytes were answered."""
+        """Record a snapshot: only the inputs from `n` on are kept, of which `nbytes` were answered."""
         self.upto, self.packed, self.asked = n, packed, None
         self._kept_bytes = nbytes
         self._max_numbers = min(MAX_NUMBERS, 2 * self._max_numbers)
 
     def record_loss(self, handed: int) -> None:
-        """Take in that the worker is gone, and with it the state that it made of the numbers below `handed`."""
+        """Record that the worker has exited and its state is lost, which had the numbers below `handed`."""
         self.asked = None
         if handed > self.upto:
             self._max_numbers = max(1, self._max_numbers // 2)

@@ -1,7 +1,7 @@
-"""Segments: one stream's outputs for a run of numbers as bytes nobody looks into, and the store that retains them.
+"""Segments: one stream's outputs for a run of numbers as opaque bytes, and the store that retains them.
 
 Decides how long bytes are kept: until every reader of the stream has taken every number of the segment. A segment
-may be used in slices, so a run can be cut anywhere without decoding it.
+may be used in slices, so that a run can be split anywhere without decoding it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Slice:
 
 
 class SegmentStore:
-    """The retained segments of one stream that `readers` readers still take from."""
+    """The retained segments of one stream, which `readers` readers still consume."""
 
     def __init__(self, readers: int) -> None:
         self.readers = readers
@@ -70,7 +70,7 @@ class SegmentStore:
         return len(self._starts)
 
     def put(self, segment: Segment) -> int:
-        """Retain a segment and give the bytes it is charged with; nothing where nobody reads the stream."""
+        """Retain a segment; return the bytes it is charged with, 0 if nobody reads the stream."""
         if not self.readers:
             return 0
         assert segment.start not in self._segments
@@ -80,12 +80,12 @@ class SegmentStore:
         return segment.cost
 
     def clear(self) -> None:
-        """Let go of everything."""
+        """Drop everything that is retained."""
         self._starts.clear()
         self._segments.clear()
 
     def slices(self, lo: int, hi: int) -> list[Slice]:
-        """Give the slices that together are the numbers `lo .. hi - 1`, all of which must be retained."""
+        """Return the slices that together are the numbers `lo .. hi - 1`, all of which must be retained."""
         found = []
         at = bisect_right(self._starts, lo) - 1
         while lo < hi:
@@ -97,7 +97,7 @@ class SegmentStore:
         return found
 
     def consume(self, lo: int, hi: int) -> int:
-        """Note that one reader is done with `lo .. hi - 1`; give the bytes that this sets free."""
+        """Record that one reader is done with `lo .. hi - 1`; return the bytes that this frees."""
         if not self._starts:
             return 0
         freed = 0
@@ -106,7 +106,7 @@ class SegmentStore:
             segment = self._segments[self._starts[at]]
             segment.open -= max(0, min(hi, segment.stop) - max(lo, segment.start))
             if segment.open <= 0:
-                assert segment.open == 0, "a reader took a number twice"
+                assert segment.open == 0, "a reader consumed a number twice"
                 freed += segment.cost
                 del self._segments[self._starts[at]]
                 del self._starts[at]

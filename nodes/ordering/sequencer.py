@@ -1,7 +1,7 @@
 """The sequencer: stamps one global order on the events of one or more sources.
 
 Decides which event gets the next number: as they arrive, in turn, or by a key by which each source is sorted; first of
-all what an earlier run has logged. An event has no number, and so is not admitted, before `take` gives it one.
+all what an earlier run has logged. An event has no number, and so is not admitted, before `number_next`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Chunk:
     items: list[Any] | None = None
     keys: list[Any] | None = None
     truncated: bool = False  #: whether only the first `size` events of the payload got numbers
-    marks: Sequence[ReadMark] = ()  #: where the source stands behind its reads, if its places count
+    marks: Sequence[ReadMark] = ()  #: the positions of the source behind its reads, if they are recorded
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class Sequencer:
         return self._log is not None and self._log.next_run is not None
 
     def take_log(self) -> Entries | None:
-        """Give what is to be durable before a number is released that was given since the last time."""
+        """Return what must be durable before a number that was given since the last call is released."""
         return self._log.take_new() if self._log is not None else None
 
     def lacks(self, source: int) -> bool:
@@ -88,11 +88,11 @@ class Sequencer:
         return self._limit is not None and self.next >= self._limit
 
     def skip_to(self, number: int) -> None:
-        """Go on from `number`: those below were given elsewhere, and count toward the limit."""
+        """Go on from `number`: the numbers below were given elsewhere, and count toward the limit."""
         self.next = number
 
     def resume(self, number: int, positions: Sequence[SourcePosition], turn: int) -> None:
-        """Go on from `number`, with each source at its place and `turn` being next where they take turns."""
+        """Go on from `number`, with each source at its position and `turn` being next if they take turns."""
         self.next, self._turn = number, turn
         for source, (feed, place) in enumerate(zip(self._feeds, positions, strict=True)):
             feed.tracker = PositionTracker(source, place)
@@ -104,11 +104,11 @@ class Sequencer:
 
     @property
     def positions(self) -> tuple[SourcePosition, ...]:
-        """Where each source stands behind its last numbered event."""
+        """The position of each source behind its last numbered event."""
         return tuple(feed.tracker.position() for feed in self._feeds)
 
     def buffered(self, source: int) -> int:
-        """Give how many events of a source wait for their number."""
+        """Return how many events of a source wait for their number."""
         return self._feeds[source].buffered
 
     @property
@@ -117,7 +117,7 @@ class Sequencer:
         return any(feed.buffered for feed in self._feeds)
 
     def has_ended(self, source: int) -> bool:
-        """Whether a source has said that no more will come."""
+        """Whether no more events of a source will come."""
         return self._feeds[source].ended
 
     @property
@@ -128,7 +128,7 @@ class Sequencer:
         return all(feed.ended and not feed.buffered for feed in self._feeds)
 
     def offer(self, source: int, chunk: Chunk) -> None:
-        """Take in events of a source, in its own order."""
+        """Add events of a source, in its own order."""
         if not chunk.size:
             return
         feed = self._feeds[source]
@@ -142,15 +142,15 @@ class Sequencer:
             self._arrived.append(source)
 
     def record_end(self, source: int, *, early: bool = False) -> None:
-        """Take in that a source has ended, `early` where it may have more to give: it was stopped, or has failed.
+        """Record that a source has ended, `early` if it may have had more events: it was stopped, or has failed.
 
-        With a log another run goes on from here, so a merge then ends where it needs what the source has not given.
+        With a log another run goes on from here, so a merge then ends where it needs the events that are missing.
         """
         self._feeds[source].ended = True
         self._feeds[source].early = early and self._log is not None
 
     def clear(self) -> None:
-        """Forget what has no number yet: the reading was ended from outside by a limit."""
+        """Drop the events that have no number yet: a limit has ended the reading."""
         for feed in self._feeds:
             feed.chunks.clear()
             feed.items.clear()
@@ -158,10 +158,10 @@ class Sequencer:
         self._arrived.clear()
 
     def number_next(self, most: int, *, fit: bool = False) -> Chunk | None:
-        """Give the next events in the order, which thereby are numbered from `next` on, or `None` if none is ready.
+        """Number the next events in the order, from `next` on, and return them, or `None` if none is ready.
 
-        Of objects, up to `most` are given. Packed chunks are given whole (a number is admitted when its chunk is);
-        with `fit` one that is larger than `most` stays where it is.
+        Of objects, up to `most` are numbered. Packed chunks are numbered whole (a number is admitted with its chunk);
+        with `fit` a chunk that is larger than `most` has to wait.
         """
         if self.limited or most <= 0:
             return None
@@ -197,14 +197,14 @@ class Sequencer:
         return chunk
 
     def _repetition(self, most: int) -> Chunk | None:
-        """Give the next events as an earlier run has numbered them."""
+        """Return the next events as an earlier run has numbered them."""
         assert self._log is not None
         run = self._log.next_run
         assert run is not None
         feed = self._feeds[run.source]
         count = min(most, run.count, len(feed.items))
         if not count:
-            if feed.ended:  # it was stopped or has failed: what others give, now and later, gets no number
+            if feed.ended:  # it was stopped or has failed: what other sources return, now and later, gets no number
                 self.clear()
             return None
         items = [feed.items.popleft() for _ in range(count)]
@@ -215,7 +215,7 @@ class Sequencer:
         return Chunk(count, items=items)
 
     def _arrive_again(self) -> None:
-        """Number what is left over as it arrives: everything is repeated."""
+        """Number the remaining events as they arrive: everything in the log is repeated."""
         for source, feed in enumerate(self._feeds):
             feed.keys.clear()
             if feed.items:
@@ -237,8 +237,8 @@ class Sequencer:
         return Chunk(len(items), items=items) if items else None
 
     def _waits_for(self, feed: _Feed) -> bool:
-        """Tell whether a merge needs more of a feed that has nothing now; it ends where that never comes."""
-        if feed.early:  # what others gave is read again by the next run
+        """Whether a merge has to wait for more events of an empty feed; the merge ends if they never come."""
+        if feed.early:  # the next run reads the events of the others again
             self.clear()
         return feed.early or not feed.ended
 

@@ -1,7 +1,7 @@
-"""Where a source stands at a number, so that it can be told what is committed, and read on from there by another run.
+"""The position of a source behind a number, to acknowledge what is committed and to read on from there in another run.
 
-Decides how positions, which a reader gives behind its reads, become the place behind any single event: the last
-position that is wholly numbered, and how many events more. Positions are opaque here.
+Decides how positions, which a reader has behind its reads, become the position behind any single event: the last one
+below which everything is numbered, and how many events more. What a reader calls a position is opaque here.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from .order_log import OrderLog
 
 @dataclass(frozen=True, slots=True)
 class SourcePosition:
-    """A place in a source: `skip` events behind `position` (`None`: its beginning), before which it gave `start` events.
+    """A position in a source: `skip` events behind `position` (`None`: its beginning), before which there were `start` events.
 
-    `key` is that of the last event, where sources are merged by one.
+    `key` is that of the last event, if sources are merged by a key.
     """
 
     position: object = None
@@ -28,8 +28,8 @@ class SourcePosition:
 
 @dataclass(frozen=True, slots=True)
 class ReadMark:
-    """What comes with the events of one or several reads: their number, the position behind them, and for the order
-    log the extent of the one read that gave them.
+    """What comes with the events of one or several reads: how many they are, the position behind them, and for the order
+    log the extent of the one read that returned them.
     """
 
     size: int
@@ -50,7 +50,7 @@ class PositionTracker:
         self.key = place.key
 
     def record_reads(self, marks: Sequence[ReadMark], log: OrderLog | None = None) -> None:
-        """Take in what was read; the first read after a resume lacks what was left out of it."""
+        """Record what was read; the first read after a resume lacks the events that were skipped."""
         for mark in marks:
             size = mark.size + self._lead
             self._lead = 0
@@ -60,7 +60,7 @@ class PositionTracker:
             self._offered += size
 
     def record_numbered(self, count: int) -> None:
-        """Take in that so many more events have numbers."""
+        """Record that `count` more events have numbers."""
         self._used += count
         while self._behind and self._used >= self._behind[0][0]:
             size, mark = self._behind.popleft()
@@ -69,5 +69,5 @@ class PositionTracker:
             self._position = mark.position
 
     def position(self) -> SourcePosition:
-        """Give the place behind the last event that has a number."""
+        """Return the position behind the last event that has a number."""
         return SourcePosition(self._position, self._used, self._start, self.key)

@@ -1,13 +1,13 @@
-"""The stall watchdog: when the head of the line has not moved for too long, it is time to say so.
+"""Detects stalls: the head of the line has not moved for too long.
 
-Decides when to warn, and that a stall that goes on is told again ever more seldom. Time is passed in.
+Decides when to warn; repeated warnings back off exponentially. Time is passed in, and the warning is written elsewhere.
 """
 
 from __future__ import annotations
 
 
 class StallWatch:
-    """Watches one mark (a number that ought to rise) and says when it has stood still for `after_s` seconds."""
+    """Watches one mark (a number that should rise) and detects that it has not changed for `after_s` seconds."""
 
     def __init__(self, after_s: float, now: float) -> None:
         self._after_s = after_s
@@ -16,9 +16,9 @@ class StallWatch:
         self._next = now + after_s
 
     def check(self, mark: object, busy: bool, now: float) -> float | None:
-        """Take in the mark and whether there is anything to do; give for how long it has stood still, if to be told.
+        """Record the mark and whether there is work to do; return for how many seconds it has not changed, if a warning is due.
 
-        The pause until a stall is told again doubles every time.
+        The pause between warnings about one stall doubles every time.
         """
         if mark != self._mark or not busy:
             self._mark = mark

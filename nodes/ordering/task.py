@@ -10,7 +10,7 @@ from .intervals import Intervals
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """The numbers `start .. stop - 1` in the hands of one worker; `open` are those it has not answered."""
+    """The numbers `start .. stop - 1` for one worker; `open` are those it has not answered."""
 
     id: int
     start: int
@@ -27,7 +27,7 @@ class Worker:
 
     name: str
     tasks: dict[int, Task] = field(default_factory=dict)
-    load: int = 0  #: numbers in its hands, without those that wait for a retry
+    load: int = 0  #: numbers it works on, without those that wait for a retry
     parked: int = 0
     answered: int = 0
     leaving: bool = False
