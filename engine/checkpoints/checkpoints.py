@@ -23,9 +23,9 @@ from ...nodes.program.kinds import NodeKind
 from ...nodes.sources import is_source
 from ..codec.stored_values import decode_stored
 from ..plan.plan import Plan
-from ..sources.journal_file import check_unused, drop, journal_path
+from ..sources.journal_file import check_nothing_stored, journal_path, remove_journal
 from ..sources.journaled import Journaled
-from ..sources.resumed import Again
+from ..sources.resumed import ResumedSource
 from .fingerprints import fingerprints, python_form
 from .open_store import store_of
 from .store import Resume, Saved, Store
@@ -81,7 +81,7 @@ class Checkpoints:
         """Let go of the store; `whole` says that the sinks are in place, so that a finished run needs no journal more."""
         try:
             for path in self.journals if whole and (self._ended or self.finished) else ():
-                drop(path)
+                remove_journal(path)
         except CheckpointError as error:
             _LOG.warning("%s", error)
         finally:
@@ -133,10 +133,10 @@ def checkpointed(
             if source.remote and not inline:
                 place, mine = _unpacked(place, mine, name)
             if at in journals and saved is None and resume != "never":
-                check_unused(journals[at])
+                check_nothing_stored(journals[at])
             if at in journals and (saved is None or not saved.finished):
                 subject = Journaled(subject, journals[at], name, afresh=saved is None)
-            again = Again(subject, name, place, mine)
+            again = ResumedSource(subject, name, place, mine)
             plan.sources[at] = replace(source, node=replace(source.node, subject=again))
     except BaseException:
         store.close()

@@ -18,8 +18,8 @@ from ..core.effects import Acknowledge, Pull, StopSource
 from ..plan.plan import Plan
 from ..reporting import failures
 from ..sources.feed import LINGER_S, Feed, listens_to_commits, make_feed
-from ..sources.resumed import shorter
-from ..sources.slice_feed import SliceFeed, Taken
+from ..sources.resumed import too_short
+from ..sources.slice_feed import FeedBatch, SliceFeed
 
 
 class Feeds:
@@ -76,7 +76,7 @@ class Feeds:
         """
         self.read_s = max(self.read_s, read_s)
         if error is None and not self._core.source_credit.stopped and self._core.sequencer.lacks(source):
-            error = shorter(self._plan.sources[source].node.name)
+            error = too_short(self._plan.sources[source].node.name)
         self._core.record_source_end(source, error)
 
     # -- effects of the core ------------------------------------------------------------------------------------
@@ -117,14 +117,14 @@ class Feeds:
         size = self._event_bytes.get(source, 0.0)
         if size:
             count = max(1, min(count, int(nbytes / size)))
-        taken = self._feeds[source].take(count, size)
+        taken = self._feeds[source].read(count, size)
         if taken is None:
             return False
         del self._pulls[source]
         self._pass_on(source, taken)
         return True
 
-    def _pass_on(self, source: int, taken: Taken) -> None:
+    def _pass_on(self, source: int, taken: FeedBatch) -> None:
         """Pass on to the core what a feed returned: encoded, unless it is to be merged."""
         feed = self._feeds[source]
         error = taken.error
@@ -139,7 +139,7 @@ class Feeds:
                 error = failures.source_error(name, describe(error), repr(feed.position), feed.count, error)
             self.record_end(source, feed.read_s, error)
 
-    def _record_objects(self, source: int, taken: Taken) -> BaseException | None:
+    def _record_objects(self, source: int, taken: FeedBatch) -> BaseException | None:
         """Record events that are to be merged as objects; they are encoded once, to see that they can be."""
         failed: CodecError | None = None
         events, keys = taken.events, taken.keys
@@ -151,7 +151,7 @@ class Feeds:
         self._core.record_chunk(source, Chunk(len(events), items=list(events), keys=keys, marks=taken.marks_of(len(events))))
         return failed
 
-    def _record_encoded(self, source: int, taken: Taken) -> BaseException | None:
+    def _record_encoded(self, source: int, taken: FeedBatch) -> BaseException | None:
         failed: CodecError | None = None
         events = taken.events
         try:

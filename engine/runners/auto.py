@@ -24,7 +24,7 @@ from ..plan.plan import Plan
 from ..reporting.failures import source_error
 from ..reporting.report import RunReport
 from ..sources.feed import POLL_S, Feed, make_feed
-from ..sources.slice_feed import SliceFeed, Taken
+from ..sources.slice_feed import FeedBatch, SliceFeed
 from .caller import CallerRun, TurnSize
 from .placement import LONG_CALL_S, Placement, sample_size
 from .processes import ProcessRun
@@ -43,7 +43,7 @@ class AutoRun(CallerRun):
         self._feed: Feed | SliceFeed = make_feed(node.subject, key=None, name=node.name)
         marking = getattr(self._feed, "marking", None)
         #: Splits a turn in which one event takes long. A source whose positions count reads is never read again.
-        self._splitter = None if marking is not None and marking.places else BatchSplitter()
+        self._splitter = None if marking is not None and marking.positions else BatchSplitter()
         #: Whether events are the caller's own, so that handlers get copies.
         self._lent = isinstance(self._feed, SliceFeed) and type(node.subject) is not range
         self._placement = Placement(default_workers())
@@ -139,14 +139,14 @@ class AutoRun(CallerRun):
             if taken.ended:
                 return
 
-    def _next_events(self) -> Taken | None:
+    def _next_events(self) -> FeedBatch | None:
         """Return the next events, or `None` when processes have taken over or reading has ended."""
         limit = self._options.limit
         while True:
             with self._lock:
                 if self._unbegun:
                     events, self._unbegun = self._unbegun, []
-                    return Taken(events, None, False)
+                    return FeedBatch(events, None, False)
                 if self._handed_over:
                     return None
                 left = self._turn.size if limit is None else min(self._turn.size, limit - self._next)
@@ -154,7 +154,7 @@ class AutoRun(CallerRun):
                     self._stopped = self._stopped or "limit"
                     return None
                 self._wake.clear()
-                taken = self._feed.stop() if self._stopped else self._feed.take(left, self._event_bytes)
+                taken = self._feed.stop() if self._stopped else self._feed.read(left, self._event_bytes)
                 if taken is not None:
                     if taken.events:
                         # The shallow size; it only bounds how far the source is read ahead.

@@ -25,7 +25,7 @@ from ..options import RunOptions
 from ..plan.plan import Plan
 from ..reporting.report import RunReport
 from ..sources.direct import DirectSource
-from ..sources.resumed import shorter
+from ..sources.resumed import too_short
 from .caller import CallerRun, TurnSize
 from .loop_thread import LoopThread
 
@@ -187,7 +187,7 @@ class InlineRun(CallerRun):
         if ended:
             self._sequencer.record_end(at, early=self._sources[at].error is not None)
             if self._stopped is None and self._sources[at].error is None and self._sequencer.lacks(at):
-                self._sources[at].error = shorter(self._plan.sources[at].node.name)
+                self._sources[at].error = too_short(self._plan.sources[at].node.name)
 
 
 def _close_handlers(loop: LoopThread, closers: list[Callable[[], Any]]) -> None:

@@ -20,7 +20,7 @@ from .feed import Marking, check_key, is_lent
 
 
 class DirectSource:
-    """One source read in this thread. Events of a container stay the caller's own: handlers get copies."""
+    """One source, read in this thread. Events of a container belong to the caller: handlers get copies."""
 
     def __init__(self, plan: SourcePlan, key: Callable[[Any], Any] | None) -> None:
         self._plan = plan
@@ -35,7 +35,7 @@ class DirectSource:
         self._lent = is_lent(plan.node.subject)
 
     def read(self, most: int) -> tuple[list[Any], list[Any] | None, bool]:
-        """Give events, their keys, and whether that was the end; an error ends the source and is kept."""
+        """Return events, their keys, and whether that was the end; an error ends the source and is kept in `error`."""
         events: list[Any] = []
         ended = False
         try:
@@ -67,13 +67,13 @@ class DirectSource:
         return events, keys, ended
 
     def marks(self, size: int) -> list[ReadMark]:
-        """Mark the last read, which gave so many events, if the source's places count."""
-        if not size or self.error is not None or not self._marking.places or self._closed:
+        """Return the mark of the last read, of `size` events, if the source's positions are recorded."""
+        if not size or self.error is not None or not self._marking.positions or self._closed:
             return []
         return [self._marking.mark(self._reader, size)]
 
     def acknowledge(self, position: object) -> None:
-        """Tell the source that everything before a position is committed."""
+        """Acknowledge to the source that everything before a position is committed."""
         if not self._closed:
             self._reader.acknowledge(position)
 
@@ -83,14 +83,14 @@ class DirectSource:
             batch = self._reader.read(most, 1 << 20)
             if batch is None:
                 if not self.listens:
-                    self.close()  # here, so that what it raises is the source's error
+                    self.close()  # closed here, so that an exception counts as the source's error
                 return [], True
             if batch:
                 return list(batch), False
-            # The reader has nothing yet and cannot say when; waiting is all that this thread has to do.
+            # The reader has nothing yet and cannot say when; this thread has nothing else to do.
             sleep(pause)
             if self.listens:
-                return [], False  # what is delivered may have to be committed meanwhile
+                return [], False  # a commit may be due meanwhile
             pause = min(PAUSES_S[1], pause * 2)
 
     def _fail(self, error: Exception, given: int) -> None:

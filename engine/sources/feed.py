@@ -1,8 +1,8 @@
-"""Feeds: events of one source, read ahead a little, taken when somebody asks: "whatever is there, up to n".
+"""Feeds: events of one source, read ahead a little by a thread, and returned without waiting: those there are, up to n.
 
-Decides how far a source is read ahead. A reader thread runs user code; the taker never waits for it and is woken
-when something has come that it had asked for in vain. While a quick iterator is read in bulk, by C code that wakes
-nobody, the taker must look again every `POLL_S`.
+Decides how far a source is read ahead. A reader thread runs user code; the consumer never waits for it, and is woken by
+the next event after a read in vain. While a quick iterator is read in bulk, by C code that cannot wake a thread, the
+consumer must read again every `POLL_S`.
 """
 
 from __future__ import annotations
@@ -18,48 +18,50 @@ from typing import Any
 from ...nodes.errors import SourceError
 from ...nodes.ordering.source_positions import ReadMark
 from ...nodes.sources import PAUSES_S, open_reader
-from .slice_feed import SliceFeed, Taken
+from .slice_feed import FeedBatch, SliceFeed
 
-#: How many events may wait before their size is known.
+#: The most events that are read ahead while their size is not known.
 _FIRST = 4
-#: How many bytes may wait, by the size that the taker has measured.
+#: The most bytes that are read ahead, by the size of an event that the consumer has measured.
 _AHEAD_BYTES = 1 << 20
-#: An iterator that takes no longer for an event than this (in seconds) is read in bulk, so many events at a time.
+#: An iterator that takes no longer than this for an event, in seconds, is read in bulk.
 _QUICK_S = 2e-6
+#: The events of one bulk read.
 _BULK = 2048
+#: An iterator stays quick until it is slower than this many times `_QUICK_S`.
 _PATIENCE = 4
-#: So many of them are read one by one to see them at once where the taker waits.
+#: The events that are read one by one where the consumer waits, so that it sees the first at once.
 _FEW = 64
-#: How often to look again after a take in vain while `bulk` is set, in seconds.
+#: How often to read again after a read in vain while `bulk` is set, in seconds.
 POLL_S = 0.002
-#: A source that wants to hear what is committed is looked after so often while nobody reads, in seconds.
+#: How often the reader of a source with acknowledgements is called while nothing is read, in seconds.
 _IDLE_S = 1.0
-#: A source has so many seconds for its last acknowledgement.
+#: The time for the last acknowledgement of a source, in seconds.
 LINGER_S = 5.0
 _END: Any = object()
 
 
 @dataclass(slots=True)
 class Marking:
-    """Whether the places of a source count, who wants to hear of them, and how its reads are marked."""
+    """Which marks of its reads a source needs, and whether it is told what is committed."""
 
-    listens: bool  #: it is told what is committed
-    places: bool
+    listens: bool  #: its reader is told what is committed
+    positions: bool  #: each read is marked with the position behind it
     logged: bool  #: each read has an extent for the order log
 
     @staticmethod
     def of(subject: object) -> Marking:
-        """Look at what a source says of itself."""
+        """Return what the attributes of a source ask for."""
         listens = listens_to_commits(subject)
         return Marking(listens, listens or bool(getattr(subject, "marked", False)), bool(getattr(subject, "logged", False)))
 
     def mark(self, reader: Any, size: int) -> ReadMark:
-        """Mark what the last read gave."""
+        """Return the mark of the last read, of `size` events."""
         return ReadMark(size, reader.position(), reader.extent() if self.logged else None)
 
 
 def listens_to_commits(subject: object) -> bool:
-    """Whether a source is to be told what is committed."""
+    """Whether a source is told what is committed."""
     return bool(getattr(subject, "acknowledges", False))
 
 
@@ -79,7 +81,7 @@ class Feed:
         self._room = threading.Event()
         self._most = _FIRST
         self._attention = False
-        self.bulk = False  #: whether the reader cannot wake anyone just now
+        self.bulk = False  #: whether the reader thread cannot wake the consumer just now
         self._stopping = False
         self._done = False
         self._error: BaseException | None = None
@@ -88,7 +90,7 @@ class Feed:
         self._began = monotonic()
         self._ended_at: float | None = None
         self._reader: Any = None
-        #: Of a source whose places count: its whole reads that wait; and what it is to be told, where it listens.
+        #: The marks of the whole reads that wait, and the positions to acknowledge, for sources that have them.
         self.marking = Marking.of(subject)
         self._reads: deque[ReadMark] = deque()
         self._committed: deque[object] = deque()
@@ -98,17 +100,17 @@ class Feed:
         self.size_hint: int | None = None
 
     def start(self, wake: Callable[[], None]) -> None:
-        """Start reading in a thread of its own; `wake` is called when what was missing has come."""
+        """Start reading in a thread of its own; `wake` is called by the first event after a read in vain."""
         self.attach(wake)
         threading.Thread(target=self.run, name=f"sluiceway-read-{self._name}", daemon=True).start()
 
     def attach(self, wake: Callable[[], None]) -> None:
-        """Say who is to be woken, where `run` is called by the owner itself."""
+        """Set what wakes the consumer, if the owner calls `run` itself."""
         self._wake = wake
 
     @property
     def position(self) -> object:
-        """How far the source is read, in its own terms; the number of events where it cannot tell."""
+        """The position up to which the source is read; the number of events if it has no positions."""
         if self._reader is None or getattr(self._reader, "one_by_one", False):
             return self.count + len(self._events)
         return self._reader.position()
@@ -123,11 +125,11 @@ class Feed:
                     self._read_events(self._reader.iterator)
                 else:
                     self._read_batches(self._reader)
-                self._linger(self._reader)
+                self._acknowledge_rest(self._reader)
             finally:
                 self._reader.close()
-        except BaseException as error:  # also a sys.exit() of the source's: nobody may wait for it in vain
-            # A reader that is closed under its own feet at a stop may complain; nobody waits for its events.
+        except BaseException as error:  # also a sys.exit() of the source's: no thread may wait for ever
+            # A reader that another thread closed at a stop may raise; its events are not needed any more.
             if not self._stopping:
                 self._error = error
         self._end()
@@ -139,8 +141,8 @@ class Feed:
             self._done = True
             self._wake()
 
-    def _linger(self, reader: Any) -> None:
-        """Stay after the end until everything is committed, and pass on what is."""
+    def _acknowledge_rest(self, reader: Any) -> None:
+        """Stay after the end until everything is committed, and acknowledge it."""
         if not self.marking.listens:
             return
         self._end()
@@ -152,7 +154,7 @@ class Feed:
         self._acknowledge(reader)
 
     def _acknowledge(self, reader: Any) -> None:
-        """Tell the reader what is committed, the last of several words."""
+        """Acknowledge to the reader the highest position that is committed."""
         position: object = None
         while self._committed:
             position = self._committed.popleft()
@@ -160,12 +162,12 @@ class Feed:
             reader.acknowledge(position)
 
     def acknowledge(self, position: object) -> None:
-        """Say that everything before a position is committed; the reading thread passes it on."""
+        """Record that everything before a position is committed; the reading thread acknowledges it."""
         self._committed.append(position)
         self._room.set()
 
     def close(self) -> None:
-        """Let the reader go, when nothing more will be committed."""
+        """End the reader; nothing more will be committed."""
         self._stopping = True
         self._closing.set()
         self._room.set()
@@ -176,22 +178,22 @@ class Feed:
         while True:
             count = max(1, min(self._most - len(self._events), _BULK))
             started = monotonic()
-            self.bulk = quick  # before the look at the flag, which the taker puts up before it looks at this one
+            self.bulk = quick  # set before `_attention` is read, for the consumer sets that before it reads this
             if self.bulk and not self._attention:
                 self._events.extend(islice(iterator, count))
                 self.bulk = False
             else:
                 self.bulk = False
-                if quick:  # the taker is woken by the first of a few, and finds many when it is awake
+                if quick:  # the consumer is woken by the first of a few, and finds many when it is awake
                     count = min(count, _FEW)
-                # One by one, for each must be seen as soon as it is there; the checks are kept to a flag per event.
+                # One by one, for each must be seen as soon as it is there; one flag is checked per event.
                 for event in islice(iterator, count):
                     if key is not None:
                         self._put_keys([event])
                     put(event)
                     if self._attention and not self._attend():
                         return
-            # One that was quick may have waited for the interpreter in the meantime.
+            # A quick iterator may have waited for the interpreter lock in the meantime.
             quick = key is None and monotonic() - started < count * _QUICK_S * (_PATIENCE if quick else 1)
             if (event := next(iterator, _END)) is _END:
                 return
@@ -204,7 +206,7 @@ class Feed:
                 return
 
     def _attend(self) -> bool:
-        """Wake the taker, who found nothing; gives whether to go on reading."""
+        """Wake the consumer, which found nothing; return whether to go on reading."""
         self._attention = False
         self._wake()
         return not self._stopping
@@ -228,7 +230,7 @@ class Feed:
             if self._key is not None:
                 self._put_keys(batch)
             self._events.extend(batch)
-            if self.marking.places:
+            if self.marking.positions:
                 self._reads.append(self.marking.mark(reader, len(batch)))
             if self._attention:
                 self._attend()
@@ -243,11 +245,11 @@ class Feed:
             self._keys.append(self._last_key)
 
     def _wait_for_room(self) -> bool:
-        """Wait until the taker has made room; gives whether to go on."""
+        """Wait until the consumer has made room; return whether to go on."""
         started = monotonic()
         while len(self._events) >= self._most and not self._stopping:
             self._room.clear()
-            # Looked at again after the flag is down, so that a taker between the two is not missed.
+            # Checked again after the flag is cleared, so that a read between the two is not missed.
             if len(self._events) < self._most or self._stopping:
                 break
             if not self.marking.listens:
@@ -260,28 +262,28 @@ class Feed:
         return not self._stopping
 
     def _idle(self) -> None:
-        """Let the reader do what it must while nobody reads."""
+        """Call the reader's `idle`, for what it must do while nothing is read."""
         idle = getattr(self._reader, "idle", None)
         if callable(idle):
             idle()
 
-    def take(self, most: int, event_bytes: float) -> Taken | None:
-        """Give what is there, up to `most` events of about `event_bytes` each; `None` when there is nothing yet."""
+    def read(self, most: int, event_bytes: float) -> FeedBatch | None:
+        """Return what is there, up to `most` events of about `event_bytes` each; `None` if there is nothing yet."""
         self._most = max(_FIRST, min(2 * most, int(_AHEAD_BYTES / event_bytes))) if event_bytes else max(_FIRST, self._most)
         done = self._done
-        waiting: Sequence[object] = self._reads if self.marking.places else self._events
+        waiting: Sequence[object] = self._reads if self.marking.positions else self._events
         if not waiting and not done:
             self._attention = True
-            # Looked at again after the flag is up, so that an event between the two is not missed.
+            # Checked again after the flag is set, so that an event between the two is not missed.
             if not waiting and not self._done:
                 self._room.set()
                 return None
             done = self._done
-        return self._drain(most, done)
+        return self._pop(most, done)
 
-    def _drain(self, most: int, done: bool) -> Taken:
-        count, marks = self._whole_reads(most) if self.marking.places else (min(most, len(self._events)), [])
-        # The reader only appends and only this thread removes, so both may work on one list.
+    def _pop(self, most: int, done: bool) -> FeedBatch:
+        count, marks = self._whole_reads(most) if self.marking.positions else (min(most, len(self._events)), [])
+        # The reader thread only appends and only this thread removes, so both may work on one list.
         events = self._events[:count]
         del self._events[:count]
         keys = None
@@ -291,15 +293,15 @@ class Feed:
         self._room.set()
         self.count += count
         ended = done and not self._events
-        return Taken(events, keys, ended, self._error if ended else None, marks)
+        return FeedBatch(events, keys, ended, self._error if ended else None, marks)
 
     def put_back(self, events: list[Any]) -> None:
-        """Take back the last events that were given; nobody has touched them, and no place or key counts."""
+        """Undo the reading of the last events, which are unchanged; only for feeds without marks and keys."""
         self._events[:0] = events
         self.count -= len(events)
 
     def _whole_reads(self, most: int) -> tuple[int, list[ReadMark]]:
-        """Give how many events the next whole reads have, about `most`, and their marks: one for all but for the log."""
+        """Return the number of events of the next whole reads, about `most`, and their marks: one, unless each is logged."""
         count, marks = 0, []
         while self._reads and (not count or count + self._reads[0].size <= most):
             marks.append(self._reads.popleft())
@@ -308,20 +310,20 @@ class Feed:
             marks = [ReadMark(count, marks[-1].position)]
         return count, marks
 
-    def stop(self) -> Taken:
-        """End the reading and give all that was read; what user code still waits for is left to it."""
+    def stop(self) -> FeedBatch:
+        """End the reading and return all that was read; user code that still waits is left alone."""
         self._stopping = True
         self._attention = True
         self._room.set()
         if self._reader is not None and not self.marking.listens and not getattr(self._reader, "one_by_one", False):
             self._reader.close()
-        taken = self._drain(len(self._events), True)
-        taken.ended, taken.error = True, self._error
-        return taken
+        batch = self._pop(len(self._events), True)
+        batch.ended, batch.error = True, self._error
+        return batch
 
     @property
     def fraction(self) -> float | None:
-        """How much of the source was read, 0..1, where it can tell."""
+        """How much of the source was read, 0..1, if its reader knows."""
         progress = getattr(self._reader, "progress", None)
         return progress() if progress is not None else None
 
@@ -333,7 +335,7 @@ class Feed:
 
 
 def check_key(key: Any, last: Any, source: str, position: int) -> Any:
-    """Give the key that counts for an event of a merged source: `None` repeats the last; raises `SourceError` for less."""
+    """Return the key of an event of a merged source: `None` repeats the last; raises `SourceError` for a lower one."""
     if key is None:
         return last
     if last is not None and key < last:
@@ -346,14 +348,14 @@ def check_key(key: Any, last: Any, source: str, position: int) -> Any:
 
 
 def make_feed(subject: Any, *, key: Callable[[Any], Any] | None, name: str) -> Feed | SliceFeed:
-    """Give the feed for a subject: without a thread where it cannot block."""
+    """Return the feed for a subject: without a thread if it cannot block."""
     if key is None and type(subject) in (list, tuple, range):
         return SliceFeed(subject)
     return Feed(subject, key=key, name=name)
 
 
 def is_lent(subject: Any) -> bool:
-    """Whether the events of a source stay in a container of the caller's, who does not expect them to be changed."""
+    """Whether the events of a source stay in a container of the caller's, which a run must not change."""
     if callable(subject) or hasattr(subject, "reader") or type(subject) is range:
         return False
     return iter(subject) is not subject

@@ -1,4 +1,4 @@
-"""The file of a journal: what one source gave, in order, each event named by how many were stored before it.
+"""The file of a journal: the events of one source, in order, numbered from the beginning of the journal.
 
 Decides when an event is durable (its transaction is synced), and that one process at a time has the file open;
 `private_file` decides which files are refused. How events are packed is not known here.
@@ -20,7 +20,7 @@ from .private_file import BESIDE, FileKind, PrivateFile, check_pages
 #: `PRAGMA application_id` of a journal: "penj" in ASCII.
 APPLICATION = 0x70656E6A
 VERSION = 1
-#: A process that had the file is given so long to be gone, in seconds: a killed run's source process ends a moment later.
+#: How long to wait for another process to close the file, in seconds: the source process of a killed run ends a moment later.
 LOCK_S = 10.0
 _KIND = FileKind(
     APPLICATION,
@@ -35,22 +35,22 @@ _KIND = FileKind(
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """So many events, one behind the other, in packed form."""
+class StoredBatch:
+    """`count` consecutive events, encoded."""
 
     count: int
     codec: int
     body: bytes
 
     def digest(self, first: int) -> bytes:
-        """Give a check of this piece at its place."""
+        """Return a digest of this batch, whose first event is number `first`."""
         check = hashlib.blake2b(f"{first} {self.count} {self.codec} ".encode(), digest_size=16)
         check.update(self.body)
         return check.digest()
 
 
 def journal_path(checkpoint: object, at: int) -> Path:
-    """Name the journal of the source `at` of a run with this `checkpoint=`; raises `GraphError` where that is no file."""
+    """Return the path of the journal of source `at` of a run with `checkpoint=`; raises `GraphError` if that is no file."""
     if not isinstance(checkpoint, str | os.PathLike) or "://" in str(checkpoint):
         raise GraphError(
             "cannot make checkpoints with journal=True: a journal is kept beside the file of the checkpoints, and"
@@ -59,9 +59,9 @@ def journal_path(checkpoint: object, at: int) -> Path:
     return Path(f"{os.fspath(checkpoint)}.{at}.events")
 
 
-def begin(path: Path) -> None:
-    """Make an empty journal, in the place of any before; raises `CheckpointError` for a file that is no journal."""
-    drop(path)
+def create_journal(path: Path) -> None:
+    """Create an empty journal in place of an old one; raises `CheckpointError` for a file that is no journal."""
+    remove_journal(path)
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except OSError as error:
@@ -85,7 +85,7 @@ def begin(path: Path) -> None:
             raise _file(path).unusable(f"{error}; make room there, or name checkpoint= elsewhere") from error
 
 
-def check_unused(path: Path) -> None:
+def check_nothing_stored(path: Path) -> None:
     """Raise `CheckpointError` for a journal with events that a run without a checkpoint would forget."""
     if not os.path.lexists(path) or not os.path.getsize(path):
         return
@@ -98,8 +98,8 @@ def check_unused(path: Path) -> None:
         )
 
 
-def drop(path: Path) -> None:
-    """Remove a journal that is not needed any more, where there is one.
+def remove_journal(path: Path) -> None:
+    """Remove a journal, if there is one.
 
     Raises `CheckpointError` for a file that is no journal, is somebody else's, or is still in use.
     """
@@ -111,9 +111,9 @@ def drop(path: Path) -> None:
 
 
 class JournalFile:
-    """An open journal. Events `first .. count - 1` are in it, those below are gone; `ended` says that none will follow.
+    """An open journal. Events `first .. count - 1` are in it, those below are removed; `ended` says that none will follow.
 
-    Opening it waits for a process that has it, up to `LOCK_S`, and raises `CheckpointError` for a file that is
+    Opening it waits for a process that has it open, up to `LOCK_S`, and raises `CheckpointError` for a file that is
     missing, damaged, in use, somebody else's or no journal.
     """
 
@@ -122,7 +122,7 @@ class JournalFile:
         self._source = source
         self._db = _open(path)
         try:
-            self.first, self.count, self.ended = self._look()
+            self.first, self.count, self.ended = self._read_state()
         except sqlite3.DatabaseError as error:
             self.close()
             raise _file(path).damaged(error) from error
@@ -130,7 +130,7 @@ class JournalFile:
             self.close()
             raise
 
-    def _look(self) -> tuple[int, int, bool]:
+    def _read_state(self) -> tuple[int, int, bool]:
         check_pages(self._db)
         state = self._db.execute("SELECT gone, ended FROM state").fetchone()
         if state is None:
@@ -142,15 +142,15 @@ class JournalFile:
             raise sqlite3.DatabaseError("its first events are missing")
         return gone, gone if last is None else last[0], bool(ended)
 
-    def append(self, pieces: Sequence[Piece], *, ended: bool = False) -> None:
-        """Store events behind all others, durably and all or none; `ended` says that no more will come.
+    def append(self, batchs: Sequence[StoredBatch], *, ended: bool = False) -> None:
+        """Store events after all others, durably and all or none; `ended` says that no more will come.
 
-        Raises `SourceError` where the file cannot take them.
+        Raises `SourceError` if the file cannot be written.
         """
         rows, count = [], self.count
-        for piece in pieces:
-            rows.append((count, piece.count, piece.codec, piece.body, piece.digest(count)))
-            count += piece.count
+        for batch in batchs:
+            rows.append((count, batch.count, batch.codec, batch.body, batch.digest(count)))
+            count += batch.count
         try:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", rows)
@@ -166,8 +166,8 @@ class JournalFile:
             ) from error
         self.count, self.ended = count, self.ended or ended
 
-    def load(self, at: int) -> tuple[int, Piece]:
-        """Give the piece that event `at` is in, and its first event's number; raises `CheckpointError` for damage."""
+    def load(self, at: int) -> tuple[int, StoredBatch]:
+        """Return the batch with event `at`, after the number of its first event; raises `CheckpointError` for damage."""
         try:
             row = self._db.execute(
                 "SELECT first, count, codec, body, digest FROM events WHERE first <= ? ORDER BY first DESC LIMIT 1", (at,)
@@ -176,13 +176,13 @@ class JournalFile:
             raise _file(self.path).damaged(error) from error
         if row is None or at >= row[0] + row[1]:
             raise _file(self.path).damaged(f"event {at} is missing")
-        first, piece = row[0], Piece(*row[1:4])
-        if piece.digest(first) != row[4]:
+        first, batch = row[0], StoredBatch(*row[1:4])
+        if batch.digest(first) != row[4]:
             raise _file(self.path).damaged(f"the events from {first} on are not what was written")
-        return first, piece
+        return first, batch
 
     def forget(self, position: int) -> None:
-        """Remove the events below a position; those that are packed together with a later one stay."""
+        """Remove the events below a position; those in one batch with a later one stay."""
         try:
             row = self._db.execute(
                 "SELECT first, first + count FROM events WHERE first < ? ORDER BY first DESC LIMIT 1", (position,)
@@ -208,12 +208,12 @@ class JournalFile:
             self._db.execute("ROLLBACK")
 
     def close(self) -> None:
-        """Let another process have the file."""
+        """Close the file, so that another process can open it."""
         self._db.close()
 
 
-def check_there(path: Path) -> None:
-    """Check what can be seen of a journal without opening it; raises `CheckpointError`."""
+def check_journal(path: Path) -> None:
+    """Raise `CheckpointError` for a journal that is missing or not private, as far as that is seen without opening it."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -228,7 +228,7 @@ def check_there(path: Path) -> None:
 
 def _open(path: Path) -> sqlite3.Connection:
     """Open a journal, or an empty file, for this process alone."""
-    check_there(path)
+    check_journal(path)
     try:
         return _file(path).connect(LOCK_S, exclusive=True)
     except sqlite3.DatabaseError as error:

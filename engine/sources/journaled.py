@@ -1,7 +1,7 @@
-"""Journaled sources: what cannot be read again is stored before it gets a number, so a resumed run gets the same events.
+"""Journaled sources: events that cannot be read again are stored before they get numbers, so that a resumed run gets them.
 
-Decides what is stored when, what a reader gives (what was stored, exactly as a resumed run gets it), and when the
-source itself hears that its events are safe. The file is `journalfile`'s, the reading ahead of plain iterators `pump`'s.
+Decides what is stored when, what a reader returns (the stored events, exactly as a resumed run gets them), and when the
+source is told that its events are safe. `journal_file` knows the file, `read_ahead` reads plain iterators ahead.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from ...nodes.errors import CheckpointError, SourceError
 from ...nodes.sources import is_source, open_reader, size_hint
 from ..codec.codec import Encoder, Payload, decode, decode_part, is_atomic
 from ..codec.errors import CodecError
-from .journal_file import JournalFile, Piece, begin, check_there
-from .read_ahead import Pump
+from .journal_file import JournalFile, StoredBatch, check_journal, create_journal
+from .read_ahead import ReadAhead
 
 _LOG = logging.getLogger("sluiceway")
 #: How long a read waits for a plain iterator, in seconds.
 _WAIT_S = 0.1
-#: About so many bytes of a plain iterator are read ahead while others are stored, in no more than so many events.
+#: Bounds of what is read ahead of a plain iterator while other events are stored, in bytes (about) and events.
 _AHEAD_BYTES = 1 << 20
-_MOST = 8192
-#: A piece of more than one event is not larger than this, and none than what an SQLite file takes.
-_PIECE_BYTES = 64 << 20
-_LARGEST_BYTES = 900_000_000
+_MAX_AHEAD = 8192
+#: Bounds of a stored batch of several events, and of one event (what SQLite takes), in bytes.
+_BATCH_BYTES = 64 << 20
+_MAX_EVENT_BYTES = 900_000_000
 
 
 class Journaled:
     """A source whose events are kept in a journal at `path` until they are committed.
 
-    With `afresh` the journal is made new, else it is one of a run that goes on; both in the process that makes this
-    object, while the reader has the file in the process that reads. Raises `CheckpointError` for a journal that is
+    With `afresh` a new journal is created, else that of the run which is resumed is checked; both in the process that
+    makes this object, while the reader opens the file in the process that reads. Raises `CheckpointError` for a journal that is
     missing or cannot be used.
     """
 
@@ -48,16 +48,16 @@ class Journaled:
         self._path = path.absolute()
         self.in_caller = bool(getattr(subject, "in_caller", False))
         if afresh:
-            begin(self._path)
+            create_journal(self._path)
         else:
-            check_there(self._path)
+            check_journal(self._path)
 
     def size_hint(self) -> int | None:
-        """Give how many events to expect in all."""
+        """Return the number of events to expect in all, if it is known."""
         return size_hint(self._subject)
 
     def reader(self, position: object | None, /) -> JournaledReader:
-        """Give the events that are stored behind `position`, so many since the journal began, then those to come.
+        """Return a reader of the events stored from `position` on, which counts from the journal's beginning, then of new ones.
 
         Raises `CheckpointError` for a position that is not in the journal.
         """
@@ -65,36 +65,36 @@ class Journaled:
 
 
 class JournaledReader:
-    """Reads a journal, then its source, which it opens when it has come to the end of the journal.
+    """Reads a journal, then its source, which it opens at the end of the journal.
 
-    Like every reader that is acknowledged to, it is used by one thread.
+    Like every reader with acknowledgements it is used by one thread.
     """
 
     def __init__(self, subject: Any, file: JournalFile, name: str, position: object) -> None:
         self._subject, self._file, self._name = subject, file, name
         self._encoder = Encoder()
-        self._pending: list[Any] = []  # stored, and not given yet
-        self._error: BaseException | None = None  # comes behind them
+        self._pending: list[Any] = []  # stored, and not returned yet
+        self._error: BaseException | None = None  # raised after them
         self._inner: Any = None
-        self._pump: Pump | None = None
+        self._ahead: ReadAhead | None = None
         self._tell: Callable[[object], object] | None = None
         self._closed = False
         try:
-            self._given = _checked(file, name, position)
+            self._position = _checked_position(file, name, position)
         except BaseException:
             file.close()
             raise
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[Any] | None:
-        """Give the next events, all of them stored: `None` at the end, empty when nothing is there yet.
+        """Return the next events, all of them stored: `None` at the end, empty if nothing is there yet.
 
-        Raises what the source raises, and `SourceError` for an event that cannot be stored, each behind the events
+        Raises what the source raises, and `SourceError` for an event that cannot be stored, each after the events
         before it.
         """
         if self._closed:
             return None
         if not self._pending and self._error is None:
-            if self._given < self._file.count:
+            if self._position < self._file.count:
                 self._reload()
             elif not self._file.ended:
                 self._read_on(max(limit, 1), max_bytes)
@@ -104,36 +104,36 @@ class JournaledReader:
             return None if self._file.ended else []
         events = self._pending[: max(limit, 1)]
         del self._pending[: len(events)]
-        self._given += len(events)
+        self._position += len(events)
         return events
 
     def position(self) -> int:
-        """Give how many events were given since the journal began."""
-        return self._given
+        """Return the number of events returned since the journal began."""
+        return self._position
 
     def acknowledge(self, position: int) -> None:
         """Forget the events below a position: they are committed."""
         self._file.forget(position)
 
     def idle(self) -> None:
-        """Let the source do what it must while nobody reads."""
+        """Call the source's `idle`, for what it must do while nothing is read."""
         idle = getattr(self._inner, "idle", None)
         if callable(idle):
             idle()
 
     def progress(self) -> float | None:
-        """Give the fraction of the source that was read, where it can tell."""
+        """Return the fraction of the source that was read, if it knows."""
         progress = getattr(self._inner, "progress", None)
         return progress() if callable(progress) else None
 
     def close(self) -> None:
-        """End the reading; what a plain iterator has given already is stored for the run that goes on."""
+        """End the reading; what was read from a plain iterator is stored for the run that resumes."""
         if self._closed:
             return
         self._closed = True
         try:
-            if self._pump is not None:
-                self._keep_rest(self._pump)
+            if self._ahead is not None:
+                self._store_rest(self._ahead)
             elif self._inner is not None:
                 self._inner.close()
         finally:
@@ -142,24 +142,24 @@ class JournaledReader:
     # -- what is stored -----------------------------------------------------------------------------------------
 
     def _reload(self) -> None:
-        first, piece = self._file.load(self._given)
+        first, batch = self._file.load(self._position)
         try:
-            events = decode(_payload(piece), piece.count)
+            events = decode(_payload(batch), batch.count)
         except CodecError as error:
             raise CheckpointError(
                 f"cannot resume: event {first} of source {self._name!r} or one behind it cannot be unpacked from"
                 f" {self._file.path}: {error}"
             ) from error
-        self._pending.extend(events[self._given - first :])
+        self._pending.extend(events[self._position - first :])
 
     def _store(self, events: Sequence[Any], *, ended: bool = False) -> float:
-        """Store events in one transaction, to be given; gives about how many bytes one has.
+        """Store events in one transaction, to be returned; return the size of one in bytes, about.
 
-        What cannot be stored becomes the error that comes behind those that are.
+        The error of an event that cannot be stored is raised after those that are.
         """
-        packed: list[Piece] = []
+        packed: list[StoredBatch] = []
         copies: list[Any] = []
-        refused = self._pack(events if isinstance(events, range) else list(events), packed, copies)
+        refused = self._encode(events if isinstance(events, range) else list(events), packed, copies)
         try:
             if packed or ended:
                 self._file.append(packed, ended=ended)
@@ -173,37 +173,37 @@ class JournaledReader:
                 node=self._name,
             )
             self._error.__cause__ = refused
-        return sum(len(piece.body) for piece in packed) / max(1, len(copies))
+        return sum(len(batch.body) for batch in packed) / max(1, len(copies))
 
-    def _pack(self, events: Sequence[Any], packed: list[Piece], copies: list[Any]) -> CodecError | None:
-        """Pack events, and unpack them as a resumed run would; gives why the first cannot be that is not in `packed`."""
+    def _encode(self, events: Sequence[Any], packed: list[StoredBatch], copies: list[Any]) -> CodecError | None:
+        """Encode events, and decode them as a resumed run would; return the error of the first that is not in `packed`."""
         failed: CodecError | None = None
         while events:
             try:
                 payload = self._encoder.encode(events)
-                if payload.nbytes > _PIECE_BYTES and len(events) > 1:
+                if payload.nbytes > _BATCH_BYTES and len(events) > 1:
                     middle = len(events) // 2
-                    refused = self._pack(events[:middle], packed, copies)
-                    return refused or self._pack(events[middle:], packed, copies) or failed
-                if payload.nbytes > _LARGEST_BYTES:
+                    refused = self._encode(events[:middle], packed, copies)
+                    return refused or self._encode(events[middle:], packed, copies) or failed
+                if payload.nbytes > _MAX_EVENT_BYTES:
                     raise CodecError(f"it takes {payload.nbytes:,} bytes; give the path of a file instead", position=0)
-                piece = Piece(len(events), payload.codec, ormsgpack.packb([bytes(frame) for frame in payload.frames]))
-                given = events if is_atomic(list(events)) else self._unpacked(piece)
+                batch = StoredBatch(len(events), payload.codec, ormsgpack.packb([bytes(frame) for frame in payload.frames]))
+                given = events if is_atomic(list(events)) else self._decoded(batch)
             except CodecError as error:
                 failed, events = error, events[: error.position or 0]
                 continue
-            packed.append(piece)
+            packed.append(batch)
             copies.extend(given)
             break
         return failed
 
-    def _unpacked(self, piece: Piece) -> list[Any]:
-        """Unpack events again; raises `CodecError` with the position of the first that cannot be."""
-        payload = _payload(piece)
+    def _decoded(self, batch: StoredBatch) -> list[Any]:
+        """Decode events again; raises `CodecError` with the position of the first that cannot be decoded."""
+        payload = _payload(batch)
         try:
-            return decode(payload, piece.count)
+            return decode(payload, batch.count)
         except CodecError:
-            errors = decode_part(payload, 0, piece.count, piece.count)[1]
+            errors = decode_part(payload, 0, batch.count, batch.count)[1]
             if not errors:
                 raise
             raise errors[min(errors)] from None
@@ -211,10 +211,10 @@ class JournaledReader:
     # -- the source ---------------------------------------------------------------------------------------------
 
     def _read_on(self, limit: int, max_bytes: int) -> None:
-        if self._inner is None and self._pump is None:
+        if self._inner is None and self._ahead is None:
             self._open()
-        if self._pump is not None:
-            self._read_pump(self._pump)
+        if self._ahead is not None:
+            self._store_ahead(self._ahead)
             return
         events = self._inner.read(limit, max_bytes)
         if events is None:
@@ -226,41 +226,41 @@ class JournaledReader:
                 self._tell(self._inner.position())
 
     def _open(self) -> None:
-        """Open the source; a plain iterator goes into a pump, opened in the thread that reads it."""
+        """Open the source; a plain iterator is read ahead, and opened in the thread that reads it."""
         if not is_source(self._subject):
-            self._pump = Pump(partial(open_reader, self._subject), self._name)
+            self._ahead = ReadAhead(partial(open_reader, self._subject), self._name)
             return
         reader: Any = open_reader(self._subject)
         if getattr(reader, "one_by_one", False):
-            self._pump = Pump(lambda: reader, self._name)
+            self._ahead = ReadAhead(lambda: reader, self._name)
             return
         self._inner = reader
-        # Here they are safe: what is kept for the source's sake until all is committed is kept in the journal now.
+        # Stored events are safe, so the source is told at once, not when they are committed.
         journaled = getattr(reader, "journaled", None)
         if callable(journaled):
             self._tell = journaled
         elif getattr(self._subject, "acknowledges", False):
             self._tell = reader.acknowledge
 
-    def _read_pump(self, pump: Pump) -> None:
-        """Store what has come, and what came meanwhile; then the iterator pauses, with nothing of it in memory alone."""
-        events = pump.take(_WAIT_S)
-        if events and not pump.done:
-            pump.most = max(1, min(_MOST, int(_AHEAD_BYTES / max(1.0, self._store(events)))))
+    def _store_ahead(self, ahead: ReadAhead) -> None:
+        """Store the events that are there and those that come meanwhile; then the iterator pauses, with none in memory alone."""
+        events = ahead.read(_WAIT_S)
+        if events and not ahead.done:
+            ahead.most = max(1, min(_MAX_AHEAD, int(_AHEAD_BYTES / max(1.0, self._store(events)))))
             if self._failed:
                 return
-            events = pump.rest()
-        done = pump.done
+            events = ahead.pause()
+        done = ahead.done
         if events or done:
-            self._store(events, ended=done and pump.ended)
+            self._store(events, ended=done and ahead.ended)
         if done and self._error is None:
-            self._error = pump.error
+            self._error = ahead.error
 
-    def _keep_rest(self, pump: Pump) -> None:
-        """Store what came last. Nobody asks for more, so nobody else would say what cannot be."""
-        rest = pump.close()
-        if self._error is None and (rest or pump.ended):
-            self._store(rest, ended=pump.ended)
+    def _store_rest(self, ahead: ReadAhead) -> None:
+        """Store the last events. No read follows that could raise their error, so it is logged."""
+        rest = ahead.close()
+        if self._error is None and (rest or ahead.ended):
+            self._store(rest, ended=ahead.ended)
             rest = []
             if self._failed:
                 _LOG.error("%s", self._error)
@@ -272,15 +272,15 @@ class JournaledReader:
         return self._error is not None
 
 
-def _payload(piece: Piece) -> Payload:
+def _payload(batch: StoredBatch) -> Payload:
     try:
-        return Payload(piece.codec, tuple(ormsgpack.unpackb(piece.body)))
+        return Payload(batch.codec, tuple(ormsgpack.unpackb(batch.body)))
     except ValueError as error:
         raise CodecError("its frames are damaged") from error
 
 
-def _checked(file: JournalFile, name: str, position: object) -> int:
-    """Give the place in a journal that a position is; raises `CheckpointError`."""
+def _checked_position(file: JournalFile, name: str, position: object) -> int:
+    """Return `position` as an event of the journal, its beginning for `None`; raises `CheckpointError` for any other."""
     at = 0 if position is None else position
     if not isinstance(at, int) or not file.first <= at <= file.count:
         raise CheckpointError(

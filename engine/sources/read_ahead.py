@@ -1,7 +1,7 @@
-"""A pump: reads a plain iterator in a thread of its own, so that what it gave can be stored while it is waited for.
+"""Reads a plain iterator in a thread of its own, so that events can be stored while the next ones are waited for.
 
-Decides how far the iterator is read ahead: while somebody takes from the pump, and up to `most` events. Between two
-takes no more than the one event on its way is in memory alone.
+Decides how far the iterator is read ahead: up to `most` events, and only between `read` and `pause`. After `pause` no
+more than the one event that the iterator is asked for is in memory alone.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-#: How many events may wait before their size is known.
+#: The most events that are read ahead while their size is not known.
 FIRST = 4
-#: A call of the iterator that has begun is given so long to end when the pump is closed, in seconds.
-_MOMENT_S = 0.5
-#: Its clean-up is given so long.
-_LAST_S = 1.0
+#: How long `close` waits for a call of the iterator to return, in seconds.
+_CALL_S = 0.5
+#: How long `close` waits for the clean-up of the iterator, in seconds.
+_CLEANUP_S = 1.0
 _END: Any = object()
 
 
-class Pump:
-    """Reads the `iterator` of the reader that `open_reader()` gives; all of that is done in one thread.
+class ReadAhead:
+    """Reads the `iterator` of the reader that `open_reader()` returns; all calls of it are made in one thread.
 
-    `ended` says that the iterator has given all, `error` what it or its clean-up raised. Used by one thread.
+    `ended` says that the iterator is exhausted, `error` is what it or its clean-up raised. Used by one thread.
     """
 
     def __init__(self, open_reader: Callable[[], Any], name: str) -> None:
@@ -32,7 +32,7 @@ class Pump:
         self.ended = False
         self._events: list[Any] = []
         self._changed = threading.Condition()
-        self._reading = False  #: whether somebody takes
+        self._reading = False  #: whether to read ahead
         self._inside = False  #: whether the iterator is being waited for
         self._closing = self._cancelled = self._done = False
         self._reader: Any = None
@@ -40,19 +40,19 @@ class Pump:
         self._thread = threading.Thread(target=self._run, name=f"sluiceway-read-{name}-ahead", daemon=True)
         self._thread.start()
 
-    def take(self, wait_s: float) -> list[Any]:
-        """Let it read, and give what has come, waiting for the first event."""
+    def read(self, wait_s: float) -> list[Any]:
+        """Start reading ahead and return the events that are there, waiting up to `wait_s` for the first."""
         with self._changed:
             self._reading = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._events or self._done, wait_s)
-            return self._taken()
+            return self._pop()
 
-    def rest(self) -> list[Any]:
-        """Let it pause, and give what has come since."""
+    def pause(self) -> list[Any]:
+        """Pause the reading ahead and return the events that came since `read`."""
         with self._changed:
             self._reading = False
-            return self._taken()
+            return self._pop()
 
     @property
     def done(self) -> bool:
@@ -60,24 +60,24 @@ class Pump:
         with self._changed:
             return self._done and not self._events
 
-    def _taken(self) -> list[Any]:
+    def _pop(self) -> list[Any]:
         events, self._events = self._events, []
         self._changed.notify_all()
         return events
 
     def close(self) -> list[Any]:
-        """End the reading and give what has come; a call of a plain iterator that does not end is left to itself."""
+        """End the reading and return the events that are there; a call of the iterator that does not return is abandoned."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join(_MOMENT_S)
+        self._thread.join(_CALL_S)
         if self._thread.is_alive() and self._inside and getattr(self._reader, "interruptible", False):
             self._cancelled = True
             self._reader.close()
         if self._cancelled or not self._inside:
-            self._thread.join(_LAST_S)
+            self._thread.join(_CLEANUP_S)
         with self._changed:
-            return self._taken()
+            return self._pop()
 
     # -- the reading thread -------------------------------------------------------------------------------------
 
@@ -88,7 +88,7 @@ class Pump:
                 self._read(reader.iterator)
             finally:
                 reader.close()
-        except BaseException as error:  # also a sys.exit() of the iterator's: nobody may wait for it in vain
+        except BaseException as error:  # also a sys.exit() of the iterator's: no thread may wait for ever
             self.error = error
         with self._changed:
             self._done = True

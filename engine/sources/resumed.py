@@ -1,9 +1,9 @@
-"""Sources of a run with checkpoints: read from the place of the last one, giving their places as they go.
+"""Sources of a run with checkpoints: read from the position of the last checkpoint on.
 
-Decides how anything that can be read again is: a `Source` that gives the same events from a position opens there and
-leaves out the few behind it that have numbers; one that may cut or order them otherwise repeats the logged reads
-first; plain iterables and generator functions are read from their beginning, left out up to the place, and held
-against a digest of what was left out.
+Decides how a source is read again: a `Source` that returns the same events from a position on opens there and skips the
+few after it that have numbers; one that may divide or order them otherwise repeats the logged reads first; plain
+iterables and generator functions are read from their beginning, skipped up to the position, and compared with a digest
+of what was skipped.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ...nodes.sources import is_source, open_reader, size_hint
 from ..codec.copying import safe_copies
 from .feed import is_lent
 
-#: Events that are left out are read in such portions.
-_PORTION = 4096
+#: The events that are read at once while skipping.
+_SKIP_BATCH = 4096
 
 
-class Again:
-    """A source that begins at a place of an earlier run, and gives the reads again that are in the order log."""
+class ResumedSource:
+    """A source resumed at a checkpoint: repeats the logged reads, then continues."""
 
     marked = True
 
@@ -42,20 +42,20 @@ class Again:
         self.in_caller = bool(getattr(subject, "in_caller", False))
 
     def size_hint(self) -> int | None:
-        """Give how many events to expect in all."""
+        """Return the number of events to expect in all, if it is known."""
         return size_hint(self._subject)
 
-    def reader(self, position: object | None, /) -> _SourceAgain | _Plain:
-        """Open the source at its place."""
+    def reader(self, position: object | None, /) -> _ResumedReader | SkippingReader:
+        """Open the source at the position of the checkpoint."""
         place = self._place
         if is_source(self._subject):
             reader = open_reader(self._subject, place.position)
-            return _SourceAgain(reader, place.skip, self._reads, self._name)
-        return _Plain(self._subject, place.position, place.skip, self._name)
+            return _ResumedReader(reader, place.skip, self._reads, self._name)
+        return SkippingReader(self._subject, place.position, place.skip, self._name)
 
 
-class _SourceAgain:
-    """A reader that first repeats what is logged, and leaves out its first events."""
+class _ResumedReader:
+    """A reader that repeats the logged reads first, and skips the events that have numbers."""
 
     def __init__(self, reader: Any, skip: int, reads: Sequence[Read], name: str) -> None:
         self._reader, self._skip, self._name = reader, skip, name
@@ -66,12 +66,12 @@ class _SourceAgain:
         return getattr(self._reader, name)
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[Any] | None:
-        """Read on."""
+        """Return the next events, as any reader."""
         events = self._repeat() if self._reads else self._read_on(limit, max_bytes)
         if not self._skip:
             return events
         if events is None:
-            raise shorter(self._name)
+            raise too_short(self._name)
         left = min(self._skip, len(events))
         self._skip -= left
         return events[left:]
@@ -93,12 +93,12 @@ class _SourceAgain:
         return events
 
     def extent(self) -> object:
-        """Give the extent of the last read."""
+        """Return the extent of the last read."""
         return self._reader.extent() if self._extent is None else self._extent
 
 
-class _Plain:
-    """A reader over an iterable or what a function gives; its position is a count and a digest of so many events."""
+class SkippingReader:
+    """A reader over an iterable or the result of a function; its position is the number of events read, and their digest."""
 
     def __init__(self, subject: Any, position: Any, skip: int, name: str) -> None:
         self._reader = open_reader(subject)
@@ -108,7 +108,7 @@ class _Plain:
         self._count = 0
         self._digest = hashlib.blake2b(digest_size=16)
         if position is not None:
-            self._leave_out(position[0], name)
+            self._skip_events(position[0], name)
             if self._digest.hexdigest() != position[1]:
                 self._reader.close()
                 raise CheckpointError(
@@ -116,30 +116,30 @@ class _Plain:
                     f" {position[0]}; give the same input, store what cannot be read again in a file first, or begin"
                     " afresh with resume='never'"
                 )
-        self._leave_out(skip, name)
+        self._skip_events(skip, name)
 
-    def _leave_out(self, count: int, name: str) -> None:
+    def _skip_events(self, count: int, name: str) -> None:
         while count:
-            events = list(islice(self._iterator, min(count, _PORTION)))
+            events = list(islice(self._iterator, min(count, _SKIP_BATCH)))
             if not events:
-                raise shorter(name)
-            self._take_in(events)
+                raise too_short(name)
+            self._count_events(events)
             count -= len(events)
 
-    def _take_in(self, events: list[Any]) -> None:
+    def _count_events(self, events: list[Any]) -> None:
         self._count += len(events)
-        self._digest.update(_packed(events))
+        self._digest.update(_digestible(events))
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[Any] | None:
-        """Give what is there for certain: of a list or range many, of all else the next event."""
+        """Return what is there for certain: of a list or range many events, of all else the next one."""
         events = list(islice(self._iterator, min(limit, 1024) if self._sized else 1))
         if not events:
             return None
-        self._take_in(events)
+        self._count_events(events)
         return safe_copies(events) if self._lent else events
 
     def position(self) -> tuple[int, str]:
-        """Give the number of events that were read, and their digest."""
+        """Return the number of events that were read, and their digest."""
         return self._count, self._digest.hexdigest()
 
     def close(self) -> None:
@@ -147,10 +147,10 @@ class _Plain:
         self._reader.close()
 
 
-def _packed(events: list[Any]) -> bytes:
-    """Give bytes that tell events apart, the same for any portions they come in.
+def _digestible(events: list[Any]) -> bytes:
+    """Return bytes that distinguish events, the same however they are divided into reads.
 
-    Of what MessagePack does not carry only the type counts: a pickle may differ from process to process.
+    Of an event that MessagePack does not carry only the type counts: a pickle may differ from process to process.
     """
     try:
         return b"".join([ormsgpack.packb(event) for event in events])
@@ -165,8 +165,8 @@ def _one(event: Any) -> bytes:
         return type(event).__qualname__.encode()
 
 
-def shorter(name: str) -> CheckpointError:
-    """Give the error of a source that has fewer events than before."""
+def too_short(name: str) -> CheckpointError:
+    """Return the error of a source that has fewer events than before."""
     return CheckpointError(
         f"cannot resume: source {name!r} has fewer events than were numbered before; give the same input, or begin"
         " afresh with resume='never'"

@@ -14,22 +14,22 @@ from ...nodes.ordering.source_positions import ReadMark
 
 
 @dataclass(slots=True)
-class Taken:
-    """What a feed gave: events, their keys where a key was asked for, and whether that was the end."""
+class FeedBatch:
+    """What a feed returned: events, their keys if it has a key function, and whether that was the end."""
 
     events: Sequence[Any]
     keys: list[Any] | None
     ended: bool
     error: BaseException | None = None
-    marks: Sequence[ReadMark] = ()  #: of the reads that gave these events, where the source's places count
+    marks: Sequence[ReadMark] = ()  #: of the reads that these events come from, if the source's positions are recorded
 
     def marks_of(self, count: int) -> Sequence[ReadMark]:
-        """Give the marks of so many of the events: known only where that is all of them."""
+        """Return the marks of the first `count` events: known only if these are all of them."""
         return self.marks if count == len(self.events) else ()
 
 
 class SliceFeed:
-    """A feed over a list, tuple or range: nothing can block, so there is no thread and nothing is read ahead."""
+    """A feed over a list, tuple or range: it cannot block, so there is no thread and nothing is read ahead."""
 
     bulk = False
 
@@ -41,38 +41,38 @@ class SliceFeed:
 
     @property
     def fraction(self) -> float | None:
-        """How much of the source was taken, 0..1."""
+        """How much of the source was read, 0..1."""
         return self.count / len(self._subject) if self._subject else 1.0
 
-    def take(self, most: int, event_bytes: float) -> Taken | None:
-        """Give up to `most` events; there are always some until the end."""
+    def read(self, most: int, event_bytes: float) -> FeedBatch | None:
+        """Return up to `most` events; never empty before the end."""
         started = monotonic()
-        # A slice of a range stays one: its events are written down only where they are worked on.
+        # A slice of a range is a range: it becomes a list only where it is worked on.
         events = self._subject[self.count : self.count + most]
         if type(events) is tuple:
             events = list(events)
         self.count += len(events)
         self.read_s += monotonic() - started
-        return Taken(events, None, self.count >= len(self._subject))
+        return FeedBatch(events, None, self.count >= len(self._subject))
 
     def put_back(self, events: list[Any]) -> None:
-        """Take back the last events that were given; nobody has touched them."""
+        """Undo the reading of the last events, which are unchanged."""
         self.count -= len(events)
 
     @property
     def position(self) -> int:
-        """How many events were taken."""
+        """The number of events read."""
         return self.count
 
     def start(self, wake: Callable[[], None]) -> None:
         """Do nothing: there is no thread to start."""
 
     def attach(self, wake: Callable[[], None]) -> None:
-        """Do nothing: nobody ever waits."""
+        """Do nothing: no thread ever waits."""
 
-    def stop(self) -> Taken:
+    def stop(self) -> FeedBatch:
         """End the reading; nothing was read ahead."""
-        return Taken([], None, True)
+        return FeedBatch([], None, True)
 
     def close(self) -> None:
-        """Do nothing: there is nobody to let go."""
+        """Do nothing: there is no thread to end."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lives_scenario import OF_PARTITION, OF_SOURCE, SourceScript
 from sluiceway.engine.sources.feed import Marking, check_key
-from sluiceway.engine.sources.resumed import Again
+from sluiceway.engine.sources.resumed import ResumedSource
 from sluiceway.nodes.ordering.sequencer import Chunk
 from sluiceway.nodes.ordering.source_positions import ReadMark, SourcePosition
 from sluiceway.nodes.sources import open_reader
@@ -110,7 +110,7 @@ class Intake:
         self._script = life.scenario.sources[at]
         subject: Any = life.world.sources[at] if self._script.kind != "plain" else self._script.tokens(at)[0]
         if place is not None:
-            subject = Again(subject, f"source {at}", place, reads)
+            subject = ResumedSource(subject, f"source {at}", place, reads)
         self._marking = Marking.of(subject)
         self._last_key: Any = getattr(subject, "last_key", None)
         self._reader: Any = open_reader(subject)
@@ -163,7 +163,7 @@ class Intake:
             self._exhausted = True
         elif events:
             self._count += len(events)
-            mark = self._marking.mark(self._reader, len(events)) if self._marking.places else None
+            mark = self._marking.mark(self._reader, len(events)) if self._marking.positions else None
             self._waiting.append((list(events), mark))
 
     def _read_one(self, limit: int) -> list[int] | None:

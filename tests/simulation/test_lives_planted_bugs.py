@@ -17,7 +17,7 @@ from sluiceway.engine.core.core import Core
 from sluiceway.engine.core.effects import Acknowledge, AskState, Commit
 from sluiceway.engine.core.pool import Pool
 from sluiceway.engine.delivery.sinks import SinkSet
-from sluiceway.engine.sources.resumed import Again
+from sluiceway.engine.sources.resumed import ResumedSource
 from sluiceway.nodes.ordering.cuts import Cut, Cuts
 from sluiceway.nodes.ordering.dispatcher import Dispatcher
 from sluiceway.nodes.ordering.order_log import OrderLog, Run
@@ -29,7 +29,7 @@ from test_lives import SCHEDULES
 _left, _ask_states, _commit, _state_to_ask = Dispatcher.record_exit, Commits.ask_states, Core._commit, Pool.next_state_request
 _place, _offered, _lose_state = PositionTracker.position, PositionTracker.record_reads, Pool.record_state_loss
 _resume, _trim, _took = Sequencer.resume, MemoryStore.trim, Retention.record_snapshot
-_begin_log, _begin_again, _keep, _whole = OrderLog.__init__, Again.__init__, Checkpoints.keep, Cuts.take_complete
+_begin_log, _begin_resumed, _keep, _whole = OrderLog.__init__, ResumedSource.__init__, Checkpoints.keep, Cuts.take_complete
 
 
 def _log_nothing(self: SinkSet, entries: Any) -> None:
@@ -58,12 +58,12 @@ def _log_again(self: OrderLog, number: int = 0, runs: Sequence[Run] = (), reads:
     _begin_log(self, number, runs, ())
 
 
-def _repeat_no_read(self: Again, subject: Any, name: str, place: SourcePosition | None = None, reads: Any = ()) -> None:
-    _begin_again(self, subject, name, place)
+def _repeat_no_read(self: ResumedSource, subject: Any, name: str, place: SourcePosition | None = None, reads: Any = ()) -> None:
+    _begin_resumed(self, subject, name, place)
 
 
-def _lose_the_key(self: Again, subject: Any, name: str, place: SourcePosition | None = None, reads: Any = ()) -> None:
-    _begin_again(self, subject, name, place and replace(place, key=None), reads)
+def _lose_the_key(self: ResumedSource, subject: Any, name: str, place: SourcePosition | None = None, reads: Any = ()) -> None:
+    _begin_resumed(self, subject, name, place and replace(place, key=None), reads)
 
 
 def _restore_without_replay(self: Dispatcher, name: str, seen: Any, cause: str) -> Any:
@@ -175,9 +175,9 @@ PLANTED: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "reads of the log trimmed too far": (MemoryStore, "trim", _trim_reads),
     "a run repeated from its start": (OrderLog, "__init__", _repeat_from_the_start_of_a_run),
     "runs that are not repeated": (OrderLog, "__init__", _repeat_no_run),
-    "reads that are not repeated": (Again, "__init__", _repeat_no_read),
+    "reads that are not repeated": (ResumedSource, "__init__", _repeat_no_read),
     "repeated reads logged again": (OrderLog, "__init__", _log_again),
-    "the key of a merge lost": (Again, "__init__", _lose_the_key),
+    "the key of a merge lost": (ResumedSource, "__init__", _lose_the_key),
     "whose turn it is lost": (Sequencer, "resume", _lose_the_turn),
     "a merge that goes on without a stopped source": (Sequencer, "_waits_for", _go_on_without_a_stopped_source),
     "a state restored without the numbers since": (Dispatcher, "record_exit", _restore_without_replay),

@@ -20,7 +20,7 @@ from ...codec.codec import Encoder
 from ...codec.errors import CodecError
 from ...codec.pickling import dumps
 from ...sources.feed import LINGER_S, POLL_S, Feed
-from ...sources.slice_feed import Taken
+from ...sources.slice_feed import FeedBatch
 from ...tasks.encoding import pack_cause
 from ..transport.launch import ChildSettings
 from ..transport.link import Link
@@ -118,13 +118,13 @@ class _SourceServer:
             count, nbytes = self._pulls[0]
             if self._event_bytes:
                 count = max(1, min(count, int(nbytes / self._event_bytes)))
-            taken = feed.take(count, self._event_bytes)
+            taken = feed.read(count, self._event_bytes)
             if taken is None:
                 return
             self._pulls.pop(0)
             self._send_chunk(feed, taken)
 
-    def _send_chunk(self, feed: Feed, taken: Taken) -> None:
+    def _send_chunk(self, feed: Feed, taken: FeedBatch) -> None:
         events, error = taken.events, taken.error
         while events:
             try:

@@ -1,4 +1,4 @@
-"""Feeds: an event is there for the taker as soon as the source has given it, however quick the source was before."""
+"""Feeds: an event is there for the reader as soon as the source has given it, however quick the source was before."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sluiceway.engine.sources.feed import POLL_S, Feed
 SMALL = 28.0
 
 
-class Taker:
+class FeedReader:
     """Takes from a feed as the hub does: asks, waits to be woken, and looks again while the feed cannot wake it."""
 
     def __init__(self, feed: Feed) -> None:
@@ -27,7 +27,7 @@ class Taker:
         deadline = time.monotonic() + 30
         while len(self.events) < count and not self.ended:
             self.woken.clear()
-            taken = self.feed.take(4096, SMALL)
+            taken = self.feed.read(4096, SMALL)
             if taken is None:
                 assert time.monotonic() < deadline, f"{len(self.events)} of {count} events have come"
                 self.woken.wait(POLL_S if self.feed.bulk else 30)
@@ -38,7 +38,7 @@ class Taker:
 
 @pytest.mark.parametrize("quick", [0, 1, 3, 100, 5000, 40_001])
 def test_every_event_is_seen_before_the_next_one_is_given(quick: int) -> None:
-    """The source goes on only when what it gave was seen: it would wait for ever for a taker who waits for it."""
+    """The source goes on only when what it gave was seen: it would wait for ever for a reader who waits for it."""
     seen = threading.Semaphore(0)
 
     def source() -> Iterator[int]:
@@ -47,14 +47,14 @@ def test_every_event_is_seen_before_the_next_one_is_given(quick: int) -> None:
             yield n
             assert seen.acquire(timeout=60)
 
-    taker = Taker(Feed(source()))
-    taker.until(quick)
+    reader = FeedReader(Feed(source()))
+    reader.until(quick)
     for n in range(quick, quick + 20):
-        taker.until(n + 1)
+        reader.until(n + 1)
         seen.release()
-    taker.until(quick + 21)
-    assert taker.events == list(range(quick + 20))
-    assert taker.ended
+    reader.until(quick + 21)
+    assert reader.events == list(range(quick + 20))
+    assert reader.ended
 
 
 def test_a_source_that_fails_in_a_flood_gives_all_before() -> None:
@@ -62,11 +62,11 @@ def test_a_source_that_fails_in_a_flood_gives_all_before() -> None:
         yield from range(30_000)
         raise OSError("gone")
 
-    taker = Taker(Feed(source()))
-    taker.until(30_001)
-    assert taker.events == list(range(30_000))
-    assert taker.feed._error is not None
-    assert str(taker.feed._error) == "gone"
+    reader = FeedReader(Feed(source()))
+    reader.until(30_001)
+    assert reader.events == list(range(30_000))
+    assert reader.feed._error is not None
+    assert str(reader.feed._error) == "gone"
 
 
 def test_a_flood_that_stops_for_good_ends_at_a_stop() -> None:
@@ -77,8 +77,8 @@ def test_a_flood_that_stops_for_good_ends_at_a_stop() -> None:
         hold.wait(60)
         yield 20_000
 
-    taker = Taker(Feed(source()))
-    taker.until(20_000)
-    last = taker.feed.stop()
+    reader = FeedReader(Feed(source()))
+    reader.until(20_000)
+    last = reader.feed.stop()
     hold.set()
     assert (last.events, last.ended) == ([], True)

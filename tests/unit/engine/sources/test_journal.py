@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import pytest
 import sluiceway as sw
 from sluiceway.engine.sources import journal_file as journalfile
 from sluiceway.engine.sources import journaled as journal
-from sluiceway.engine.sources.journal_file import JournalFile, begin, drop, journal_path
+from sluiceway.engine.sources.journal_file import JournalFile, StoredBatch, create_journal, journal_path, remove_journal
 from sluiceway.engine.sources.journaled import Journaled
 from sluiceway.engine.sources.read_ahead import FIRST
 
@@ -223,9 +224,9 @@ def test_all_that_was_given_is_stored_when_its_process_is_killed(path: Path, lim
 
 
 def test_a_transaction_that_was_not_ended_leaves_nothing(path: Path) -> None:
-    begin(path)
+    create_journal(path)
     file = JournalFile(path, "it")
-    file.append([journalfile.Piece(3, 0, b"first")])
+    file.append([StoredBatch(3, 0, b"first")])
     file._db.execute("BEGIN IMMEDIATE")
     file._db.execute("INSERT INTO events VALUES (3, 2, 0, x'00', x'00')")
     copy = path.with_name("copy")
@@ -238,11 +239,11 @@ def test_a_transaction_that_was_not_ended_leaves_nothing(path: Path) -> None:
 
 def test_of_a_torn_transaction_nothing_is_there(path: Path) -> None:
     """The end of what was written is cut off, as by a disk that lost its power in the middle of a write."""
-    begin(path)
+    create_journal(path)
     file = JournalFile(path, "it")
     ends = []
     for n in range(4):
-        file.append([journalfile.Piece(1, 0, bytes(10_000)), journalfile.Piece(1, 0, b"%d" % n)])
+        file.append([StoredBatch(1, 0, bytes(10_000)), StoredBatch(1, 0, b"%d" % n)])
         ends.append(os.path.getsize(f"{path}-wal"))
     counts = set()
     for at, size in enumerate(range(ends[0], ends[-1], 1500)):
@@ -280,15 +281,15 @@ def test_a_reader_waits_for_a_process_that_is_about_to_end(path: Path) -> None:
 
 
 def test_what_is_committed_is_removed(path: Path) -> None:
-    begin(path)
+    create_journal(path)
     file = JournalFile(path, "it")
     for _ in range(4):
-        file.append([journalfile.Piece(10, 0, b"ten")])
+        file.append([StoredBatch(10, 0, b"ten")])
     for position, first in ((0, 0), (9, 0), (10, 10), (15, 10), (29, 20), (12, 20), (40, 40)):
         file.forget(position)
         assert file.first == first
     assert file._db.execute("SELECT count(*) FROM events").fetchone() == (0,)
-    file.append([journalfile.Piece(1, 0, b"one")])
+    file.append([StoredBatch(1, 0, b"one")])
     file.close()
     assert stored(path) == (40, 41, False)
 
@@ -314,9 +315,9 @@ def test_an_acknowledged_event_does_not_come_again(path: Path) -> None:
 
 @pytest.mark.parametrize("position", [2, 11, "5", (5,)])
 def test_a_position_that_is_not_in_the_journal_is_refused(path: Path, position: Any) -> None:
-    begin(path)
+    create_journal(path)
     file = JournalFile(path, "it")
-    file.append([journalfile.Piece(5, 0, b"a"), journalfile.Piece(5, 0, b"b")])
+    file.append([StoredBatch(5, 0, b"a"), StoredBatch(5, 0, b"b")])
     file.forget(5)
     file.close()
     with pytest.raises(sw.CheckpointError, match=r"do not belong together"):
@@ -347,7 +348,7 @@ def test_a_journal_is_for_its_owner_alone(path: Path) -> None:
 
 
 def test_what_lies_beside_a_journal_must_be_its_owners_too(path: Path, tmp_path: Path) -> None:
-    begin(path)
+    create_journal(path)
     (tmp_path / "elsewhere").write_bytes(b"")
     path.with_name(f"{path.name}-wal").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(sw.CheckpointError, match="-wal as the journal of a source: others"):
@@ -357,7 +358,11 @@ def test_what_lies_beside_a_journal_must_be_its_owners_too(path: Path, tmp_path:
 def test_what_is_no_journal_is_refused_and_left_alone(path: Path, tmp_path: Path) -> None:
     path.write_bytes(b"nothing that SQLite knows" * 100)
     path.chmod(0o600)
-    for make in (lambda: begin(path), lambda: Journaled(Session(1), path, "it").reader(None), lambda: drop(path)):
+    for make in (
+        partial(create_journal, path),
+        lambda: Journaled(Session(1), path, "it").reader(None),
+        partial(remove_journal, path),
+    ):
         with pytest.raises(sw.CheckpointError, match="damaged or no journal"):
             make()
     assert path.read_bytes().startswith(b"nothing")
@@ -365,7 +370,11 @@ def test_what_is_no_journal_is_refused_and_left_alone(path: Path, tmp_path: Path
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("CREATE TABLE mine (x)")
     path.chmod(0o600)
-    for make in (lambda: begin(path), lambda: Journaled(Session(1), path, "it").reader(None), lambda: drop(path)):
+    for make in (
+        partial(create_journal, path),
+        lambda: Journaled(Session(1), path, "it").reader(None),
+        partial(remove_journal, path),
+    ):
         with pytest.raises(sw.CheckpointError, match="something else"):
             make()
     with closing(sqlite3.connect(path)) as db, db:
@@ -373,15 +382,15 @@ def test_what_is_no_journal_is_refused_and_left_alone(path: Path, tmp_path: Path
     path.unlink()
     path.mkdir()
     with pytest.raises(sw.CheckpointError, match="no plain file"):
-        begin(path)
+        create_journal(path)
     with pytest.raises(sw.CheckpointError, match="No such file"):
-        begin(tmp_path / "nowhere" / "run.db.0.events")
+        create_journal(tmp_path / "nowhere" / "run.db.0.events")
 
 
 def test_a_journal_that_is_missing_is_said_to_be(path: Path) -> None:
     with pytest.raises(sw.CheckpointError, match="is missing"):
         Journaled(Session(1), path, "it")
-    drop(path)  # there is nothing to remove
+    remove_journal(path)  # there is nothing to remove
     made = Journaled(Session(1), path, "it", afresh=True)
     path.unlink()
     with pytest.raises(sw.CheckpointError, match="is missing"):
@@ -389,7 +398,7 @@ def test_a_journal_that_is_missing_is_said_to_be(path: Path) -> None:
 
 
 def test_another_form_is_refused(path: Path) -> None:
-    begin(path)
+    create_journal(path)
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version=99")
     with pytest.raises(sw.CheckpointError, match="another version"):
@@ -408,10 +417,10 @@ def test_another_form_is_refused(path: Path) -> None:
     ],
 )
 def test_damage_is_found(path: Path, statement: str) -> None:
-    begin(path)
+    create_journal(path)
     file = JournalFile(path, "it")
     for _ in range(3):
-        file.append([journalfile.Piece(5, 0, b"five")])
+        file.append([StoredBatch(5, 0, b"five")])
     file.close()
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(statement)
@@ -432,7 +441,11 @@ def test_pages_that_do_not_fit_are_found(path: Path) -> None:
 def test_two_cannot_use_one_journal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journalfile, "LOCK_S", 0.05)
     first = Journaled(Session(1), path, "it", afresh=True).reader(None)
-    for make in (lambda: Journaled(Session(1), path, "it").reader(None), lambda: begin(path), lambda: drop(path)):
+    for make in (
+        partial(create_journal, path),
+        lambda: Journaled(Session(1), path, "it").reader(None),
+        partial(remove_journal, path),
+    ):
         with pytest.raises(sw.CheckpointError, match="another process uses it"):
             make()
     assert read(first) == [(1, 0)]
@@ -443,9 +456,9 @@ def test_a_finished_run_leaves_no_journal(path: Path) -> None:
     reader = Journaled(Session(5), path, "it", afresh=True).reader(None)
     read(reader, 5)
     reader.close()
-    drop(path)
+    remove_journal(path)
     path.touch(0o600)  # as if its making had been cut short
-    drop(path)
+    remove_journal(path)
     assert list(path.parent.iterdir()) == []
 
 
@@ -517,7 +530,7 @@ def test_what_comes_while_others_are_stored_is_stored_together(path: Path, monke
 
     def slow_disk(self: JournalFile, pieces: Sequence[Any], **options: Any) -> None:
         sizes.append(sum(piece.count for piece in pieces))
-        pump = reader._pump
+        pump = reader._ahead
         assert pump is not None
         until(lambda: not pump._reading or len(pump._events) >= pump.most or pump._done)
         append(self, pieces, **options)
@@ -583,7 +596,7 @@ def test_closing_stores_what_came_last(path: Path) -> None:
     reader = Journaled(slow, path, "it", afresh=True).reader(None)
     assert read(reader, 1) == ["first"]
     gates[0].set()
-    until(lambda: reader._pump is not None and reader._pump._events)
+    until(lambda: reader._ahead is not None and reader._ahead._events)
     reader.close()
     reader.close()
     assert reader.read(1, MANY) is None
@@ -654,7 +667,7 @@ def test_an_async_generator_is_read_and_closed(path: Path) -> None:
 
     reader = Journaled(talk, path, "it", afresh=True).reader(None)
     assert read(reader, 2) == [1, 2]
-    pump = reader._pump
+    pump = reader._ahead
     assert pump is not None
     reader.close()
     until(lambda: not pump._thread.is_alive())
@@ -704,8 +717,8 @@ def test_an_event_that_cannot_be_stored_is_a_source_error(path: Path, bad: Any) 
 
 
 def test_large_events_are_stored_in_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "_PIECE_BYTES", 100_000)
-    monkeypatch.setattr(journal, "_LARGEST_BYTES", 300_000)
+    monkeypatch.setattr(journal, "_BATCH_BYTES", 100_000)
+    monkeypatch.setattr(journal, "_MAX_EVENT_BYTES", 300_000)
     whole = [bytes([n]) * (30_000 * n) for n in (1, 2, 3, 9, 3)]
 
     class Blocks(_Reads):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sluiceway.engine.sources.slice_feed import Taken
+from sluiceway.engine.sources.slice_feed import FeedBatch
 from sluiceway.nodes.ordering.cuts import Cut, Cuts
 from sluiceway.nodes.ordering.retention import ALL_POOLS_SHARE, MAX_NUMBERS, POOL_SHARE, Retention, share_of
 from sluiceway.nodes.ordering.source_positions import PositionTracker, ReadMark, SourcePosition
@@ -43,7 +43,7 @@ def test_a_chunk_without_a_mark_counts_from_the_position_before() -> None:
 @pytest.mark.parametrize(("count", "positions"), [(3, ["behind"]), (2, []), (0, [])])
 def test_a_position_is_known_only_behind_all_of_a_read(count: int, positions: list[object]) -> None:
     marks = [ReadMark(3, "behind")]
-    assert [mark.position for mark in Taken([1, 2, 3], None, False, marks=marks).marks_of(count)] == positions
+    assert [mark.position for mark in FeedBatch([1, 2, 3], None, False, marks=marks).marks_of(count)] == positions
 
 
 def _cut(n: int, **words: Any) -> Cut:
