@@ -1,6 +1,6 @@
 """A Kafka cluster for tests: librdkafka's mock, inside this process, on real TCP ports of the loopback.
 
-It speaks produce, consume, groups and commits, and does as it is told: brokers go down, requests fail, records are
+It speaks produce, consume, groups and commits, and does what a test asks: brokers go down, requests fail, records are
 deleted. It does not enforce transactions, nor who owns a partition. The fixtures `cluster`, one for each test module,
 and `topic` are there in every test, by way of `conftest.py`.
 """
@@ -54,7 +54,7 @@ def _library() -> Any:
     packages = Path(confluent_kafka.__file__).parent.parent
     found = sorted(packages.glob("confluent_kafka.libs/librdkafka*"))
     if not found:
-        pytest.skip("this build of confluent-kafka has its librdkafka inside: no mock cluster can be told what to do")
+        pytest.skip("this build of confluent-kafka has its librdkafka inside: no mock cluster can be controlled")
     library = ctypes.CDLL(str(found[0]))
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(library, name)
@@ -81,7 +81,7 @@ class MockKafka:
         self._library.rd_kafka_mock_cluster_destroy(self._cluster)
         self._library.rd_kafka_destroy(self._handle)
 
-    # Doing as told
+    # What a test asks for
 
     def create(self, topic: str, partitions: int = 4) -> str:
         """Make a topic."""
@@ -121,7 +121,7 @@ class MockKafka:
         assert producer.flush(20) == 0
 
     def everything(self, topic: str) -> dict[int, list[confluent_kafka.Message]]:
-        """Give all messages of a topic by partition, in their order."""
+        """Return all messages of a topic by partition, in their order."""
         import confluent_kafka
 
         settings = {"bootstrap.servers": self.servers, "group.id": "everything", "enable.partition.eof": True}
@@ -141,7 +141,7 @@ class MockKafka:
         return found
 
     def committed(self, topic: str, group: str) -> dict[int, int]:
-        """Give the offsets that a group has committed; partitions without are left out."""
+        """Return the offsets that a group has committed; partitions without are left out."""
         import confluent_kafka
 
         consumer = confluent_kafka.Consumer({"bootstrap.servers": self.servers, "group.id": group})
@@ -162,13 +162,13 @@ def mock_kafka(brokers: int = 1) -> Iterator[MockKafka]:
 
 
 def values(count: int, begin: int = 0) -> list[bytes]:
-    """Give so many values that sort as they were made."""
+    """Return values that sort in the order they were made."""
     return [b"%05d" % number for number in range(begin, begin + count)]
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[MockKafka]:
-    """Give the cluster of this test module, for the tests that leave it whole; each has its own topic."""
+    """Return the cluster of this test module, for the tests that leave it whole; each has its own topic."""
     with mock_kafka() as running:
         yield running
 

@@ -38,7 +38,7 @@ class PostgresServer:
     _numbers: Iterator[int] = field(default_factory=count)
 
     def url(self, database: str = "postgres") -> str:
-        """Give the SQLAlchemy URL of a database, with the password."""
+        """Return the SQLAlchemy URL of a database, with the password."""
         return f"postgresql+psycopg://tester:{PASSWORD.replace(' ', '%20')}@127.0.0.1:{self.port}/{database}"
 
     def database(self) -> str:
@@ -147,7 +147,7 @@ def _wait_until_it_answers(server: subprocess.Popen[Any], port: int, log: Path) 
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[PostgresServer]:
-    """Give a running server; skips the test where none can be started."""
+    """Return a running server; skips the test where none can be started."""
     pytest.importorskip("psycopg")
     reason = why_not()
     if reason:

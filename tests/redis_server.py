@@ -76,7 +76,7 @@ class RedisServer:
         os.kill(self._process.pid, signal.SIGSTOP if frozen else signal.SIGCONT)
 
     def client(self) -> redis.Redis:
-        """Give a client of the server, without retries."""
+        """Return a client of the server, without retries."""
         import redis
 
         return redis.Redis.from_url(self.url, protocol=2, retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0))
@@ -94,14 +94,14 @@ def redis_server(folder: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """Give the Redis server of this test module."""
+    """Return the Redis server of this test module."""
     with redis_server(tmp_path_factory.mktemp("redis")) as running:
         yield running
 
 
 @pytest.fixture
 def db(server: RedisServer) -> Iterator[Any]:
-    """Give a client of the module's server, emptied."""
+    """Return a client of the module's server, emptied."""
     with server.client() as client:
         client.flushall()
         yield client

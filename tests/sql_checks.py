@@ -20,19 +20,19 @@ _DEADLINE_S = 30.0
 
 
 def sqlite(folder: Path) -> str:
-    """Give the URL of an SQLite database in a folder."""
+    """Return the URL of an SQLite database in a folder."""
     return f"sqlite:///{folder / 'test.db'}"
 
 
 @lru_cache(maxsize=16)
 def _engine(url: str) -> sa.Engine:
-    """Give an engine that keeps no connection; a new one asks its server about itself first."""
+    """Return an engine that keeps no connection; a new one asks its server about itself first."""
     return sa.create_engine(url, poolclass=sa.NullPool)
 
 
 @contextmanager
 def connected(url: str) -> Iterator[sa.Connection]:
-    """Give a connection that commits at the end."""
+    """Return a connection that commits at the end."""
     with _engine(url).begin() as connection:
         yield connection
 
@@ -45,7 +45,7 @@ def execute(url: str, *statements: str) -> None:
 
 
 def rows_of(url: str, select: str) -> list[tuple[Any, ...]]:
-    """Give the rows of a SELECT."""
+    """Return the rows of a SELECT."""
     with connected(url) as connection:
         return [tuple(row) for row in connection.exec_driver_sql(select)]
 
@@ -76,7 +76,7 @@ def read_until(reader: Any, done: Callable[[list[dict[str, Any]]], bool]) -> lis
 
 
 def batch(first: int, rows: Sequence[Any]) -> Batch[Any]:
-    """Give a batch with one number for each row, from `first` on."""
+    """Return a batch with one number for each row, from `first` on."""
     return Batch(rows, [(first + at, 0) for at in range(len(rows))])
 
 
@@ -84,7 +84,7 @@ def batch(first: int, rows: Sequence[Any]) -> Batch[Any]:
 
 
 def numbered(first: int, count: int) -> Batch[dict[str, Any]]:
-    """Give rows for the table `out (n, text)`."""
+    """Return rows for the table `out (n, text)`."""
     return batch(first, [{"n": n, "text": f"row {n}"} for n in range(first, first + count)])
 
 
@@ -180,7 +180,7 @@ def a_higher_token_ends_the_lower(url: str) -> None:
 
 
 def errors_name_the_rule(url: str) -> None:
-    """A refused row is named by its position and rule; what came before it is written; its values are not told."""
+    """A refused row is named by its position and rule; what came before it is written; its values are not shown."""
     execute(
         url,
         "CREATE TABLE strict (id INTEGER PRIMARY KEY, must TEXT NOT NULL, age INTEGER CHECK (age < 200), day DATE)",

@@ -14,7 +14,7 @@ IDENTITY: dict[str, Any] = {"graph": "g", "runner": "inline", "nodes": [["a", "s
 
 
 def saved_at(n: int, starts: tuple[int, ...] = (), **words: Any) -> Saved:
-    """Give a checkpoint of one source and one sink."""
+    """Return a checkpoint of one source and one sink."""
     return Saved(n, ((("position", n), 0, None),), 0, {"pool": b"\x00\xff"}, {"sink": n}, starts=starts, **words)
 
 

@@ -130,7 +130,7 @@ def test_whenever_a_run_dies_nothing_is_lost_or_doubled(cluster: MockKafka, live
 
 
 def user_events(count: int) -> list[bytes]:
-    """Give JSON user events, every third a login, and some that are none."""
+    """Return JSON user events, every third a login, and some that are none."""
     kinds = ("user_login", "page_view", "search")
     events = [json.dumps({"type": kinds[n % 3], "user": f"u{n}"}).encode() for n in range(count)]
     events[7:7] = [b"not json"]

@@ -13,7 +13,7 @@ from marks import slow
 from pages import check_examples
 from redis_server import PASSWORD, RedisServer
 from resuming import MiniRun
-from sluiceway.nodes.connectors.redis import sink as redissink
+from sluiceway.nodes.connectors.redis import sink as sink_module
 from sluiceway.nodes.connectors.redis.api import redis, redis_lock, redis_sink
 from sluiceway.nodes.errors import LockHeld, LockLost
 
@@ -79,7 +79,7 @@ def test_whenever_a_run_dies_nothing_is_lost_or_doubled(
     server: RedisServer, db: Any, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     chance = random.Random(seed)
-    monkeypatch.setattr(redissink, "STAGE_BYTES", chance.choice([200, 1 << 20]))
+    monkeypatch.setattr(sink_module, "STAGE_BYTES", chance.choice([200, 1 << 20]))
     fill(db, 600)
     source = redis("in", url=server.url, group="g", stop_at_end=True)
     run = MiniRun(source, lambda: redis_sink("out", url=server.url), double)

@@ -69,7 +69,7 @@ class _Pair:
                 del self.running[pid]
 
     def active(self) -> int | None:
-        """Give the process that holds the lock, as soon as one does; `None` when both have ended."""
+        """Return the process that holds the lock, as soon as one does; `None` when both have ended."""
         while True:
             self.collect()
             holders = [int(pid) for (pid,) in rows_of(self._url, HOLDER)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from pages import check_examples, read_page
-from sluiceway.nodes.files import compression as members
+from sluiceway.nodes.files import compression
 
 
 @pytest.mark.parametrize(("page", "count"), [("files", 2), ("http", 2), ("sql", 3)])
@@ -19,7 +19,7 @@ def test_the_examples_print_what_they_say(
 
 def test_the_sizes_are_those_of_the_page_on_files() -> None:
     assert "512 KiB for gzip, 900 kB for bzip2, 2 MiB for xz" in read_page("files")
-    assert members.MEMBER_BYTES == {".gz": 512 << 10, ".bz2": 900_000, ".xz": 2 << 20}
+    assert compression.MEMBER_BYTES == {".gz": 512 << 10, ".bz2": 900_000, ".xz": 2 << 20}
 
 
 def test_events_are_sent_with_their_type() -> None:

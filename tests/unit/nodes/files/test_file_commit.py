@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from sluiceway.nodes.errors import CheckpointError
-from sluiceway.nodes.files import compression as members
+from sluiceway.nodes.files import compression
 from sluiceway.nodes.files.api import csv, jsonl, lines
 from sluiceway.nodes.sinks import Batch
 
@@ -28,7 +28,7 @@ UNPACK: dict[str, Any] = {"": bytes, ".gz": gzip.decompress, ".bz2": bz2.decompr
 
 @pytest.fixture
 def small_members(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(members, "MEMBER_BYTES", {".gz": 500, ".bz2": 700, ".xz": 900})
+    monkeypatch.setattr(compression, "MEMBER_BYTES", {".gz": 500, ".bz2": 700, ".xz": 900})
 
 
 def crash(sink: Any) -> None:
@@ -150,7 +150,7 @@ def test_a_compressed_file_is_streams_of_equal_plain_size(tmp_path: Path) -> Non
         unpacking = zlib.decompressobj(31)
         sizes.append(len(unpacking.decompress(rest)))
         rest = unpacking.unused_data
-    size = members.MEMBER_BYTES[".gz"]
+    size = compression.MEMBER_BYTES[".gz"]
     assert sizes == [size, size, 1500 * 1025 - 2 * size]
     assert subprocess.run(["gzip", "-t", str(path)], check=False).returncode == 0
     sink = lines(tmp_path / "empty.gz")
@@ -318,8 +318,8 @@ def test_a_partial_file_is_for_the_same_eyes(tmp_path: Path) -> None:
 
 def test_delivery_is_told_by_the_path(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for path, told in (("-", "at-least-once"), (os.devnull, "at-least-once"), (tmp_path / "pipe", "at-least-once")):
-        assert lines(path).delivery == told
+    for path, promised in (("-", "at-least-once"), (os.devnull, "at-least-once"), (tmp_path / "pipe", "at-least-once")):
+        assert lines(path).delivery == promised
     assert lines(tmp_path / "a").delivery == csv(tmp_path / "a.gz", append=True).delivery == "exactly-once"
 
 

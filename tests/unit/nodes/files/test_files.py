@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sluiceway.nodes.errors import GraphError
 from sluiceway.nodes.events import DeadLetter
-from sluiceway.nodes.files import line_blocks as lineblocks
+from sluiceway.nodes.files import line_blocks
 from sluiceway.nodes.files.api import csv, jsonl, lines
 from sluiceway.nodes.sinks import BadEvent, Batch
 from sluiceway.nodes.sources import open_reader
@@ -83,8 +83,8 @@ def positions_agree(source: Any, events: list[Any], limit: int) -> None:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read a few bytes at once, so that lines and rows span blocks."""
-    real = lineblocks.LineBlocks.next
-    monkeypatch.setattr(lineblocks.LineBlocks, "next", lambda self, size: real(self, 7))
+    real = line_blocks.LineBlocks.next
+    monkeypatch.setattr(line_blocks.LineBlocks, "next", lambda self, size: real(self, 7))
 
 
 # lines
@@ -120,9 +120,9 @@ def test_lines_are_those_of_text_mode_however_the_file_is_cut(
     path.write_bytes(text.encode(encoding))
     with open(path, encoding=encoding) as file:
         expected = [line if keep else line.removesuffix("\n") for line in file]
-    real = lineblocks.LineBlocks.next
+    real = line_blocks.LineBlocks.next
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lineblocks.LineBlocks, "next", lambda self, _: real(self, size))
+        patch.setattr(line_blocks.LineBlocks, "next", lambda self, _: real(self, size))
         source = lines(path, encoding=encoding, keep_newline=keep)
         assert everything(source, limit) == expected
         positions_agree(source, expected, limit)
@@ -202,7 +202,7 @@ def test_huge_files_are_never_held_whole(tmp_path: Path) -> None:
     path.write_text("1234567\n" * 1_000_000)
     reader = lines(path).reader(None)
     reader.read(10, MANY)
-    assert len(reader._cursor.lines) * 8 <= lineblocks.BLOCK_BYTES
+    assert len(reader._cursor.lines) * 8 <= line_blocks.BLOCK_BYTES
     reader.close()
 
 
@@ -634,9 +634,9 @@ def test_any_text_comes_back_from_a_row(
 ) -> None:
     sink = csv(tmp_path_factory.getbasetemp() / "any.csv")
     written(sink, rows)
-    real = lineblocks.LineBlocks.next
+    real = line_blocks.LineBlocks.next
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lineblocks.LineBlocks, "next", lambda self, _: real(self, size))
+        patch.setattr(line_blocks.LineBlocks, "next", lambda self, _: real(self, size))
         assert everything(sink, 2) == rows
         positions_agree(sink, rows, 1)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from http_server import Reply, Request, Server, serving
-from sluiceway.nodes.connectors.http import client as httpclient
-from sluiceway.nodes.connectors.http import poll as httppoll
+from sluiceway.nodes.connectors.http import client as client_module
+from sluiceway.nodes.connectors.http import poll
 from sluiceway.nodes.connectors.http.api import http_poll
 from sluiceway.nodes.connectors.http.client import NoAnswer, wait_asked
 from sluiceway.nodes.errors import GraphError
@@ -23,8 +23,8 @@ PAGE = 10
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(httpclient, "WAITS_S", (0.001, 0.002))
-    monkeypatch.setattr(httppoll, "WAIT_S", 5.0)
+    monkeypatch.setattr(client_module, "WAITS_S", (0.001, 0.002))
+    monkeypatch.setattr(poll, "WAIT_S", 5.0)
 
 
 class Items:
@@ -104,7 +104,7 @@ def test_all_pages_are_read_in_order(style: str, count: int) -> None:
 def test_what_is_new_comes_and_nothing_twice(
     server: Server, items: Items, style: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(httppoll, "WAIT_S", 0.02)
+    monkeypatch.setattr(poll, "WAIT_S", 0.02)
     reader = source_of(server, style, poll_s=0.01).reader(None)
     events: list[Any] = []
     for more in (0, 1, 4, 5, 10, 23):
@@ -251,7 +251,7 @@ def test_a_slow_server_holds_up_nothing(items: Items, monkeypatch: pytest.Monkey
         go_on.wait(20)
         return items.answer(request)
 
-    monkeypatch.setattr(httppoll, "WAIT_S", 0.02)
+    monkeypatch.setattr(poll, "WAIT_S", 0.02)
     with serving(answer) as server:
         reader = source_of(server, "all").reader(None)
         begun = time.monotonic()
@@ -276,7 +276,7 @@ def test_a_slow_server_holds_up_nothing(items: Items, monkeypatch: pytest.Monkey
 
 
 def test_a_wait_for_another_try_is_ended_by_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(httpclient, "WAITS_S", (60.0, 60.0))
+    monkeypatch.setattr(client_module, "WAITS_S", (60.0, 60.0))
     with serving(lambda request: Reply(status=503)) as server:
         reader = http_poll(server.url).reader(None)
         read: list[Any] = []
@@ -304,9 +304,9 @@ def test_credentials_are_sent_and_never_told(caplog: pytest.LogCaptureFixture) -
         assert request.query == {"key": "secret2", "b": "1", "after": "secret4"}
         assert "/a" in caplog.text
         assert repr(source) == f"http_poll('{server.url}/a')"
-        for told in (caplog.text, repr(source), repr(vars(source)), repr(reader.position())):
-            assert "secret" not in told
-            assert "dXNlcjpzZWNyZXQ" not in told
+        for shown in (caplog.text, repr(source), repr(vars(source)), repr(reader.position())):
+            assert "secret" not in shown
+            assert "dXNlcjpzZWNyZXQ" not in shown
 
 
 @pytest.mark.parametrize(

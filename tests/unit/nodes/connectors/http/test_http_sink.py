@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from http_server import Reply, Request, serving
-from sluiceway.nodes.connectors.http import client as httpclient
+from sluiceway.nodes.connectors.http import client as client_module
 from sluiceway.nodes.connectors.http.api import http_sink
 from sluiceway.nodes.connectors.http.client import NoAnswer
 from sluiceway.nodes.connectors.http.sink import ranges
@@ -20,7 +20,7 @@ from sluiceway.nodes.sinks import BadEvent, Batch, as_sink
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(httpclient, "WAITS_S", (0.001, 0.002))
+    monkeypatch.setattr(client_module, "WAITS_S", (0.001, 0.002))
 
 
 def taken(request: Request) -> Reply:

@@ -19,8 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from sluiceway.nodes.connectors.http import webhook as webhook_module
-from sluiceway.nodes.connectors.http import webhook_connection as webhookpeer
-from sluiceway.nodes.connectors.http import webhook_server
+from sluiceway.nodes.connectors.http import webhook_connection, webhook_server
 from sluiceway.nodes.connectors.http.api import http_poll, http_sink, webhook
 from sluiceway.nodes.connectors.http.webhook_queue import PendingRequest, WebhookQueue
 from sluiceway.nodes.errors import GraphError
@@ -153,7 +152,7 @@ def test_a_full_queue_says_later_and_goes_on(posting: Any) -> None:
 
 
 def waiting(reader: Any, count: int) -> None:
-    """Wait until so many events are in the queue."""
+    """Wait until the queue holds `count` events."""
     deadline = time.monotonic() + 20
     while reader._waiting._events < count:
         assert time.monotonic() < deadline
@@ -206,7 +205,7 @@ def test_bodies_in_chunks(posting: Any, monkeypatch: pytest.MonkeyPatch) -> None
         connection.close()
         return status
 
-    monkeypatch.setattr(webhookpeer, "LINGER_S", 0.2)
+    monkeypatch.setattr(webhook_connection, "LINGER_S", 0.2)
     with listening(max_bytes=1000) as reader, ThreadPoolExecutor() as pool:
         fitting = pool.submit(chunked, reader.url, 500)
         assert read(reader, 1) == [{"a": "x" * 500}]
@@ -253,7 +252,7 @@ def test_many_requests_share_a_connection(posting: Any) -> None:
 
 
 def test_what_is_no_http_is_answered_or_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhookpeer, "LINGER_S", 0.1)
+    monkeypatch.setattr(webhook_connection, "LINGER_S", 0.1)
     chance = random.Random(1)
     junk = [b"\x00\x01\x02\r\n\r\n", b"GET\r\n\r\n", b"POST / HTTP/1.1\r\n\r\n", b"a" * 40_000, b"", chance.randbytes(999)]
     junk += [b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n"]
@@ -292,7 +291,7 @@ def test_a_body_that_never_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_refused_body_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A body of 100 GB is refused by its length; garbage behind a refused one in chunks tells nobody anything."""
-    monkeypatch.setattr(webhookpeer, "LINGER_S", 0.2)
+    monkeypatch.setattr(webhook_connection, "LINGER_S", 0.2)
     with listening(max_bytes=1000) as reader:
         with connected(reader) as peer:
             peer.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000000\r\n\r\n")
@@ -443,7 +442,7 @@ def test_the_queue_by_itself() -> None:
     answers: list[tuple[str, bool]] = []
 
     def entry(name: str, count: int) -> PendingRequest:
-        return PendingRequest(list(range(count)), 10, lambda told: answers.append((name, told)))
+        return PendingRequest(list(range(count)), 10, lambda safe: answers.append((name, safe)))
 
     waiting = WebhookQueue(5, 100, 0)
     first, second, third = entry("a", 3), entry("b", 2), entry("c", 1)

@@ -25,7 +25,7 @@ def make(cluster: MockKafka, topic: str, **options: Any) -> KafkaSink:
 
 
 def batch(begin: int, end: int) -> Batch[int]:
-    """Give events `begin` to `end` - 1; event `n` has the number n // 2 and the index n % 2."""
+    """Return events `begin` to `end` - 1; event `n` has the number n // 2 and the index n % 2."""
     return Batch(range(begin, end), [(n // 2, n % 2) for n in range(begin, end)])
 
 

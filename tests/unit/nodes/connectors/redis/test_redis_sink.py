@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from redis_server import PASSWORD, RedisServer, redis_server
-from sluiceway.nodes.connectors.redis import sink as redissink
+from sluiceway.nodes.connectors.redis import sink as sink_module
 from sluiceway.nodes.connectors.redis.api import RedisEntry, RedisSink, redis_sink
 from sluiceway.nodes.errors import CheckpointError, GraphError, LockLost
 from sluiceway.nodes.sinks import BadEvent, Batch
 
 
 def batch(begin: int, end: int) -> Batch[dict[str, int]]:
-    """Give events `begin` to `end` - 1; event `n` has the number n // 2 and the index n % 2."""
+    """Return events `begin` to `end` - 1; event `n` has the number n // 2 and the index n % 2."""
     return Batch([{"n": n} for n in range(begin, end)], [(n // 2, n % 2) for n in range(begin, end)])
 
 
@@ -44,7 +44,7 @@ def stages(db: Any) -> list[bytes]:
 def staged(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Run a test twice: with entries that wait here, and on the server."""
     if request.param:
-        monkeypatch.setattr(redissink, "STAGE_BYTES", 100)
+        monkeypatch.setattr(sink_module, "STAGE_BYTES", 100)
     return bool(request.param)
 
 
@@ -241,7 +241,7 @@ def test_a_key_that_is_no_stream_is_refused_before_anything_counts(server: Redis
 def test_a_stage_that_the_server_evicted_is_refused(
     server: RedisServer, db: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redissink, "STAGE_BYTES", 100)
+    monkeypatch.setattr(sink_module, "STAGE_BYTES", 100)
     sink, _ = opened(server)
     sink.write(batch(0, 100))
     db.delete(*stages(db))
