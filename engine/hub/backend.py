@@ -31,20 +31,15 @@ BackendEffect = SendTask | Spawn | StopWorker | AskState | Restore | Pull | Stop
 
 @dataclass(frozen=True, slots=True)
 class RunHandle:
-    """Where a backend records what happens in a run. Only `wake` may be called from any thread.
+    """Where a backend records what happens in a run. Only `wake` may be called from any thread."""
 
-    Facts about workers go to `core` (joined, answered, died ...), events of remote sources too; their end and how much
-    of them is read go to `feeds`. `wakeup` is a descriptor that is readable once `wake` was called: `Backend.wait`
-    returns then. `record_up` is called when a worker takes work, `fail` with an error that ends the run.
-    """
-
-    core: Core
-    feeds: Feeds
-    restarts: Restarts
-    wakeup: int
+    core: Core  #: gets the facts about workers (`record_ready`, `record_answer`, `record_death` ...) and remote events
+    feeds: Feeds  #: gets the end of a remote source, and what fraction of it is read
+    restarts: Restarts  #: gets exits and the successors that take work, for the report
+    wakeup: int  #: a descriptor that is readable once `wake` was called: `Backend.wait` returns then
     wake: Callable[[], None]
-    record_up: Callable[[], None]
-    fail: Callable[[BaseException], None]
+    record_up: Callable[[], None]  #: to be called when a worker takes work
+    fail: Callable[[BaseException], None]  #: ends the run with an error
 
 
 class Backend(Protocol):
@@ -57,7 +52,7 @@ class Backend(Protocol):
         """Acquire what the run needs; called in the caller's thread. Releases everything if it raises."""
 
     def start(self) -> None:
-        """Start to run; the workers themselves are started by `Spawn` effects."""
+        """Start remote sources and whatever starts the workers; the workers follow by `Spawn` effects."""
 
     def do(self, effect: BackendEffect) -> bool:
         """Carry out an effect without waiting; return whether that has made an input of the core at once."""
@@ -69,7 +64,7 @@ class Backend(Protocol):
         """
 
     def keep(self, payload: Payload) -> Payload:
-        """Return a payload of the calling process's sources in the place from which workers get it best."""
+        """Return the payload of a source in the calling process as workers get it best: in shared memory, for example."""
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until something has happened or is due, for `timeout_s` seconds at most; return whether `wake` was called.

@@ -129,7 +129,7 @@ class Hub:
 
         self._command(command)
 
-    def consume(self, upto: int) -> None:
+    def record_consumed(self, upto: int) -> None:
         """Record that the sinks are done with every number below `upto`; wake the hub only if it waits for that."""
         self._consumed = upto
         if self._waits_for_sinks:
@@ -139,7 +139,7 @@ class Hub:
         """Record that the sinks have committed the cut below `n`."""
         self._command(lambda: self.core.record_commit(n))
 
-    def consume_loose(self, stream: int, lo: int, hi: int) -> None:
+    def record_loose_consumed(self, stream: int, lo: int, hi: int) -> None:
         """Record that the unordered sinks of a stream are done with `lo .. hi - 1`."""
         self._command(lambda: self.core.record_loose_consumed(stream, lo, hi))
 

@@ -24,11 +24,11 @@ from .transport.router import Router
 class RemoteSources:
     """The source processes of one run. Used by the hub's thread."""
 
-    def __init__(self, plan: Plan, core: Core, feeds: Feeds, port: Router) -> None:
+    def __init__(self, plan: Plan, core: Core, feeds: Feeds, router: Router) -> None:
         self._plan = plan
         self._core = core
         self._feeds = feeds
-        self._port = port
+        self._router = router
         self._source_of: dict[str, int] = {}
 
     def start(self, spawn: Callable[[str, str], None]) -> None:
@@ -56,7 +56,7 @@ class RemoteSources:
             parts = messages.pack(messages.Kind.COMMITTED, frames=[packed])
         else:
             return
-        self._port.send(_child_of(effect.source), parts)
+        self._router.send(_child_of(effect.source), parts)
 
     # -- what they send -----------------------------------------------------------------------------------------
 
@@ -79,7 +79,7 @@ class RemoteSources:
         source = self._source(peer)
         self._feeds.record_end(source, read_s, error)
         if not self._feeds.listens(source):
-            self._port.send(peer, messages.pack(messages.Kind.STOP))  # the others stay until the last cut is committed
+            self._router.send(peer, messages.pack(messages.Kind.STOP))  # the others stay until the last cut is committed
 
     def record_failure(self, peer: str, message: messages.Message) -> None:
         """Record that a source raised in its process."""

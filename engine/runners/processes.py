@@ -141,13 +141,13 @@ class ProcessRun:
             except queue.Empty:
                 continue
             if isinstance(effect, Deliver):
-                yield from delivery.deliver(effect, hub.consume)
+                yield from delivery.deliver(effect, hub.record_consumed)
             elif isinstance(effect, Commit):
                 delivery.sinks.commit_cut(effect.cut)
                 hub.record_commit(effect.cut.n)
             elif isinstance(effect, DeliverLoose):
                 yield from delivery.loose(effect)
-                hub.consume_loose(effect.stream, effect.lo, effect.hi)
+                hub.record_loose_consumed(effect.stream, effect.lo, effect.hi)
             else:
                 self._outcome = effect
                 return
