@@ -1,14 +1,13 @@
 """The compiler: places the nodes of a graph into pools, the caller and source processes.
 
-Decides what is fused: a handler joins the pool of the node before it if both have the same needs and no barrier is
-between them; a join of streams that one worker has costs nothing; other joins are made where they are read. Does not
-know how a step is written down (`program_writer`), nor how anything runs.
+Decides which outputs become streams, where sources are read and where sinks are called, and joins the parts of a plan:
+pools (`fusion`), keyed nodes (`key_expansion`), programs (`program_writer`). Does not know how anything runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ...graphs.builder.checks import check_graph
@@ -16,6 +15,7 @@ from ...graphs.builder.spec import GraphSpec, Node
 from ...nodes.program.kinds import NodeKind
 from ...nodes.sources import is_source
 from ..core.topology import SOURCE_STREAM, PoolWiring, Wiring
+from .fusion import PoolDraft, fuse
 from .key_expansion import ExpandedNodes, Expansion, is_stateful
 from .plan import Outlet, Plan, PoolPlan, ProgramPlan, SinkPlan, SourcePlan
 from .program_writer import origin_of, write_program
@@ -28,34 +28,6 @@ def default_workers() -> int:
     if hasattr(psutil.Process, "cpu_affinity"):  # Linux, Windows, FreeBSD
         return len(psutil.Process().cpu_affinity())
     return psutil.cpu_count() or 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Needs:
-    workers: int
-    ordered: bool
-
-
-@dataclass(eq=False, slots=True)
-class _Draft:
-    """A pool while it is put together."""
-
-    needs: _Needs
-    nodes: list[Node] = field(default_factory=list)
-    barrier: bool = False
-    why: str = ""
-    part: tuple[int, int] | None = None  #: which of how many parts of the keys it has
-
-    @property
-    def name(self) -> str:
-        """The name of the pool, from its nodes and its part."""
-        name = "+".join(dict.fromkeys(node.name for node in self.shown))
-        return name if self.part is None else f"{name} {self.part[0] + 1}/{self.part[1]}"
-
-    @property
-    def shown(self) -> list[Node]:
-        """The nodes without those that only prepare others; a pool of nothing else, such as a clock, shows all."""
-        return [node for node in self.nodes if not node.kind.traits.beside_key] or self.nodes
 
 
 def compile_graph(
@@ -80,7 +52,7 @@ def compile_graph(
     outlets, free_id = (outlet, letters_outlet), len(graph.nodes)
     split = _Layout.of(ExpandedNodes(nodes, count), outlets, outlet_ordered, free_id)
     whole = _Layout.of(ExpandedNodes(nodes, None), outlets, outlet_ordered, free_id)
-    drafts = _fuse(split.nodes, count, split.expansions)
+    drafts = fuse(split.nodes, count, split.expansions)
     stream_of = _streams(split, drafts)
     joined: set[Node] = set()
     pools, wired = _pools(drafts, stream_of, joined)
@@ -182,82 +154,6 @@ def _whole_program(layout: _Layout) -> ProgramPlan:
     return ProgramPlan(written.program, written.handlers, [SinkPlan(sink, None, "") for sink in layout.sinks])
 
 
-def _fuse(nodes: Sequence[Node], workers: int, keyed: dict[Node, Expansion]) -> list[_Draft]:
-    """Put every handler into a pool: that of its producer where the needs are equal, else a new one."""
-    drafts: list[_Draft] = []
-    home: dict[Node, _Draft | None] = {}
-    by_source: dict[_Needs, _Draft] = {}
-    for node in nodes:
-        if node.kind in (NodeKind.SOURCE, NodeKind.SEQUENCE):
-            home[node] = None
-        elif node.kind.traits.joins:
-            homes = {id(home.get(origin_of(given))): home.get(origin_of(given)) for given in node.inputs}
-            fenced = node.kind is NodeKind.MERGE_PARTITIONS or any(given.kind is NodeKind.BARRIER for given in node.inputs)
-            only = next(iter(homes.values())) if len(homes) == 1 else None
-            if only is not None and not fenced:
-                only.nodes.append(node)
-                home[node] = only
-            else:
-                home[node] = None
-        elif node.kind.traits.beside_key:
-            # It looks at the events where their keys are.
-            beside = home[keyed[node].key]
-            assert beside is not None
-            beside.nodes.append(node)
-            home[node] = beside
-        elif node.kind is NodeKind.STATE and keyed[node].parts == 1 and len(node.inputs) > 1:
-            clock = home[node.inputs[1]]
-            assert clock is not None
-            clock.nodes.append(node)
-            home[node] = clock
-        elif node in keyed and keyed[node].parts > 1 and node.kind is not NodeKind.CLOCK:
-            home[node] = draft = _Draft(_Needs(1, True), [node], barrier=True, part=keyed[node].part_of(node))
-            draft.why = "by key: each worker has a part of the keys, numbers in order"
-            drafts.append(draft)
-        elif node.kind.traits.built:
-            home[node] = _pool_of(node, workers, home, drafts, by_source)
-    return drafts
-
-
-_WHY_ORDERED = {
-    NodeKind.CLOCK: "the watermark: one worker reads the times in order",
-    NodeKind.SCAN: "a scan: one worker, numbers in order",
-    NodeKind.STATE: "by key: one worker has all keys, numbers in order",
-}
-
-
-def _pool_of(
-    node: Node, workers: int, home: dict[Node, _Draft | None], drafts: list[_Draft], by_source: dict[_Needs, _Draft]
-) -> _Draft:
-    options = node.options
-    needs = _Needs(1 if options.ordered else options.workers or workers, options.ordered)
-    given = node.inputs[0]
-    origin, fenced = origin_of(given), given.kind is NodeKind.BARRIER
-    before = home.get(origin)
-    if not fenced and before is not None and before.needs == needs:
-        before.nodes.append(node)
-        return before
-    from_source = origin.kind in (NodeKind.SOURCE, NodeKind.SEQUENCE)
-    if not fenced and from_source and needs in by_source:
-        by_source[needs].nodes.append(node)
-        return by_source[needs]
-    draft = _Draft(needs, [node], barrier=fenced or options.ordered)
-    if options.ordered:
-        draft.why = _WHY_ORDERED.get(node.kind, "ordered=True: one worker, numbers in order")
-    elif fenced:
-        draft.why = f"behind a barrier: numbers arrive in order at {needs.workers} workers"
-    elif from_source:
-        draft.why = f"first handlers: {needs.workers} workers on demand"
-    elif before is not None:
-        draft.why = "other workers= or ordered= than the node before"
-    else:
-        draft.why = "behind a join of several pools"
-    drafts.append(draft)
-    if from_source and not fenced:
-        by_source[needs] = draft
-    return draft
-
-
 def _sources(nodes: Sequence[Node]) -> list[SourcePlan]:
     plans = []
     for node in nodes:
@@ -272,7 +168,7 @@ def _sources(nodes: Sequence[Node]) -> list[SourcePlan]:
     return plans
 
 
-def _streams(layout: _Layout, drafts: list[_Draft]) -> dict[Node, int]:
+def _streams(layout: _Layout, drafts: list[PoolDraft]) -> dict[Node, int]:
     """Number the streams: 0 is the sequencer's, then every output that is read outside its pool."""
     home = {node: draft for draft in drafts for node in draft.nodes}
     readers: dict[Node, set[int]] = {}
@@ -291,7 +187,7 @@ def _streams(layout: _Layout, drafts: list[_Draft]) -> dict[Node, int]:
 
 
 def _pools(
-    drafts: list[_Draft], stream_of: dict[Node, int], joined: set[Node]
+    drafts: list[PoolDraft], stream_of: dict[Node, int], joined: set[Node]
 ) -> tuple[list[PoolPlan], list[PoolWiring]]:
     plans, wired = [], []
     for draft in drafts:

@@ -1,0 +1,120 @@
+"""Fusion: which handlers share a pool.
+
+Decides that a handler joins the pool of the node before it if both have the same needs and no barrier is between them;
+a join of streams that one worker has costs nothing; other joins are made where they are read. Does not know what else
+is in a plan, nor how a step is written down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ...graphs.builder.spec import Node
+from ...nodes.program.kinds import NodeKind
+from .key_expansion import Expansion
+from .program_writer import origin_of
+
+
+@dataclass(frozen=True, slots=True)
+class _Needs:
+    workers: int
+    ordered: bool
+
+
+@dataclass(eq=False, slots=True)
+class PoolDraft:
+    """A pool while it is put together."""
+
+    needs: _Needs
+    nodes: list[Node] = field(default_factory=list)
+    barrier: bool = False
+    why: str = ""
+    part: tuple[int, int] | None = None  #: which of how many parts of the keys it has
+
+    @property
+    def name(self) -> str:
+        """The name of the pool, from its nodes and its part."""
+        name = "+".join(dict.fromkeys(node.name for node in self.shown))
+        return name if self.part is None else f"{name} {self.part[0] + 1}/{self.part[1]}"
+
+    @property
+    def shown(self) -> list[Node]:
+        """The nodes without those that only prepare others; a pool of nothing else, such as a clock, shows all."""
+        return [node for node in self.nodes if not node.kind.traits.beside_key] or self.nodes
+
+
+def fuse(nodes: Sequence[Node], workers: int, keyed: dict[Node, Expansion]) -> list[PoolDraft]:
+    """Put every handler into a pool: that of its producer where the needs are equal, else a new one."""
+    drafts: list[PoolDraft] = []
+    home: dict[Node, PoolDraft | None] = {}
+    by_source: dict[_Needs, PoolDraft] = {}
+    for node in nodes:
+        if node.kind in (NodeKind.SOURCE, NodeKind.SEQUENCE):
+            home[node] = None
+        elif node.kind.traits.joins:
+            homes = {id(home.get(origin_of(given))): home.get(origin_of(given)) for given in node.inputs}
+            fenced = node.kind is NodeKind.MERGE_PARTITIONS or any(given.kind is NodeKind.BARRIER for given in node.inputs)
+            only = next(iter(homes.values())) if len(homes) == 1 else None
+            if only is not None and not fenced:
+                only.nodes.append(node)
+                home[node] = only
+            else:
+                home[node] = None
+        elif node.kind.traits.beside_key:
+            # It looks at the events where their keys are.
+            beside = home[keyed[node].key]
+            assert beside is not None
+            beside.nodes.append(node)
+            home[node] = beside
+        elif node.kind is NodeKind.STATE and keyed[node].parts == 1 and len(node.inputs) > 1:
+            clock = home[node.inputs[1]]
+            assert clock is not None
+            clock.nodes.append(node)
+            home[node] = clock
+        elif node in keyed and keyed[node].parts > 1 and node.kind is not NodeKind.CLOCK:
+            home[node] = draft = PoolDraft(_Needs(1, True), [node], barrier=True, part=keyed[node].part_of(node))
+            draft.why = "by key: each worker has a part of the keys, numbers in order"
+            drafts.append(draft)
+        elif node.kind.traits.built:
+            home[node] = _pool_of(node, workers, home, drafts, by_source)
+    return drafts
+
+
+_WHY_ORDERED = {
+    NodeKind.CLOCK: "the watermark: one worker reads the times in order",
+    NodeKind.SCAN: "a scan: one worker, numbers in order",
+    NodeKind.STATE: "by key: one worker has all keys, numbers in order",
+}
+
+
+def _pool_of(
+    node: Node, workers: int, home: dict[Node, PoolDraft | None], drafts: list[PoolDraft], by_source: dict[_Needs, PoolDraft]
+) -> PoolDraft:
+    options = node.options
+    needs = _Needs(1 if options.ordered else options.workers or workers, options.ordered)
+    given = node.inputs[0]
+    origin, fenced = origin_of(given), given.kind is NodeKind.BARRIER
+    before = home.get(origin)
+    if not fenced and before is not None and before.needs == needs:
+        before.nodes.append(node)
+        return before
+    from_source = origin.kind in (NodeKind.SOURCE, NodeKind.SEQUENCE)
+    if not fenced and from_source and needs in by_source:
+        by_source[needs].nodes.append(node)
+        return by_source[needs]
+    draft = PoolDraft(needs, [node], barrier=fenced or options.ordered)
+    if options.ordered:
+        draft.why = _WHY_ORDERED.get(node.kind, "ordered=True: one worker, numbers in order")
+    elif fenced:
+        draft.why = f"behind a barrier: numbers arrive in order at {needs.workers} workers"
+    elif from_source:
+        draft.why = f"first handlers: {needs.workers} workers on demand"
+    elif before is not None:
+        draft.why = "other workers= or ordered= than the node before"
+    else:
+        draft.why = "behind a join of several pools"
+    drafts.append(draft)
+    if from_source and not fenced:
+        by_source[needs] = draft
+    return draft
