@@ -56,7 +56,7 @@ def die(how: str) -> None:
 
 
 def killer(at: Iterable[int], how: str = "kill", strikes: Strikes | None = None) -> Handler:
-    """Give a handler of numbers that ends its worker at the numbers `at`, as long as there are strikes."""
+    """Return a handler of numbers that ends its worker at the numbers `at`, as long as there are strikes."""
     numbers = frozenset(at)
 
     def strike(n: int) -> int:
@@ -68,7 +68,7 @@ def killer(at: Iterable[int], how: str = "kill", strikes: Strikes | None = None)
 
 
 def triple(n: int) -> int:
-    """Give three times a number."""
+    """Return three times a number."""
     return 3 * n
 
 
@@ -78,7 +78,7 @@ def is_even(n: int) -> bool:
 
 
 def small(seen: Any, source: Any, handler: Any, *, out: str = "out", **words: Any) -> sw.Graph:
-    """Give source, handler, sink."""
+    """Return source, handler, sink."""
     graph = sw.Graph("small")
     graph.source(source, name="numbers").map(handler, name="struck", **words).sink(seen.sink(out), name=out)
     _letters(graph, seen, words)
@@ -86,7 +86,7 @@ def small(seen: Any, source: Any, handler: Any, *, out: str = "out", **words: An
 
 
 def branched(seen: Any, source: Any, handler: Any, *, out: str = "out", **words: Any) -> sw.Graph:
-    """Give a graph with branches, joins and two pools: the struck handler stands in the second pool."""
+    """Return a graph with branches, joins and two pools: the struck handler stands in the second pool."""
     graph = sw.Graph("branched")
     numbers = graph.source(source, name="numbers").map(triple, name="first", workers=2)
     struck = numbers.barrier().map(_third, name="third").map(handler, name="struck", **words)
@@ -112,7 +112,7 @@ def _split(n: int) -> list[int]:
 
 
 def living(graph_workers: Iterable[int]) -> list[int]:
-    """Give those processes that are there and no zombies."""
+    """Return those processes that are there and no zombies."""
     return [pid for pid in graph_workers if _lives(pid)]
 
 
@@ -139,7 +139,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def until(look: Callable[[], Any], seconds: float = 10.0) -> Any:
-    """Give what `look` gives as soon as it is true; fails after `seconds`."""
+    """Return what `look` gives as soon as it is true; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (seen := look()):
         assert time.monotonic() < deadline, "it did not come in time"
@@ -148,7 +148,7 @@ def until(look: Callable[[], Any], seconds: float = 10.0) -> Any:
 
 
 def slowly(count: int, pause_s: float) -> Callable[[], Iterator[int]]:
-    """Give a source that gives a number every `pause_s` seconds, in a process of its own."""
+    """Return a source that gives a number every `pause_s` seconds, in a process of its own."""
 
     def read() -> Iterator[int]:
         for n in range(count):
@@ -159,7 +159,7 @@ def slowly(count: int, pause_s: float) -> Callable[[], Iterator[int]]:
 
 
 def same(n: Any) -> Any:
-    """Give what was given: what a struck handler does when nothing strikes."""
+    """Return what was given: what a struck handler does when nothing strikes."""
     return n
 
 
@@ -196,7 +196,7 @@ class Caller:
                 os.kill(pid, signal.SIGKILL)
 
     def line(self) -> str:
-        """Give the next line that it prints."""
+        """Return the next line that it prints."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().rstrip()
 
@@ -218,7 +218,7 @@ class Caller:
         return time.monotonic() - began
 
     def folders(self) -> list[Path]:
-        """Give the run folders that are there."""
+        """Return the run folders that are there."""
         return list(self.folder.glob("sluiceway-*"))
 
 
@@ -235,31 +235,31 @@ class Inside:
         return self.hubs[-1]
 
     def workers(self) -> dict[str, int]:
-        """Give the workers that are there, by name, with their process ids."""
+        """Return the workers that are there, by name, with their process ids."""
         if not self.hubs or not hasattr(self.hubs[-1].backend, "supervisor"):
             return {}
         alive = self.hubs[-1].backend.supervisor.alive
         return {name: pid for name, pid in dict(alive).items() if not name.startswith("source")}
 
     def joined(self) -> list[str]:
-        """Give the names of the workers that have asked for work."""
+        """Return the names of the workers that have asked for work."""
         return [name for pool in self.hubs[-1].core.pools for name in list(pool.dispatcher.workers)] if self.hubs else []
 
     def identities(self) -> dict[str, bytes]:
-        """Give what the living children call themselves on the socket."""
+        """Return what the living children call themselves on the socket."""
         return dict(self.hub.backend.router._identities)
 
     def address(self) -> str:
-        """Give where the run's socket listens."""
+        """Return where the run's socket listens."""
         return str(self.hub.backend.router.endpoint)
 
     def keys(self) -> tuple[bytes, bytes, bytes] | None:
-        """Give the keys of a run over TCP."""
+        """Return the keys of a run over TCP."""
         keys: tuple[bytes, bytes, bytes] | None = self.hub.backend.router.curve
         return keys
 
     def folder(self) -> Path:
-        """Give the run's folder."""
+        """Return the run's folder."""
         folder: Path = self.hub.backend.folder.path
         return folder
 

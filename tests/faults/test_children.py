@@ -233,7 +233,7 @@ class Watch:
         self._open = {pid: os.pidfd_open(pid) for pid in pids}
 
     def left_after(self, limit_s: float) -> set[int]:
-        """Give the pids that have not ended within the limit."""
+        """Return the pids that have not ended within the limit."""
         deadline = time.monotonic() + limit_s
         left = set()
         for pid, descriptor in self._open.items():

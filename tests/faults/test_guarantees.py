@@ -57,7 +57,7 @@ def letters_of(graph: sw.Graph) -> str:
 
 
 def logged(act: Callable[[], object]) -> str:
-    """Give the first warning of sluiceway while `act` runs."""
+    """Return the first warning of sluiceway while `act` runs."""
     records: list[str] = []
 
     class Ear(logging.Handler):

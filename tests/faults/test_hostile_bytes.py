@@ -46,7 +46,7 @@ class Bomb:
 
 @pytest.fixture
 def inside(monkeypatch: pytest.MonkeyPatch) -> Inside:
-    """Give what can be known of the runs that the test makes."""
+    """Return what can be known of the runs that the test makes."""
     return look_inside(monkeypatch)
 
 
@@ -304,7 +304,7 @@ def pack_task(inputs: list[list[Slice]]) -> list[Any]:
 
 
 def damage(parts: list[Any]) -> Iterator[tuple[str, list[Any]]]:
-    """Give a message damaged in every way that a header can be."""
+    """Return a message damaged in every way that a header can be."""
     header = ormsgpack.unpackb(parts[0])
     for at, field in enumerate(header):
         for other in (None, -1, 1 << 62, "x", [], [[]], [[[1]]], [["x", -1, None]], {"a": 1}, 1.5, True):

@@ -25,7 +25,7 @@ N = 3000
 
 @pytest.fixture
 def inside(monkeypatch: pytest.MonkeyPatch) -> Inside:
-    """Give what can be known of the runs that the test makes."""
+    """Return what can be known of the runs that the test makes."""
     return look_inside(monkeypatch)
 
 

@@ -25,7 +25,7 @@ def run(make: Any, handler: Any, source: Any = None, **words: Any) -> Seen:
 
 
 def without(make: Any, lost: set[int], source: Any = None) -> Seen:
-    """Give what a graph gives when the struck handler fails for the numbers in `lost` and nothing dies."""
+    """Return what a graph gives when the struck handler fails for the numbers in `lost` and nothing dies."""
 
     def lose(n: Any) -> Any:
         if n in lost:

@@ -55,7 +55,7 @@ def test_ctrl_c_once_releases_what_was_read(in_process: bool, tmp_path: Path) ->
 
 
 def hanging_from(number: int, told: Path) -> Callable[[int], int]:
-    """Give a handler that hangs at a number, and says so."""
+    """Return a handler that hangs at a number, and says so."""
     path = str(told)
 
     def work(n: int) -> int:

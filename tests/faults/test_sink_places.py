@@ -41,7 +41,7 @@ class Refusing:
 
 
 def two_pools(seen: Seen, sink: Any) -> sw.Graph:
-    """Give a graph with two pools and sinks before and behind the one that is struck."""
+    """Return a graph with two pools and sinks before and behind the one that is struck."""
     graph = sw.Graph()
     numbers = graph.source(range(N), name="numbers")
     numbers.map(triple, name="first", workers=2).sink(seen.sink("before"), name="before")

@@ -23,7 +23,7 @@ N = 500
 
 
 def struck_source(at: int, how: str) -> Any:
-    """Give a source that ends its process at number `at`."""
+    """Return a source that ends its process at number `at`."""
 
     def numbers() -> Iterator[int]:
         for n in range(N):
@@ -36,7 +36,7 @@ def struck_source(at: int, how: str) -> Any:
 
 
 def told(error: Any) -> int:
-    """Give how many numbers were read, as the error says."""
+    """Return how many numbers were read, as the error says."""
     found = re.search(r"all (\d+) numbers read before are released, what it had read beyond is lost", str(error))
     assert found, str(error)
     return int(found[1])

@@ -24,7 +24,7 @@ N = 1000
 
 
 def numbers(count: int, end: Callable[[], object]) -> Callable[[], Iterator[int]]:
-    """Give a source that gives numbers and then does something."""
+    """Return a source that gives numbers and then does something."""
 
     def read() -> Iterator[int]:
         yield from range(count)

@@ -43,7 +43,7 @@ def ears(tmp_path: Path) -> Any:
 
 
 def stuck_at(number: int, wait: Callable[[str], None], free: Path) -> Callable[[int], int]:
-    """Give a handler that is stuck at a number until a file is there."""
+    """Return a handler that is stuck at a number until a file is there."""
     path = str(free)
 
     def work(n: int) -> int:

@@ -20,7 +20,7 @@ LIMIT_S = 0.15
 
 
 def sleeper(numbers: set[int], strikes: Strikes | None = None) -> Any:
-    """Give a handler that sleeps at some numbers."""
+    """Return a handler that sleeps at some numbers."""
 
     def work(n: int) -> int:
         if n in numbers and (strikes is None or strikes.take()):

@@ -38,7 +38,7 @@ def run(handler: Any, count: int = N, **words: Any) -> Seen:
 
 
 def at(number: int, act: Callable[[], Any]) -> Callable[[int], Any]:
-    """Give a handler that does something at one number."""
+    """Return a handler that does something at one number."""
 
     def work(n: int) -> Any:
         return n if n != number else act()
