@@ -34,7 +34,7 @@ class AnswerBuffer:
         if len(answers) < 2:
             return list(zip(answers, data, strict=True))
         payloads = [
-            join_payloads([(count, given.payload) for count, given in zip(column, exit_, strict=True)])
+            join_payloads([(count, packed.payload) for count, packed in zip(column, exit_, strict=True)])
             for column, exit_ in zip(zip(*counts, strict=True), zip(*data, strict=True), strict=True)
         ]
         if None in payloads:

@@ -290,7 +290,7 @@ def unpack_answer(message: Message, shared: SharedMemory | None = None, slot: ob
         payload = frames.payload(codec, count)
         nbytes = payload.nbytes
         if counts is not None and sum(counts) > nbytes:
-            raise ValueError("there are not so many events in it")
+            raise ValueError("it holds fewer events than its counts say")
         data.append(ExitData(payload, nbytes, counts, indices))
     for tally in tallies:
         if len(tally) != TALLY_FIELDS or not all([type(value) in (int, float) for value in tally]):  # noqa: C419
@@ -331,9 +331,9 @@ def unpack_chunk(
     message: Message,
 ) -> tuple[int, Payload, Payload | None, float | None, list[tuple[int, bytes, bytes | None]]]:
     """Return the size, payload, keys, fraction read and marks of a chunk."""
-    size, codec, count, keyed, fraction, given = message.fields
+    size, codec, count, keyed, fraction, packed_marks = message.fields
     marks = []
-    for length, position, extent in given:
+    for length, position, extent in packed_marks:
         if type(length) is not int or type(position) is not bytes or type(extent) not in (bytes, type(None)):
             raise ValueError("a mark does not fit")
         marks.append((length, position, extent))
