@@ -55,7 +55,7 @@ class Core:
         self.source_credit = SourceCredit(self.sequencer, wiring.remote, self.pools, budget)
         self.first = self.consumed = 0  #: `first`: where this run begins; the numbers below were an earlier one's
         self.ended_by: str | None = None
-        #: The number that carries no event and stands for the end of the input, once it is given.
+        #: The number that carries no event and stands for the end of the input, once it is numbered.
         self.end: int | None = None
         self.finished = False
         self.held_peak = 0
@@ -224,7 +224,7 @@ class Core:
         self._clock(now)
         if not self.finished:
             self._number(now)
-            # Nothing below answers a number, so the frontier stands.
+            # Nothing below answers a number, so the frontier does not change.
             frontier = self.frontier
             self._cut(frontier)
             self._hand_out(frontier, now)
@@ -303,7 +303,7 @@ class Core:
 
     @property
     def _end_is_due(self) -> bool:
-        """Whether the end of the input is still to be numbered: there is one, and something is given at it."""
+        """Whether the end of the input is still to be numbered: there is one, and some handler emits results at it."""
         if not self.wiring.needs_end or self.end is not None or not self.sequencer.finished:
             return False
         return self._source_error is None and self.barrier.end_at is None and closes(self.ended_by, resumes=self._resumes)
@@ -375,7 +375,7 @@ class Core:
         if not self.cuts.enabled or self.barrier.end_at is not None or self._source_error is not None:
             return
         final = self._is_through(frontier)
-        # The number of the end is committed as the end, or another run would give it once more.
+        # The number of the end is committed as the end, or another run would number it once more.
         if (final or self.end is None) and self.cuts.may_announce(self.sequencer.next, final):
             n, ended_by = self.sequencer.next, self.ended_by if self.end is None else "source"
             self.commits.announce(Cut(n, self.sequencer.positions, self.sequencer.turn, final, ended_by))

@@ -41,7 +41,7 @@ class Wiring:
     loose: tuple[int, ...]
     remote: tuple[bool, ...]
     order: Order = "arrival"
-    needs_end: bool = False  #: whether something is given at the end of the input, under a number of its own
+    needs_end: bool = False  #: whether a handler emits results at the end of the input, under a number of its own
 
 
 class Packing(Protocol):

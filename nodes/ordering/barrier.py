@@ -1,7 +1,7 @@
 """The last barrier: one frontier for the whole graph.
 
 Decides what is released: number n once every branch has answered it and all numbers below. Failures under `fail`
-wait for their place like any answer; dead letters are released with their number.
+wait for their turn like any answer; dead letters are released with their number.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class FailureRecord:
 
     @property
     def order_key(self) -> tuple[int, int, int]:
-        """Where the failure stands in the order: by number, then by node as built, then by index."""
+        """The rank of the failure in the order: by number, then by node as built, then by index."""
         return self.seq, self.node_id, self.index
 
 

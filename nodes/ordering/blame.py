@@ -174,8 +174,8 @@ class Blame:
         )
 
 
-def _split_at(parts: list[tuple[int, int]], *places: int) -> list[tuple[int, int]]:
-    """Split runs of numbers wherever one of `places` is inside."""
-    for place in places:
-        parts = [piece for lo, hi in parts for piece in (((lo, place), (place, hi)) if lo < place < hi else ((lo, hi),))]
+def _split_at(parts: list[tuple[int, int]], *numbers: int) -> list[tuple[int, int]]:
+    """Split runs of numbers before each of `numbers` that is inside."""
+    for at in numbers:
+        parts = [piece for lo, hi in parts for piece in (((lo, at), (at, hi)) if lo < at < hi else ((lo, hi),))]
     return parts

@@ -13,11 +13,11 @@ class Pace(Enum):
 
     FREE = "anything"
     HEAD = "the lowest unreleased numbers only"
-    HOLD = "nothing: the consumer has results to take"
+    HOLD = "nothing: the consumer has results to consume"
 
 
 class Budget:
-    """Counts what is in flight: numbers from admission, bytes from arrival, both until the consumer has taken them."""
+    """Counts what is in flight: numbers from admission, bytes from arrival, both until the consumer is done with them."""
 
     __slots__ = ("bytes", "limit_bytes", "limit_numbers", "peak_bytes")
 

@@ -1,6 +1,6 @@
 """Segments: one stream's outputs for a run of numbers as opaque bytes, and the store that retains them.
 
-Decides how long bytes are kept: until every reader of the stream has taken every number of the segment. A segment
+Decides how long bytes are kept: until every reader of the stream has consumed every number of the segment. A segment
 may be used in slices, so that a run can be split anywhere without decoding it.
 """
 

@@ -36,7 +36,7 @@ class _Feed:
     items: deque[Any] = field(default_factory=deque)
     keys: deque[Any] = field(default_factory=deque)
     ended: bool = False
-    early: bool = False  #: it had more to give
+    early: bool = False  #: whether it may have had more events
     tracker: PositionTracker = field(default_factory=PositionTracker)
 
     @property
@@ -66,15 +66,15 @@ class Sequencer:
 
     @property
     def _repeats(self) -> bool:
-        """Whether numbers are given as an earlier run has logged them."""
+        """Whether the next numbers go to events as an earlier run has logged them."""
         return self._log is not None and self._log.next_run is not None
 
     def take_log(self) -> Entries | None:
-        """Return what must be durable before a number that was given since the last call is released."""
+        """Return what must be durable before a number assigned since the last call is released."""
         return self._log.take_new() if self._log is not None else None
 
     def lacks(self, source: int) -> bool:
-        """Whether a source that has ended gave fewer events than an earlier run has numbered."""
+        """Whether a source that has ended had fewer events than an earlier run has numbered."""
         return self._log is not None and self._log.count_to_repeat(source) > self._feeds[source].buffered
 
     @property
@@ -88,7 +88,7 @@ class Sequencer:
         return self._limit is not None and self.next >= self._limit
 
     def skip_to(self, number: int) -> None:
-        """Go on from `number`: the numbers below were given elsewhere, and count toward the limit."""
+        """Go on from `number`: the numbers below were assigned elsewhere, and count toward the limit."""
         self.next = number
 
     def resume(self, number: int, positions: Sequence[SourcePosition], turn: int) -> None:
@@ -99,7 +99,7 @@ class Sequencer:
 
     @property
     def turn(self) -> int:
-        """Whose turn is next, where the sources take turns."""
+        """The index of the source whose turn is next, if the sources take turns."""
         return self._turn
 
     @property
@@ -122,7 +122,7 @@ class Sequencer:
 
     @property
     def finished(self) -> bool:
-        """Whether no further number will ever be given."""
+        """Whether no further number will ever be assigned."""
         if self.limited:
             return True
         return all(feed.ended and not feed.buffered for feed in self._feeds)

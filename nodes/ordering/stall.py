@@ -27,6 +27,6 @@ class StallWatch:
             return None
         if now < self._next:
             return None
-        stood = now - self._since
-        self._next = now + stood
-        return stood
+        stalled_s = now - self._since
+        self._next = now + stalled_s
+        return stalled_s

@@ -1,7 +1,7 @@
-"""What a worker is called: its pool, its place in the pool, and which of the lives of the whole pool it is.
+"""The name of a worker: its pool, its index in the pool, and its life, which counts the workers started for the pool.
 
-Decides the text form, which messages, file names and logs carry: `2.0.5` is the fifth worker started for pool 2, at
-place 0. Everything else that takes a name apart does it here.
+Decides the text form, which messages, file names and logs carry: `2.0.5` is the fifth worker started for pool 2, with
+index 0. Whoever needs a part of a name parses it here.
 """
 
 from __future__ import annotations
