@@ -19,7 +19,7 @@ from ..graphs.builder.streams import Stream
 from ..nodes.errors import GraphError, SluicewayError
 from ..nodes.handlers import Handler
 from ..nodes.program.options import HANDLER_WORDS, HandlerOptions
-from .checkpoints.checkpoints import checkpointed
+from .checkpoints.checkpoints import open_checkpoints
 from .delivery.run_lock import AcquiredLock
 from .options import RUN_WORDS, RunOptions, RunWords, check_run_options
 from .plan.compiler import compile_graph
@@ -212,7 +212,7 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
         options = replace(options, lock=acquired)
     checkpoints = None
     try:
-        checkpoints = checkpointed(
+        checkpoints = open_checkpoints(
             plan,
             graph.nodes,
             checkpoint=options.checkpoint,

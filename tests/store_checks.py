@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sluiceway.engine.checkpoints import store as stores
-from sluiceway.engine.checkpoints.store import Saved, TableStore, described
+from sluiceway.engine.checkpoints.store import Saved, TableStore, describe_run
 from sluiceway.nodes.ordering.order_log import Read, Run
 
 IDENTITY: dict[str, Any] = {"graph": "g", "runner": "inline", "nodes": [["a", "source", []]], "states": []}
@@ -102,7 +102,7 @@ def other_code_is_allowed_and_remembered(store: TableStore) -> None:
     for n in range(11, 11 + stores.HISTORY):
         store.write(saved_at(n))
     with store._backing.transaction() as execute:
-        shown = described("here", store._own()["name"], execute).splitlines()
+        shown = describe_run("here", store._own()["name"], execute).splitlines()
     notes = [line.rpartition(",")[0] for line in shown if "changed" in line]
     assert notes == [f"{python} at number 8", f"{c} at number 4", f"{d} at number 4", f"{a} at number 4"]
 

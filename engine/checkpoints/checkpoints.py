@@ -1,7 +1,7 @@
-"""Checkpoints of one run: which graphs can have them, what is kept at a cut, and where a run goes on.
+"""Checkpoints of one run: which graphs can have them, what is saved at a cut, and where a run resumes.
 
 Decides what must be the same on resume (names, wiring, states), what is refused because it could not be exact, and
-that a run is finished when its last cut was kept so, before any file is put in place.
+that a run is finished when its last cut was saved as the end, before any file is put in place.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from .open_store import store_of
 from .store import Resume, Saved, Store
 
 _LOG = logging.getLogger("sluiceway")
-#: How the reading may have ended for the run to be finished; after any other end the next run goes on.
+#: The ends of the reading after which a run is finished; after any other end the next run resumes.
 ENDS = (None, "source", "limit")
-#: Those ends that are not errors: what was written is committed, and not put in place yet.
+#: The ends that are neither that nor errors: what was written is committed, and not put in place yet.
 PAUSES = ("time_limit", "stop")
 
 
 @dataclass(slots=True)
 class Checkpoints:
-    """The checkpoints of one run; `saved` is the one it goes on from."""
+    """The checkpoints of one run; `saved` is the one it resumes from."""
 
     store: Store
     saved: Saved | None
@@ -56,17 +56,17 @@ class Checkpoints:
 
     @property
     def places(self) -> list[SourcePosition]:
-        """Where the sources stand."""
+        """The positions of the sources."""
         assert self.saved is not None
         return _places(self.saved)
 
     def packed(self) -> dict[int, bytes]:
-        """Give the packed states by the index of their pool."""
+        """Return the pickled states by the index of their pool."""
         known = self.saved.states if self.saved is not None else {}
         return {at: known[name] for at, name in zip(self.pools, self.states, strict=True) if name in known}
 
-    def keep(self, cut: Cut, tokens: Mapping[str, Any]) -> None:
-        """Keep a cut whose sinks are committed."""
+    def save(self, cut: Cut, tokens: Mapping[str, Any]) -> None:
+        """Save a cut whose sinks are committed."""
         states = {
             name: packed
             for at, name in zip(self.pools, self.states, strict=True)
@@ -78,21 +78,21 @@ class Checkpoints:
         self.store.write(Saved(cut.n, places, cut.turn, states, dict(tokens), self._ended, starts))
 
     def close(self, *, whole: bool) -> None:
-        """Let go of the store; `whole` says that the sinks are in place, so that a finished run needs no journal more."""
+        """Close the store; `whole` says that the sinks are in place, so that a finished run needs no journal any more."""
         try:
             for path in self.journals if whole and (self._ended or self.finished) else ():
                 remove_journal(path)
         except CheckpointError as error:
             _LOG.warning("%s", error)
         finally:
-            self.store.close()  # last: until then no other run can have made a journal of that name
+            self.store.close()  # last: until then no other run can have created a journal of that name
 
-    def begin(self, sources: int, tokens: Mapping[str, Any]) -> None:
-        """Keep the beginning, so that what the sinks began with is known."""
-        self.keep(Cut(0, tuple(SourcePosition() for _ in range(sources))), tokens)
+    def save_start(self, sources: int, tokens: Mapping[str, Any]) -> None:
+        """Save the beginning, so that the first tokens of the sinks are known."""
+        self.save(Cut(0, tuple(SourcePosition() for _ in range(sources))), tokens)
 
 
-def checkpointed(
+def open_checkpoints(
     plan: Plan,
     nodes: list[Node],
     *,
@@ -153,7 +153,7 @@ def _places(saved: Saved) -> list[SourcePosition]:
 
 
 def _unpacked(place: SourcePosition, reads: list[Read], source: str) -> tuple[SourcePosition, list[Read]]:
-    """Return what a source process had packed, for only it knows how to read it; raises `CheckpointError`."""
+    """Return what a source process had pickled in a position and in reads; raises `CheckpointError`."""
     if isinstance(place.position, bytes):
         place = replace(place, position=decode_stored(place.position, f"the place of source {source!r}"))
     what = f"a read of source {source!r} in the order log"
@@ -177,13 +177,13 @@ def _identity(plan: Plan, nodes: list[Node], runner: str, states: tuple[str, ...
 
 
 def _parts(plan: Plan) -> dict[str, int]:
-    """Say how many workers share the keys of each node that keeps a state: one for each part of them."""
+    """Return the number of workers that share the keys of each node with a state: one for each partition."""
     stateful = [pool for pool, wired in zip(plan.pools, plan.wiring.pools, strict=True) if wired.stateful]
     return {"+".join(pool.nodes): pool.part[1] if pool.part is not None else 1 for pool in stateful}
 
 
 def _kind(node: Node) -> str:
-    """Say what a node is, as far as it must be the same on resume: also what its states look like."""
+    """Return what a node is, as far as it must be the same on resume, including the form of its states."""
     if node.journal:
         return f"journaled {node.kind.value}"
     form = node.subject.form if node.kind.traits.has_form else ""

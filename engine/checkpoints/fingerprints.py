@@ -1,4 +1,4 @@
-"""Whether the code of a node is what it was: a digest of the user's functions and classes behind it.
+"""Detects changed handler code: a digest of the user's functions and classes of a node.
 
 Decides what counts: bytecode, constants, names and defaults, of functions inside too, of those that a function holds or
 calls by name in its own package, and of a class's methods and its bases there. What differs between two processes with
@@ -22,9 +22,9 @@ from ...graphs.builder.spec import Node
 from ...nodes.handlers import PerWorker
 
 _PACKAGE = __name__.partition(".")[0]
-#: So many functions and classes are looked at for one node; more are behind objects of large libraries only.
-_MOST = 1000
-#: Values that are written down as they are; all others are told by their type.
+#: The most functions and classes that count for one node; only objects of large libraries have more.
+_MAX_OBJECTS = 1000
+#: Types whose values are in the digest; of all others the type is.
 _PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
 _GENERATORS = {
     types.GeneratorType: "gi_code",
@@ -45,54 +45,54 @@ _WRAPPERS: dict[type, tuple[str, ...]] = {
 
 
 def fingerprints(nodes: Iterable[Node]) -> dict[str, str]:
-    """Give a digest for each node that has code of the user's, by the node's name."""
+    """Return a digest for each node that has code of the user's, by the node's name."""
     found = {node.name: fingerprint(node.subject, node.key) for node in nodes}
     return {name: digest for name, digest in found.items() if digest is not None}
 
 
 def python_form() -> str:
-    """Say what has to be the same for two digests to be compared."""
+    """Return what must be the same for two digests to be compared."""
     return f"{sys.implementation.cache_tag}, optimization {sys.flags.optimize}"
 
 
 def fingerprint(*subjects: object) -> str | None:
-    """Give a digest of the code behind a node's parts, `None` where there is none."""
-    walk = _Walk()
+    """Return a digest of the code of a node's parts, `None` if there is none."""
+    walk = _CodeWalk()
     for subject in subjects:
         walk.note("subject", subject)
     walk.go()
     if not walk.found:
         return None
-    return hashlib.blake2b("\n".join(walk.words).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return hashlib.blake2b("\n".join(walk.lines).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-class _Walk:
-    """Writes down what is behind objects, each function and class once; `found` says that there was any."""
+class _CodeWalk:
+    """Collects what the code of objects consists of, each function and class once; `found` says that there was any."""
 
     def __init__(self) -> None:
-        self.words: list[str] = []
+        self.lines: list[str] = []
         self.found = False
         self._known: dict[int, tuple[int, object]] = {}  # the objects too, so that no address is used again
         self._open: deque[Any] = deque()
 
     def note(self, role: str, value: Any) -> None:
-        """Take in a part of what is looked at, if it has code."""
+        """Add a part of an object, if it has code."""
         if type(value) is types.GenericAlias or type(value).__module__ == "typing":
             value = get_origin(value) or value
         if not _has_code(value):
             return
         if id(value) not in self._known:
-            if len(self._known) >= _MOST:
+            if len(self._known) >= _MAX_OBJECTS:
                 return
             self._known[id(value)] = len(self._known), value
             self._open.append(value)
-        self.words.append(f"{role} is {self._known[id(value)][0]}")
+        self.lines.append(f"{role} is {self._known[id(value)][0]}")
 
     def go(self) -> None:
-        """Write down what was taken in, and what is behind it."""
+        """Collect what was added, and all that it refers to."""
         while self._open:
             value = self._open.popleft()
-            self.words.append(f"this is {self._known[id(value)][0]}")
+            self.lines.append(f"this is {self._known[id(value)][0]}")
             kind = type(value)
             if kind is types.FunctionType:
                 self._function(value)
@@ -104,14 +104,14 @@ class _Walk:
                 self._wrapper(value)
             else:
                 self.note("type", kind)
-                for name, part in _held(value):
+                for name, part in _attributes(value):
                     self.note(name, part)
 
     def _function(self, function: types.FunctionType) -> None:
         self._code(function.__code__)
         named = sorted((function.__kwdefaults__ or {}).items())
         for name, value in [*enumerate(function.__defaults__ or ()), *named]:
-            self.words.append(f"default {name} {_told(value)}")
+            self.lines.append(f"default {name} {_constant_text(value)}")
             self.note("default", value)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             try:
@@ -120,7 +120,7 @@ class _Walk:
                 continue  # not bound yet
         for name in dict.fromkeys(_names(function.__code__)):
             called = function.__globals__.get(name)
-            if _top(called) == _top(function):
+            if _top_package(called) == _top_package(function):
                 self.note(f"global {name}", called)
 
     def _class(self, cls: type) -> None:
@@ -128,7 +128,7 @@ class _Walk:
         for name, part in sorted(vars(cls).items()):
             self.note(name, part)
         for base in cls.__bases__:
-            if _top(base) == _top(cls):
+            if _top_package(base) == _top_package(cls):
                 self.note("base", base)
 
     def _wrapper(self, wrapper: Any) -> None:
@@ -143,38 +143,38 @@ class _Walk:
         self.found = True
         counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
         names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
-        self.words.append(f"code {counts} {names} {code.co_code.hex()} {code.co_exceptiontable.hex()}")
+        self.lines.append(f"code {counts} {names} {code.co_code.hex()} {code.co_exceptiontable.hex()}")
         for constant in code.co_consts:
             if type(constant) is types.CodeType:
                 self._code(constant)
             else:
-                self.words.append(f"constant {_told(constant)}")
+                self.lines.append(f"constant {_constant_text(constant)}")
 
 
 def _has_code(value: object) -> bool:
-    """Say whether there may be code of the user's behind an object; lists and other data are not looked into."""
+    """Whether an object may have code of the user's; lists and other data are not looked into."""
     kind = type(value)
     if kind is types.FunctionType or issubclass(kind, type):
-        return not _library(value)
+        return not _is_library(value)
     if kind in _WRAPPERS or kind in _GENERATORS:
         return True
     # What a node of ours keeps of the user's functions is behind an object of ours.
-    return _top(value) == _PACKAGE or (callable(value) and not _library(value))
+    return _top_package(value) == _PACKAGE or (callable(value) and not _is_library(value))
 
 
-def _held(value: object) -> Iterator[tuple[str, object]]:
-    """Give what an object holds by name."""
-    held: dict[str, object] = {}
+def _attributes(value: object) -> Iterator[tuple[str, object]]:
+    """Yield the attributes of an object, sorted by name."""
+    found: dict[str, object] = {}
     for cls in type(value).__mro__:
         for name, part in vars(cls).items():
             if type(part) is types.GetSetDescriptorType and name == "__dict__":
-                held = {**part.__get__(value), **held}
+                found = {**part.__get__(value), **found}
             elif type(part) is types.MemberDescriptorType:
                 try:
-                    held.setdefault(name, part.__get__(value))
+                    found.setdefault(name, part.__get__(value))
                 except AttributeError:
                     continue  # a slot that holds nothing
-    yield from sorted(held.items())
+    yield from sorted(found.items())
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
@@ -184,24 +184,24 @@ def _names(code: types.CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def _told(value: object) -> str:
-    """Give a text of a constant that is the same in every process."""
+def _constant_text(value: object) -> str:
+    """Return a text of a constant that is the same in every process."""
     if type(value) in _PLAIN:
         return f"{type(value).__name__} {value!r}"
     if type(value) is tuple:
-        return f"({', '.join(map(_told, value))})"
+        return f"({', '.join(map(_constant_text, value))})"
     if type(value) is frozenset:
-        return f"{{{', '.join(sorted(map(_told, value)))}}}"
+        return f"{{{', '.join(sorted(map(_constant_text, value)))}}}"
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
-def _top(value: object) -> str:
-    """Give the package of a function, a class, or an object's class."""
+def _top_package(value: object) -> str:
+    """Return the package of a function, a class, or an object's class."""
     kind = type(value)
     home: Any = value if kind is types.FunctionType or issubclass(kind, type) else kind
     return str(home.__module__ or "").partition(".")[0]
 
 
-def _library(value: object) -> bool:
-    top = _top(value)
+def _is_library(value: object) -> bool:
+    top = _top_package(value)
     return top == _PACKAGE or top in sys.stdlib_module_names

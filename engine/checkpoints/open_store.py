@@ -1,6 +1,6 @@
-"""Which store the words of a user name: a file, a PostgreSQL database, or a store of their own.
+"""Returns the store that `checkpoint=` names: a file, a PostgreSQL database, or a store of the user's own.
 
-Decides what is an address of a database, and nothing about what is kept there. SQLAlchemy is only needed for those.
+Decides what is an address of a database, and nothing about what is stored. SQLAlchemy is needed for databases only.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from pathlib import Path
 
 from ...nodes.connectors.extras import need
 from ...nodes.errors import GraphError
-from .sqlite_store import file_store, look_into_file
+from .sqlite_store import describe_file, file_store
 from .store import Store, TableStore
 
-#: Where a lock says that the run before has ended: how long until its store is free too, in seconds. A server that is
-#: not told of the end, for a machine has lost its power, finds out in less.
-_GONE_S = 20.0
+#: How long to wait for the store of an earlier run whose lock was free, in seconds. A server whose client lost its power
+#: notices that in less.
+_RELEASE_S = 20.0
 
 
 def postgres_store(url: str, *, name: str | None = None) -> TableStore:
@@ -37,10 +37,10 @@ def postgres_store(url: str, *, name: str | None = None) -> TableStore:
 
 
 def store_of(given: str | os.PathLike[str] | Store, *, locked: bool) -> Store:
-    """Give the store for what was given as `checkpoint=`; nothing is opened yet.
+    """Return the store for the value of `checkpoint=`; nothing is opened yet.
 
-    `locked` says that the run has a lock: nobody else uses the store then, but one that has died may seem to. Raises
-    `GraphError` for an address that is none of PostgreSQL's.
+    `locked` says that the run has a lock: no other run uses the store then, but the session of one that died may remain
+    for a while. Raises `GraphError` for an address that is none of PostgreSQL's.
     """
     store: Store
     if isinstance(given, str) and is_address(given):
@@ -48,22 +48,22 @@ def store_of(given: str | os.PathLike[str] | Store, *, locked: bool) -> Store:
     else:
         store = file_store(Path(given)) if isinstance(given, (str, os.PathLike)) else given
     if locked and isinstance(store, TableStore):
-        store.wait(_GONE_S)
+        store.wait(_RELEASE_S)
     return store
 
 
-def look_inside(given: str, name: str | None = None) -> str:
-    """Describe a store for a person, also while a run uses it; raises `CheckpointError` for what is none."""
+def describe_store(given: str, name: str | None = None) -> str:
+    """Return a description of a store for a person, also while a run uses it; raises `CheckpointError` if there is none."""
     if not is_address(given):
-        return look_into_file(Path(given))
+        return describe_file(Path(given))
     checked = _checked(given, "a store of checkpoints")
-    from .postgres_store import look_into_postgres
+    from .postgres_store import describe_postgres
 
-    return look_into_postgres(checked, name)
+    return describe_postgres(checked, name)
 
 
 def is_address(given: str) -> bool:
-    """Say whether a text is the address of a database, and not the name of a file."""
+    """Whether a text is the address of a database, and not the name of a file."""
     return "://" in given
 
 

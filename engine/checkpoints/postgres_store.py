@@ -1,9 +1,9 @@
-"""Checkpoints in PostgreSQL, for runs that may go on on another machine.
+"""Checkpoints in PostgreSQL, for runs that may be resumed on another machine.
 
 Decides that one session does everything for a run: it holds an advisory lock as long as the run lasts, and writes. The
-run's row carries an epoch, which each run raises when it takes the store and looks at in every transaction, so that a
-run whose session was ended, or shared by a pooler, cannot write behind the back of its successor. What is said of a
-database's errors has no password and no value of a statement in it. SQLAlchemy is needed here: import it late.
+run's row has an epoch, which each run raises when it acquires the store and checks in every transaction, so that a run
+whose session was ended, or shared by a pooler, cannot write after its successor has begun. Texts about a database's
+errors contain no password and no value of a statement. SQLAlchemy is needed here: import it late.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from ...nodes.connectors.sql.database import connect, describe, ensure_table, set_where_known, shown
 from ...nodes.connectors.sql.postgres_session import AdvisoryLock, open_session
 from ...nodes.errors import CheckpointError
-from .store import VERSION, Execute, described
+from .store import VERSION, Execute, describe_run
 
 #: How long the server may take to end the session of a run that has just ended, in seconds.
 _ENDING_S = 2.0
@@ -65,8 +65,8 @@ _LOG = sa.Table(
     sa.Column("extent", sa.LargeBinary, nullable=False),
     sa.Column("digest", sa.LargeBinary, nullable=False),
 )
-#: Makes this run the last one that has taken the store.
-_TAKE = sa.text(
+#: Makes this run the last one to acquire the store.
+_ACQUIRE = sa.text(
     "INSERT INTO sluiceway_run AS known (name, form, epoch) VALUES (:name, :form, 1)"
     " ON CONFLICT (name) DO UPDATE SET epoch = known.epoch + 1 RETURNING form, epoch"
 )
@@ -81,7 +81,7 @@ class PostgresTables:
     def __init__(self, url: str, name: str | None) -> None:
         self.wait_s = _ENDING_S
         self._url, self._name = url, name
-        self._taken = ""
+        self._run_name = ""
         self._epoch = 0
         self._advisory: AdvisoryLock | None = None
         self._session: sa.Connection | None = None
@@ -89,15 +89,15 @@ class PostgresTables:
     @property
     def where(self) -> str:
         """The address without its password, and the name."""
-        name = self._taken or self._name
+        name = self._run_name or self._name
         return shown(self._url) + (f" (name {name!r})" if name else "")
 
-    def take(self, graph: str, *, fresh: bool) -> str:
+    def acquire(self, graph: str, *, fresh: bool) -> str:
         """Open the session, lock the name in it, make the tables that are missing, and raise the epoch."""
-        self._taken = self._name or graph
+        self._run_name = self._name or graph
         what = f"cannot use {self.where} for checkpoints"
         try:
-            session = self._session = open_session(self._url, what, f"checkpoints of {self._taken}", answer_s=0)
+            session = self._session = open_session(self._url, what, f"checkpoints of {self._run_name}", answer_s=0)
             self._lock(session, what)
             set_where_known(session, "lock_timeout", f"{_LOCKED_S}s")
             self._make_durable(session)
@@ -105,9 +105,9 @@ class PostgresTables:
                 ensure_table(session, table, what)
             session.execution_options(isolation_level="READ COMMITTED")
             with session.begin():
-                form, self._epoch = session.execute(_TAKE, {"name": self._taken, "form": VERSION}).one()
+                form, self._epoch = session.execute(_ACQUIRE, {"name": self._run_name, "form": VERSION}).one()
                 self._check_form(session, form, fresh)
-            return self._taken
+            return self._run_name
         except (ConnectionError, RuntimeError) as error:
             reason = str(error)
         except sa.exc.SQLAlchemyError as error:
@@ -116,12 +116,12 @@ class PostgresTables:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Execute]:
-        """Give a transaction of the run that was the last to take the store."""
+        """Return a transaction of the run that was the last to acquire the store."""
         session = self._session
         assert session is not None, "the store is not open"
         try:
             with session.begin():
-                epoch = session.execute(_EPOCH, {"name": self._taken}).scalar_one_or_none()
+                epoch = session.execute(_EPOCH, {"name": self._run_name}).scalar_one_or_none()
                 if epoch != self._epoch:
                     raise CheckpointError(
                         f"cannot keep checkpoints in {self.where}: another run has taken it over; this one wrote nothing"
@@ -135,14 +135,14 @@ class PostgresTables:
             ) from None
 
     def damaged(self, reason: object) -> CheckpointError:
-        """Make the error for contents that cannot be right."""
+        """Return the error for contents that cannot be right."""
         return CheckpointError(
             f"cannot use {self.where} for checkpoints: what it holds is damaged ({reason}); restore a copy, or use"
             " another name"
         )
 
     def close(self) -> None:
-        """Free the name and end the session."""
+        """Release the name and end the session."""
         session, self._session = self._session, None
         if session is None:
             return
@@ -159,7 +159,7 @@ class PostgresTables:
     # -- parts ------------------------------------------------------------------------------------------------------
 
     def _lock(self, session: sa.Connection, what: str) -> None:
-        advisory = AdvisoryLock(f"sluiceway_run {self._taken}")
+        advisory = AdvisoryLock(f"sluiceway_run {self._run_name}")
         if not advisory.acquire(session, self.wait_s):
             raise CheckpointError(
                 f"{what}: another run uses it, {advisory.holders(session)}; wait for its end, or use another name"
@@ -167,7 +167,7 @@ class PostgresTables:
         self._advisory = advisory
 
     def _make_durable(self, session: sa.Connection) -> None:
-        """Let a commit wait for the disk where the database was told not to; stricter settings stay."""
+        """Let a commit wait for the disk if the database is set not to; stricter settings stay."""
         if session.execute(sa.text("SHOW synchronous_commit")).scalar_one() == "off":
             set_where_known(session, "synchronous_commit", "on")
 
@@ -179,20 +179,20 @@ class PostgresTables:
                 f"cannot use {self.where}: it was written by another version of sluiceway (form {form}, this one has"
                 f" {VERSION}); finish the run with that one, or begin afresh with resume='never'"
             )
-        session.execute(_RUN.update().where(_RUN.c.name == self._taken).values(form=VERSION))
+        session.execute(_RUN.update().where(_RUN.c.name == self._run_name).values(form=VERSION))
 
 
-def look_into_postgres(url: str, name: str | None) -> str:
-    """Describe the store of a run for a person, also while it is used; without a name all of the database's stores.
+def describe_postgres(url: str, name: str | None) -> str:
+    """Return a description of a run's store for a person, also while it is used; without a name, of all in the database.
 
-    Raises `CheckpointError` where there is none.
+    Raises `CheckpointError` if there is none.
     """
     what = f"cannot look into {shown(url)}"
     try:
         with contextlib.closing(connect(url, what)) as session, session.begin():
             if not sa.inspect(session).has_table(_RUN.name):
                 raise CheckpointError(f"{what}: it holds no checkpoints; name the database given as checkpoint=")
-            return _looked(session, what, url, name)
+            return _describe_runs(session, what, url, name)
     except ConnectionError as error:
         reason = str(error)
     except sa.exc.SQLAlchemyError as error:
@@ -202,7 +202,7 @@ def look_into_postgres(url: str, name: str | None) -> str:
     raise CheckpointError(reason)
 
 
-def _looked(session: sa.Connection, what: str, url: str, name: str | None) -> str:
+def _describe_runs(session: sa.Connection, what: str, url: str, name: str | None) -> str:
     rows = session.execute(sa.select(_RUN.c.name, _RUN.c.form, _RUN.c.began).order_by(_RUN.c.name)).all()
     if name is None and len(rows) > 1:
         lines = [f"{known!r}, begun {began}" for known, _, began in rows]
@@ -213,7 +213,7 @@ def _looked(session: sa.Connection, what: str, url: str, name: str | None) -> st
         raise CheckpointError(f"{what}: it holds no checkpoints{of}; names are those of graphs or given to postgres_store")
     if found.form != VERSION:
         raise CheckpointError(f"{what}: it was written by another version of sluiceway (form {found.form}); use that one")
-    return described(f"{shown(url)} (name {found.name!r})", found.name, _executing(session))
+    return describe_run(f"{shown(url)} (name {found.name!r})", found.name, _executing(session))
 
 
 @lru_cache(64)

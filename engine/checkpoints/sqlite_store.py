@@ -5,7 +5,8 @@ While a run uses the file, or has died with it, the last transactions are in `-w
 
 SQLite writes ahead (WAL), each commit synced to the disk. Adding one small row to the order log took 2.3 ms on a disk
 that syncs in 1.6 ms, 11.5 to 13.2 ms with any rollback journal (medians of 600, the modes in turn): a journal is synced
-in three steps, the log in one, and numbers wait for it. The prices: one more file beside a run's, and no network disks.
+in three steps, the log in one, and numbers are delivered after that. The costs: one more file
+beside the store, and no network disks.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 from ...nodes.errors import CheckpointError
 from ..sources.private_file import FileKind, PrivateFile, check_pages
-from .store import VERSION, Execute, TableStore, described
+from .store import VERSION, Execute, TableStore, describe_run
 
 #: `PRAGMA application_id` of a store: "pens" in ASCII.
 APPLICATION = 0x70656E73
@@ -39,24 +40,24 @@ _KIND = FileKind(
 #: The name of the one run in the tables of a file.
 _NAME = ""
 _TABLES = ("run", "checkpoint", "history", "log")
-#: How long the wait for another run's end pauses between two looks, in seconds.
-_PAUSE_S = 0.05
+#: How often to try again to lock a file that another run uses, in seconds.
+_RETRY_S = 0.05
 
 
 def file_store(path: Path) -> TableStore:
-    """Give the store in a file, which is made when it is opened."""
+    """Return the store in a file, which is created when it is opened."""
     return TableStore(_SqliteFile(path))
 
 
 @dataclass(slots=True)
 class _SqliteFile:
-    """The tables of a store in one file; `_held` has the lock on it."""
+    """The tables of a store in one file; the descriptor `_locked` has the lock on it."""
 
     path: Path
     noun: str = field(default="file", init=False)
     wait_s: float = field(default=0.0, init=False)
     _db: sqlite3.Connection | None = field(default=None, init=False, repr=False)
-    _held: int | None = field(default=None, init=False, repr=False)
+    _locked: int | None = field(default=None, init=False, repr=False)
 
     @property
     def _file(self) -> PrivateFile:
@@ -66,7 +67,7 @@ class _SqliteFile:
     def where(self) -> str:
         return str(self.path)
 
-    def take(self, graph: str, *, fresh: bool) -> str:
+    def acquire(self, graph: str, *, fresh: bool) -> str:
         """Lock the file and open it as a database; any graph's name is the same to it."""
         self._lock()
         try:
@@ -77,7 +78,7 @@ class _SqliteFile:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Execute]:
-        """Give a transaction that is synced to the disk when it ends."""
+        """Return a transaction that is synced to the disk when it ends."""
         db = self._db
         assert db is not None, "the store is not open"
         try:
@@ -88,22 +89,22 @@ class _SqliteFile:
             raise self._refusal(error) from error
 
     def damaged(self, reason: object) -> CheckpointError:
-        """Make the error for a file that cannot be right."""
+        """Return the error for a file that cannot be right."""
         return self._file.damaged(reason)
 
     def close(self) -> None:
-        """Let go of the file; SQLite takes what it keeps beside it into it."""
+        """Close and unlock the file; SQLite merges what it keeps beside it."""
         db, self._db = self._db, None
         if db is not None:
             db.close()
-        held, self._held = self._held, None
-        if held is not None:
-            os.close(held)
+        descriptor, self._locked = self._locked, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
     def _refusal(self, error: sqlite3.DatabaseError) -> CheckpointError:
-        """Make the error for what SQLite says: damage (pages, text, tables that are missing), or a disk that is full."""
+        """Return the error for one of SQLite: damage (pages, text, missing tables), or a disk that is full."""
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # none where text is no UTF-8
         if not isinstance(error, sqlite3.OperationalError) or code == sqlite3.SQLITE_ERROR:
             return self.damaged(error)
@@ -112,17 +113,17 @@ class _SqliteFile:
         )
 
     def _lock(self) -> None:
-        """Lock the file, and make it 0600 where it is not there; SQLite's own locks are of another kind."""
+        """Lock the file, and create it if it is missing; SQLite's own locks are independent of this one."""
         try:
-            held = self._held = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = self._locked = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise self._file.unusable(f"{error.strerror}; name a file") from error
-        self._file.check(os.fstat(held))
+        self._file.check(os.fstat(descriptor))
         deadline = time.monotonic() + self.wait_s
-        while not _locked(held):
+        while not _try_lock(descriptor):
             if time.monotonic() >= deadline:
                 raise self._file.unusable("another run uses it; wait for its end, or name another file")
-            time.sleep(_PAUSE_S)
+            time.sleep(_RETRY_S)
 
     def _connect(self, fresh: bool) -> None:
         db = self._db = self._file.connect(30.0, any_version=fresh)
@@ -154,8 +155,8 @@ class _SqliteFile:
             db.execute(f"PRAGMA user_version={VERSION}")
 
 
-def look_into_file(path: Path) -> str:
-    """Describe the store in a file for a person, also while a run uses it; raises `CheckpointError` for no store."""
+def describe_file(path: Path) -> str:
+    """Return a description of the store in a file for a person, also while a run uses it; raises `CheckpointError`."""
     if not path.is_file():
         raise CheckpointError(f"cannot look into {path}: there is no such file; name the file given as checkpoint=")
     # Without a log beside it the file is whole and nobody writes it: nothing needs to be made to read it.
@@ -172,14 +173,14 @@ def look_into_file(path: Path) -> str:
                     f"cannot look into {path}: it was written by another version of sluiceway (form {version}, this one"
                     f" has {VERSION}); look with that one"
                 )
-            return described(str(path), _NAME, _executing(db))
+            return describe_run(str(path), _NAME, _executing(db))
     except (sqlite3.DatabaseError, ValueError) as error:
         raise CheckpointError(f"cannot look into {path}: the file is damaged or no store ({error})") from error
 
 
-def _locked(held: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -1,9 +1,9 @@
-"""Where checkpoints are kept: what a store holds, and how that is compared, damaged, trimmed and remembered.
+"""Stores of checkpoints: what they hold, how a resumed run is compared with it, and when entries are deleted.
 
-Decides the tables, which are the same in a file and in PostgreSQL: the run and what it must be on resume, its last
-checkpoint, a short history of when the others were made and of when handlers came with other code, which is allowed, and
-the order log. Bodies are pickled, as plain values that name no module of this package, and held against a digest before
-they are unpacked. How a statement reaches a database, and that one run at a time does, is the backing's.
+Decides the tables, which are the same in a file and in PostgreSQL: the run and what must be the same on resume, its last
+checkpoint, a short history of earlier checkpoints and of changes of handler code (which are allowed), and the order log.
+Bodies are pickled, as plain values that name no module of this package, and compared with a digest before they are
+unpickled. How a statement reaches a database, and that one run at a time uses it, is decided by the backing.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from ..codec.stored_values import decode_stored, unreadable
 
 #: The form of the tables; a store of another one is refused.
 VERSION = 3
-#: So many of the last checkpoints are remembered by number and time, and so many changes of code.
+#: How many of the last checkpoints, and of the last changes of code, the history keeps.
 HISTORY = 100
-#: What may differ on resume of what a run is.
+#: The part of a run's identity that may differ on resume.
 _CODE = "code"
 _LOG = logging.getLogger("sluiceway")
 
@@ -39,7 +39,7 @@ class Saved:
     """A checkpoint: everything below `n` is committed.
 
     `places` are (position, skip, last key) of each source, `states` the packed states of the pools that have one,
-    `tokens` what each sink's `commit` gave, by name. `starts` is for each source how many of its events came before its
+    `tokens` what each sink's `commit` returned, by name. `starts` are the numbers of events of each source before its
     position.
     """
 
@@ -56,36 +56,36 @@ _FIELDS = tuple(field.name for field in fields(Saved))
 
 
 class Store(Protocol):
-    """Keeps the last checkpoint of one run of one graph, and what its order log says behind it."""
+    """Keeps the last checkpoint of one run of one graph, and the order log after it."""
 
     def open(self, identity: Mapping[str, Any], resume: Resume) -> Saved | None:
-        """Take the store for this run and give the checkpoint to go on from, if there is one.
+        """Acquire the store for this run and return the checkpoint to resume from, if there is one.
 
-        All of `identity` must be as it was but its `"code"`: another one is logged and remembered. Raises
+        All of `identity` but its `"code"` must be as it was; other code is logged and noted in the history. Raises
         `CheckpointError` for a store in use, damaged, foreign, or of another graph, and for `"required"`
         without a checkpoint.
         """
 
     def write(self, saved: Saved) -> None:
-        """Keep a checkpoint durably in the place of the one before, and let go of what of the order log is behind it.
+        """Replace the checkpoint durably, and delete the entries of the order log that it covers.
 
-        That is every `Run` wholly below `saved.n`, and every `Read` wholly before its source's entry in `starts`.
+        These are every `Run` wholly below `saved.n`, and every `Read` wholly before its source's entry in `starts`.
         """
 
     def log(self, runs: Sequence[Run], reads: Sequence[Read]) -> None:
         """Add to the order log; it is durable when this returns."""
 
     def logged(self) -> tuple[list[Run], list[Read]]:
-        """Give what the order log keeps, in the order in which it was written."""
+        """Return the entries of the order log, in the order in which they were written."""
 
     def close(self) -> None:
         """Let another run use the store."""
 
 
 class Execute(Protocol):
-    """Carries out one statement, for a sequence of values once for each of them, and gives its rows.
+    """Executes one statement, once for each value of a sequence, and returns its rows.
 
-    `{t}` in a statement opens the names of tables, `:name` stands for a value.
+    In a statement `{t}` is the prefix of table names, `:name` a value.
     """
 
     def __call__(
@@ -96,29 +96,28 @@ class Execute(Protocol):
 class Backing(Protocol):
     """The database of a store: the tables `run`, `checkpoint`, `history` and `log`, in which a run has a name."""
 
-    noun: str  #: what a person would name in its place: "name another file"
-    wait_s: float  #: how long `take` waits for the end of a run that is ending
+    noun: str  #: what to call it in "name another file"
+    wait_s: float  #: how long `acquire` waits for a run that is ending, in seconds
 
     @property
     def where(self) -> str:
-        """What errors call it."""
+        """Its name in error texts."""
 
-    def take(self, graph: str, *, fresh: bool) -> str:
-        """Take it for one run and give the run's name in the tables, where `run` then has a row for it.
+    def acquire(self, graph: str, *, fresh: bool) -> str:
+        """Acquire it for one run and return the run's name in the tables; the table `run` has a row for it then.
 
-        `fresh` forgives tables of another version.
-
-        Raises `CheckpointError` where another run has it, and for what is no store.
+        With `fresh` tables of another version are accepted. Raises `CheckpointError` if another run uses it, and for
+        anything that is no store.
         """
 
     def transaction(self) -> AbstractContextManager[Execute]:
-        """Give a transaction: durable when it has ended, undone by an exception. Errors come as `CheckpointError`."""
+        """Return a transaction: durable when it has ended, undone by an exception. Errors come as `CheckpointError`."""
 
     def damaged(self, reason: object) -> CheckpointError:
-        """Make the error for contents that cannot be right."""
+        """Return the error for contents that cannot be right."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release it."""
 
 
 class TableStore:
@@ -133,20 +132,20 @@ class TableStore:
         return f"store({self._backing.where})"
 
     def wait(self, seconds: float) -> None:
-        """Let `open` wait so long for the end of a run that is ending."""
+        """Let `open` wait up to `seconds` for a run that is ending."""
         self._backing.wait_s = seconds
 
     def open(self, identity: Mapping[str, Any], resume: Resume) -> Saved | None:
-        """Take the store, make it where there is none, and give its checkpoint."""
+        """Acquire the store, create it if there is none, and return its checkpoint."""
         if self._name is not None:
             raise CheckpointError(
                 f"cannot use {self._backing.where} for checkpoints: another run uses it; wait for its end, or make a"
                 " store for each"
             )
         try:
-            self._name = self._backing.take(str(identity["graph"]), fresh=resume == "never")
+            self._name = self._backing.acquire(str(identity["graph"]), fresh=resume == "never")
             with self._backing.transaction() as execute:
-                saved, changes = self._begin_or_go_on(execute, identity, resume)
+                saved, changes = self._start_or_resume(execute, identity, resume)
             if changes and saved is not None:
                 _LOG.warning("%r goes on at number %d: %s", identity["graph"], saved.n, "; ".join(changes))
             return saved
@@ -155,7 +154,7 @@ class TableStore:
             raise
 
     def write(self, saved: Saved) -> None:
-        """Keep a checkpoint in the place of the one before, and trim the order log."""
+        """Replace the checkpoint, and trim the order log."""
         body = pickle.dumps({name: getattr(saved, name) for name in _FIELDS}, protocol=5)
         own = self._own()
         with self._one_at_a_time, self._backing.transaction() as execute:
@@ -164,7 +163,7 @@ class TableStore:
                 "INSERT INTO {t}checkpoint (name, body, digest) VALUES (:name, :body, :digest)",
                 {**own, "body": body, "digest": _digest(body)},
             )
-            self._remember(execute, saved.n, size=len(body), finished=saved.finished)
+            self._add_to_history(execute, saved.n, size=len(body), finished=saved.finished)
             self._trim(execute, saved)
 
     def log(self, runs: Sequence[Run], reads: Sequence[Read]) -> None:
@@ -183,7 +182,7 @@ class TableStore:
             )
 
     def logged(self) -> tuple[list[Run], list[Read]]:
-        """Give what the order log keeps, in the order in which it was written."""
+        """Return the entries of the order log, in the order in which they were written."""
         runs, reads = [], []
         with self._one_at_a_time, self._backing.transaction() as execute:
             rows = execute(
@@ -199,7 +198,7 @@ class TableStore:
         return runs, reads
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Release the store."""
         self._name = None
         self._backing.close()
 
@@ -209,7 +208,7 @@ class TableStore:
         assert self._name is not None, "the store is not open"
         return {"name": self._name}
 
-    def _begin_or_go_on(
+    def _start_or_resume(
         self, execute: Execute, identity: Mapping[str, Any], resume: Resume
     ) -> tuple[Saved | None, list[str]]:
         known = self._identity(execute) if resume != "never" else None
@@ -220,7 +219,7 @@ class TableStore:
                     f"cannot resume from {self._backing.where}: it holds no checkpoint; name the {self._backing.noun} of"
                     " the run that is to go on, or begin with resume='auto'"
                 )
-            self._begin(execute, identity)
+            self._start(execute, identity)
             return None, []
         assert known is not None
         self._compare(known, identity)
@@ -231,10 +230,10 @@ class TableStore:
                 {**self._own(), "identity": json.dumps(identity)},
             )
             for change in changes:
-                self._remember(execute, saved.n, note=change)
+                self._add_to_history(execute, saved.n, note=change)
         return saved, changes
 
-    def _begin(self, execute: Execute, identity: Mapping[str, Any]) -> None:
+    def _start(self, execute: Execute, identity: Mapping[str, Any]) -> None:
         own = self._own()
         for table in ("checkpoint", "history", "log"):
             execute(f"DELETE FROM {{t}}{table} WHERE name = :name", own)
@@ -275,7 +274,7 @@ class TableStore:
                 )
 
     def _changes(self, known: Mapping[str, Any] | None, given: Mapping[str, Any] | None) -> list[str]:
-        """Say what is other code than before, as far as that can be told; raises `CheckpointError` where it gives keys."""
+        """Return what code changed, as far as that can be compared; raises `CheckpointError` if it computes keys."""
         if known is None or given is None:
             return []
         if known["python"] != given["python"]:
@@ -291,10 +290,10 @@ class TableStore:
                 )
         return [f"node {name!r} changed its code" for name in changed]
 
-    def _remember(
+    def _add_to_history(
         self, execute: Execute, n: int, *, size: int | None = None, finished: bool = False, note: str | None = None
     ) -> None:
-        """Add a checkpoint, or with a note something else, to the history, and let go of the eldest of its kind."""
+        """Add a checkpoint, or a note, to the history, and delete the oldest entry of that kind."""
         row = {"n": n, "at": _now("milliseconds"), "bytes": size, "finished": finished, "note": note}
         execute(
             "INSERT INTO {t}history (name, n, at, bytes, finished, note)"
@@ -319,15 +318,15 @@ class TableStore:
 
 
 def _read_identity(text: str) -> dict[str, Any]:
-    """Give what a run is; raises `ValueError` for what nobody has written."""
+    """Return the identity of a run; raises `ValueError` for a text that is none."""
     identity = json.loads(text)
     if not isinstance(identity, dict) or not identity.keys() >= {"graph", "nodes"}:
         raise ValueError("what it says of the run cannot be read")
     return identity
 
 
-def described(where: str, name: str, execute: Execute) -> str:
-    """Describe one run's part of a store for a person."""
+def describe_run(where: str, name: str, execute: Execute) -> str:
+    """Return a description of one run's part of a store, for a person."""
     own = {"name": name}
     run = execute("SELECT identity, began FROM {t}run WHERE name = :name AND identity IS NOT NULL", own)
     if not run:
@@ -348,7 +347,7 @@ def described(where: str, name: str, execute: Execute) -> str:
 
 
 def _differing(known: Any, given: Any) -> tuple[Any, Any]:
-    """Give of two lists what only one has, unless their order is all that differs; of anything else the whole."""
+    """Return what only one of two lists has, unless only their order differs; anything else as a whole."""
     if not isinstance(known, list) or not isinstance(given, list):
         return known, given
     before, now = [one for one in known if one not in given], [one for one in given if one not in known]

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, get_args
 
 from ...nodes.errors import CheckpointError, GraphError, SinkError, SluicewayError
-from ..checkpoints.open_store import look_inside
+from ..checkpoints.open_store import describe_store
 from ..checkpoints.store import Resume
 from ..options import Runner
 from ..plan.compiler import default_workers
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _checkpoints(args: argparse.Namespace) -> int:
     """Show what a store of checkpoints holds."""
     try:
-        print(look_inside(args.store, args.name))
+        print(describe_store(args.store, args.name))
     except CheckpointError as error:
         return _print_line(error, FAILED)
     return DONE

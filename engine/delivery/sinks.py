@@ -78,7 +78,7 @@ class SinkSet:
                     raise sink_error(end.node, None, None, None, error, "cannot be opened") from error
             self._opened.append(end)
         if self._checkpoints is not None and self._checkpoints.saved is None:
-            self._checkpoints.begin(self._sources, self.commit(-1))
+            self._checkpoints.save_start(self._sources, self.commit(-1))
 
     def _opener(self, end: SinkEnd) -> Callable[[], object] | None:
         """Return the function that opens a sink: anew, or at the last commit of the run before."""
@@ -127,7 +127,7 @@ class SinkSet:
         """Commit the sinks at a cut, and save it if the run has checkpoints."""
         tokens = self.commit(cut.n - 1)
         if self._checkpoints is not None:
-            self._checkpoints.keep(cut, tokens)
+            self._checkpoints.save(cut, tokens)
 
     def commit(self, n: int) -> dict[str, Any]:
         """Commit every sink that can, up to number `n`, and return their tokens by name.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sluiceway as sw
 from postgres_server import PASSWORD, PostgresServer, postgres
-from sluiceway.engine.checkpoints.open_store import look_inside
+from sluiceway.engine.checkpoints.open_store import describe_store
 from sluiceway.engine.checkpoints.store import TableStore
 from sluiceway.nodes.ordering.order_log import Read, Run
 from sql_checks import execute, rows_of
@@ -118,7 +118,7 @@ def test_what_is_damaged_or_of_another_form_is_refused(url: str, store: TableSto
     with pytest.raises(sw.CheckpointError, match="form 1, this one has 3"):
         store.open(IDENTITY, "auto")
     with pytest.raises(sw.CheckpointError, match="form 1"):
-        look_inside(url)
+        describe_store(url)
     assert store.open(IDENTITY, "never") is None
     store.write(saved_at(3))
     store.close()
@@ -142,7 +142,7 @@ def test_passwords_and_payloads_are_never_told(postgres: PostgresServer, url: st
     for wrong in (url.replace("correct", "incorrect"), url.replace(f":{postgres.port}/", ":1/")):
         for attempt in (
             lambda wrong=wrong: sw.postgres_store(wrong).open(IDENTITY, "auto"),
-            lambda wrong=wrong: look_inside(wrong),
+            lambda wrong=wrong: describe_store(wrong),
         ):
             with pytest.raises(sw.CheckpointError, match="the database cannot be reached") as caught:
                 attempt()
@@ -175,22 +175,22 @@ def test_what_is_no_address_of_postgres_is_refused(tmp_path: Path) -> None:
 
 def test_looking_inside(url: str, store: TableStore) -> None:
     with pytest.raises(sw.CheckpointError, match="holds no checkpoints"):
-        look_inside(url)
+        describe_store(url)
     store.open(IDENTITY, "auto")
     store.write(saved_at(7))
-    shown = look_inside(url)  # while a run uses it
+    shown = describe_store(url)  # while a run uses it
     assert "(name 'g'): graph 'g', begun" in shown
     assert "everything below number 7" in shown
     other = sw.postgres_store(url, name="other")
     other.open(IDENTITY, "auto")
     other.close()
-    assert "2 runs; name one" in look_inside(url)
-    assert "no checkpoint yet" in look_inside(url, "other")
+    assert "2 runs; name one" in describe_store(url)
+    assert "no checkpoint yet" in describe_store(url, "other")
     with pytest.raises(sw.CheckpointError, match="no checkpoints of the name 'third'"):
-        look_inside(url, "third")
+        describe_store(url, "third")
     execute(url, "UPDATE sluiceway_run SET identity = 'x'")
     with pytest.raises(sw.CheckpointError, match="its tables are damaged or no store"):
-        look_inside(url, "other")
+        describe_store(url, "other")
 
 
 SCRIPT = '''

@@ -29,7 +29,7 @@ from test_lives import SCHEDULES
 _left, _ask_states, _commit, _state_to_ask = Dispatcher.record_exit, Commits.ask_states, Core._commit, Pool.next_state_request
 _place, _offered, _lose_state = PositionTracker.position, PositionTracker.record_reads, Pool.record_state_loss
 _resume, _trim, _took = Sequencer.resume, MemoryStore.trim, Retention.record_snapshot
-_begin_log, _begin_resumed, _keep, _whole = OrderLog.__init__, ResumedSource.__init__, Checkpoints.keep, Cuts.take_complete
+_begin_log, _begin_resumed, _keep, _whole = OrderLog.__init__, ResumedSource.__init__, Checkpoints.save, Cuts.take_complete
 
 
 def _log_nothing(self: SinkSet, entries: Any) -> None:
@@ -195,8 +195,8 @@ PLANTED: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "a cut given before its numbers": (Cuts, "take_complete", _whole_before_its_numbers),
     "numbers released past a cut": (Cuts, "release_limit", _release_past_a_cut),
     "sources told before the commit": (Core, "_commit", _tell_sources_early),
-    "a pause taken for the end": (Checkpoints, "keep", _finished_by_a_pause),
-    "an end taken for a pause": (Checkpoints, "keep", _never_finished),
+    "a pause taken for the end": (Checkpoints, "save", _finished_by_a_pause),
+    "an end taken for a pause": (Checkpoints, "save", _never_finished),
 }
 
 

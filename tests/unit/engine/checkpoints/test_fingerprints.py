@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import sluiceway as sw
-from sluiceway.engine.checkpoints.fingerprints import _MOST, fingerprint, fingerprints
+from sluiceway.engine.checkpoints.fingerprints import _MAX_OBJECTS, fingerprint, fingerprints
 
 #: Handlers of every kind; `build` makes a graph of them.
 SOURCE = '''
@@ -252,7 +252,7 @@ def test_objects_that_hold_each_other_have_an_end() -> None:
 
 def test_there_is_an_end_to_what_is_looked_at() -> None:
     first: Any = len
-    for _ in range(_MOST + 100):
+    for _ in range(_MAX_OBJECTS + 100):
 
         def wrapper(n: int, inner: Any = first) -> Any:
             return inner(n)

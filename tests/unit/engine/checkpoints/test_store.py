@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import sluiceway as sw
 from sluiceway.engine.checkpoints import store as stores
-from sluiceway.engine.checkpoints.sqlite_store import file_store, look_into_file
+from sluiceway.engine.checkpoints.sqlite_store import describe_file, file_store
 from sluiceway.engine.checkpoints.store import Saved, TableStore
 from sluiceway.nodes.ordering.order_log import Read, Run
 from store_checks import CHECKS, IDENTITY, saved_at
@@ -154,7 +154,7 @@ def test_a_description_of_the_run_that_cannot_be_read_is_damage(store: TableStor
     with pytest.raises(sw.CheckpointError, match="damaged"):
         store.open(IDENTITY, "auto")
     with pytest.raises(sw.CheckpointError, match="damaged"):
-        look_into_file(path)
+        describe_file(path)
 
 
 @pytest.mark.parametrize("form", [1, 2])
@@ -169,7 +169,7 @@ def test_an_older_form_is_refused_and_replaced_where_that_is_asked_for(path: Pat
     with pytest.raises(sw.CheckpointError, match=said):
         store.open(IDENTITY, "auto")
     with pytest.raises(sw.CheckpointError, match=said):
-        look_into_file(path)
+        describe_file(path)
     assert store.open(IDENTITY, "never") is None
     store.write(saved_at(1))
     store.close()
@@ -200,8 +200,8 @@ def test_what_others_may_have_put_beside_it_is_not_read(path: Path, suffix: str)
 
 def test_looking_inside_makes_no_file_and_sees_what_is_not_in_the_main_file_yet(store: TableStore, path: Path) -> None:
     store.write(saved_at(7))
-    assert "everything below number 7" in look_into_file(path)
+    assert "everything below number 7" in describe_file(path)
     store.close()
     before = sorted(os.listdir(path.parent)), path.stat().st_mtime_ns
-    assert "everything below number 7" in look_into_file(path)
+    assert "everything below number 7" in describe_file(path)
     assert (sorted(os.listdir(path.parent)), path.stat().st_mtime_ns) == before
