@@ -165,20 +165,20 @@ class Supervisor:
     def record_exit(self, worker: str, code: int | None) -> None:
         """Record that a worker has exited; tell the core what it was last seen doing, unless the engine ended it."""
         page = self._pages.pop(worker)
-        sight = page.read()
+        status = page.read()
         page.close()
         (self._folder / f"{worker}.status").unlink(missing_ok=True)
         ours = worker in self._killed
         # That a worker is being replaced does not excuse an event that kills it before it exits by itself.
-        left = worker in self._leaving and (code == 0 or sight.seen.phase is Phase.CLOSE)
+        left = worker in self._leaving and (code == 0 or status.seen.phase is Phase.CLOSE)
         self._leaving.discard(worker)
         self._closing.pop(worker, None)
-        seen = self._killed.pop(worker, None) if ours or left or code is None else sight.seen
+        seen = self._killed.pop(worker, None) if ours or left or code is None else status.seen
         self._core.record_death(worker, seen, describe_exit(code), ours=ours, killed=code in _KILLS)
         if seen is not None and not ours:
             self._restarts.record_exit(worker, monotonic())
-            node = steps_of(self._core, worker)[sight.seen.step].node
-            _LOG.warning("worker %s %s while it was %s", worker, describe_exit(code), _activity(node, sight.seen))
+            node = steps_of(self._core, worker)[status.seen.step].node
+            _LOG.warning("worker %s %s while it was %s", worker, describe_exit(code), _activity(node, status.seen))
 
     def check(self, now: float) -> None:
         """Kill workers that are past a limit, and warn if nothing moves."""

@@ -47,15 +47,15 @@ def overruns(core: Core, pages: Mapping[str, StatusPage], killed: Iterable[str],
     for worker, page in pages.items():
         if worker in dying:
             continue
-        sight = page.read()
-        if sight.seen.phase not in (Phase.EVENT, Phase.BATCH):
+        status = page.read()
+        if status.seen.phase not in (Phase.EVENT, Phase.BATCH):
             continue
-        step = steps_of(core, worker)[sight.seen.step]
-        event = sight.seen.phase is Phase.EVENT
+        step = steps_of(core, worker)[status.seen.step]
+        event = status.seen.phase is Phase.EVENT
         if step.options.timeout_s is None or step.is_async or (not event and step.kind is not NodeKind.MAP_BATCHES):
             continue
-        if now - sight.since_s > step.options.timeout_s:
-            found.append(Overrun(worker, sight.seen, step.options.timeout_s, event))
+        if now - status.since_s > step.options.timeout_s:
+            found.append(Overrun(worker, status.seen, step.options.timeout_s, event))
     return found
 
 
@@ -104,8 +104,8 @@ class Stalls:
     ) -> str | None:
         if page is None or core.frontier > number:
             return None
-        sight: StatusReading = page.read()
-        node = steps_of(core, worker)[sight.seen.step].node
+        status: StatusReading = page.read()
+        node = steps_of(core, worker)[status.seen.step].node
         path = self._folder / f"{worker}.stack"
         stack = ""
         with contextlib.suppress(OSError):  # there is none if the worker had no chance to write it
@@ -113,7 +113,7 @@ class Stalls:
             os.truncate(path, 0)
         text = (
             f"nothing has moved for {stalled_s:.0f} s: number {number} is with worker {worker} (process {pid}), which is in"
-            f" node {node!r} on {_numbers_of(sight.seen)}"
+            f" node {node!r} on {_numbers_of(status.seen)}"
         )
         return text + ("; its stack:\n" + stack.rstrip() if stack else "; it gave no stack")
 
