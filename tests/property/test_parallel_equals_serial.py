@@ -264,7 +264,7 @@ def _subject(rng: random.Random, size: Any, breaks: bool) -> Any:
 def pressed(rng: random.Random, patch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Draw the sizes of batches and of the budget, and give the options of the run."""
     patch.setattr(pacing, "MAX_BATCH", rng.choice([1, 2, 5, 8192]))
-    patch.setattr(pacing, "GROWTH", rng.choice([2, 16]))
+    patch.setattr(pacing, "MAX_GROWTH", rng.choice([2, 16]))
     patch.setattr(pacing, "TARGET_S", rng.choice([0.0001, 0.004]))
     patch.setattr(feed, "_FIRST", rng.choice([1, 4]))
     patch.setattr(inline, "_MAX_TURN", rng.choice([1, 3, 4096]))
