@@ -85,7 +85,7 @@ class SinkSet:
         saved = self._checkpoints.saved if self._checkpoints is not None else None
         recover = getattr(end.sink, "recover", None)
         if saved is not None and saved.finished:
-            recover = getattr(end.sink, "settle", recover)  # nothing is written any more
+            recover = getattr(end.sink, "recover_finished", recover)  # nothing is written any more
         if saved is None or not callable(recover):
             opener: Callable[[], object] | None = getattr(end.sink, "open", None)
             return opener
