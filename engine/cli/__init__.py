@@ -1,4 +1,5 @@
 """The command line: `run`, `plan`, `bench`, `checkpoints`.
 
-Decides the words, the exit codes and what a person reads. Imports the public functions of `engine.run`.
+Decides the words, the exit codes and what a person reads. Runs graphs through the public functions of `engine/run`
+alone; imports no runner, core or hub.
 """

@@ -20,7 +20,7 @@ from ...nodes.ordering.segments import ExitData
 from ...nodes.ordering.sequencer import Chunk, Sequencer
 from ...nodes.ordering.source_positions import SourcePosition
 from .commits import Commits
-from .effects import Commit, Deliver, Effect, Finish, SendTask, StopWorker, Warn
+from .effects import MAX_SKIP_WARNINGS, Commit, Deliver, Effect, Finish, SendTask, StopWorker, Warn
 from .flow import Flow
 from .pool import Counts, Pool, make_pools
 from .recovery import Recovery, condemned
@@ -326,7 +326,7 @@ class Core:
         for failure in failures:
             if failure.on_error == "skip":
                 self.counts.skipped += 1
-                if self.counts.skipped <= 3:
+                if self.counts.skipped <= MAX_SKIP_WARNINGS:
                     self._effects.append(Warn(failure))
             else:
                 self.streams.charge_failure(failure.seq, failure.nbytes)

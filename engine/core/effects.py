@@ -108,6 +108,10 @@ class DeliverLoose:
     log: Entries | None = None  #: to be durable before
 
 
+#: This many skipped events are logged; the others are only counted.
+MAX_SKIP_WARNINGS = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Warn:
     """Log a skipped event; the core asks for the first few only."""

@@ -14,7 +14,7 @@ from .report import RunReport
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-#: Seconds between two reports.
+#: Seconds between two reports that are shown.
 PROGRESS_S = 1.0
 
 Show = Callable[[RunReport], object]

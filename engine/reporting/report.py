@@ -56,7 +56,7 @@ class RunReport:
     """What a run did; `print(report)` is for a person, `as_dict()` for a program.
 
     Each event read gets a number, its place in the order of reading, from 0 on: `released`, `in_flight`, `replayed`
-    and `in_caller` count numbers, `events_out` the events that came of them at the sinks.
+    and `in_caller` count numbers, `events_out` the events that reached the sinks.
     """
 
     graph: str = ""

@@ -15,6 +15,7 @@ from ...nodes.events import DeadLetter, Failure
 from ...nodes.locks import Lock
 from ...nodes.program.program import Answer, Tally
 from ..checkpoints.checkpoints import Checkpoints
+from ..core.effects import MAX_SKIP_WARNINGS
 from ..delivery.delivery import Delivery
 from ..delivery.sinks import opened
 from ..options import RunOptions
@@ -122,7 +123,7 @@ class CallerPipeline:
         for failed in failures:
             if failed.on_error == "skip":
                 self._skipped += 1
-                if self._skipped <= 3:
+                if self._skipped <= MAX_SKIP_WARNINGS:
                     warn_skipped(failed)
             elif failed.on_error == "dead_letter":
                 letters.append(_letter(failed))
