@@ -64,3 +64,5 @@ from .nodes.state.windows import session as session
 from .nodes.state.windows import sliding as sliding
 from .nodes.state.windows import tumbling as tumbling
 from .nodes.timer import every as every
+
+__all__: list[str]

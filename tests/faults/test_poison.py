@@ -158,7 +158,7 @@ def test_a_sibling_of_a_flat_map() -> None:
     assert one_sibling_is_lost(strike).worker_deaths == 3
 
 
-def one_sibling_is_lost(strike: Any) -> sw.Report:
+def one_sibling_is_lost(strike: Any) -> sw.RunReport:
     """Run four outputs of each event through a handler; assert that it loses output 2 of event 30 and no other."""
 
     def split(n: int) -> list[tuple[int, int]]:
