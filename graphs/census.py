@@ -47,7 +47,7 @@ def graph(*, root: str | None = None, output: str = "census.jsonl") -> Graph:
 
 
 def python_files(root: str) -> list[str]:
-    """Give the `.py` files below a folder, relative to it, sorted; without what is installed in it.
+    """Return the `.py` files below a folder, relative to it, sorted; without what is installed in it.
 
     Raises `NotADirectoryError` for what is no folder.
     """

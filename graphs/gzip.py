@@ -99,7 +99,7 @@ class FileBlocks:
         self.block_bytes = block_bytes
 
     def size_hint(self) -> int | None:
-        """Give the number of blocks, where there is a file to look at."""
+        """Return the number of blocks, where there is a file to look at."""
         return -(-os.path.getsize(self.path) // self.block_bytes) if os.path.isfile(self.path) else None
 
     def reader(self, position: object | None, /) -> BlockReader | PieceReader:
@@ -121,14 +121,14 @@ class PieceReader:
         self._offset = offset
 
     def read(self, limit: int, /) -> Sequence[Piece] | None:
-        """Give the next places, or `None` at the end."""
+        """Return the next places, or `None` at the end."""
         upto = min(self._end, self._offset + limit * self._block_bytes)
         starts = range(self._offset, upto, self._block_bytes)
         self._offset = max(self._offset, upto)
         return [Piece(self._path, at, min(self._block_bytes, self._end - at)) for at in starts] or None
 
     def position(self) -> int:
-        """Give the offset behind the last block."""
+        """Return the offset behind the last block."""
         return self._offset
 
     def close(self) -> None:
@@ -148,7 +148,7 @@ class BlockReader:
             self._before = self._file.read(min(offset, WINDOW_BYTES))
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[Block] | None:
-        """Give the next blocks, or `None` at the end."""
+        """Return the next blocks, or `None` at the end."""
         blocks: list[Block] = []
         for _ in range(max(1, min(limit, max_bytes // self._block_bytes))):
             data = self._file.read(self._block_bytes)
@@ -160,7 +160,7 @@ class BlockReader:
         return blocks or None
 
     def position(self) -> int:
-        """Give the offset behind the last block."""
+        """Return the offset behind the last block."""
         return self._offset
 
     def close(self) -> None:
@@ -209,7 +209,7 @@ class GzipFile:
 
 
 def crc32_combine(first: int, second: int, size: int) -> int:
-    """Give the CRC-32 of two pieces together from the CRC-32 of each and the size of the second in bytes."""
+    """Return the CRC-32 of two pieces together from the CRC-32 of each and the size of the second in bytes."""
     return _multiply(_power(size), first) ^ second
 
 
@@ -225,7 +225,7 @@ def _multiply(a: int, b: int) -> int:
 
 @lru_cache(maxsize=8)
 def _power(size: int) -> int:
-    """Give x^(8 size) modulo the polynomial of CRC-32; all blocks but the last have one size."""
+    """Return x^(8 size) modulo the polynomial of CRC-32; all blocks but the last have one size."""
     power, square = 1 << 31, 1 << 23  # x^0 and x^8
     while size:
         if size & 1:

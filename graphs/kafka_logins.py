@@ -49,5 +49,5 @@ def parse(message: KafkaMessage) -> dict[str, Any]:
 
 
 def is_login(event: dict[str, Any]) -> bool:
-    """Say whether an event is a login."""
+    """Whether an event is a login."""
     return bool(event["type"] == "user_login")

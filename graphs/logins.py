@@ -42,7 +42,7 @@ def parse(line: str) -> dict[str, Any]:
 
 
 def is_login(event: dict[str, Any]) -> bool:
-    """Say whether an event is a login."""
+    """Whether an event is a login."""
     return bool(event["type"] == "user_login")
 
 
@@ -87,7 +87,7 @@ def _create(path: str) -> IO[bytes]:
 
 
 def _sample_lines(chance: random.Random, events: int, malformed: float) -> Iterator[tuple[str, str | None]]:
-    """Give lines with the type of each event, `None` for a malformed line."""
+    """Return lines with the type of each event, `None` for a malformed line."""
     types, weights = list(TYPES), list(TYPES.values())
     at_ms = _START_MS
     for number in range(events):

@@ -22,7 +22,7 @@ from .program_writer import origin_of, write_program
 
 
 def default_workers() -> int:
-    """Give the number of cores this process may use."""
+    """Return the number of cores this process may use."""
     import psutil  # imported here because it takes 10 ms; only runs without a given number of workers need it
 
     if hasattr(psutil.Process, "cpu_affinity"):  # Linux, Windows, FreeBSD

@@ -125,7 +125,7 @@ class FileEndpoint:
         """Continue behind a header of these names."""
 
     def close(self) -> None:
-        """Give the file its final name: what was written is complete."""
+        """Put the file under its final name: what was written is complete."""
         output, self._output = self._output, None
         if output is not None:
             output.finish()

@@ -1,6 +1,6 @@
 """The rules that every executor shares: what the results of a step mean for its output column.
 
-Pure functions over columns. When a handler is called, and by whom, is decided by the executors.
+Pure functions over columns. The executors decide when a handler is called.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class GroupOffsets:
         self.next[partition] = offset
 
     def revoke(self, partitions: Iterable[int]) -> None:
-        """Give up partitions: their messages no longer count, and nothing of them is committed."""
+        """Drop partitions: their messages no longer count, and nothing of them is committed."""
         self.owned.difference_update(partitions)
 
     def accept(self, partition: int, offset: int) -> bool:
