@@ -25,8 +25,8 @@ from ...nodes.errors import CheckpointError
 from ..sources.private_file import FileKind, PrivateFile, check_pages
 from .store import VERSION, Execute, TableStore, describe_run
 
-#: `PRAGMA application_id` of a store: "pens" in ASCII.
-APPLICATION = 0x70656E73
+#: `PRAGMA application_id` of a store: "slus" in ASCII.
+APPLICATION = 0x736C7573
 _KIND = FileKind(
     APPLICATION,
     VERSION,

@@ -24,7 +24,7 @@ _SLACK_BYTES = 4096
 
 
 @dataclass(slots=True)
-class _Grant:
+class _Allotment:
     slot: Slot
     open: int  #: how many numbers are not answered yet
     used: int  #: the end of the last frame so far
@@ -35,7 +35,7 @@ class Grants:
 
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
-        self._grants: dict[str, dict[int, _Grant]] = {}
+        self._grants: dict[str, dict[int, _Allotment]] = {}
         self._needs: dict[int, float] = {}
 
     def allocate(self, worker: str, task: int, numbers: int) -> tuple[int, int] | None:
@@ -46,7 +46,7 @@ class Grants:
         slot = self._arena.allocate(int(need) + _SLACK_BYTES)
         if slot is None:
             return None
-        self._grants.setdefault(worker, {})[task] = _Grant(slot, numbers, slot.start)
+        self._grants.setdefault(worker, {})[task] = _Allotment(slot, numbers, slot.start)
         return slot.start, slot.stop
 
     def find(self, worker: str, task: int) -> tuple[Region, Slot] | tuple[None, None]:

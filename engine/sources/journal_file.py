@@ -17,8 +17,8 @@ from pathlib import Path
 from ...nodes.errors import CheckpointError, GraphError, SourceError
 from .private_file import BESIDE, FileKind, PrivateFile, check_pages
 
-#: `PRAGMA application_id` of a journal: "penj" in ASCII.
-APPLICATION = 0x70656E6A
+#: `PRAGMA application_id` of a journal: "sluj" in ASCII.
+APPLICATION = 0x736C756A
 VERSION = 1
 #: How long to wait for another process to close the file, in seconds: the source process of a killed run ends a moment later.
 LOCK_S = 10.0

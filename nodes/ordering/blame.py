@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from ..program.program import CallName, Step, Verdict
-from .task import Task, Worker
+from .task import Task, WorkerLoad
 
 
 class Phase(IntEnum):
@@ -81,7 +81,7 @@ class Blame:
         return Verdict("died", f"WorkerDied: {cause}", deaths) if self._is_enough(deaths) else None
 
     def record_death(
-        self, parts: list[tuple[int, int]], worker: Worker, seen: LastSeen, cause: str
+        self, parts: list[tuple[int, int]], worker: WorkerLoad, seen: LastSeen, cause: str
     ) -> list[tuple[int, int]]:
         """Record the death of a worker that owed `parts`; return the parts, split as they are to be handed out again."""
         if seen.phase in (Phase.START, Phase.CLOSE):
@@ -103,7 +103,7 @@ class Blame:
         return _split_at(parts, lo, (lo + hi) // 2, hi)
 
     def _record_codec_death(
-        self, parts: list[tuple[int, int]], worker: Worker, seen: LastSeen, cause: str
+        self, parts: list[tuple[int, int]], worker: WorkerLoad, seen: LastSeen, cause: str
     ) -> list[tuple[int, int]]:
         """Record a death while a careful worker decoded or encoded the `seen.index` numbers from `seen.seq` on."""
         lo, hi = seen.seq, seen.seq + seen.index
@@ -116,7 +116,7 @@ class Blame:
             return parts
         return parts if self._may_try_again(lo, worker, seen, cause) else [part for part in parts if part not in suspects]
 
-    def _may_try_again(self, number: int, worker: Worker, seen: LastSeen, cause: str) -> bool:
+    def _may_try_again(self, number: int, worker: WorkerLoad, seen: LastSeen, cause: str) -> bool:
         """Record the death of a worker that had one number only; return whether the number is to be tried again."""
         call = self.call_of(seen)
         task = next(iter(worker.tasks.values()))
@@ -128,7 +128,7 @@ class Blame:
             self.condemned.append((number, verdict))
         return verdict is None
 
-    def _task_seen(self, worker: Worker, seen: LastSeen) -> Task | None:
+    def _task_seen(self, worker: WorkerLoad, seen: LastSeen) -> Task | None:
         """Return the task that a worker was last seen on, or `None` if it may have been any."""
         tasks = worker.tasks.values()
         if seen.phase in (Phase.CODEC, Phase.BATCH):

@@ -14,7 +14,7 @@ from .batch_sizing import TARGET_BYTES, BatchSizer
 from .blame import Blame, LastSeen
 from .budget import Pace
 from .intervals import Intervals
-from .task import Task, Worker
+from .task import Task, WorkerLoad
 
 #: While only the head may grow, a task is this fraction of a usual one.
 HEAD_SHARE = 8
@@ -32,7 +32,7 @@ class Dispatcher:
         batch_bytes: int = TARGET_BYTES,
     ) -> None:
         self.program = program
-        self.workers: dict[str, Worker] = {}
+        self.workers: dict[str, WorkerLoad] = {}
         self.accepted = Intervals()
         self.sizer = BatchSizer(batch_bytes)
         self.blame = Blame(program.steps, max_deaths)
@@ -41,7 +41,7 @@ class Dispatcher:
         #: Ready too, but suspects of a death: never joined, and each for a worker that has nothing else.
         self._isolated: list[tuple[int, int]] = []
         self._ready_numbers = 0
-        self._leavers: list[Worker] = []
+        self._leavers: list[WorkerLoad] = []
         self._next_task = 0
         #: In a pool that keeps a state: a new worker begins at this number, from which on the inputs are retained.
         self.replay_from: int | None = None
@@ -87,7 +87,7 @@ class Dispatcher:
     def add_worker(self, name: str) -> None:
         """Add a worker that asks for work."""
         if name not in self.workers:
-            self.workers[name] = Worker(name)
+            self.workers[name] = WorkerLoad(name)
 
     def hand_out(self, pace: Pace, head: int, now: float) -> list[Task]:
         """Return the tasks to send now: at most what the workers have room for, lowest numbers first."""
@@ -95,7 +95,7 @@ class Dispatcher:
             return []
         tasks: list[Task] = []
         unit = self._unit
-        spared: Worker | None = None
+        spared: WorkerLoad | None = None
         while True:
             self._drop_above_end()
             apart = spared is None and bool(self._isolated) and (not self._ready or self._isolated[0] < self._ready[0])
@@ -127,21 +127,21 @@ class Dispatcher:
         """What the room of a worker is computed from, the same for all: the size of a task, or how many tasks each may hold."""
         return self.batch if self._in_flight_cap else self.sizer.depth
 
-    def _room(self, worker: Worker, unit: int) -> int:
+    def _room(self, worker: WorkerLoad, unit: int) -> int:
         """Return how many more tasks a worker may get."""
         if worker.leaving or worker.isolated:
             return 0
         room = -((worker.load - 2 * self._in_flight_cap) // unit) if self._in_flight_cap else unit - len(worker.tasks)
         return room if room > 0 else 0
 
-    def _roomiest(self, unit: int, spared: Worker | None) -> Worker | None:
+    def _roomiest(self, unit: int, spared: WorkerLoad | None) -> WorkerLoad | None:
         best = None
         for worker in self.workers.values():
             if (best is None or worker.load < best.load) and worker is not spared and self._room(worker, unit):
                 best = worker
         return best
 
-    def _idle(self) -> Worker | None:
+    def _idle(self) -> WorkerLoad | None:
         return next((worker for worker in self.workers.values() if not worker.tasks and not worker.leaving), None)
 
     def _size(self, pace: Pace, unit: int) -> int:
@@ -156,7 +156,7 @@ class Dispatcher:
         least = min(size, max(1, size // 8)) if self.sizer.seconds_each else 1
         return max(min(size, share), least)
 
-    def _task(self, worker: Worker, apart: bool, size: int, now: float) -> Task:
+    def _task(self, worker: WorkerLoad, apart: bool, size: int, now: float) -> Task:
         queue = self._isolated if apart else self._ready
         start, stop = heapq.heappop(queue)
         if self.replay_from is not None and start < self.frontier:
@@ -251,7 +251,7 @@ class Dispatcher:
         self._leavers = [worker for worker in self._leavers if worker.tasks]
         return idle
 
-    def record_exit(self, name: str, seen: LastSeen | None, cause: str) -> Worker | None:
+    def record_exit(self, name: str, seen: LastSeen | None, cause: str) -> WorkerLoad | None:
         """Record that a worker has exited: what it had not answered is handed out again, split by what `seen` shows.
 
         `seen` is `None` if the engine itself ended it and no event is to blame. Returns what is known of the worker, if any.

@@ -31,7 +31,7 @@ class Chunk:
 
 
 @dataclass(slots=True)
-class _Feed:
+class _OfferedChunks:
     chunks: deque[Chunk] = field(default_factory=deque)
     items: deque[Any] = field(default_factory=deque)
     keys: deque[Any] = field(default_factory=deque)
@@ -51,7 +51,7 @@ class Sequencer:
         self, sources: int, order: Order = "arrival", limit: int | None = None, log: OrderLog | None = None
     ) -> None:
         self.next = 0
-        self._feeds = [_Feed(tracker=PositionTracker(source)) for source in range(sources)]
+        self._feeds = [_OfferedChunks(tracker=PositionTracker(source)) for source in range(sources)]
         self._order = order
         self._limit = limit
         self._turn = 0
@@ -236,7 +236,7 @@ class Sequencer:
             feed.tracker.record_numbered(1)
         return Chunk(len(items), items=items) if items else None
 
-    def _waits_for(self, feed: _Feed) -> bool:
+    def _waits_for(self, feed: _OfferedChunks) -> bool:
         """Whether a merge has to wait for more events of an empty feed; the merge ends if they never come."""
         if feed.early:  # the next run reads the events of the others again
             self.clear()

@@ -22,7 +22,7 @@ class Task:
 
 
 @dataclass(slots=True, eq=False)
-class Worker:
+class WorkerLoad:
     """A worker as its dispatcher sees it."""
 
     name: str

@@ -177,6 +177,32 @@ def test_circles_are_found() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [["b", "c", "b"]]
 
 
+#: Private words of the past, and docstrings that do not say what is returned. The field's words stand in CONTRIBUTING.md.
+_PRIVATE_WORDS = re.compile(
+    r"\b(crew|bears?|strike|knife|pile|enrol\w*|eldest|whom|penstock)\b|so many|let go of|in other hands|stands? at"
+    r"|\"\"\"(?:Give|Say) "
+)
+
+
+def test_the_words_are_those_of_the_field() -> None:
+    found = [
+        f"{name_of(path)}:{number}: {match[0]}"
+        for path in PACKAGE
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        for match in _PRIVATE_WORDS.finditer(line)
+    ]
+    assert found == []
+
+
+def test_no_two_public_classes_of_the_engine_share_a_name() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in PACKAGE:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and path.parts[-2] != "graphs":
+                homes.setdefault(node.name, []).append(name_of(path))
+    assert {name: found for name, found in homes.items() if len(found) > 1} == {}
+
+
 def test_rooms_stay_small() -> None:
     rooms = [path.parent.relative_to(ROOT).as_posix() for path in MODULES]
     assert {room: n for room in set(rooms) if (n := rooms.count(room)) > MOST_FILES} == {}

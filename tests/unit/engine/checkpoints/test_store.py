@@ -161,7 +161,7 @@ def test_a_description_of_the_run_that_cannot_be_read_is_damage(store: TableStor
 def test_an_older_form_is_refused_and_replaced_where_that_is_asked_for(path: Path, form: int) -> None:
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("CREATE TABLE run (identity TEXT NOT NULL, began TEXT NOT NULL)")
-        db.execute("PRAGMA application_id=0x70656E73")
+        db.execute("PRAGMA application_id=0x736C7573")
         db.execute(f"PRAGMA user_version={form}")
     path.chmod(0o600)
     store = file_store(path)
