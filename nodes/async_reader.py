@@ -21,7 +21,8 @@ class AsyncGeneratorReader(OneByOne):
 
     One task drives the iterator from its first event to its end, so that timeouts, task groups and context variables
     inside it keep their task. `close` may be called by any thread: beside a `read` that waits, it cancels the waiting,
-    and the reading thread closes the iterator at the end of this `read` or in its next.
+    and the reading thread closes the iterator at the end of this `read` or in its next. Only that ends it early: where
+    somebody else cancels what it awaits, it has failed.
     """
 
     interruptible = True
@@ -35,6 +36,7 @@ class AsyncGeneratorReader(OneByOne):
         self._event: Any = END
         self._busy = threading.Lock()  # held by the thread that runs the loop
         self._closed = False
+        self._cancelled = False  # by this reader
         self.iterator: Iterator[Any] = iter(self._next, END)
 
     def close(self) -> None:
@@ -49,7 +51,8 @@ class AsyncGeneratorReader(OneByOne):
                 self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
-        if self._task is not None:
+        if self._task is not None and not self._task.done():
+            self._cancelled = True
             self._task.cancel()
 
     def _stop(self, task: asyncio.Task[None]) -> None:
@@ -64,12 +67,17 @@ class AsyncGeneratorReader(OneByOne):
         try:
             if task is not None:
                 task.remove_done_callback(self._stop)
-                task.cancel()
+                self._cancel()
                 self._loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
         finally:
             self._runner.close()
-        if task is not None and not task.cancelled():
+        if task is None:
+            return
+        try:
             task.result()
+        except asyncio.CancelledError as error:
+            if not self._cancelled:
+                raise RuntimeError("the source awaited what somebody else has cancelled") from error
 
     def _next(self) -> Any:
         """Run the loop until the task has the next event or is done."""

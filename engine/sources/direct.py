@@ -46,7 +46,9 @@ class DirectSource:
                 ended = len(events) < most
             else:
                 events, ended = self._read_batch(most)
-        except Exception as error:
+        except KeyboardInterrupt:  # this is the caller's thread, which Ctrl-C interrupts
+            raise
+        except BaseException as error:  # a GeneratorExit or a CancelledError must not pass for the end of the run either
             self._fail(error, len(events))
             ended = True
         if self._lent:
@@ -60,7 +62,9 @@ class DirectSource:
                         self._key(event), self._last_key, self._plan.node.name, self._count + len(keys)
                     )
                     keys.append(self._last_key)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 self._fail(error, len(keys))
                 events, ended = events[: len(keys)], True
         self._count += len(events)
@@ -93,7 +97,7 @@ class DirectSource:
                 return [], False  # a commit may be due meanwhile
             pause = min(PAUSES_S[1], pause * 2)
 
-    def _fail(self, error: Exception, given: int) -> None:
+    def _fail(self, error: BaseException, given: int) -> None:
         if isinstance(error, (SourceError, CheckpointError)):
             self.error = error
             return

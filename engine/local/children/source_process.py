@@ -64,7 +64,7 @@ class _SourceServer:
             name, subject, key = cloudpickle.loads(Path(self._settings.spec_path).read_bytes())
             self.feed = Feed(subject, key=key, name=name)
             self.feed.attach(lambda: self._notify.send(b""))
-        except Exception as error:
+        except BaseException as error:  # also a sys.exit() at the import of what the source needs: somebody waits for `up`
             self._fail(error)
         self.up.set()
         send_ready(link)
