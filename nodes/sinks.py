@@ -41,6 +41,9 @@ class Sink(Protocol[T_in]):
     - `delivery`: "exactly-once" or "at-least-once", where that differs from what the members above imply.
     - `fence(token)`: called before `open` or `recover` with the token of the run's lock, for a sink that checks in its
       own transaction that no higher token has written.
+    - `settings()`: every option that decides where events are stored and what then stands there, as a mapping of names
+      to JSON values, without passwords. It is compared when a run goes on, so that a sink holds one form from its first
+      event to its last.
     - `path`, `paths` or `name`: names the node where the graph gives it no name.
 
     An exception with an integer `position` says which event of the batch is to blame; see `BadEvent`.

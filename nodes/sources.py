@@ -70,6 +70,9 @@ class Source(Protocol[T_co]):
     - `replay`, which runs with checkpoints ask for: "exact" if a reader opened at a position returns the events behind
       it, in reads of any size; "logged" if it may split or order them differently, so that its readers have `extent`
       and `replay`. Any other source needs `journal=True`.
+    - `settings()`: every option that decides what is read and how, as a mapping of names to JSON values, without
+      passwords. It is compared when a run goes on: a position means something only together with all that says how to
+      read. Options that change only when and how fast (waits, sizes of pages, retries) are not in it.
     - `path`, `paths` or `name`: names the node where the graph gives it no name.
 
     Three more are set only by the engine's source for a resumed run: `marked` and `logged` (its reads are recorded one by
