@@ -13,7 +13,9 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
+from ..compared import digest, last_part
 from .client import Client, Endpoint, Interrupted, shown
 from .paging import Key, Paging, canonical, check_of, opened, sealed
 
@@ -36,6 +38,24 @@ class HttpPoll:
 
     def __repr__(self) -> str:
         return f"http_poll({shown(self._to.url)!r})"
+
+    @property
+    def name(self) -> str:
+        """The end of the url's path, which names the node."""
+        return last_part(self._to.url)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides which items are read; the query, which may hold a secret, as a digest."""
+        paging = self._paging
+        return {
+            "url": shown(self._to.url),
+            "query": digest(urlsplit(self._to.url).query),
+            "items": paging.items,
+            "paging": paging.style,
+            "field": paging.field,
+            "param": paging.param,
+            "start": None if paging.start is None else digest(repr(paging.start)),
+        }
 
     def reader(self, position: object | None, /) -> PollReader:
         """Begin at the first page or at a position; nothing is requested before the first read."""

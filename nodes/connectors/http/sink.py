@@ -12,11 +12,13 @@ import uuid
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
+from urllib.parse import urlsplit
 
 from ...errors import CheckpointError
 from ...events import DeadLetter
 from ...json_values import letter_fields, unfit
 from ...sinks import BadEvent
+from ..compared import digest, last_part
 from .client import PASSING, Client, Endpoint, NoAnswer, shown
 
 Number = tuple[int, int]
@@ -36,6 +38,20 @@ class HttpSink:
 
     def __repr__(self) -> str:
         return f"http_sink({shown(self._to.url)!r})"
+
+    @property
+    def name(self) -> str:
+        """The end of the url's path, which names the node."""
+        return last_part(self._to.url)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides where and in which form events are sent; the query of the url as a digest."""
+        return {
+            "url": shown(self._to.url),
+            "query": digest(urlsplit(self._to.url).query),
+            "method": self._method,
+            "arrays": self._batch_size is not None,
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_client": None, "_run": ""}

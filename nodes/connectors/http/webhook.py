@@ -33,6 +33,15 @@ class Webhook:
     def __repr__(self) -> str:
         return f"webhook(host={self._terms.host!r}, port={self._terms.port}, path={self._terms.path!r})"
 
+    @property
+    def name(self) -> str:
+        """The end of the path, which names the node."""
+        return self._terms.path.rstrip("/").rpartition("/")[2] or "webhook"
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides which requests are taken; where they arrive may change."""
+        return {"path": self._terms.path}
+
     def reader(self, position: object | None, /) -> WebhookReader:
         """Begin to listen; `position` is the number of events that came before. Raises `OSError` for a taken port."""
         if position is not None and not isinstance(position, int):

@@ -73,6 +73,19 @@ class KafkaSink:
     def __repr__(self) -> str:
         return f"kafka_sink({self.topic!r})"
 
+    @property
+    def name(self) -> str:
+        """The topic, which names the node."""
+        return self.topic
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides where messages go."""
+        return {
+            "brokers": self.bootstrap_servers,
+            "topic": self.topic,
+            "partitioner": self.config.get("partitioner"),
+        }
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
 

@@ -52,7 +52,22 @@ class KafkaSource:
     def __repr__(self) -> str:
         return f"kafka({self.topic!r}, group={self.group!r})"
 
+    @property
+    def name(self) -> str:
+        """The topic, which names the node."""
+        return self.topic
+
     def settings(self) -> dict[str, Any]:
+        """Return what decides which messages are read."""
+        return {
+            "brokers": self.bootstrap_servers,
+            "topic": self.topic,
+            "group": self.group,
+            "start": self.start,
+            "isolation.level": self.config.get("isolation.level"),
+        }
+
+    def client_settings(self) -> dict[str, Any]:
         """Return the settings of the consumer."""
         own = {"bootstrap.servers": self.bootstrap_servers, "group.id": self.group}
         return {**DEFAULTS, **self.config, **own}
@@ -83,7 +98,7 @@ class KafkaReader:
         self._closing = False
         self._closed = False
         self._thread = 0  # the reading thread, which alone uses the client
-        self._member = GroupMember(source.topic, source.settings(), self._offsets, latest=source.start == "latest")
+        self._member = GroupMember(source.topic, source.client_settings(), self._offsets, latest=source.start == "latest")
         try:
             self._ends = self._find_ends(ends)
         except BaseException:
@@ -176,7 +191,7 @@ class KafkaReader:
         self._thread = threading.get_ident()
         runs = [(partition, first, count) for partition, first, count in extent]
         if self._refetch is None:
-            self._refetch = Refetch(self._source.topic, self._source.settings())
+            self._refetch = Refetch(self._source.topic, self._source.client_settings())
         messages = self._refetch.fetch(runs)
         for partition, first, count in runs:
             self._offsets.replayed(partition, first + count)

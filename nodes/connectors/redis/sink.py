@@ -14,6 +14,7 @@ from typing import Any
 
 from ...errors import CheckpointError, LockLost, describe
 from ...sinks import BadEvent
+from ..compared import address
 from .client import ANSWER_S, connect, package, text_of
 from .entry import RedisEntry
 
@@ -65,6 +66,15 @@ class RedisSink:
 
     def __repr__(self) -> str:
         return f"redis_sink({self.stream!r})"
+
+    @property
+    def name(self) -> str:
+        """The stream, which names the node."""
+        return self.stream
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides where entries and their number are stored."""
+        return {"server": address(self.url), "stream": self.stream, "progress": self.progress}
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import GraphError
+from ..compared import address
 from .client import FIRST, Position, connect, id_key, newest_id, stream_info, text_of
 from .entry import RedisEntry
 from .group_reader import GroupReader
@@ -34,6 +35,21 @@ class RedisSource:
 
     def __repr__(self) -> str:
         return f"redis({self.stream!r})" if self.group is None else f"redis({self.stream!r}, group={self.group!r})"
+
+    @property
+    def name(self) -> str:
+        """The stream, which names the node."""
+        return self.stream
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides which entries are read; a consumer's pending entries are its own."""
+        return {
+            "server": address(self.url),
+            "stream": self.stream,
+            "group": self.group,
+            "consumer": self.consumer if self.group is not None else None,
+            "start": self.start,
+        }
 
     @property
     def replay(self) -> str:

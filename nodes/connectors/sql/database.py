@@ -83,6 +83,13 @@ def shown(url: str) -> str:
     return sa.make_url(url).set(query={}).render_as_string(hide_password=True)
 
 
+def database(url: str) -> str:
+    """Return which database a URL names: its kind, server and name, without user, password, driver and options."""
+    parsed = sa.make_url(url)
+    where = f"{parsed.host or ''}:{parsed.port}" if parsed.port else parsed.host or ""
+    return f"{parsed.get_backend_name()}://{where}/{parsed.database or ''}"
+
+
 def backend(url: str) -> str:
     """Return the kind of database, like `"sqlite"` and `"postgresql"`."""
     return sa.make_url(url).get_backend_name()

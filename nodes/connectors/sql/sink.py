@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from ...errors import CheckpointError
 from ...sinks import BadEvent
-from .database import begin, connect, describe, ensure_table, reflected, shown, wait_for_locks
+from .database import begin, connect, database, describe, ensure_table, reflected, shown, wait_for_locks
 from .progress_table import ProgressTable
 from .rows import RowChunk, chunks, insert, row_of
 from .sqlite_spool import Spool
@@ -95,6 +95,21 @@ class SqlSink:
 
     def __repr__(self) -> str:
         return f"sql_sink({shown(self._url)!r}, table={self._name!r})"
+
+    @property
+    def name(self) -> str:
+        """The table, which names the node."""
+        return self._name
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides where rows are stored and what is in them."""
+        return {
+            "database": database(self._url),
+            "table": self._name,
+            "schema": self._schema,
+            "name": self._sink,
+            "numbers": None if self._numbers is None else list(self._numbers),
+        }
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (self._url, self._arguments)

@@ -18,7 +18,8 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
-from .database import connect, describe, lost, read_one_by_one, shown
+from ..compared import digest, digests
+from .database import connect, database, describe, lost, read_one_by_one, shown
 from .queries import Key, Selection, Wanted
 
 #: How long one empty read may wait, in seconds.
@@ -45,6 +46,26 @@ class SqlSource:
     def __repr__(self) -> str:
         of = f"table={self.wanted.table!r}" if self.wanted.query is None else "query=..."
         return f"sql({shown(self.url)!r}, {of})"
+
+    @property
+    def name(self) -> str:
+        """The table, which names the node."""
+        return self.wanted.table or "query"
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides which rows are read and in which order; values for `:name` as digests."""
+        wanted = self.wanted
+        return {
+            "database": database(self.url),
+            "table": wanted.table,
+            "query": wanted.query,
+            "schema": wanted.schema,
+            "key": list(wanted.key),
+            "columns": None if wanted.columns is None else list(wanted.columns),
+            "where": wanted.where,
+            "params": digests(dict(wanted.params)),
+            "after": None if wanted.after is None else digest(repr(wanted.after)),
+        }
 
     def reader(self, position: object | None, /) -> SqlReader:
         """Connect and read from the beginning or from a position.
