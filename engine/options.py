@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypedDict, get_args
 from ..graphs.builder.checks import check_words
 from ..nodes.checks import check_seconds, check_whole
 from ..nodes.errors import GraphError
+from ..nodes.handlers import accepts, is_async, is_generator
 from ..nodes.locks import Lock
 from .checkpoints.store import Resume, Store
 from .reporting.report import RunReport
@@ -54,6 +55,7 @@ class RunWords(TypedDict, total=False):
     checkpoint_interval_s: float
     resume: Resume
     lock: Lock | None
+    setup: Callable[[], object] | None
 
 
 def _checked(check: Callable[..., Any], *, or_none: bool = False, **bounds: Any) -> dict[str, Any]:
@@ -83,6 +85,15 @@ def _check_lock(where: str, name: str, value: Any) -> Any:
 def _check_stop(where: str, name: str, value: Any) -> Any:
     if not callable(getattr(value, "is_set", None)):
         raise GraphError(f"{where} cannot use {name}=: it has no is_set(); pass a threading.Event or the like")
+    return value
+
+
+def _check_setup(where: str, name: str, value: Any) -> Any:
+    if not callable(value) or is_async(value) or is_generator(value) or not accepts(value):
+        raise GraphError(
+            f"{where} cannot use {name}=: it must be a plain function without arguments, called once in every process;"
+            " pass one"
+        )
     return value
 
 
@@ -120,7 +131,8 @@ class RunOptions:
     far it is, so that the same call continues there after a crash; `resume`: `"auto"`, `"never"` to begin anew,
     `"required"` to refuse to begin anew. `checkpoint_interval_s`: seconds between two checkpoints, and between the
     commits of sinks that commit and the acknowledgements of sources that want them. `lock` is held during the run; if
-    it is lost, the run stops before its next commit.
+    it is lost, the run stops before its next commit. `setup` is called once in every process that runs your code, this
+    one included, before any handler is built there.
     """
 
     workers: int | None = field(default=None, metadata=_checked(check_whole, remedy="leave it out for one per core"))
@@ -142,6 +154,7 @@ class RunOptions:
     checkpoint_interval_s: float = field(default=1.0, metadata=_checked(check_seconds, remedy=_DEFAULT))
     resume: Resume = field(default="auto", metadata=_checked(_check_choice, of=Resume))
     lock: Lock | None = field(default=None, metadata=_checked(_check_lock))
+    setup: Callable[[], object] | None = field(default=None, metadata=_checked(_check_setup))
 
 
 RUN_WORDS = frozenset(option.name for option in fields(RunOptions))

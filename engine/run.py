@@ -223,7 +223,7 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
         if acquired is not None and checkpoints is not None:
             acquired.close_first(checkpoints.store.close)
         if not inline:
-            plan.shipped = ship(plan)
+            plan.shipped = ship(plan, options.setup)
         claim_iterators(graph, sources)
     except BaseException:
         if checkpoints is not None:

@@ -93,6 +93,11 @@ def dumps(value: Any) -> bytes:
     return file.getvalue()
 
 
+def loads(packed: Any) -> Any:
+    """Read what `dumps` wrote, with the names of `__main__` that `load` knows. Raises whatever pickle or the value raises."""
+    return _Unpickler(io.BytesIO(packed)).load()
+
+
 def load(body: Any, buffers: Iterable[Any]) -> list[Any]:
     """Read what `dump` wrote; arrays use `buffers` as they are. Raises whatever pickle or the classes raise."""
     file = io.BytesIO(body)

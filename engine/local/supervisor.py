@@ -66,6 +66,8 @@ class Supervisor:
 
     def _write_specs(self) -> None:
         """Write what each pool's workers and each source share, once, for each of them to read when it starts."""
+        for name in ("setup", "settings"):
+            self._write(name, self._plan.shipped[name])
         for at, pool in enumerate(self._plan.pools):
             spec = WorkerSpec(
                 self._plan.wiring.pools[at].program,

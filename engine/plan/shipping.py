@@ -5,21 +5,24 @@ Decides that what cannot be packed is refused before anything starts, and names 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from ...nodes.errors import GraphError
+from ...nodes.errors import GraphError, SluicewayError, describe
 from ...nodes.handlers import PerWorker
 from ..codec.pickling import dumps
+from ..codec.world import read_settings
 from .plan import Plan
 
+Setup = Callable[[], object]
 
-def ship(plan: Plan) -> dict[str, bytes]:
-    """Pack every pool's handlers (`"pool0"`...) and every remote source (`"source0"`...).
+
+def ship(plan: Plan, setup: Setup | None = None) -> dict[str, bytes]:
+    """Pack every pool's handlers (`"pool0"`...), every remote source (`"source0"`...) and the user's `setup`.
 
     Raises `GraphError` for one that cannot be packed, naming the node and what it captures.
     """
-    packed = {}
+    packed = {"setup": _dump(setup, [("setup=", setup)], "function", "the processes of the run")}
     for at, pool in enumerate(plan.pools):
         names = [step.node for step in plan.wiring.pools[at].program.steps]
         packed[f"pool{at}"] = _dump(pool.handlers, list(zip(names, pool.handlers, strict=True)), "handler", "workers")
@@ -28,6 +31,21 @@ def ship(plan: Plan) -> dict[str, bytes]:
             subject = (source.node.name, source.node.subject, plan.key if len(plan.sources) > 1 else None)
             packed[f"source{at}"] = _dump(subject, [(source.node.name, source.node.subject)], "source", "its process")
     return packed
+
+
+def set_up_caller(plan: Plan, setup: Setup | None) -> None:
+    """Call the user's `setup` in this process, then pack the settings that the run's processes take over from it.
+
+    Called in the caller's thread when the run begins. Raises `SluicewayError` for whatever `setup` raises.
+    """
+    if setup is not None:
+        try:
+            setup()
+        except Exception as error:
+            raise SluicewayError(
+                f"setup= raised in the calling process: {describe(error)}; no event was read, mend that function"
+            ) from error
+    plan.shipped["settings"] = read_settings()
 
 
 def _dump(subject: Any, named: list[tuple[str, Any]], what: str, where: str) -> bytes:

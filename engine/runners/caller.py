@@ -20,6 +20,7 @@ from ..delivery.delivery import Delivery
 from ..delivery.sinks import opened
 from ..options import RunOptions
 from ..plan.plan import Plan
+from ..plan.shipping import set_up_caller
 from ..reporting.failures import failure_error, warn_skipped
 from ..reporting.figures import add_tallies, is_reported, node_report
 from ..reporting.progress import ProgressTimer
@@ -60,6 +61,7 @@ class CallerRun(ABC):
     def batches(self) -> Generator[list[Any], None, None]:
         """Run to the end; yields the consumer's events in lists. Raises what ended the run."""
         try:
+            set_up_caller(self._plan, self._options.setup)
             with opened(self._pipeline.delivery.sinks, self):
                 yield from self._work()
         except GeneratorExit:

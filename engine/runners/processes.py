@@ -20,6 +20,7 @@ from ..hub.outcome import Outcome, error_of
 from ..local.backend import LocalBackend
 from ..options import RunOptions
 from ..plan.plan import Plan
+from ..plan.shipping import set_up_caller
 from ..reporting.figures import report_of
 from ..reporting.progress import ProgressTimer
 from ..reporting.report import RunReport
@@ -40,6 +41,7 @@ class ProcessRun:
         self, plan: Plan, options: RunOptions, *, paused: bool = False, checkpoints: Checkpoints | None = None
     ) -> None:
         self._plan = plan
+        self._setup = options.setup
         self._delivery = Delivery(plan, lock=options.lock, checkpoints=checkpoints)
         self._hub = Hub(plan, options, LocalBackend(plan, options, held=paused), held=paused, checkpoints=checkpoints)
         self._checkpoints = checkpoints
@@ -86,6 +88,7 @@ class ProcessRun:
 
     def batches(self) -> Generator[list[Any], None, None]:
         """Run to the end; yields the consumer's events in lists. Raises what ended the run."""
+        set_up_caller(self._plan, self._setup)
         with opened(self._delivery.sinks, self):
             if self._checkpoints is not None and self._checkpoints.finished:
                 self._outcome, self._finished = Outcome("source"), True

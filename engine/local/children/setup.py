@@ -11,13 +11,16 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import ormsgpack
 
+from ....nodes.errors import SluicewayError, describe
 from ....nodes.events import context_of_call
 from ...codec import pickling
+from ...codec.world import apply_settings
 from ..transport.launch import ChildSettings
 from ..transport.link import Link
 from ..transport.messages import Kind, pack
@@ -117,6 +120,29 @@ def set_up_process(settings: ChildSettings, link: Link) -> None:
     sys.modules["__main__"] = ModuleType("__main__")
     pickling.set_definition_resolver(link.ask_definition)
     pickling.adopt_main_classes(True)
+
+
+def unpack_user_code(folder: Path, packed: bytes) -> Any:
+    """Return what is packed, once this process has the caller's settings and the user's `setup` has been called.
+
+    Raises what the imports of the user's modules or `setup` raise.
+    """
+    settings = (folder / "settings").read_bytes()
+    apply_settings(settings, warn=False)
+    setup = pickling.loads((folder / "setup").read_bytes())
+    subject = pickling.loads(packed)
+    apply_settings(settings, warn=True)  # again, for what the imports have changed
+    if setup is not None:
+        try:
+            setup()
+        except Exception as error:
+            raise SluicewayError(f"setup= raised in a process of the run: {describe(error)}; mend that function") from error
+    return subject
+
+
+def apply_caller_settings(folder: Path) -> None:
+    """Put the caller's settings in place in this thread."""
+    apply_settings((folder / "settings").read_bytes(), warn=True)
 
 
 def flush_output() -> None:

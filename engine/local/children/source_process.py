@@ -11,21 +11,20 @@ import threading
 import traceback
 from pathlib import Path
 
-import cloudpickle
 import zmq
 
 from ....nodes.errors import describe
 from ....nodes.ordering.source_positions import ReadMark
 from ...codec.codec import Encoder
 from ...codec.errors import CodecError
-from ...codec.pickling import dumps
+from ...codec.pickling import dumps, loads
 from ...sources.feed import LINGER_S, POLL_S, Feed
 from ...sources.slice_feed import FeedBatch
 from ...tasks.encoding import pack_cause
 from ..transport.launch import ChildSettings
 from ..transport.link import Link
 from ..transport.messages import Kind, Message, pack, pack_chunk
-from .setup import flush_output, send_ready, set_up_process
+from .setup import apply_caller_settings, flush_output, send_ready, set_up_process, unpack_user_code
 
 
 def main(child: str, argument: bytes) -> None:
@@ -36,6 +35,7 @@ def main(child: str, argument: bytes) -> None:
     talking.start()
     server.up.wait()
     if server.feed is not None:
+        apply_caller_settings(Path(settings.spec_path).parent)  # some of them are those of a thread
         server.feed.run()
     talking.join()
     flush_output()
@@ -61,7 +61,8 @@ class _SourceServer:
         self._notify.connect("inproc://feed")
         set_up_process(self._settings, link)
         try:
-            name, subject, key = cloudpickle.loads(Path(self._settings.spec_path).read_bytes())
+            spec = Path(self._settings.spec_path)
+            name, subject, key = unpack_user_code(spec.parent, spec.read_bytes())
             self.feed = Feed(subject, key=key, name=name)
             self.feed.attach(lambda: self._notify.send(b""))
         except BaseException as error:  # also a sys.exit() at the import of what the source needs: somebody waits for `up`
@@ -105,7 +106,7 @@ class _SourceServer:
 
     def _committed(self, message: Message) -> None:
         if self.feed is not None:
-            self.feed.acknowledge(cloudpickle.loads(message.frames[0]))
+            self.feed.acknowledge(loads(message.frames[0]))
 
     def _answer(self, stopping: bool) -> None:
         feed = self.feed

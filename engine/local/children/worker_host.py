@@ -11,14 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
-
 from ....nodes.errors import describe
 from ....nodes.handlers import build_all
 from ....nodes.ordering.worker_name import WorkerName
 from ....nodes.state.stateful import States
 from ...codec.codec import Payload
-from ...codec.pickling import dumps
+from ...codec.pickling import dumps, loads
 from ...codec.stored_values import restore_stored
 from ...tasks.encoding import pack_cause
 from ...tasks.task import AnswerMessage, Grant, TaskMessage
@@ -28,7 +26,7 @@ from ..transport.messages import Kind, Message, pack, pack_answer, unpack_fields
 from ..transport.run_dir import arena_path
 from ..transport.shared_frames import ChildArena
 from ..transport.status_page import StatusPage
-from .setup import rss_bytes
+from .setup import rss_bytes, unpack_user_code
 
 _LOG = logging.getLogger("sluiceway")
 
@@ -41,15 +39,17 @@ class WorkerHost:
         self.page = page
         self.name = settings.name
         self.index = WorkerName.parse(settings.name).index
-        self.spec: WorkerSpec = cloudpickle.loads(Path(settings.spec_path).read_bytes())
+        folder = Path(settings.spec_path).parent
+        self.spec: WorkerSpec = loads(Path(settings.spec_path).read_bytes())
+        self._handlers = unpack_user_code(folder, self.spec.handlers)
         self.closers: list[Callable[[], Any]] = []
-        self._arena = ChildArena(arena_path(Path(settings.spec_path).parent))
+        self._arena = ChildArena(arena_path(folder))
         self._events = 0
         self._leaving = False
 
     def build_handlers(self) -> list[Callable[..., Any] | None]:
         """Build the handlers; `closers` then holds the functions that close them."""
-        return build_all(cloudpickle.loads(self.spec.handlers), self.closers)
+        return build_all(self._handlers, self.closers)
 
     def read_task(self, message: Message) -> TaskMessage:
         """Return the task of a message; its large frames are in the arena."""

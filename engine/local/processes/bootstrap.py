@@ -25,6 +25,7 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+HASH_SEED = "PYTHONHASHSEED"
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -43,21 +44,59 @@ def clean_interpreter(target: str, message: dict[str, Any], executable: str) -> 
     import subprocess  # imported here because the zygote rarely needs it and must start fast
 
     module, function = target.split(":")
-    path = b"\0".join(os.fsencode(entry) for entry in sys.path if isinstance(entry, (str, bytes)))
+    path = b"\0".join(map(os.fsencode, search_path()))
     body = ormsgpack.packb(message | {"argv": [os.fsencode(word) for word in sys.argv]})
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     boot = _BOOT.format(module=module, function=function)
     return [executable, *flags, "-c", boot, str(len(path)), str(len(body))], path + body
 
 
-def environment() -> dict[str, str]:
-    """Return the environment of a child: the caller's, with one thread per native library unless the user set another number."""
-    return dict.fromkeys(THREAD_VARIABLES, "1") | dict(os.environ)
+def search_path() -> list[str]:
+    """Return the caller's `sys.path` for another process: absolute, and with the folders of what it has imported.
+
+    An entry may be relative to a folder that was left since, and a program may take one away once it has imported.
+    """
+    path = [_absolute(os.fsdecode(entry)) for entry in sys.path if isinstance(entry, (str, bytes))]
+    known = set(path)
+    for name, module in sys.modules.copy().items():
+        spec = getattr(module, "__spec__", None)
+        if "." in name or spec is None or not spec.has_location or not isinstance(spec.origin, str):
+            continue
+        folder = os.path.dirname(spec.origin)
+        if spec.submodule_search_locations is not None:
+            folder = os.path.dirname(folder)
+        if folder not in known and os.path.isabs(folder):
+            known.add(folder)
+            path.append(folder)
+    return path
+
+
+def _absolute(entry: str) -> str:
+    if os.path.isabs(entry):
+        return entry
+    finder = sys.path_importer_cache.get(entry)  # it knows what the entry meant when it was first used
+    return getattr(finder, "path", None) or os.path.abspath(entry)
+
+
+def hash_seed() -> str | None:
+    """Return a seed for the hashes of all processes of one run; `None` where the user has set one."""
+    return None if HASH_SEED in os.environ else str(int.from_bytes(os.urandom(4), "little"))
+
+
+def environment(seed: str | None) -> dict[str, str]:
+    """Return the environment of a child: the caller's, with a seed of hashes and one thread per native library.
+
+    What the user has set is left as it is.
+    """
+    seeded = {} if seed is None else {HASH_SEED: seed}
+    return dict.fromkeys(THREAD_VARIABLES, "1") | seeded | dict(os.environ)
 
 
 def unpack(packed: bytes) -> dict[str, Any]:
-    """Read the message of a clean interpreter and put the caller's `sys.argv` in place."""
+    """Read the message of a clean interpreter, put the caller's `sys.argv` in place and take our own seed away."""
     message: dict[str, Any] = ormsgpack.unpackb(packed)
+    if message["seed"] is not None:
+        os.environ.pop(HASH_SEED, None)  # what handlers start is seeded as it would be by the caller
     sys.argv[:] = [os.fsdecode(word) for word in message["argv"]]
     return message
 
@@ -168,9 +207,9 @@ def start_clean(packed: bytes) -> NoReturn:
     run_entry(message["entry"], message["child"], message["argument"], prepare)
 
 
-def clean_child(entry: str, child: str, argument: bytes, *, executable: str) -> tuple[list[str], bytes]:
+def clean_child(entry: str, child: str, argument: bytes, *, executable: str, seed: str | None) -> tuple[list[str], bytes]:
     """Return the command and standard input of a child of the calling process that starts in a clean interpreter."""
-    message = {"parent": os.getpid(), "entry": entry, "child": child, "argument": argument}
+    message = {"parent": os.getpid(), "seed": seed, "entry": entry, "child": child, "argument": argument}
     return clean_interpreter(f"{__name__}:start_clean", message, executable)
 
 

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Self
 
 from ....nodes.errors import SluicewayError
+from .bootstrap import hash_seed
 from .child_events import ChildExited, ChildRegistry, ChildStarted, Event, SpawnFailed, ZygoteDied
 from .starters import ZygoteStarter
 
@@ -45,6 +46,7 @@ class Nursery:
         self._preload = tuple(preload)
         self._executable = executable if executable is not None else sys.executable
         self._start_limit_s = start_limit_s
+        self._seed = hash_seed()  #: also of a zygote that replaces a dead one
         self._owner = 0
         self._registry = ChildRegistry()
         self._starter: ZygoteStarter | None = None
@@ -70,7 +72,7 @@ class Nursery:
         self._owner = os.getpid()
         try:
             self._starter = ZygoteStarter(
-                self._registry, self._entry, self._preload, self._executable, self._start_limit_s
+                self._registry, self._entry, self._preload, self._executable, self._start_limit_s, self._seed
             )
         except OSError as error:
             raise SluicewayError(

@@ -29,8 +29,15 @@ class ZygoteStarter:
     """Starts one zygote and passes requests to it. Raises `OSError` when the interpreter cannot be started."""
 
     def __init__(
-        self, registry: ChildRegistry, entry: str, preload: Sequence[str], executable: str, start_limit_s: float
+        self,
+        registry: ChildRegistry,
+        entry: str,
+        preload: Sequence[str],
+        executable: str,
+        start_limit_s: float,
+        seed: str | None,
     ) -> None:
+        self._seed = seed
         self._registry = registry
         self._imports = ", ".join(dict.fromkeys((*preload, entry.split(":")[0])))
         self._executable = executable
@@ -90,7 +97,14 @@ class ZygoteStarter:
         """Start the zygote in its own session. What it writes to stderr before it is ready is kept for the error."""
         stderr = _duplicate_stderr()
         try:
-            message = {"caller": os.getpid(), "pipe": pipe, "stderr": stderr, "entry": entry, "preload": list(preload)}
+            message = {
+                "caller": os.getpid(),
+                "seed": self._seed,
+                "pipe": pipe,
+                "stderr": stderr,
+                "entry": entry,
+                "preload": list(preload),
+            }
             command, stdin = bootstrap.clean_interpreter(f"{zygote.__name__}:main", message, self._executable)
             with tempfile.TemporaryFile() as file:
                 file.write(stdin)
@@ -99,7 +113,7 @@ class ZygoteStarter:
                     command,
                     stdin=file,
                     stderr=self._caught,
-                    env=bootstrap.environment(),
+                    env=bootstrap.environment(self._seed),
                     start_new_session=True,
                     pass_fds=(pipe, stderr),
                 )

@@ -38,7 +38,7 @@ def main(packed: bytes) -> NoReturn:
         bootstrap.exit_with_parent(start["caller"])  # until `serve` watches: an import may hang
         bootstrap.import_all([*start["preload"], start["entry"].split(":")[0]])
         _show_errors_on(start["stderr"])
-        Zygote(MessagePipe(socket.socket(fileno=start["pipe"])), start["caller"], start["entry"]).serve()
+        Zygote(MessagePipe(socket.socket(fileno=start["pipe"])), start["caller"], start["entry"], start["seed"]).serve()
 
     bootstrap.call_and_exit(begin)
 
@@ -46,7 +46,8 @@ def main(packed: bytes) -> NoReturn:
 class Zygote:
     """Forks, signals and reaps the children of one nursery."""
 
-    def __init__(self, pipe: MessagePipe, caller: int, entry: str) -> None:
+    def __init__(self, pipe: MessagePipe, caller: int, entry: str, seed: str | None) -> None:
+        self._seed = seed
         self._pipe = pipe
         self._caller = caller
         self._entry = entry
@@ -156,12 +157,15 @@ class Zygote:
         """Start a child as a clean interpreter: a fork would copy locks that other threads hold."""
         import tempfile  # imported here because it is rarely needed
 
-        command, stdin = bootstrap.clean_child(self._entry, child, argument, executable=sys.executable)
+        command, stdin = bootstrap.clean_child(
+            self._entry, child, argument, executable=sys.executable, seed=self._seed
+        )
         with tempfile.TemporaryFile() as file:
             file.write(stdin)
             file.seek(0)
             actions = [(os.POSIX_SPAWN_DUP2, file.fileno(), 0)]
-            return os.posix_spawn(command[0], command, os.environ, file_actions=actions, setpgroup=0, setsigmask=())
+            env = bootstrap.environment(self._seed)
+            return os.posix_spawn(command[0], command, env, file_actions=actions, setpgroup=0, setsigmask=())
 
     def _signal(self, pid: int, number: int) -> None:
         """Signal a child and its process group. It is not reaped yet, so no other process has its pid."""

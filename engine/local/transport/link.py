@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import Any
 
-import cloudpickle
 import zmq
 
+from ...codec import pickling
 from ...codec.codec import MAX_FRAME_BYTES
 from .launch import ChildSettings
 from .messages import Kind, Message, pack, unpack
@@ -84,7 +84,7 @@ class Link:
         message = self._ask(name, ask) if threading.get_ident() == self._owner else self._ask_from_other_thread(name, ask)
         if not message.fields[1]:
             raise AttributeError(f"__main__ of the calling process has no {name!r}")
-        value: object = cloudpickle.loads(bytes(message.frames[0]))
+        value: object = pickling.loads(message.frames[0])
         if isinstance(value, type) and name.isidentifier():
             setattr(sys.modules["__main__"], name, value)  # so that it is requested only once
         return value
