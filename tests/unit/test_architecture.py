@@ -213,6 +213,12 @@ def test_every_room_says_what_it_decides() -> None:
     assert [name for name, head in heads.items() if len(head.splitlines()) < 2] == []
 
 
+def test_test_files_have_names_of_their_own() -> None:
+    """pytest imports each as a top module: of two with one name it finds only one."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
 def test_unit_tests_stand_in_the_room_of_what_they_test() -> None:
     folders = {path.parent.relative_to(ROOT / "tests" / "unit").as_posix() for path in (ROOT / "tests/unit").rglob("test_*.py")}
     assert sorted(folder for folder in folders if folder != "." and not (ROOT / folder / "__init__.py").exists()) == []
