@@ -20,9 +20,11 @@ from ..nodes.errors import GraphError, SluicewayError
 from ..nodes.handlers import Handler
 from ..nodes.program.options import HANDLER_WORDS, HandlerOptions
 from .checkpoints.checkpoints import open_checkpoints
+from .checkpoints.open_store import may_be_resumed
 from .delivery.run_lock import AcquiredLock
 from .options import RUN_WORDS, RunOptions, RunWords, check_run_options
 from .plan.compiler import compile_graph
+from .plan.end_checks import check_apart, missing_input
 from .plan.plan import Plan
 from .plan.shipping import ship
 from .reporting.report import RunReport
@@ -212,6 +214,10 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
         options = replace(options, lock=acquired)
     checkpoints = None
     try:
+        missing = missing_input(plan)
+        if missing is not None and not may_be_resumed(options.checkpoint, options.resume):
+            raise missing
+        check_apart(plan, [options.checkpoint, getattr(options.lock, "path", None)])
         checkpoints = open_checkpoints(
             plan,
             graph.nodes,
@@ -220,6 +226,8 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
             runner=options.runner,
             locked=options.lock is not None,
         )
+        if missing is not None and (checkpoints is None or checkpoints.saved is None):
+            raise missing  # a resumed run opens its sources at their positions, a finished one none
         if acquired is not None and checkpoints is not None:
             acquired.close_first(checkpoints.store.close)
         if not inline:

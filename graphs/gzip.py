@@ -15,6 +15,7 @@ before both).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import zlib
@@ -98,6 +99,15 @@ class FileBlocks:
         self.path = path
         self.block_bytes = block_bytes
 
+    def check_source(self) -> None:
+        """Refuse a file that is not there, before anything is opened."""
+        if not os.path.exists(self.path):
+            raise GraphError(f"cannot read {self.path}: there is no such file in {os.getcwd()}; correct the path")
+
+    def files_read(self) -> Sequence[str]:
+        """Give the file that is read: no sink of the run may write it."""
+        return [self.path]
+
     def size_hint(self) -> int | None:
         """Return the number of blocks, where there is a file to look at."""
         return -(-os.path.getsize(self.path) // self.block_bytes) if os.path.isfile(self.path) else None
@@ -176,9 +186,15 @@ class GzipFile:
         self._file: IO[bytes] | None = None
         self._crc = self._size = 0
 
+    def files_written(self) -> Sequence[str]:
+        """Give the names that are written: no source of the run may read them."""
+        return [self.path, f"{self.path}.partial"]
+
     def open(self) -> None:
-        """Begin the file."""
-        self._file = open(f"{self.path}.partial", "wb")  # noqa: SIM115 - closed by close and abort
+        """Begin the file, in place of what a failed run has left."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{self.path}.partial")
+        self._file = open(f"{self.path}.partial", "xb")  # noqa: SIM115 - closed by close and abort
         self._crc = self._size = 0
         self._file.write(HEADER)
 

@@ -44,6 +44,7 @@ class Sink(Protocol[T_in]):
     - `settings()`: every option that decides where events are stored and what then stands there, as a mapping of names
       to JSON values, without passwords. It is compared when a run goes on, so that a sink holds one form from its first
       event to its last.
+    - `files_written()`: the paths of files that it writes. A run that reads one, or has two sinks for it, is refused.
     - `path`, `paths` or `name`: names the node where the graph gives it no name.
 
     An exception with an integer `position` says which event of the batch is to blame; see `BadEvent`.

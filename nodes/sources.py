@@ -73,6 +73,9 @@ class Source(Protocol[T_co]):
     - `settings()`: every option that decides what is read and how, as a mapping of names to JSON values, without
       passwords. It is compared when a run goes on: a position means something only together with all that says how to
       read. Options that change only when and how fast (waits, sizes of pages, retries) are not in it.
+    - `check_source()`: called in the calling process before anything of a run is opened or started; raises `GraphError`
+      where there is nothing to read.
+    - `files_read()`: the paths and patterns of files that it reads. A run whose sink would write one is refused.
     - `path`, `paths` or `name`: names the node where the graph gives it no name.
 
     Three more are set only by the engine's source for a resumed run: `marked` and `logged` (its reads are recorded one by

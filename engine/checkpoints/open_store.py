@@ -11,7 +11,7 @@ from pathlib import Path
 from ...nodes.connectors.extras import need
 from ...nodes.errors import GraphError
 from .sqlite_store import describe_file, file_store
-from .store import Store, TableStore
+from .store import Resume, Store, TableStore
 
 #: How long to wait for the store of an earlier run whose lock was free, in seconds. A server whose client lost its power
 #: notices that in less.
@@ -50,6 +50,14 @@ def store_of(given: str | os.PathLike[str] | Store, *, locked: bool) -> Store:
     if locked and isinstance(store, TableStore):
         store.wait(_RELEASE_S)
     return store
+
+
+def may_be_resumed(given: str | os.PathLike[str] | Store | None, resume: Resume) -> bool:
+    """Whether a run may find a checkpoint in what `checkpoint=` names; nothing is opened or created."""
+    if given is None or resume == "never":
+        return False
+    is_file = isinstance(given, (str, os.PathLike)) and not (isinstance(given, str) and is_address(given))
+    return not is_file or os.path.exists(given)  # type: ignore[arg-type]
 
 
 def describe_store(given: str, name: str | None = None) -> str:

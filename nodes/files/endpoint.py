@@ -7,6 +7,7 @@ commit.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ..errors import GraphError
@@ -16,8 +17,8 @@ from .compression import suffix_of
 from .follow import FollowCursor
 from .line_blocks import Split
 from .line_cursor import LineCursor
-from .output import FileOutput
-from .paths import STANDARD, Paths, checked_paths, is_pattern, is_stream
+from .output import PARTIAL, FileOutput
+from .paths import STANDARD, Paths, checked_paths, existing_files, is_pattern, is_stream, unreadable
 
 
 class FileEndpoint:
@@ -72,6 +73,27 @@ class FileEndpoint:
                 f"cannot sink to {self!r}: a sink is one file, not a list or pattern; name the file, or add a sink for "
                 "each"
             )
+
+    def check_source(self) -> None:
+        """Raise `GraphError` for a file that cannot be read and a pattern without a match."""
+        try:
+            found = existing_files(self.paths)
+        except FileNotFoundError as error:
+            raise GraphError(str(error)) from None
+        for path in found:
+            if path != STANDARD and (reason := unreadable(path)) is not None:
+                raise GraphError(f"cannot read {path}: {reason}")
+
+    def files_read(self) -> tuple[str, ...]:
+        """Return the paths and patterns that are read, where it is a source."""
+        return self.paths
+
+    def files_written(self) -> tuple[str, ...]:
+        """Return the names that are written, where it is a sink."""
+        path = self.paths[0]
+        if self.append or is_stream(path):
+            return (path,)
+        return (path, os.path.realpath(path) + PARTIAL)
 
     def open(self) -> None:
         """Open the file for the events of one run; raises `OSError` if it cannot be created."""

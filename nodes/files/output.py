@@ -10,7 +10,9 @@ from __future__ import annotations
 import codecs
 import contextlib
 import fcntl
+import logging
 import os
+import pwd
 import stat
 import sys
 from typing import IO
@@ -19,6 +21,11 @@ from ..errors import CheckpointError
 from .commit_token import REMEDY, CommitToken, check_file, check_of, packed, unpacked
 from .compression import COMPRESS, StreamCompressor, suffix_of
 from .paths import STANDARD, is_stream
+
+log = logging.getLogger("sluiceway")
+
+#: What is added to the name of a file while it is written.
+PARTIAL = ".partial"
 
 
 class FileOutput:
@@ -57,7 +64,7 @@ class FileOutput:
             self._open_end()
         else:
             self._kept, self.target = True, real
-            if self._committed is None or os.path.exists(real + ".partial") or not _is_done(real, self._suffix, self._committed):
+            if self._committed is None or os.path.exists(real + PARTIAL) or not _is_done(real, self._suffix, self._committed):
                 self._file = _open_partial(path, real, self._committed is None)
             if self._suffix in COMPRESS:
                 self._members = StreamCompressor(self._suffix)
@@ -78,7 +85,7 @@ class FileOutput:
         file = self._file
         try:
             if file is not None and self._kept:
-                check_file(file.fileno(), self.path if self.target is None else self.target + ".partial", committed)
+                check_file(file.fileno(), self.path if self.target is None else self.target + PARTIAL, committed)
                 file.truncate(committed.length)
                 file.seek(committed.length)
             self._encoder.setstate(committed.encoder)
@@ -171,43 +178,100 @@ class FileOutput:
                 file.flush()
                 if self._committed is not None:  # a checkpoint relies on it
                     os.fsync(file.fileno())
-                os.replace(target + ".partial", target)  # before closing, which releases the lock
+                os.replace(target + PARTIAL, target)  # before closing, which releases the lock
                 if self._committed is not None:
                     _sync_folder(target)
         finally:
             file.close()
 
 
-def _open_end(path: str, mode: int = 0o666) -> IO[bytes]:
+def _open_end(path: str, mode: int = 0o666, flags: int = os.O_CREAT) -> IO[bytes]:
     """Open a file for writing at its end, so that it can also be read (checks do)."""
-    return open(path, "ab", opener=lambda name, flags: os.open(name, flags & ~os.O_WRONLY | os.O_RDWR, mode))
+    how = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags
+    return open(path, "ab", opener=lambda name, _: os.open(name, how, mode))
 
 
 def _open_partial(path: str, real: str, fresh: bool) -> IO[bytes]:
-    """Open the partial file, `fresh` empty, unless another run holds it: two would write into each other's lines."""
-    partial = real + ".partial"
+    """Open the partial file, `fresh` a new one, unless another run holds it: two would write into each other's lines.
+
+    What stands at its name is never followed. What an earlier run left there is replaced, not emptied: another name of
+    it keeps what it holds.
+    """
+    partial = real + PARTIAL
     mode = None
     with contextlib.suppress(FileNotFoundError):
         mode = stat.S_IMODE(os.stat(real).st_mode) & 0o777
-    if not fresh and not os.path.exists(partial):
-        raise CheckpointError(f"cannot go on in {partial}: it is not there, nor is what it became; {REMEDY}")
-    file = _open_end(partial, 0o666 if mode is None else mode)
+    file = None
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not (os.path.exists(partial) and os.path.samestat(os.fstat(file.fileno()), os.stat(partial))):
-            raise BlockingIOError  # the other sink has put it in place just now
+        if os.path.lexists(partial):
+            file = _held(path, partial, fresh)
+        elif not fresh:
+            raise CheckpointError(f"cannot go on in {partial}: it is not there, nor is what it became; {REMEDY}")
+        if fresh:
+            left, file = file, _created(partial, 0o666 if mode is None else mode, left=file)
+            if left is not None:
+                left.close()
+        assert file is not None
         if mode is not None and stat.S_IMODE(os.fstat(file.fileno()).st_mode) != mode:
             os.fchmod(file.fileno(), mode)  # it holds what the file will hold, for the same readers
-        if fresh:
-            file.truncate(0)
     except BaseException as error:
-        file.close()
-        if isinstance(error, BlockingIOError):
+        if file is not None:
+            file.close()
+        if isinstance(error, (BlockingIOError, FileExistsError)):
             raise BlockingIOError(
                 f"cannot write {path}: {partial} is being written by another sink; give each sink a file of its own"
             ) from None
         raise
     return file
+
+
+def _held(path: str, partial: str, fresh: bool) -> IO[bytes]:
+    """Open the partial file that is there and lock it; raises `OSError` for what no run of this user has left."""
+    about = os.lstat(partial)
+    owner = _owner(about.st_uid)
+    if stat.S_ISLNK(about.st_mode):
+        raise OSError(f"cannot write {path}: {partial} is a symbolic link of user {owner}, not followed; remove it")
+    if not stat.S_ISREG(about.st_mode):
+        raise OSError(f"cannot write {path}: {partial} is no regular file, and belongs to user {owner}; remove it")
+    if fresh and about.st_uid != os.geteuid():
+        raise OSError(f"cannot write {path}: {partial} belongs to user {owner}; remove it, or write to another folder")
+    file = _open_end(partial, flags=os.O_NOFOLLOW)
+    try:
+        _lock(file, partial)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _created(partial: str, mode: int, left: IO[bytes] | None) -> IO[bytes]:
+    """Create the partial file and lock it; `left` is what an earlier run left there, locked."""
+    if left is not None:
+        size = os.fstat(left.fileno()).st_size
+        if size:
+            log.warning("%s is written anew: what an earlier run left there (%d bytes) is dropped", partial, size)
+        os.unlink(partial)
+    file = _open_end(partial, mode, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
+    try:
+        _lock(file, partial)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _lock(file: IO[bytes], partial: str) -> None:
+    """Lock an open file; raises `BlockingIOError` if another sink holds it or has just put it in place."""
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if not (os.path.exists(partial) and os.path.samestat(os.fstat(file.fileno()), os.stat(partial))):
+        raise BlockingIOError
+
+
+def _owner(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _is_done(target: str, suffix: str, committed: CommitToken) -> bool:

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from os import PathLike
 
 from ..errors import GraphError
+from ..file_names import STANDARD, is_pattern
 
 Path = str | PathLike[str]
 Paths = Path | Sequence[Path]
 
-#: The path that means standard input or standard output.
-STANDARD = "-"
+__all__ = ["STANDARD", "Path", "Paths", "checked_paths", "existing_files", "is_pattern", "is_stream", "unreadable"]
 
 
 def checked_paths(paths: Paths, maker: str) -> tuple[str, ...]:
@@ -35,11 +35,6 @@ def checked_paths(paths: Paths, maker: str) -> tuple[str, ...]:
             )
         texts.append(text)
     return tuple(texts)
-
-
-def is_pattern(path: str) -> bool:
-    """Whether a path is to be matched: it has `*`, `?` or `[`, and no file has just this name."""
-    return glob.has_magic(path) and not os.path.lexists(path)
 
 
 def is_stream(path: str) -> bool:
@@ -65,3 +60,12 @@ def existing_files(paths: Sequence[str]) -> list[str]:
         if path != STANDARD and not os.path.exists(path):
             raise FileNotFoundError(f"cannot read {path}: there is no such file in {os.getcwd()}; correct the path")
     return found
+
+
+def unreadable(path: str) -> str | None:
+    """Return why a file that is there cannot be read and what to do, or `None` if it can."""
+    if os.path.isdir(path):
+        return "it is a folder; name the files in it, for example with a pattern"
+    if not os.access(path, os.R_OK):
+        return "this user may not read it; change its permissions, or run as another user"
+    return None

@@ -316,3 +316,16 @@ def test_a_copied_file_may_have_any_name(tmp_path: Path, name: str) -> None:
     assert ready_gzip.__name__ == "sluiceway.graphs.gzip"
     check = [sys.executable, "-I", "-c", "import gzip; print(len(gzip.open('data.gz').read()))"]
     assert subprocess.run(check, cwd=tmp_path, capture_output=True, text=True, check=True).stdout == "10240\n"
+
+
+@pytest.mark.parametrize("runner", ["inline", "processes"])
+def test_a_missing_input_is_wrong_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], runner: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "sluiceway.graphs.gzip:graph", "--set", "input=nofile.txt", "--set", "output=o.gz"]
+    assert main([*words, "--runner", runner, "--checkpoint", "run.db", "--report", "r.json"]) == 2
+    assert capsys.readouterr().err == (
+        f"sluiceway: cannot read nofile.txt: there is no such file in {tmp_path}; correct the path\n"
+    )
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,36 @@
+"""Whether both ends of a graph can be opened: looked at in the calling process, before anything is opened or started.
+
+Decides which ends are asked; what they answer is theirs (`nodes.sources`, `nodes.sinks`), and `nodes.file_names` says
+which files are one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from ...nodes import file_names
+from ...nodes.errors import GraphError
+from .plan import Plan
+
+
+def missing_input(plan: Plan) -> GraphError | None:
+    """Return why a source cannot be read, by the first that says so in `check_source`, or `None` if all can."""
+    for source in plan.sources:
+        check = getattr(source.node.subject, "check_source", None)
+        try:
+            if callable(check):
+                check()
+        except GraphError as error:
+            return error
+    return None
+
+
+def check_apart(plan: Plan, kept: Sequence[object]) -> None:
+    """Raise `GraphError` if a sink would write a file that the run reads, that another sink writes, or that is kept.
+
+    `kept` is where the run keeps something itself, as far as these are paths.
+    """
+    paths = [os.fspath(path) for path in kept if isinstance(path, (str, os.PathLike))]
+    sources = [source.node.subject for source in plan.sources]
+    file_names.check_apart(sources, [sink.node.subject for sink in plan.sinks], paths)
