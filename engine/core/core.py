@@ -361,7 +361,7 @@ class Core:
         streams = self.streams.slices(self.wiring.tail, release.lo, release.hi)
         self._effects.append(Deliver(release, streams, self.sequencer.take_log()))
         for pool in self.pools:
-            pool.dispatcher.blame.forget(release.hi)
+            pool.dispatcher.forget(release.hi)
 
     def _commit(self, frontier: int) -> None:
         """Hand over a cut that is complete, and release what has waited for it."""

@@ -94,24 +94,25 @@ class Recovery:
 
 
 def condemned(pool: Pool) -> Iterator[FailureRecord]:
-    """Yield the failure of each number that no worker of a pool survives: as if its first handler had failed.
+    """Yield the failure of each number that no worker of a pool survives: that of the call it is, or of the first handler.
 
     The number counts as answered from then on.
     """
     steps = pool.wiring.program.steps
-    step = next((step for step in steps if step.kind.traits.calls_user_code), steps[0])
+    first = next((step for step in steps if step.kind.traits.calls_user_code), steps[0])
     while pool.dispatcher.blame.condemned:
-        number, verdict = pool.dispatcher.blame.condemned.pop()
+        (node, number, index), verdict = pool.dispatcher.blame.condemned.pop()
+        step = next((step for step in steps if step.node == node), first)
         if pool.dispatcher.accepted.add(number, number + 1):
             yield FailureRecord(
                 number,
-                0,
+                index,
                 step.node,
                 step.node_id,
                 step.options.on_error,
                 verdict.error,
                 "",
                 verdict.attempts,
-                "died",
+                verdict.kind,
                 (None, b""),
             )

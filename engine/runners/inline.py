@@ -96,7 +96,8 @@ class InlineRun(CallerRun):
         ordered = any(pool.ordered for pool in self._plan.pools)
 
         async def make_inside() -> AsyncExecutor:
-            return AsyncExecutor(program, build_all(self._plan.whole.handlers, closers), safe_copies, ordered=ordered)
+            handlers = build_all(self._plan.whole.handlers, closers)
+            return AsyncExecutor(program, handlers, safe_copies, ordered=ordered, is_ending=lambda: loop.cancelled)
 
         executor = loop.run(make_inside())
         self._resume(executor)

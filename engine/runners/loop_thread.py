@@ -23,6 +23,8 @@ class LoopThread:
     def __init__(self) -> None:
         self._runner: asyncio.Runner | None = None
         self._thread: ThreadPoolExecutor | None = None
+        #: Whether what runs in the loop was cancelled, because nobody waits for it any more.
+        self.cancelled = False
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Return the result of a coroutine; if the wait is interrupted, the coroutine is cancelled."""
@@ -34,12 +36,14 @@ class LoopThread:
 
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="sluiceway-loop")
             self._runner = asyncio.Runner()
+        self.cancelled = False
         loop = self._thread.submit(self._runner.get_loop).result()
         future = self._thread.submit(self._runner.run, coroutine)
         try:
             return future.result()
         except BaseException:
             if not future.done():
+                self.cancelled = True
                 loop.call_soon_threadsafe(_cancel_all, loop)
             raise
 

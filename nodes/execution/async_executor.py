@@ -38,7 +38,8 @@ def backoff(step: Step, attempts: int) -> float:
 class AsyncExecutor:
     """Runs one program with its built handlers inside a running event loop.
 
-    With `ordered` it handles one number at a time, in the order of the numbers.
+    With `ordered` it handles one number at a time, in the order of the numbers. `is_ending` says whether the engine has
+    cancelled what still runs; any other cancellation is the handler's own.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class AsyncExecutor:
         worker: int = 0,
         monitor: Monitor | None = None,
         ordered: bool = False,
+        is_ending: Callable[[], bool] = lambda: False,
     ) -> None:
         self._program = program
         self._handlers = handlers
@@ -58,6 +60,7 @@ class AsyncExecutor:
         self._monitor: Monitor = monitor if monitor is not None else NoMonitor()
         self._slots = [asyncio.Semaphore(1 if ordered else step.options.concurrency) for step in program.steps]
         self._ordered = ordered
+        self._is_ending = is_ending
         #: The states of the steps, to be saved and restored.
         self.states = States(handlers)
         #: How many numbers wait for a retry now; they do not count as load.
@@ -185,9 +188,13 @@ class AsyncExecutor:
                 return await self._limited(step, handler, event)
             except asyncio.CancelledError as error:
                 task = asyncio.current_task()
-                if task is None or task.cancelling():
-                    raise  # cancelled by the engine
-                raise RuntimeError("the handler awaited what was cancelled") from error
+                if task is None or self._is_ending():
+                    raise
+                if not task.cancelling():
+                    raise RuntimeError("the handler awaited what was cancelled") from error
+                while task.uncancel():
+                    continue
+                raise RuntimeError("the handler cancelled the task that it runs in") from error
             finally:
                 self._monitor.many(number, *name)
                 tally.seconds += perf_counter() - started

@@ -203,8 +203,12 @@ class _Call:
                 if self._splitter is not None:
                     self._splitter.restore(len(results) + 1)
                 results.append(self._retry(len(results), raised))
+                if not watched:
+                    self._monitor.batch(self._number, self._column.start, self._column.size)
             if self.end_at < self._column.stop:
                 break
+        if watched:  # what happens when the events are freed is not the last one's fault
+            self._monitor.batch(self._number, self._column.start, self._column.size)
         return results
 
     def _results(self, events: Iterator[Any]) -> Iterator[Any]:

@@ -49,15 +49,24 @@ class Blame:
         self._numbers: Counter[int] = Counter()
         self.used: dict[CallName, int] = {}
         self.verdicts: dict[CallName, Verdict] = {}
-        #: Numbers whose verdict no worker can carry out; whoever records the death answers for them.
-        self.condemned: list[tuple[int, Verdict]] = []
+        #: Calls whose verdict no worker can carry out; whoever records the death answers for their numbers. A call
+        #: without a node stands for the whole number.
+        self.condemned: list[tuple[CallName, Verdict]] = []
+        #: The numbers of those calls: no worker gets them again.
+        self._hopeless: set[int] = set()
 
     def call_of(self, seen: LastSeen) -> CallName:
         """Return the name of the call that a worker was last seen in."""
         return self._steps[seen.step].node, seen.seq, seen.index
 
     def record_call_death(self, call: CallName, cause: str) -> None:
-        """Record a death during one call; the call fails from `max_deaths` deaths on."""
+        """Record a death during one call; the call fails from `max_deaths` deaths on.
+
+        A worker that was told so and dies on it all the same could not answer for it: nobody can.
+        """
+        if call in self.verdicts:
+            self._condemn(call, self.verdicts[call])
+            return
         self._deaths[call] += 1 + self._take_charges(call[1])
         self._judge(call, cause)
 
@@ -72,8 +81,12 @@ class Blame:
     def record_lone_death(self, number: int, cause: str) -> Verdict | None:
         """Record a death for a number that was alone, outside its handlers; return the verdict when it is due.
 
-        No worker can carry out this verdict, because it dies before or after the handlers: the core answers instead.
+        No worker can carry out this verdict, because it dies before or after the handlers: the core answers instead. So it
+        does for a number that has killed often enough in its handlers, and whose worker was told not to call them.
         """
+        standing = next((verdict for call, verdict in self.verdicts.items() if call[1] == number), None)
+        if standing is not None:
+            return standing
         self._numbers[number] += 1 + self._take_charges(number)
         for call in [call for call in self._deaths if call[1] == number]:
             self._judge(call, cause)
@@ -84,7 +97,7 @@ class Blame:
         self, parts: list[tuple[int, int]], worker: WorkerLoad, seen: LastSeen, cause: str
     ) -> list[tuple[int, int]]:
         """Record the death of a worker that owed `parts`; return the parts, split as they are to be handed out again."""
-        if seen.phase in (Phase.START, Phase.CLOSE):
+        if seen.phase is Phase.START:
             return parts
         if seen.phase is Phase.EVENT and any(lo <= seen.seq < hi for lo, hi in parts):
             self.record_call_death(self.call_of(seen), cause)
@@ -95,7 +108,8 @@ class Blame:
         suspects = parts if task is None else list(task.open)
         careful = worker.isolated and next(iter(worker.tasks.values())).orders.careful
         if careful and sum(hi - lo for lo, hi in suspects) == 1:
-            return parts if self._may_try_again(suspects[0][0], worker, seen, cause) else []
+            self._record_death_on(suspects[0][0], worker, seen, cause)
+            return parts
         self.suspect(suspects)
         if len(suspects) > 1 or (seen.phase is Phase.BATCH and not careful):
             return parts  # the next death tells more: the suspects are isolated or handled carefully, which names the call
@@ -113,20 +127,30 @@ class Blame:
             return parts
         if sum(b - a for a, b in suspects) > 1:
             self.suspect(suspects)
-            return parts
-        return parts if self._may_try_again(lo, worker, seen, cause) else [part for part in parts if part not in suspects]
+        else:
+            self._record_death_on(lo, worker, seen, cause)
+        return parts
 
-    def _may_try_again(self, number: int, worker: WorkerLoad, seen: LastSeen, cause: str) -> bool:
-        """Record the death of a worker that had one number only; return whether the number is to be tried again."""
+    def _record_death_on(self, number: int, worker: WorkerLoad, seen: LastSeen, cause: str) -> None:
+        """Record the death of a worker that had one number only."""
         call = self.call_of(seen)
         task = next(iter(worker.tasks.values()))
         if seen.phase is Phase.MANY and seen.seq == number and call not in task.orders.verdicts:
             self.record_call_death(call, cause)
-            return True
+            return
         verdict = self.record_lone_death(number, cause)
         if verdict is not None:
-            self.condemned.append((number, verdict))
-        return verdict is None
+            self._condemn(("", number, 0), verdict)
+
+    def _condemn(self, call: CallName, verdict: Verdict) -> None:
+        self._hopeless.add(call[1])
+        self.condemned.append((call, verdict))
+
+    def without_hopeless(self, parts: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Return runs of numbers without those that no worker gets again."""
+        for number in self._hopeless:
+            parts = [part for part in _split_at(parts, number, number + 1) if part != (number, number + 1)]
+        return parts
 
     def _task_seen(self, worker: WorkerLoad, seen: LastSeen) -> Task | None:
         """Return the task that a worker was last seen on, or `None` if it may have been any."""
@@ -147,7 +171,13 @@ class Blame:
         return explained
 
     def record_timeout(self, call: CallName, limit_s: float) -> None:
-        """Record a time-out as an attempt; the call fails when its retries are used up."""
+        """Record a time-out as an attempt; the call fails when its retries are used up.
+
+        One that runs on although its worker was told not to make it is beyond every worker.
+        """
+        if call in self.verdicts:
+            self._condemn(call, self.verdicts[call])
+            return
         step = next(step for step in self._steps if step.node == call[0])
         self.used[call] = self.used.get(call, 0) + 1
         if self.used[call] > step.options.retries:

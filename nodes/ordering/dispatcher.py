@@ -269,8 +269,12 @@ class Dispatcher:
         self._hand_out_again(parts)
         return worker
 
+    def forget(self, below: int) -> None:
+        """Forget who died on the numbers below `below`: they are released, and no worker with a state repeats them."""
+        self.blame.forget(below if self.replay_from is None else min(below, self.replay_from))
+
     def _hand_out_again(self, parts: list[tuple[int, int]]) -> None:
-        for lo, hi in parts:
+        for lo, hi in self.blame.without_hopeless(parts):
             heapq.heappush(self._isolated if self.blame.concerns(lo, hi) else self._ready, (lo, hi))
             self._ready_numbers += hi - lo
 

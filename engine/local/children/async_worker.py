@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -53,18 +55,26 @@ class AsyncWorker:
         self._pending: dict[int, _PendingTask] = {}
         self._flushing = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._services: set[asyncio.Task[None]] = set()  #: they run until the worker stops
         self._reported_waiting = 0
+        self._broken: BaseException | None = None  #: what ended a task of the loop that should have gone on
         self._stopped = asyncio.Event()
         self._queue: asyncio.Queue[TaskMessage | Message] = asyncio.Queue()
         self._lists = any(step.kind is NodeKind.MAP_BATCHES for step in host.spec.program.steps)
 
     def serve(self) -> None:
         """Run the loop until the hub says stop."""
-        asyncio.run(self._serve())
+        with asyncio.Runner() as loop:
+            try:
+                loop.run(self._serve())
+            except BaseException:
+                self._stopped.set()  # what the loop now cancels is not cancelled by a handler
+                raise
 
     async def _serve(self) -> None:
         host = self._host
         handlers = host.build_handlers()
+        self._serving = asyncio.current_task()
         self._executor = AsyncExecutor(
             host.spec.program,
             handlers,
@@ -72,23 +82,31 @@ class AsyncWorker:
             worker=host.index,
             monitor=self._page,
             ordered=host.spec.ordered,
+            is_ending=self._is_ending,
         )
         loop = asyncio.get_running_loop()
         descriptor = self._link.socket.FD
-        loop.add_reader(descriptor, self._receive)
-        in_order = asyncio.create_task(self._serve_in_order()) if host.spec.ordered else None
+        loop.add_reader(descriptor, self._guarded, self._receive)
+        if host.spec.ordered:
+            self._spawn(self._serve_in_order(), self._services)
         send_ready(self._link)
         self._page.phase(Phase.IDLE)
-        ticking = asyncio.create_task(self._tick())
+        self._spawn(self._tick(), self._services)
         self._receive()
         await self._stopped.wait()
         loop.remove_reader(descriptor)
-        for task in (ticking, in_order, *self._tasks):
-            if task is not None:
-                task.cancel()
-        await asyncio.gather(*filter(None, (ticking, in_order, *self._tasks)), return_exceptions=True)
+        if self._broken is not None:
+            raise self._broken  # the phase stays as it was: the exit is a death, and its suspects are what was under way
+        running = [*self._services, *self._tasks]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         self._page.phase(Phase.CLOSE)
         await self._close()
+
+    def _is_ending(self) -> bool:
+        """Whether the loop ends: it was stopped, or a handler has cancelled every task in it."""
+        return self._stopped.is_set() or (self._serving is not None and self._serving.cancelling() > 0)
 
     def _receive(self) -> None:
         # The descriptor is readable after changes only, so everything that has arrived is received.
@@ -120,21 +138,35 @@ class AsyncWorker:
         self._page.phase(Phase.MANY)
         pending = self._pending[task.id] = _PendingTask(task, task.stop - task.start, perf_counter())
         if self._lists:
-            self._spawn(self._handle_numbers(pending, ports, broken))
+            self._spawn(self._handle_numbers(pending, ports, broken), self._tasks)
             return
         for number in range(task.start, task.stop):
-            self._spawn(self._handle_numbers(pending, [port.slice(number, number + 1) for port in ports], broken))
+            alone = [port.slice(number, number + 1) for port in ports]
+            self._spawn(self._handle_numbers(pending, alone, broken), self._tasks)
 
-    def _spawn(self, work: Any) -> None:
-        running = asyncio.create_task(work)
-        self._tasks.add(running)
-        running.add_done_callback(self._on_done)
+    def _spawn(self, work: Coroutine[Any, Any, None], running: set[asyncio.Task[None]]) -> None:
+        task = asyncio.create_task(work)
+        running.add(task)
+        task.add_done_callback(partial(self._on_done, running))
 
-    def _on_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _LOG.error("a worker's own code failed", exc_info=task.exception())
-            self._stopped.set()
+    def _on_done(self, running: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
+        running.discard(task)
+        if not self._stopped.is_set():
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            if error is not None:
+                self._die_of(error)
+
+    def _die_of(self, error: BaseException) -> None:
+        """End the worker by an error: what was to be answered, nobody else would answer."""
+        self._broken = error
+        self._stopped.set()
+
+    def _guarded(self, callback: Callable[[], None]) -> None:
+        """Call one of the loop's callbacks, whose errors the loop would only log."""
+        try:
+            callback()
+        except Exception as error:
+            self._die_of(error)
 
     async def _handle_numbers(self, pending: _PendingTask, ports: list[Column], broken: list[Failure]) -> None:
         answer = with_failures(await self._executor.run(ports, pending.task.orders), broken)
@@ -143,7 +175,7 @@ class AsyncWorker:
         pending.left -= ports[0].size
         if not self._flushing:
             self._flushing = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self._guarded, self._flush)
 
     async def _serve_in_order(self) -> None:
         while True:

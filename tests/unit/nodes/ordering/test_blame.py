@@ -114,3 +114,22 @@ def test_what_is_released_is_forgotten() -> None:
     assert blame.concerns(13, 14)
     blame.forget(21)
     assert not blame.concerns(0, 100)
+
+
+def test_who_dies_on_a_call_that_it_was_told_not_to_make_ends_its_number() -> None:
+    blame = _blame()
+    for _ in range(3):
+        blame.record_call_death(_CALL, "x")
+    assert not blame.condemned
+    blame.record_call_death(_CALL, "y")
+    [(call, verdict)] = blame.condemned
+    assert (call, verdict.error) == (_CALL, "WorkerDied: x")
+    assert blame.without_hopeless([(0, 4), (4, 9), (5, 6)]) == [(0, 4), (4, 5), (6, 9)]
+
+
+def test_a_call_that_runs_on_although_it_was_not_to_be_made_ends_its_number() -> None:
+    blame = _blame()
+    for _ in range(3):
+        blame.record_timeout(("b", 1, 0), 0.5)
+    [(call, verdict)] = blame.condemned
+    assert (call, verdict.kind) == (("b", 1, 0), "timeout")
