@@ -52,12 +52,14 @@ def http_poll(
     - `"link"`: by the url in the answer's field `field`, or in its header `Link` with `rel="next"`;
     - `"cursor"`: by the answer's field `field`, sent back as the parameter `param` (`"cursor"`);
     - `"after"`: by the field `field` of the last item (`"id"`), sent as `param` (`"after"`);
-    - `"page"`: by counting from 1, sent as `param` (`"page"`), as long as a page holds `page_size` items;
+    - `"page"`: by counting, sent as `param` (`"page"`), until a page is empty;
     - `None`: there is only one page.
 
-    `start` is the first cursor, field or number. With `stop_at_end` the source ends where it would wait. A request is
-    tried again up to `retries` times after 429, 5xx and broken connections, as `Retry-After` says or at growing
-    intervals. `max_bytes` bounds the body of an answer.
+    A page may be short or empty: only one that names no next page is the last. By number an empty page is the end, and
+    the first page is asked for without a number; whether the server counts it as 0 or 1 is seen from its page 1.
+    `page_size` is not needed. `start` is the first cursor, field or number. With `stop_at_end` the source ends where it
+    would wait. A request is tried again up to `retries` times after 429, 5xx and broken connections, as `Retry-After`
+    says or at growing intervals. `max_bytes` bounds the body of an answer.
 
     Raises `GraphError` for arguments of another shape and without the extra `http`; the server is asked when a run
     reads.
@@ -69,16 +71,16 @@ def http_poll(
         raise GraphError(f"{what}: paging is one of {', '.join(map(repr, STYLES))} or None; pass one of them")
     if paging == "cursor" and not field:
         raise GraphError(f"{what}: paging='cursor' needs the field of the next cursor; pass for example field='next'")
-    if (paging == "page") != (page_size is not None):
-        raise GraphError(f"{what}: page_size is the number of items of a full page, and goes with paging='page'")
     if page_size is not None:
-        page_size = check_whole(what, "page_size", page_size, "pass the number of items of a full page")
+        if paging != "page":
+            raise GraphError(f"{what}: page_size is the number of items of a full page, and goes with paging='page'")
+        check_whole(what, "page_size", page_size, "pass the number of items of a full page")
     if start is not None and (paging in (None, "link") or (paging == "page" and not isinstance(start, int))):
         raise GraphError(f"{what}: start is where 'cursor', 'after' and 'page' begin; pass the url to begin at instead")
     poll_s = check_seconds(what, "poll_s", poll_s, "pass for example 10", positive=True)
     max_bytes = check_whole(what, "max_bytes", max_bytes, "pass a number of bytes")
     named = field if paging != "after" else field or "id"
-    pages = Paging(to.url, items, paging, named, param or _PARAMS.get(paging or "", ""), start, page_size)
+    pages = Paging(to.url, items, paging, named, param or _PARAMS.get(paging or "", ""), start)
     return HttpPoll(to, pages, poll_s, bool(stop_at_end), max_bytes)
 
 

@@ -64,11 +64,11 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The answer of a server: the whole body, and the url of `Link: rel=next` if there is one."""
+    """The answer of a server: the whole body, and the header `Link`, empty if there is none."""
 
     status: int
     body: bytes
-    next_link: str | None
+    link: str
 
 
 def httpx(maker: str) -> ModuleType:
@@ -193,9 +193,8 @@ class Client:
                 body.append(chunk)
         finally:
             response.close()
-        link = response.links.get("next", {}).get("url")
         asked_s = wait_asked(response.headers.get("retry-after"), time.time())
-        return Response(response.status_code, b"".join(body), link), asked_s
+        return Response(response.status_code, b"".join(body), response.headers.get("link", "")), asked_s
 
     def _reason(self, error: Exception) -> str:
         """Return what is wrong with a connection; only the system's own texts are known to contain no header or body."""

@@ -1,7 +1,8 @@
 """A polled HTTP interface as a source: its items, page by page, and what is new from then on.
 
 Decides that a polled list only grows at its end: when a page is requested again, the items already read are left out
-after a check that they are the same. A separate thread waits for the server, so that a slow server blocks no read.
+after a check that they are the same. An empty page is the end only where it names no other page. A separate thread
+waits for the server, so that a slow server blocks no read.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from urllib.parse import urlsplit
 
 from ..compared import digest, last_part
 from .client import Client, Endpoint, Interrupted, shown
-from .paging import Key, Paging, canonical, check_of, opened, sealed
+from .paging import Key, Paging, Route, canonical, check_of, opened, sealed
 
 #: How long a read waits for the server, in seconds, before it returns that nothing is there yet.
 WAIT_S = 0.1
+#: How many empty pages in a row, each naming another, are passed without a pause, and before a source that ends gives up.
+EMPTY_PAGES = 16
+MAX_EMPTY_PAGES = 1000
 
 
 class HttpPoll:
@@ -69,11 +73,15 @@ class _Page(NamedTuple):
 
 @dataclass
 class _PollPosition:
-    """The position behind `count_read` items of the page `key`, whose check is `check`."""
+    """The position behind `count_read` items of the page `key`, whose check is `check`.
+
+    `turn` counts the pages that were read under this key before, from a server that has one key for all of them.
+    """
 
     key: Key
     count_read: int = 0
     check: int = 0
+    turn: int = 0
 
 
 class PollReader:
@@ -95,6 +103,15 @@ class PollReader:
         self._stop_at_end = stop_at_end
         self._clock = clock
         self._position = _PollPosition(paging.start) if position is None else _parse_position(position)
+        if self._position.turn:
+            raise self._no_way_back()
+        self._resumed = position is not None and self._position.key is not None
+        self._route = Route()
+        self._empty_pages = 0
+        # by number, where a page does not say whether there is another:
+        self._ahead: Key = None  # the number that is asked for before it is known to be there
+        self._final = False  # whether the page of the position was asked for after a next one was seen, so it is full
+        self._full: int | None = None  # how many items a page has that was found to be full
         self._page: _Page | None = None
         self._due = clock()
         self._ended = False
@@ -109,8 +126,10 @@ class PollReader:
         """
         until = self._clock() + WAIT_S
         while not self._ended:
-            if self._page is None and not self._fetch(until):
-                return None if self._fetcher.closed else []
+            if self._page is None:
+                if not self._fetch(until):
+                    return None if self._fetcher.closed else []
+                continue
             items = self._read_items(max(limit, 1), max_bytes)
             if items:
                 return items
@@ -136,29 +155,90 @@ class PollReader:
     def _advance(self) -> None:
         """Move behind the last item of a page: to the next page, or to the same one when it is due."""
         assert self._page is not None
-        key, items = self._page.next_key, self._page.items
-        more = key is not None and key != self._position.key
-        if more:
+        (items, key), self._page = self._page, None
+        same = key == self._position.key
+        if key is None or (not items and (same or self._paging.style == "page")):
+            self._reach_end()
+        elif self._paging.style == "page":
+            self._leave_or_look_ahead(key)
+        else:
+            if items and not self._route.leads_on(self._position.key, check_of(items)):
+                raise self._paging.circle()
+            if same and self._resumed:
+                raise self._no_way_back()
+            self._position = _PollPosition(key, turn=self._position.turn + 1 if same else 0)
+            self._count_empty(items)
+        self._resumed = False
+
+    def _leave_or_look_ahead(self, key: Key) -> None:
+        """Move to the next number if this page is full, else look whether there is one: until then this one may grow."""
+        if self._final:
+            self._full, self._final = self._position.count_read, False
             self._position = _PollPosition(key)
-        self._page = None
-        if not (more and items):  # some servers name a next page for ever
-            self._ended = self._stop_at_end
+        else:
+            self._ahead = key
+
+    def _reach_end(self) -> None:
+        self._ended = self._stop_at_end
+        self._due = self._clock() + self._poll_s
+
+    def _count_empty(self, items: Sequence[Any]) -> None:
+        """Record whether a page that names another was empty: some servers name a next page for ever."""
+        self._empty_pages = 0 if items else self._empty_pages + 1
+        if self._stop_at_end and self._empty_pages >= MAX_EMPTY_PAGES:
+            raise ValueError(
+                f"cannot poll {self._shown}: {self._empty_pages} pages in a row are empty, and each names another, so that "
+                "the end cannot be told; let the server name no next page behind the last one"
+            )
+        if not self._stop_at_end and self._empty_pages >= EMPTY_PAGES:
             self._due = self._clock() + self._poll_s
 
+    def _no_way_back(self) -> ValueError:
+        return ValueError(
+            f"cannot go on in {self._shown}: the server has one cursor for all pages, so that nothing leads back to the "
+            "page where the run stood; begin afresh with resume='never'"
+        )
+
     def _fetch(self, until: float) -> bool:
-        """Fetch the page that is due; false while it has not arrived."""
+        """Fetch the page that is due and judge it; false while it has not arrived."""
         self._fetcher.pause(min(self._due, until) - self._clock())
         if self._due > until:
             return False
-        page = self._fetcher.get(self._position.key, max(until - self._clock(), 0))
+        key = self._position.key if self._ahead is None else self._ahead
+        page = self._fetcher.get(key, max(until - self._clock(), 0))
         if page is None:
             return False
-        self._accept_page(page)
+        if self._ahead is None:
+            self._accept_page(page)
+        else:
+            self._look_ahead(page)
         return True
+
+    def _look_ahead(self, page: _Page) -> None:
+        """Move to the page that was asked for by its number, unless it is empty: then the list ends with this one."""
+        position, key, self._ahead = self._position, self._ahead, None
+        if not page.items:
+            self._reach_end()
+            return
+        if position.key is None and self._begins_as_read(page):
+            # the first page was asked for without a number, and this is it: the server counts from 1
+            self._position = _PollPosition(key, position.count_read, position.check)
+        elif len(page.items) == position.count_read and check_of(page.items) == position.check:
+            raise self._paging.circle()
+        elif self._full is not None and position.count_read >= self._full:
+            self._position = _PollPosition(key)
+        else:
+            self._final = True  # what came to this page before the next one began is still to be read
+            return
+        self._page = page
+
+    def _begins_as_read(self, page: _Page) -> bool:
+        count = self._position.count_read
+        return len(page.items) >= count and check_of(page.items[:count]) == self._position.check
 
     def _accept_page(self, page: _Page) -> None:
         position = self._position
-        if len(page.items) < position.count_read or check_of(page.items[: position.count_read]) != position.check:
+        if not self._begins_as_read(page):
             raise ValueError(
                 f"cannot go on in {self._shown}: the {position.count_read} items that were read of a page are not its first any "
                 "more; poll a list that only grows at its end, or begin afresh with resume='never'"
@@ -167,7 +247,8 @@ class PollReader:
 
     def position(self) -> tuple[object, ...]:
         """Return the position behind the last item: the key of its page, and how many of its items were returned."""
-        return sealed(self._position.key), self._position.count_read, self._position.check
+        position = self._position
+        return sealed(position.key), position.count_read, position.check, position.turn
 
     def extent(self) -> object:
         """Return what describes the items of the last read: their page, the first, their number and check."""
@@ -179,7 +260,7 @@ class PollReader:
         shut, first, count, check = fields
         key = opened(shut)
         if self._page is None or self._position.key != key:
-            self._position, self._page = _PollPosition(key), None
+            self._position, self._page, self._ahead, self._final = _PollPosition(key), None, None, False
             while (page := self._fetcher.get(key, WAIT_S)) is None:
                 if self._fetcher.closed:
                     return []
@@ -202,8 +283,8 @@ class PollReader:
 def _parse_position(position: object) -> _PollPosition:
     raw: Any = position
     try:
-        key, count_read, check = raw
-        return _PollPosition(opened(key), int(count_read), int(check))
+        key, count_read, check, turn = raw
+        return _PollPosition(opened(key), int(count_read), int(check), int(turn))
     except (TypeError, ValueError):
         raise ValueError(
             "cannot go on from this position: it is none of http_poll; pass what position() gave"

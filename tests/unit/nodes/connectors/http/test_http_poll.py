@@ -330,7 +330,6 @@ def test_retry_after(asked: str | None, seconds: float | None) -> None:
         ("http://a:b/", {}, "needs the url"),
         ("http://a", {"paging": "pages"}, "paging is one of 'link', 'cursor', 'after', 'page' or None"),
         ("http://a", {"paging": "cursor"}, "needs the field of the next cursor"),
-        ("http://a", {"paging": "page"}, "page_size is the number"),
         ("http://a", {"page_size": 5}, "page_size is the number"),
         ("http://a", {"start": 5}, "pass the url to begin at"),
         ("http://a", {"poll_s": 0}, "poll_s"),
