@@ -36,6 +36,11 @@ class Sink(Protocol[T_in]):
     - `recover(token)`: called in place of `open` when a run resumes. It undoes what was written after the commit that
       returned `token`, and returns the number up to which the sink has everything; those events are not sent again.
       A sink with `commit` and `recover` receives every event exactly once.
+    - `claim(run, place)`: called in a run with checkpoints before any sink is opened. `run` is the id that the run keeps
+      however often it is resumed, `place` says where its checkpoints are kept. The sink stores both with what it
+      commits, until `close`, and returns `(run, n)`: the last number `n` that it has committed of this run, else of an
+      unfinished run with the same place; `None` if it has nothing of either. It changes nothing yet. So a store that was
+      lost, or is older than what the sink holds, is refused instead of writing events twice.
     - `recover_finished(token)`: called in place of `recover` when the resumed run had already finished, so that nothing
       more will be written; it returns the same. Without it `recover` is called.
     - `delivery`: "exactly-once" or "at-least-once", where that differs from what the members above imply.

@@ -54,6 +54,17 @@ def a_checkpoint_lets_go_of_what_is_wholly_behind_it(store: TableStore) -> None:
     assert store.logged() == ([], [reads[3]])
 
 
+def what_is_announced_stays_until_a_checkpoint_covers_it(store: TableStore) -> None:
+    store.open(IDENTITY, "auto")
+    assert store.announced() == -1
+    for n in (4, 9, 7):
+        store.announce(n)
+    store.write(saved_at(9))  # everything below 9: the sinks may hold 9
+    assert (store.announced(), store.logged()) == (9, ([], []))
+    store.write(saved_at(10))
+    assert store.announced() == -1
+
+
 def beginning_anew_forgets_everything(store: TableStore) -> None:
     store.open(IDENTITY, "auto")
     store.log([Run(0, 0, 4)], [Read(0, 0, 4, None)])
@@ -111,6 +122,7 @@ CHECKS: list[Callable[[TableStore], None]] = [
     the_last_checkpoint_is_given,
     the_order_log_is_given_in_the_order_it_was_written,
     a_checkpoint_lets_go_of_what_is_wholly_behind_it,
+    what_is_announced_stays_until_a_checkpoint_covers_it,
     beginning_anew_forgets_everything,
     so_many_checkpoints_are_remembered,
     other_code_is_allowed_and_remembered,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,9 @@ class Checkpoints:
     states: tuple[str, ...]  #: the names of the pools that have a state, in the order of the pools
     pools: tuple[int, ...]
     journals: tuple[Path, ...] = ()
+    run: str = ""  #: the id of the run, the same however often it is resumed
+    forgets: bool = False  #: whether the caller asked to begin anew whatever is there
+    announced: int = -1  #: the highest number that the run before may have committed to its sinks
     _ended: bool = False
 
     @property
@@ -75,7 +79,27 @@ class Checkpoints:
         places = tuple((place.position, place.skip, place.key) for place in cut.positions)
         starts = tuple(place.start for place in cut.positions)
         self._ended = cut.final and cut.ended_by in ENDS
-        self.store.write(Saved(cut.n, places, cut.turn, states, dict(tokens), self._ended, starts))
+        self.store.write(Saved(cut.n, places, cut.turn, states, dict(tokens), self._ended, starts, self.run))
+
+    def announce(self, n: int) -> None:
+        """Record that the sinks are about to commit up to number `n`, so that none can hold more than the store knows."""
+        self.store.announce(n)
+
+    def check_held(self, sink: str, run: str, n: int) -> None:
+        """Raise `CheckpointError` for a sink that holds numbers up to `n` of a run unless the store knows of them.
+
+        `run` is the id of the run that wrote them.
+        """
+        known = max(self.announced, self.saved.n - 1 if self.saved is not None else -1)
+        if self.forgets or n < 0 or (run == self.run and n <= known):
+            return
+        knows = f"that run up to number {known} only" if run == self.run else "nothing of that run"
+        raise CheckpointError(
+            f"cannot {'resume' if self.saved is not None else 'begin'} with sink {sink!r}: it holds the numbers up to {n} of"
+            f" a run whose checkpoints were kept in {self.store.place}, and this store knows {knows}: it was lost, emptied"
+            " or replaced by another copy; restore the newest one with what lies beside it (-wal), or take away what the"
+            " run wrote and begin afresh with resume='never'"
+        )
 
     def close(self, *, whole: bool) -> None:
         """Close the store; `whole` says that the sinks are in place, so that a finished run needs no journal any more."""
@@ -126,6 +150,7 @@ def open_checkpoints(
         )
     try:
         runs, reads = store.logged() if saved is not None else ([], [])
+        announced = store.announced() if saved is not None else -1
         for at, source in enumerate(plan.sources):
             place = _places(saved)[at] if saved is not None else SourcePosition()
             mine = [read for read in reads if read.source == at]
@@ -142,7 +167,17 @@ def open_checkpoints(
         store.close()
         raise
     log = OrderLog(saved.n if saved is not None else 0, runs, reads)
-    return Checkpoints(store, saved, log, names, pools, tuple(journals.values()))
+    return Checkpoints(
+        store,
+        saved,
+        log,
+        names,
+        pools,
+        tuple(journals.values()),
+        run=saved.run if saved is not None else uuid.uuid4().hex,
+        forgets=resume == "never",
+        announced=announced,
+    )
 
 
 def _places(saved: Saved) -> list[SourcePosition]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...nodes.connectors.sql.database import connect, describe, ensure_table, set_where_known, shown
+from ...nodes.connectors.sql.database import connect, database, describe, ensure_table, set_where_known, shown
 from ...nodes.connectors.sql.postgres_session import AdvisoryLock, open_session
 from ...nodes.errors import CheckpointError
 from .store import VERSION, Execute, describe_run
@@ -91,6 +91,11 @@ class PostgresTables:
         """The address without its password, and the name."""
         name = self._run_name or self._name
         return shown(self._url) + (f" (name {name!r})" if name else "")
+
+    @property
+    def place(self) -> str:
+        """The database without user and password, and the name."""
+        return f"{database(self._url)} {self._run_name or self._name or ''}"
 
     def acquire(self, graph: str, *, fresh: bool) -> str:
         """Open the session, lock the name in it, make the tables that are missing, and raise the epoch."""

@@ -30,6 +30,10 @@ HISTORY = 100
 #: The part of a run's identity that may differ on resume.
 _CODE = "code"
 _LOG = logging.getLogger("sluiceway")
+_ADD_TO_LOG = (
+    "INSERT INTO {t}log (name, kind, source, first, size, extent, digest)"
+    " VALUES (:name, :kind, :source, :first, :size, :extent, :digest)"
+)
 
 Resume = Literal["auto", "never", "required"]
 
@@ -40,7 +44,7 @@ class Saved:
 
     `places` are (position, skip, last key) of each source, `states` the packed states of the pools that have one,
     `tokens` what each sink's `commit` returned, by name. `starts` are the numbers of events of each source before its
-    position.
+    position. `run` is the id that the run keeps however often it is resumed.
     """
 
     n: int
@@ -50,6 +54,7 @@ class Saved:
     tokens: Mapping[str, Any]
     finished: bool = False
     starts: tuple[int, ...] = ()
+    run: str = ""
 
 
 _FIELDS = tuple(field.name for field in fields(Saved))
@@ -57,6 +62,10 @@ _FIELDS = tuple(field.name for field in fields(Saved))
 
 class Store(Protocol):
     """Keeps the last checkpoint of one run of one graph, and the order log after it."""
+
+    @property
+    def place(self) -> str:
+        """Where it is kept, the same for every run that uses it, whatever it holds by then."""
 
     def open(self, identity: Mapping[str, Any], resume: Resume) -> Saved | None:
         """Acquire the store for this run and return the checkpoint to resume from, if there is one.
@@ -77,6 +86,12 @@ class Store(Protocol):
 
     def logged(self) -> tuple[list[Run], list[Read]]:
         """Return the entries of the order log, in the order in which they were written."""
+
+    def announce(self, n: int) -> None:
+        """Record durably that the sinks are about to commit up to number `n`; a checkpoint behind `n` deletes it."""
+
+    def announced(self) -> int:
+        """Return the highest number announced since the checkpoint, -1 if there is none."""
 
     def close(self) -> None:
         """Let another run use the store."""
@@ -102,6 +117,10 @@ class Backing(Protocol):
     @property
     def where(self) -> str:
         """Its name in error texts."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, the same from run to run and from folder to folder."""
 
     def acquire(self, graph: str, *, fresh: bool) -> str:
         """Acquire it for one run and return the run's name in the tables; the table `run` has a row for it then.
@@ -130,6 +149,11 @@ class TableStore:
 
     def __repr__(self) -> str:
         return f"store({self._backing.where})"
+
+    @property
+    def place(self) -> str:
+        """Where it is kept."""
+        return self._backing.place
 
     def wait(self, seconds: float) -> None:
         """Let `open` wait up to `seconds` for a run that is ending."""
@@ -175,11 +199,7 @@ class TableStore:
             return
         own = self._own()
         with self._one_at_a_time, self._backing.transaction() as execute:
-            execute(
-                "INSERT INTO {t}log (name, kind, source, first, size, extent, digest)"
-                " VALUES (:name, :kind, :source, :first, :size, :extent, :digest)",
-                [{**own, **row} for row in rows],
-            )
+            execute(_ADD_TO_LOG, [{**own, **row} for row in rows])
 
     def logged(self) -> tuple[list[Run], list[Read]]:
         """Return the entries of the order log, in the order in which they were written."""
@@ -193,9 +213,21 @@ class TableStore:
                 raise self._backing.damaged("its order log is not what was written")
             if kind == "run":
                 runs.append(Run(first, source, size))
-            else:
+            elif kind == "read":
                 reads.append(Read(source, first, size, decode_stored(extent, f"the order log in {self._backing.where}")))
         return runs, reads
+
+    def announce(self, n: int) -> None:
+        """Record durably what the sinks are about to commit."""
+        own = self._own()
+        with self._one_at_a_time, self._backing.transaction() as execute:
+            execute(_ADD_TO_LOG, {**own, **_row("cut", 0, n, 1, b"")})
+
+    def announced(self) -> int:
+        """Return the highest number announced since the checkpoint, -1 if there is none."""
+        with self._one_at_a_time, self._backing.transaction() as execute:
+            rows = execute("SELECT max(first) FROM {t}log WHERE name = :name AND kind = 'cut'", self._own())
+        return -1 if rows[0][0] is None else int(rows[0][0])
 
     def close(self) -> None:
         """Release the store."""
@@ -309,7 +341,7 @@ class TableStore:
 
     def _trim(self, execute: Execute, saved: Saved) -> None:
         own = self._own()
-        execute("DELETE FROM {t}log WHERE name = :name AND kind = 'run' AND first + size <= :n", {**own, "n": saved.n})
+        execute("DELETE FROM {t}log WHERE name = :name AND kind IN ('run', 'cut') AND first + size <= :n", {**own, "n": saved.n})
         if saved.starts:
             execute(
                 "DELETE FROM {t}log WHERE name = :name AND kind = 'read' AND source = :source AND first + size <= :start",

@@ -68,17 +68,27 @@ class SinkSet:
             fence = getattr(end.sink, "fence", None)
             if token is not None and callable(fence):
                 fence(token)
+            with _opening(end):
+                self._claim(end)
+        for end in self._ends:  # nothing was changed before every sink had said what it holds
             opener = self._opener(end)
             if callable(opener):
-                try:
+                with _opening(end):
                     opener()
-                except (CheckpointError, LockLost):
-                    raise
-                except Exception as error:
-                    raise sink_error(end.node, None, None, None, error, "cannot be opened") from error
             self._opened.append(end)
+            if end.recovered >= 0 and self._checkpoints is not None:
+                self._checkpoints.check_held(end.node.name, self._checkpoints.run, end.recovered)
         if self._checkpoints is not None and self._checkpoints.saved is None:
             self._checkpoints.save_start(self._sources, self.commit(-1))
+
+    def _claim(self, end: SinkEnd) -> None:
+        """Tell a sink whose run it is about to hold; raises `CheckpointError` for what it holds and the store does not know."""
+        claim = getattr(end.sink, "claim", None)
+        if self._checkpoints is None or not callable(claim):
+            return
+        held = claim(self._checkpoints.run, self._checkpoints.store.place)
+        if held is not None:
+            self._checkpoints.check_held(end.node.name, *held)
 
     def _opener(self, end: SinkEnd) -> Callable[[], object] | None:
         """Return the function that opens a sink: anew, or at the last commit of the run before."""
@@ -125,6 +135,8 @@ class SinkSet:
 
     def commit_cut(self, cut: Cut) -> None:
         """Commit the sinks at a cut, and save it if the run has checkpoints."""
+        if self._checkpoints is not None and any(callable(getattr(end.sink, "recover", None)) for end in self._opened):
+            self._checkpoints.announce(cut.n - 1)
         tokens = self.commit(cut.n - 1)
         if self._checkpoints is not None:
             self._checkpoints.save(cut, tokens)
@@ -177,6 +189,17 @@ def opened(sinks: SinkSet, run: EndedRun) -> Iterator[None]:
         if broken is not None and not failed:
             run.error = broken
             raise broken
+
+
+@contextmanager
+def _opening(end: SinkEnd) -> Iterator[None]:
+    """Turn what a sink raises while it is opened into the error of that sink."""
+    try:
+        yield
+    except (CheckpointError, LockLost):
+        raise
+    except Exception as error:
+        raise sink_error(end.node, None, None, None, error, "cannot be opened") from error
 
 
 def sink_error(

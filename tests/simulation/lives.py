@@ -77,7 +77,8 @@ class Life:
         runs, reads = store.logged() if saved is not None else ([], [])
         log = OrderLog(saved.n if saved is not None else 0, runs, reads)
         pools = tuple(at for at, pool in enumerate(self.scenario.wiring.pools) if pool.stateful)
-        return Checkpoints(store, saved, log, tuple(f"pool {at}" for at in pools), pools)
+        announced = store.announced() if saved is not None else -1
+        return Checkpoints(store, saved, log, tuple(f"pool {at}" for at in pools), pools, announced=announced)
 
     def _make_core(self) -> Core:
         scenario, checkpoints = self.scenario, self._checkpoints

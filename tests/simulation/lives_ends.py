@@ -77,6 +77,7 @@ class MemoryStore:
         self.saved: Saved | None = None
         self.runs: list[Run] = []
         self.reads: list[Read] = []
+        self.numbers_announced: list[int] = []
 
     def open(self, identity: Mapping[str, Any], resume: Resume) -> Saved | None:
         """Give the checkpoint."""
@@ -86,6 +87,7 @@ class MemoryStore:
         """Keep a checkpoint, and trim the log."""
         self._world.point("before the store")
         self.saved = saved
+        self.numbers_announced = [n for n in self.numbers_announced if n >= saved.n]
         self.trim(saved)
         self._world.point("after the store")
 
@@ -104,6 +106,18 @@ class MemoryStore:
     def logged(self) -> tuple[list[Run], list[Read]]:
         """Give the order log."""
         return list(self.runs), list(self.reads)
+
+    place = "simulated"
+
+    def announce(self, n: int) -> None:
+        """Keep a number."""
+        self._world.point("before the announcement")
+        self.numbers_announced.append(n)
+        self._world.point("after the announcement")
+
+    def announced(self) -> int:
+        """Give the highest number."""
+        return max(self.numbers_announced, default=-1)
 
     def close(self) -> None:
         """Do nothing."""

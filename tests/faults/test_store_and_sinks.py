@@ -1,0 +1,188 @@
+"""A store that does not match its sinks is refused before anything is changed: lost, emptied, older, of another run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sluiceway as sw
+
+EVENTS = 40
+
+
+class Table:
+    """What a database would hold: rows, and beside them whose they are and up to which number."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+        self.run, self.place, self.n = "", "", -1
+
+
+class TableSink:
+    """A sink that commits its rows with its number, and says what it holds."""
+
+    commits = True
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.opened = 0
+
+    def claim(self, run: str, place: str) -> tuple[str, int] | None:
+        """Say what the table holds of this run, or of an unfinished one from the same place."""
+        self.run, self.place = run, place
+        table = self.table
+        return (table.run, table.n) if table.run and (table.run == run or table.place == place) else None
+
+    def open(self) -> None:
+        """Begin with the rows that are there."""
+        self.opened += 1
+        self.waiting: list[int] = []
+
+    def write(self, events: Any) -> None:
+        """Keep rows for the next commit."""
+        self.waiting += events
+
+    def commit(self, n: int) -> int:
+        """Add the rows and the number."""
+        table = self.table
+        table.rows += self.waiting
+        table.run, table.place, table.n = self.run, self.place, n
+        self.waiting = []
+        return n
+
+    def recover(self, token: int) -> int:
+        """Go on behind what the table has."""
+        self.open()
+        return self.table.n
+
+    def close(self) -> None:
+        """The run is whole: nobody asks for it any more."""
+        self.table.run = self.table.place = ""
+
+    def abort(self) -> None:
+        """Leave everything as it is."""
+
+
+def run(folder: Path, table: Table, *, fail_at: int = EVENTS, **words: Any) -> TableSink:
+    """Run a graph over numbers, one checkpoint for each, until it fails."""
+
+    def work(n: int) -> int:
+        if n == fail_at:
+            raise RuntimeError("enough")
+        return n
+
+    sink = TableSink(table)
+    graph = sw.Graph("matched")
+    graph.source(range(EVENTS)).map(work).sink(sink, name="table")
+    options = {"runner": "inline", "checkpoint": folder / "run.db", "checkpoint_interval_s": 1e-9, **words}
+    if fail_at < EVENTS:
+        with pytest.raises(sw.HandlerError):
+            sw.run(graph, **options)
+    else:
+        sw.run(graph, **options)
+    return sink
+
+
+def refused(folder: Path, table: Table, said: str) -> None:
+    before = list(table.rows)
+    with pytest.raises(sw.CheckpointError, match=said):
+        run(folder, table)
+    assert table.rows == before
+
+
+def lost(folder: Path) -> None:
+    for path in folder.glob("run.db*"):
+        path.unlink()
+
+
+def emptied(folder: Path) -> None:
+    lost(folder)
+    (folder / "run.db").touch(0o600)
+
+
+def dangling(folder: Path) -> None:
+    lost(folder)
+    (folder / "run.db").symlink_to(folder / "elsewhere.db")
+
+
+def of_another_run(folder: Path) -> None:
+    lost(folder)
+    run(folder, Table(), fail_at=5)
+
+
+@pytest.mark.parametrize("done", [lost, emptied, dangling, of_another_run])
+def test_a_store_that_knows_nothing_of_the_run_is_refused(tmp_path: Path, done: Callable[[Path], None]) -> None:
+    table = Table()
+    run(tmp_path, table, fail_at=20)
+    done(tmp_path)
+    refused(tmp_path, table, rf"'table': it holds the numbers up to {table.n} of a run .* nothing of that run.*resume='never'")
+
+
+def test_an_older_copy_is_refused_and_the_newest_goes_on(tmp_path: Path) -> None:
+    table = Table()
+    run(tmp_path, table, fail_at=5)
+    known = table.n
+    shutil.copy(tmp_path / "run.db", tmp_path / "copy.db")
+    run(tmp_path, table, fail_at=20)
+    shutil.copy(tmp_path / "run.db", tmp_path / "newest.db")
+    shutil.copy(tmp_path / "copy.db", tmp_path / "run.db")
+    refused(tmp_path, table, f"resume with sink 'table': .* up to {table.n} of .* that run up to number {known} only")
+    shutil.copy(tmp_path / "newest.db", tmp_path / "run.db")
+    run(tmp_path, table)
+    assert table.rows == list(range(EVENTS))
+
+
+def test_a_death_between_the_sinks_commit_and_the_store_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sluiceway.engine.checkpoints.checkpoints import Checkpoints
+
+    table = Table()
+    saves = Checkpoints.save
+
+    def save(self: Checkpoints, cut: Any, tokens: Any) -> None:
+        if cut.n > 10:
+            raise KeyboardInterrupt
+        saves(self, cut, tokens)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "save", save)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, table)
+    assert len(table.rows) > 10
+    run(tmp_path, table)
+    assert table.rows == list(range(EVENTS))
+
+
+def test_another_store_begins_another_run(tmp_path: Path) -> None:
+    table = Table()
+    run(tmp_path, table, fail_at=20)
+    before = list(table.rows)
+    run(tmp_path, table, checkpoint=tmp_path / "other.db")
+    assert table.rows == [*before, *range(EVENTS)]
+
+
+def test_a_finished_run_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    table = Table()
+    run(tmp_path, table)
+    lost(tmp_path)
+    run(tmp_path, table)
+    assert table.rows == [*range(EVENTS), *range(EVENTS)]
+
+
+def test_never_begins_afresh_whatever_is_there(tmp_path: Path) -> None:
+    table = Table()
+    run(tmp_path, table, fail_at=20)
+    before = list(table.rows)
+    lost(tmp_path)
+    run(tmp_path, table, resume="never")
+    assert table.rows == [*before, *range(EVENTS)]
+
+
+def test_a_store_that_was_moved_goes_on(tmp_path: Path) -> None:
+    table = Table()
+    run(tmp_path, table, fail_at=20)
+    (tmp_path / "run.db").rename(tmp_path / "moved.db")
+    run(tmp_path, table, checkpoint=tmp_path / "moved.db")
+    assert table.rows == list(range(EVENTS))
