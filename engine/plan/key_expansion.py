@@ -20,8 +20,8 @@ from ...nodes.state.folds import FoldRecipe
 from ...nodes.state.key_steps import KeyRecipe, PartitionRecipe, TimeRecipe
 from ...nodes.state.keys import MAX_PARTITIONS
 from ...nodes.state.partitions import Partition, Record
+from ...nodes.state.times import TimeScale
 from ...nodes.state.watermark import ClockRecipe
-from ...nodes.state.windows import length_of
 
 
 @dataclass(eq=False, slots=True)
@@ -113,13 +113,15 @@ class _PartRecipe:
         if isinstance(subject, Windowing):
             self.subject, self.record, self.needs_end = subject.recipe, Record.WINDOW, True
             self.with_event = subject.aggregate.kind != "count"
-            self.time, self.clock = TimeRecipe(subject.time, length_of(subject.window)), subject.clock
+            self.time, self.clock = TimeRecipe(subject.time, subject.scale), subject.clock
         elif isinstance(subject, FoldRecipe):
-            self.subject, self.record = subject.with_ttl(ttl), subject.record
+            self.subject, self.record = subject, subject.record
             self.with_event = subject.kind != "count"
             self.needs_end = subject.final or ttl is not None
             if ttl is not None:
-                self.time, self.clock = TimeRecipe(time, ttl), ClockRecipe(None)
+                scale = TimeScale.of_distance(ttl, bounds=False)
+                self.subject = subject.with_ttl(scale.length(ttl))
+                self.time, self.clock = TimeRecipe(time, scale), ClockRecipe(None)
         else:
             self.kind, self.options = NodeKind.MAP, replace(node.options, ordered=True, workers=None)
             self.with_key = False

@@ -13,9 +13,10 @@ from ...nodes.handlers import Recipe
 from ...nodes.program.kinds import NodeKind
 from ...nodes.program.options import Options
 from ...nodes.state.sessions import SessionRecipe
+from ...nodes.state.times import TimeScale
 from ...nodes.state.watermark import ClockRecipe
 from ...nodes.state.window_state import Aggregate, WindowRecipe
-from ...nodes.state.windows import AnyWindow, Grid, Session
+from ...nodes.state.windows import AnyWindow, Grid, Session, scale_of
 
 
 @dataclass(eq=False, slots=True)
@@ -69,6 +70,11 @@ class Windowing:
         return f"{self.window}, lateness {self.lateness}, {self.aggregate.form}"
 
     @property
+    def scale(self) -> TimeScale:
+        """How times are counted."""
+        return scale_of(self.window, self.lateness)
+
+    @property
     def clock(self) -> ClockRecipe:
         """When the watermark is sent to the parts: where a window of one size ends, or whenever it moves."""
         return ClockRecipe(None if isinstance(self.window, Session) else Grid.of(self.window, self.lateness))
@@ -77,5 +83,5 @@ class Windowing:
     def recipe(self) -> Recipe:
         """The state of each part."""
         if isinstance(self.window, Session):
-            return SessionRecipe(self.window.gap, self.lateness, self.aggregate)
-        return WindowRecipe(Grid.of(self.window, self.lateness), self.aggregate)
+            return SessionRecipe(self.scale, self.window.gap, self.lateness, self.aggregate)
+        return WindowRecipe(self.scale, Grid.of(self.window, self.lateness), self.aggregate)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Generic, TypeAlias, TypeGuard, TypeVar, Unpack, overload
 
 from ...nodes.checks import check_flag
@@ -20,8 +20,9 @@ from ...nodes.sinks import Sink
 from ...nodes.state.folds import FoldRecipe
 from ...nodes.state.key_steps import KeyRecipe
 from ...nodes.state.stateful import ScanRecipe
+from ...nodes.state.times import Span, Time, check_span
 from ...nodes.state.window_state import Aggregate
-from ...nodes.state.windows import AnyWindow, Session, Sliding, Span, Tumbling, Window, check_span, length_of
+from ...nodes.state.windows import AnyWindow, Session, Sliding, Tumbling, Window, length_of
 from . import checks, subjects
 from .building import add_node
 from .spec import GraphSpec, Node, Windowing
@@ -123,7 +124,7 @@ class Stream(Generic[T_co]):
         fn: Callable[[T_co], K],
         *,
         ttl: Span | None = None,
-        time: Callable[[T_co], float | datetime] | None = None,
+        time: Callable[[T_co], Time] | None = None,
         name: str | None = None,
     ) -> KeyedStream[K, T_co]:
         """Compute a key for each event, so that what follows has a state for each key, on several workers.
@@ -220,7 +221,7 @@ class KeyedStream(Generic[K, T_co]):
         return add_stream(self.graph, NodeKind.COUNT, [self.key], FoldRecipe("count", final=final), name=name)
 
     def window(
-        self, window: AnyWindow, *, time: Callable[[T_co], float | datetime], allowed_lateness: Span = 0
+        self, window: AnyWindow, *, time: Callable[[T_co], Time], allowed_lateness: Span = 0
     ) -> WindowedStream[K, T_co]:
         """Put each key's events into windows of event time, `time(event)`; follow it with `count` and its like.
 

@@ -19,7 +19,7 @@ from ...nodes.handlers import PerWorker, accepts, called, is_async, is_generator
 from ...nodes.program.kinds import NodeKind
 from ...nodes.sinks import as_sink
 from ...nodes.sources import is_source
-from ...nodes.state.windows import check_span
+from ...nodes.state.times import check_span
 
 
 def check_source(where: str, subject: Any) -> None:

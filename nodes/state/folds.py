@@ -48,7 +48,7 @@ class FoldRecipe(Recipe):
         return Record.RANKED if self.final else Record.PAIR
 
     def with_ttl(self, ttl: Any) -> FoldRecipe:
-        """Return the same fold with a time to live."""
+        """Return the same fold with a time to live, in ticks."""
         made = FoldRecipe(self.kind, self.fn, self.initial, final=self.final)
         made.ttl = ttl
         return made
@@ -172,7 +172,7 @@ class _Fold:
     def _sweep(self, cursor: EventCursor, *, always: bool) -> None:
         """Forget idle keys from time to time; this only changes how much memory is used."""
         mark, ttl = self._mark, self._ttl
-        if mark is None or not (always or self._swept is None or mark - self._swept > ttl / 2):
+        if mark is None or not (always or self._swept is None or 2 * (mark - self._swept) > ttl):
             return
         self._swept = mark
         for key in [key for key, last in self._lasts.items() if mark - last > ttl]:

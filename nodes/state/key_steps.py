@@ -6,16 +6,15 @@ Decides when a key or a time is refused and by which error. Remembers nothing of
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any, TypeAlias
 
 from ..handlers import Recipe
 from ..program.column import Column
 from .keys import KeyCheck, Partitioner
 from .stateful import function_name
-from .windows import TimeCheck
+from .times import TimeCheck, TimeScale
 
-#: Returns the position of the first invalid value and the error for it, or `None`.
+#: Replaces values by what goes on; returns the position of the first invalid one and the error for it, or `None`.
 Check: TypeAlias = Callable[[list[Any]], tuple[int, Exception] | None]
 
 
@@ -27,11 +26,11 @@ class Checked:
         self.check = check
 
     def __call__(self, event: Any) -> Any:
-        value = self.fn(event)
-        wrong = self.check([value])
+        values = [self.fn(event)]
+        wrong = self.check(values)
         if wrong is not None:
             raise wrong[1]
-        return value
+        return values[0]
 
 
 class KeyRecipe(Recipe):
@@ -55,14 +54,14 @@ class KeyRecipe(Recipe):
 
 
 class TimeRecipe(Recipe):
-    """The time function of windows or of a time to live; the type of `length` shows whether times are datetimes."""
+    """The time function of windows or of a time to live; what goes on are ticks of `scale`."""
 
-    def __init__(self, fn: Callable[[Any], Any], length: Any) -> None:
+    def __init__(self, fn: Callable[[Any], Any], scale: TimeScale) -> None:
         self.fn = fn
-        self.length = length
+        self.scale = scale
 
     def make(self) -> Any:
-        return Checked(self.fn, TimeCheck(isinstance(self.length, timedelta)))
+        return Checked(self.fn, TimeCheck(self.scale))
 
 
 class PartitionRecipe(Recipe):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from enum import Enum
 from numbers import Number
 from typing import Any
@@ -38,8 +39,9 @@ def stable_hash(key: Any) -> int:
     if kind is tuple:
         return _joined(key)
     if isinstance(key, Number):  # Python gives equal numbers of all types one hash, which no seed changes
-        if key != key:  # not a number: it equals nothing, itself included
-            raise ValueError("key_by gave nan as a key, which does not equal itself; give None instead")
+        _check_equal_to_itself(key)
+        if kind.__name__ == "timedelta64":  # numpy counts it as an integer, but equal ones may have several hashes
+            raise TypeError("key_by gave a timedelta64 as a key; give its .item(), a timedelta, or the number of its units")
         return hash(key)
     if key is None:
         return 1
@@ -51,12 +53,21 @@ def stable_hash(key: Any) -> int:
     return _rarer(key, kind)
 
 
+def _check_equal_to_itself(key: Any) -> None:
+    """Check that a key is none of the values that equal nothing, themselves included. Raises `ValueError` for one."""
+    if (isinstance(key, Decimal) and key.is_snan()) or key != key:
+        raise ValueError(
+            f"key_by gave a {type(key).__name__} as a key that does not equal itself (nan or NaT); give None instead"
+        )
+
+
 def _rarer(key: Any, kind: type) -> int:
     if isinstance(key, frozenset):
         return sum(_joined((part,)) for part in key) & _MASK
     if isinstance(key, datetime):
-        since = key.replace(fold=0) - _EPOCH if key.utcoffset() is None else key - _EPOCH_UTC
-        return stable_hash(since)
+        _check_equal_to_itself(key)
+        key = key.replace(fold=0)  # datetimes of one zone are equal whatever their fold is
+        return stable_hash(key - (_EPOCH if key.utcoffset() is None else _EPOCH_UTC))
     if isinstance(key, date):
         return key.toordinal()
     if isinstance(key, timedelta):
@@ -111,7 +122,7 @@ class KeyCheck:
         for at, key in enumerate(keys):
             try:
                 known[key]
-            except (TypeError, ValueError) as error:
+            except Exception as error:
                 return at, _explained(key, error)
         return None
 
@@ -120,7 +131,7 @@ def _explained(key: Any, error: Exception) -> Exception:
     """Return the error of `stable_hash`, also where Python refuses to hash the key before."""
     try:
         stable_hash(key)
-    except (TypeError, ValueError) as again:
+    except Exception as again:
         return again.with_traceback(None)
     return error.with_traceback(None)
 

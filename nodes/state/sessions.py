@@ -7,28 +7,34 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from ..handlers import Recipe
 from ..program.column import Column
 from ..program.failures import USER_ERRORS
 from .stateful import EventCursor
+from .times import TimeScale
 from .watermark import rows_of
 from .window_state import Aggregate, Output
+
+_START = attrgetter("start")
 
 
 class SessionRecipe(Recipe):
     """Sessions that end `gap` after their last event and stay open for `lateness` longer."""
 
-    def __init__(self, gap: Any, lateness: Any, aggregate: Aggregate) -> None:
+    def __init__(self, scale: TimeScale, gap: Any, lateness: Any, aggregate: Aggregate) -> None:
+        self.scale = scale
         self.gap = gap
         self.lateness = lateness
         self.aggregate = aggregate
 
     def make(self) -> Any:
-        return _OpenSessions(self.gap, self.lateness, self.aggregate)
+        return _OpenSessions(self.scale, self.gap, self.lateness, self.aggregate)
 
 
 @dataclass(slots=True, eq=False)
@@ -45,12 +51,14 @@ class _OpenSession:
 class _OpenSessions:
     """The open sessions of the keys of one partition."""
 
-    def __init__(self, gap: Any, lateness: Any, aggregate: Aggregate) -> None:
-        self._gap = gap
-        self._lateness = lateness
+    def __init__(self, scale: TimeScale, gap: Any, lateness: Any, aggregate: Aggregate) -> None:
+        self._scale = scale
+        self._gap = scale.length(gap)
+        self._lateness = scale.length(lateness)
         self._aggregate = aggregate
         self._counting = aggregate.kind == "count"
         self._width = 2 if self._counting else 3
+        #: The sessions of each key by their starts; they are at least a gap apart, so their ends are in order too.
         self._open: dict[Any, list[_OpenSession]] = {}
         self._count = 0
         #: A heap of all open sessions by an end that they had, which may be later by now.
@@ -126,8 +134,8 @@ class _OpenSessions:
             at += 1
             sessions = open_.get(key)
             if sessions is not None:
-                session = sessions[0]
-                if len(sessions) == 1 and session.start - gap < time < session.last + gap:
+                session = sessions[-1]
+                if session.start - gap < time < session.last + gap and (time >= session.start or len(sessions) == 1):
                     if counting:
                         session.value += 1
                     else:
@@ -137,9 +145,11 @@ class _OpenSessions:
                     elif time < session.start:
                         session.start = time
                     continue
-                near = [s for s in sessions if s.start - gap < time < s.last + gap]
-                if near:
-                    self._join(near, sessions, time, event)
+                upper = lower = bisect_left(sessions, time + gap, key=_START)
+                while lower and sessions[lower - 1].last + gap > time:
+                    lower -= 1
+                if lower < upper:
+                    self._join(sessions, lower, upper, time, event)
                     continue
             seq, index = cursor.name()
             mark = marks.before(seq)
@@ -147,7 +157,10 @@ class _OpenSessions:
                 cursor.late += 1
                 continue
             session = _OpenSession(key, time, time, begin(event), seq, index)
-            open_.setdefault(key, []).append(session)
+            if sessions is None:
+                open_[key] = [session]
+            else:
+                sessions.insert(upper, session)
             self._count += 1
             entry = (time + gap, seq, index, session)
             heapq.heappush(self._ends, entry)
@@ -155,24 +168,24 @@ class _OpenSessions:
                 return at, True
         return at, False
 
-    def _join(self, near: list[_OpenSession], sessions: list[_OpenSession], time: Any, event: Any) -> None:
-        """Add an event to the session it is near, or merge the sessions between which it falls."""
-        near.sort(key=lambda session: session.start)
-        session = near[0]
+    def _join(self, sessions: list[_OpenSession], lower: int, upper: int, time: Any, event: Any) -> None:
+        """Add an event to the session it is near, or merge the sessions `lower .. upper - 1` between which it falls."""
+        session = sessions[lower]
         session.value = self._aggregate.step()(session.value, event)
         session.start, session.last = min(session.start, time), max(session.last, time)
-        for later in near[1:]:
+        for later in sessions[lower + 1 : upper]:
             session.value = self._aggregate.join()(session.value, later.value)
             session.last = max(session.last, later.last)
             session.seq, session.index = min((session.seq, session.index), (later.seq, later.index))
             later.joined = True
-            sessions.remove(later)
             self._count -= 1
+        del sessions[lower + 1 : upper]
 
     def _close(self, mark: Any, row: int, output: Output) -> None:
         """Close the sessions that a watermark has passed, or all; merging the partitions puts them in order."""
         records: list[tuple[Any, ...]] = []
-        ends, gap, lateness = self._ends, self._gap, self._lateness
+        closed: Counter[Any] = Counter()
+        ends, gap, lateness, bound = self._ends, self._gap, self._lateness, self._scale.bound
         while ends and (mark is None or ends[0][0] + lateness <= mark):
             _, seq, index, session = heapq.heappop(ends)
             end = session.last + gap
@@ -181,12 +194,17 @@ class _OpenSessions:
             if mark is not None and end + lateness > mark:
                 heapq.heappush(ends, (end, seq, index, session))
                 continue
-            sessions = self._open[session.key]
-            sessions.remove(session)
-            self._count -= 1
-            if not sessions:
-                del self._open[session.key]
-            records.append((session.key, session.start, end, session.value, session.seq, session.index))
+            closed[session.key] += 1
+            start = session.start
+            times = bound(start, start), bound(end, start, end=True)
+            records.append((session.key, *times, session.value, session.seq, session.index))
+        for key, count in closed.items():
+            sessions = self._open[key]
+            if count == len(sessions):
+                del self._open[key]
+            else:
+                del sessions[:count]  # those of a key end in their order
+            self._count -= count
         output.add(row, records)
 
 

@@ -19,10 +19,9 @@ from uuid import UUID
 from ..events import Context, Failure, context_of_call
 from ..handlers import Recipe
 from ..program.column import Column
-from ..program.failures import USER_ERRORS, failure, user_frames, verdict_for
+from ..program.failures import USER_ERRORS, failure, verdict_for
 from ..program.program import Orders, Step, Tally
 from ..program.steps import Copier
-from .windows import MIXED
 
 #: Types whose values cannot change, so a state and an output may be the same object.
 IMMUTABLE = frozenset(
@@ -143,10 +142,8 @@ class _VerdictFailure(Exception):
 
 
 def _explained(error: BaseException) -> BaseException:
-    """Return a clearer error where a function did not return a state and an output, or times are of two kinds."""
+    """Return a clearer error where a function did not return a state and an output."""
     at = error.__traceback__
-    if isinstance(error, TypeError) and "offset-naive" in str(error) and user_frames(error) is None:
-        return TypeError(MIXED)
     if isinstance(error, TypeError | ValueError) and at is not None and at.tb_next is None and (
         "unpack" in str(error)
     ):

@@ -11,8 +11,10 @@ from typing import Any
 
 from ..handlers import Recipe
 from ..program.column import Column
+from ..program.failures import USER_ERRORS
 from .stateful import EventCursor
-from .windows import MIXED, Grid, origin_of
+from .times import MIXED, WallTime
+from .windows import Grid
 
 
 class ClockRecipe(Recipe):
@@ -47,21 +49,30 @@ class Watermark:
         marks: list[Any] = []
         counts = [0] * column.size
         mark, edge, grid = self._mark, self._edge, self._grid
-        rest = cursor.iterate(column, column.events)
+        rest = self._of_one_kind(column.events, cursor.iterate(column, column.events))
         try:
             for row, time in self._peaks(column, rest):
                 if mark is not None and time <= mark:
                     continue
                 mark = time
                 if edge is None or mark >= edge:
-                    edge = mark if grid is None else grid.edge(origin_of(mark), mark)
+                    edge = mark if grid is None else grid.edge(mark)
                     marks.append(mark)
                     counts[row] = 1
-        except TypeError:
-            cursor.record_failure(TypeError(MIXED))
+        except USER_ERRORS as error:
+            cursor.record_failure(error)
         self._mark, self._edge = mark, edge
         below = cursor.before_failure(column)
         return Column(column.start, column.size, marks, counts).slice(below.start, below.stop)
+
+    def _of_one_kind(self, times: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
+        """Return the times, up to the first that differs from those before it in having a zone or none."""
+        kinds = set(map(type, times))
+        if self._mark is not None:
+            kinds.add(type(self._mark))
+        if WallTime not in kinds or len(kinds) == 1:
+            return rest
+        return _up_to_the_other(type(self._mark if self._mark is not None else times[0]) is WallTime, rest)
 
     @staticmethod
     def _peaks(column: Column, rest: Iterator[Any]) -> Iterator[tuple[int, Any]]:
@@ -75,6 +86,13 @@ class Watermark:
                 for _ in range(count - 1):
                     peak = max(peak, next(rest))
                 yield row, peak
+
+
+def _up_to_the_other(zoneless: bool, rest: Iterator[Any]) -> Iterator[Any]:
+    for time in rest:
+        if (type(time) is WallTime) is not zoneless:
+            raise TypeError(MIXED)
+        yield time
 
 
 def rows_of(clock: Column) -> Iterator[int]:

@@ -7,8 +7,8 @@ of partitions.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,9 @@ from ..handlers import Recipe
 from ..program.column import Column
 from ..program.failures import USER_ERRORS
 from .stateful import EventCursor, form_of, fresh_state
+from .times import TimeScale
 from .watermark import rows_of
-from .windows import MIXED, Grid, origin_of
+from .windows import Grid
 
 
 @dataclass(frozen=True)
@@ -90,34 +91,48 @@ class Output:
 class WindowRecipe(Recipe):
     """Windows of one size, tumbling or sliding."""
 
-    def __init__(self, grid: Grid, aggregate: Aggregate) -> None:
+    def __init__(self, scale: TimeScale, grid: Grid, aggregate: Aggregate) -> None:
+        self.scale = scale
         self.grid = grid
         self.aggregate = aggregate
 
     def make(self) -> Any:
-        return _Windows(self.grid, self.aggregate)
+        return _Windows(self.scale, self.grid, self.aggregate)
 
 
 class _Windows:
     """The open windows of the keys of one partition: `[value, seq, index]`, with `(seq, index)` of the first event."""
 
-    def __init__(self, grid: Grid, aggregate: Aggregate) -> None:
+    def __init__(self, scale: TimeScale, grid: Grid, aggregate: Aggregate) -> None:
+        self._scale = scale
         self._grid = grid
         self._aggregate = aggregate
         self._counting = aggregate.kind == "count"
         self._width = 2 if self._counting else 3
         self._open: dict[int, dict[Any, list[Any]]] = {}
+        self._order: list[int] = []  #: a heap of the open windows' numbers
+        self._count = 0
         self._closed: int | None = None  #: the highest window that the watermark has closed
-        self._origin: Any = None
+        self._like: Any = None  #: any time of the stream
 
     def size(self) -> int:
-        return sum(map(len, self._open.values()))
+        return self._count
 
     def snapshot(self) -> Any:
-        return self._open, self._closed, self._origin
+        return self._open, self._closed, self._like
 
     def restore(self, state: Any) -> None:
-        self._open, self._closed, self._origin = state
+        self._open, self._closed, self._like = state
+        self._order = sorted(self._open)
+        self._count = sum(map(len, self._open.values()))
+
+    def _opened(self, j: int) -> dict[Any, list[Any]]:
+        """Return the open windows of number j, by key."""
+        windows = self._open.get(j)
+        if windows is None:
+            windows = self._open[j] = {}
+            heapq.heappush(self._order, j)
+        return windows
 
     def process(self, columns: Sequence[Column], cursor: EventCursor, end: int | None) -> Column:
         column, clock = columns
@@ -127,33 +142,28 @@ class _Windows:
         output = Output(column)
         rest = cursor.iterate(column, events, width)
         try:
-            if self._origin is None and times:
-                self._origin = origin_of(times[0])
-            js = _numbers(self._grid, self._origin, times)
+            if self._like is None and times:
+                self._like = times[0]
+            slide = self._grid.slide
+            js = [time // slide for time in times]
             at, ends = 0, column.offsets()
             for row, mark in zip(rows_of(clock), clock.events, strict=True):
                 upto = ends[row + 1] // width
                 self._add(keys[at:upto], js[at:upto], times, rest, cursor)
-                if upto > len(js):
-                    break
                 self._close(row, mark, output)
                 at = upto
-            else:
-                self._add(keys[at:], js[at:], times, rest, cursor)
-            if len(js) < len(keys):
-                next(rest)
-                raise TypeError(MIXED)
+            self._add(keys[at:], js[at:], times, rest, cursor)
         except USER_ERRORS as error:
             cursor.record_failure(error)
         if end is not None and not cursor.failures:
-            output.add(end - column.start, self._removed(list(self._open)))
+            output.add(end - column.start, self._removed(sorted(self._open)))
         return output.column(cursor.before_failure(column))
 
     def _add(self, keys: list[Any], js: list[int], times: list[Any], rest: Iterator[Any], cursor: EventCursor) -> None:
         if not self._grid.single:
             self._add_to_several(keys, js, times, rest, cursor)
             return
-        open_, closed, counting = self._open, self._closed, self._counting
+        closed, counting = self._closed, self._counting
         begin, step = self._aggregate.begin, self._aggregate.step()
         last: int | None = None
         windows: dict[Any, list[Any]] = {}
@@ -162,11 +172,12 @@ class _Windows:
                 if closed is not None and j <= closed:
                     cursor.late += 1
                     continue
-                windows = open_.setdefault(j, {})
+                windows = self._opened(j)
                 last = j
             window = windows.get(key)
             if window is None:
                 windows[key] = [begin(event), *cursor.name()]
+                self._count += 1
             elif counting:
                 window[0] += 1
             else:
@@ -178,7 +189,7 @@ class _Windows:
         open_, closed, counting = self._open, self._closed, self._counting
         begin, step, grid = self._aggregate.begin, self._aggregate.step(), self._grid
         for key, j, event in zip(keys, js, rest, strict=False):
-            first = grid.first(self._origin, times[cursor.position])
+            first = grid.first(times[cursor.position])
             if closed is not None and first <= closed:
                 first = closed + 1
                 if first > j:
@@ -187,40 +198,31 @@ class _Windows:
             for at in range(first, j + 1):
                 # Each window gets a copy of its own, because their values change independently.
                 own = event if at == j or counting else cursor.own_copy(event)
-                windows = open_.setdefault(at, {})
+                windows = open_.get(at)
+                if windows is None:
+                    windows = self._opened(at)
                 window = windows.get(key)
                 if window is None:
                     windows[key] = [begin(own), *cursor.name()]
+                    self._count += 1
                 else:
                     window[0] = step(window[0], own)
 
-    def _close(self, row: int, mark: Any, output: Output) -> None:
-        self._closed = closed = self._grid.passed(self._origin_of(mark), mark)
-        passed = [j for j in self._open if j <= closed]
+    def _close(self, row: int, mark: int, output: Output) -> None:
+        self._closed = closed = self._grid.passed(mark)
+        passed = []
+        while self._order and self._order[0] <= closed:
+            passed.append(heapq.heappop(self._order))
         if passed:
             output.add(row, self._removed(passed))
-
-    def _origin_of(self, mark: Any) -> Any:
-        if self._origin is None:
-            self._origin = origin_of(mark)
-        return self._origin
 
     def _removed(self, js: list[int]) -> list[tuple[Any, ...]]:
         """Remove windows and return their records; merging the partitions puts them in order."""
         records: list[tuple[Any, ...]] = []
+        bound, like = self._scale.bound, self._like
         for j in js:
-            start, end = self._grid.start(self._origin, j), self._grid.end(self._origin, j)
-            records += [(key, start, end, *window) for key, window in self._open.pop(j).items()]
+            start, end = bound(self._grid.start(j), like), bound(self._grid.end(j), like, end=True)
+            windows = self._open.pop(j)
+            self._count -= len(windows)
+            records += [(key, start, end, *window) for key, window in windows.items()]
         return records
-
-
-def _numbers(grid: Grid, origin: Any, times: list[Any]) -> list[int]:
-    """Return the window of each time, up to the first time that cannot be compared with those before."""
-    try:
-        return grid.numbers(origin, times)
-    except TypeError:
-        found: list[int] = []
-        with suppress(TypeError):
-            for time in times:
-                found += grid.numbers(origin, [time])
-        return found

@@ -6,23 +6,19 @@ datetimes (in UTC where they have a zone). Nothing here holds an event.
 
 from __future__ import annotations
 
-import math
-import numbers
-import reprlib
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from ..errors import GraphError
 from ..public import public
+from .times import Span, TimeScale, check_span
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-#: A length of event time: seconds, milliseconds, whatever the times count, or a timedelta where they are datetimes.
-Span: TypeAlias = int | float | timedelta
-
-MIXED = "event times with and without a zone, or numbers and datetimes, cannot be compared; let time= give one kind"
+#: The most windows that an event may be in: it is put into each of them.
+MAX_OVERLAP = 100_000
 
 
 @public
@@ -71,7 +67,8 @@ def tumbling(size: Span) -> Tumbling:
 def sliding(size: Span, slide: Span) -> Sliding:
     """Return windows of `size`, one of which begins every `slide`, so that an event is in `size / slide` of them.
 
-    Raises `GraphError` for lengths that are not above 0, or of two kinds, and for a `slide` longer than `size`.
+    Raises `GraphError` for lengths that are not above 0, or of two kinds, for a `slide` longer than `size`, and for one
+    so short that an event would be in more than 100,000 windows.
     """
     check_span("sliding(size, slide)", size)
     check_span("sliding(size, slide)", slide)
@@ -81,6 +78,12 @@ def sliding(size: Span, slide: Span) -> Sliding:
         raise GraphError(
             f"sliding(size, slide): slide={slide} is longer than size={size}, so events between two windows would be"
             " in none; make it at most the size"
+        )
+    scale = TimeScale.of_grid(size, slide, slide)
+    if scale.length(size) > MAX_OVERLAP * scale.length(slide):
+        raise GraphError(
+            f"sliding(size, slide): every event would be in more than {MAX_OVERLAP:,} windows, one of which begins every"
+            " slide; make slide longer"
         )
     return Sliding(size, slide)
 
@@ -94,107 +97,58 @@ def session(gap: Span) -> Session:
     return Session(check_span("session(gap)", gap))
 
 
-def check_span(where: str, span: Any, *, zero: bool = False) -> Any:
-    """Return `span` if it is a finite number or timedelta above 0 (with `zero`, or 0). Raises `GraphError` otherwise."""
-    wrong = isinstance(span, bool) or not isinstance(span, numbers.Real | timedelta)
-    if wrong or (not isinstance(span, timedelta) and not math.isfinite(span)):
-        raise GraphError(f"{where}: {reprlib.repr(span)} is no length of time; give a number or a timedelta")
-    least: Any = timedelta(0) if isinstance(span, timedelta) else 0
-    if span < least or (span == least and not zero):
-        raise GraphError(f"{where}: {reprlib.repr(span)} is too short; make it {'0 or more' if zero else 'more than 0'}")
-    return span
-
-
 def length_of(window: AnyWindow) -> Span:
     """Return a length of a window; its type shows whether times are datetimes."""
     return window.gap if isinstance(window, Session) else window.size
 
 
-@dataclass(frozen=True, slots=True)
-class TimeCheck:
-    """Finds the first value that is no event time; with `clock` times are datetimes, else numbers."""
-
-    clock: bool
-
-    def __call__(self, times: list[Any]) -> tuple[int, Exception] | None:
-        """Return the position of the first invalid time and the error for it; `None` where all are valid."""
-        types = set(map(type, times))
-        if not self.clock and (types <= {int} or (types <= {int, float} and all(map(math.isfinite, times)))):
-            return None
-        if self.clock and types == {datetime}:
-            return None
-        for at, given in enumerate(times):
-            if not self._is_time(given):
-                return at, TypeError(self._explain(given))
-        return None
-
-    def _is_time(self, given: Any) -> bool:
-        if self.clock:
-            return isinstance(given, datetime)
-        return type(given) is not bool and isinstance(given, numbers.Real) and math.isfinite(given)
-
-    def _explain(self, given: Any) -> str:
-        what = f"a {type(given).__name__}" if not isinstance(given, float) else "a float that is not finite"
-        if isinstance(given, datetime):
-            return "time= gave a datetime, but lengths of time are numbers; give them as timedelta"
-        if self.clock:
-            return f"time= gave {what}, but lengths of time are timedelta; let it give a datetime"
-        return f"time= gave {what}; let it give a finite number, or a datetime with lengths as timedelta"
+def scale_of(window: AnyWindow, lateness: Any) -> TimeScale:
+    """Return how the times of a window become ticks."""
+    if isinstance(window, Session):
+        return TimeScale.of_distance(window.gap, lateness, bounds=True)
+    return TimeScale.of_grid(window.size, slide_of(window), lateness)
 
 
-def origin_of(time: Any) -> Any:
-    """Return the time from which windows are counted."""
-    if not isinstance(time, datetime):
-        return 0
-    return datetime(1970, 1, 1) if time.utcoffset() is None else datetime(1970, 1, 1, tzinfo=UTC)
+def slide_of(window: Tumbling | Sliding) -> Span:
+    """Return the distance from the beginning of a window to that of the next."""
+    return window.slide if isinstance(window, Sliding) else window.size
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Windows of one size, numbered: window j begins at `origin + j * slide`."""
+    """Windows of one size, numbered, in ticks: window j begins at `j * slide`."""
 
-    size: Any
-    slide: Any
-    lateness: Any
+    size: int
+    slide: int
+    lateness: int
 
     @staticmethod
     def of(window: Tumbling | Sliding, lateness: Any) -> Grid:
         """Return the grid of tumbling or sliding windows that stay open for `lateness` longer."""
-        return Grid(window.size, window.slide if isinstance(window, Sliding) else window.size, lateness)
+        length = scale_of(window, lateness).length
+        return Grid(length(window.size), length(slide_of(window)), length(lateness))
 
     @property
     def single(self) -> bool:
         """Whether every time is in one window only."""
-        return bool(self.size == self.slide)
+        return self.size == self.slide
 
-    def start(self, origin: Any, j: int) -> Any:
+    def start(self, j: int) -> int:
         """Return where window j begins."""
-        return origin + j * self.slide
+        return j * self.slide
 
-    def end(self, origin: Any, j: int) -> Any:
+    def end(self, j: int) -> int:
         """Return where window j ends."""
-        return origin + (j + 1) * self.slide if self.single else origin + j * self.slide + self.size
+        return j * self.slide + self.size
 
-    def passed(self, origin: Any, mark: Any) -> int:
+    def passed(self, mark: int) -> int:
         """Return the highest window that a watermark closes."""
-        j = int((mark - self.lateness - self.size - origin) // self.slide) - 1
-        while self.end(origin, j + 1) + self.lateness <= mark:
-            j += 1
-        return j
+        return (mark - self.lateness - self.size) // self.slide
 
-    def edge(self, origin: Any, mark: Any) -> Any:
+    def edge(self, mark: int) -> int:
         """Return the lowest watermark above `mark` that closes a window."""
-        return self.end(origin, self.passed(origin, mark) + 1) + self.lateness
+        return self.end(self.passed(mark) + 1) + self.lateness
 
-    def numbers(self, origin: Any, times: list[Any]) -> list[int]:
-        """Return the last window that each time is in."""
-        slide = self.slide
-        if isinstance(origin, datetime):
-            return [(time - origin) // slide for time in times]
-        if isinstance(slide, int) and set(map(type, times)) <= {int}:
-            return [time // slide for time in times]
-        return [int(time // slide) for time in times]
-
-    def first(self, origin: Any, time: Any) -> int:
+    def first(self, time: int) -> int:
         """Return the first window that a time is in."""
-        return int((time - self.size - origin) // self.slide) + 1
+        return (time - self.size) // self.slide + 1
