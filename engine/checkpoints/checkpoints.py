@@ -203,12 +203,21 @@ def _identity(plan: Plan, nodes: list[Node], runner: str, states: tuple[str, ...
         "nodes": [[node.name, _kind(node), [given.name for given in node.inputs]] for node in nodes],
         "number of workers of each node with a state": {} if runner == "inline" else _parts(plan),
         "states": list(states),
+        "settings": {node.name: given for node in nodes if (given := _settings(node)) is not None},
         "code": {
             "python": python_form(),
             "nodes": fingerprints(nodes),
             "keys": [node.name for node in nodes if node.kind is NodeKind.KEY_BY],
         },
     }
+
+
+def _settings(node: Node) -> dict[str, Any] | None:
+    """Return what a source or sink says decides what it reads or holds, `None` if it says nothing."""
+    settings = getattr(node.subject, "settings", None)
+    if node.kind not in (NodeKind.SOURCE, NodeKind.SINK) or isinstance(node.subject, type) or not callable(settings):
+        return None
+    return dict(settings())
 
 
 def _parts(plan: Plan) -> dict[str, int]:

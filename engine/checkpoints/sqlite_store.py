@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import socket
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,7 +70,7 @@ class _SqliteFile:
     @property
     def place(self) -> str:
         """The machine and the absolute path; what the name itself links to may change."""
-        return f"{socket.gethostname()}:{self.path.parent.resolve() / self.path.name}"
+        return f"{os.uname().nodename}:{self.path.parent.resolve() / self.path.name}"
 
     def acquire(self, graph: str, *, fresh: bool) -> str:
         """Lock the file and open it as a database; any graph's name is the same to it."""

@@ -22,6 +22,7 @@ from typing import Any, Literal, Protocol
 from ...nodes.errors import CheckpointError
 from ...nodes.ordering.order_log import Read, Run
 from ..codec.stored_values import decode_stored, unreadable
+from .identity import code_changes, compare, read_identity
 
 #: The form of the tables; a store of another one is refused.
 VERSION = 3
@@ -29,6 +30,8 @@ VERSION = 3
 HISTORY = 100
 #: The part of a run's identity that may differ on resume.
 _CODE = "code"
+#: What sources and sinks say of themselves, by the name of their node.
+_SETTINGS = "settings"
 _LOG = logging.getLogger("sluiceway")
 _ADD_TO_LOG = (
     "INSERT INTO {t}log (name, kind, source, first, size, extent, digest)"
@@ -254,8 +257,8 @@ class TableStore:
             self._start(execute, identity)
             return None, []
         assert known is not None
-        self._compare(known, identity)
-        changes = [] if saved.finished else self._changes(known.get(_CODE), identity.get(_CODE))
+        compare(self._backing.where, known, identity)
+        changes = [] if saved.finished else code_changes(self._backing.where, known, identity)
         if changes:
             execute(
                 "UPDATE {t}run SET identity = :identity WHERE name = :name",
@@ -277,7 +280,7 @@ class TableStore:
     def _identity(self, execute: Execute) -> dict[str, Any] | None:
         rows = execute("SELECT identity FROM {t}run WHERE name = :name AND identity IS NOT NULL", self._own())
         try:
-            return _read_identity(rows[0][0]) if rows else None
+            return read_identity(rows[0][0]) if rows else None
         except ValueError as error:
             raise self._backing.damaged(error) from error
 
@@ -294,33 +297,6 @@ class TableStore:
             return Saved(**values)
         except TypeError as error:
             raise unreadable(what, error) from error
-
-    def _compare(self, known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-        given = json.loads(json.dumps(given))
-        for key in (*known, *given):
-            if key != _CODE and known.get(key) != given.get(key):
-                before, now = _differing(known.get(key), given.get(key))
-                raise CheckpointError(
-                    f"cannot resume from {self._backing.where}: its {key} is {_short(before)}, this run's is"
-                    f" {_short(now)}; run the graph as it was, or begin afresh with resume='never'"
-                )
-
-    def _changes(self, known: Mapping[str, Any] | None, given: Mapping[str, Any] | None) -> list[str]:
-        """Return what code changed, as far as that can be compared; raises `CheckpointError` if it computes keys."""
-        if known is None or given is None:
-            return []
-        if known["python"] != given["python"]:
-            return [f"Python changed from {known['python']} to {given['python']}, so that code cannot be compared,"]
-        nodes, before = given["nodes"], known["nodes"]
-        changed = [name for name in {**nodes, **before} if nodes.get(name) != before.get(name)]
-        for name in changed:
-            if name in given.get("keys", ()):
-                raise CheckpointError(
-                    f"cannot resume from {self._backing.where}: node {name!r} changed the code that gives its keys, so the"
-                    " states of the old keys may be those of no key now; run it as it was, or begin afresh with"
-                    " resume='never'"
-                )
-        return [f"node {name!r} changed its code" for name in changed]
 
     def _add_to_history(
         self, execute: Execute, n: int, *, size: int | None = None, finished: bool = False, note: str | None = None
@@ -349,21 +325,13 @@ class TableStore:
             )
 
 
-def _read_identity(text: str) -> dict[str, Any]:
-    """Return the identity of a run; raises `ValueError` for a text that is none."""
-    identity = json.loads(text)
-    if not isinstance(identity, dict) or not identity.keys() >= {"graph", "nodes"}:
-        raise ValueError("what it says of the run cannot be read")
-    return identity
-
-
 def describe_run(where: str, name: str, execute: Execute) -> str:
     """Return a description of one run's part of a store, for a person."""
     own = {"name": name}
     run = execute("SELECT identity, began FROM {t}run WHERE name = :name AND identity IS NOT NULL", own)
     if not run:
         return f"{where}: no run has used it"
-    identity = _read_identity(run[0][0])
+    identity = read_identity(run[0][0])
     select = "SELECT n, at, bytes, finished, note FROM {t}history WHERE name = :name AND note IS "
     rows = execute(select + "NULL ORDER BY id DESC LIMIT 10", own)
     changes = execute(select + "NOT NULL ORDER BY id DESC LIMIT 10", own)
@@ -378,14 +346,6 @@ def describe_run(where: str, name: str, execute: Execute) -> str:
     return "\n".join(lines)
 
 
-def _differing(known: Any, given: Any) -> tuple[Any, Any]:
-    """Return what only one of two lists has, unless only their order differs; anything else as a whole."""
-    if not isinstance(known, list) or not isinstance(given, list):
-        return known, given
-    before, now = [one for one in known if one not in given], [one for one in given if one not in known]
-    return (before, now) if before or now else (known, given)
-
-
 def _row(kind: str, source: int, first: int, size: int, extent: bytes) -> dict[str, Any]:
     digest = _digest(f"{kind} {source} {first} {size} ".encode() + extent)
     return {"kind": kind, "source": source, "first": first, "size": size, "extent": extent, "digest": digest}
@@ -397,8 +357,3 @@ def _digest(body: bytes) -> bytes:
 
 def _now(precision: str) -> str:
     return datetime.now(UTC).isoformat(timespec=precision)
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 300 else text[:297] + "..."

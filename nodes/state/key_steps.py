@@ -47,7 +47,7 @@ class KeyRecipe(Recipe):
 
     @property
     def form(self) -> str:
-        return "" if self.ttl is None else "with ttl"
+        return "" if self.ttl is None else f"with ttl {self.ttl}"
 
     def make(self) -> Any:
         return Checked(self.fn, KeyCheck())

@@ -186,3 +186,81 @@ def test_a_store_that_was_moved_goes_on(tmp_path: Path) -> None:
     (tmp_path / "run.db").rename(tmp_path / "moved.db")
     run(tmp_path, table, checkpoint=tmp_path / "moved.db")
     assert table.rows == list(range(EVENTS))
+
+
+def count(folder: Path, *, delimiter: str = ",", table: str = "a", ttl: int = 5, fail_at: int = EVENTS) -> None:
+    """Count keys of a source into a sink, with a time to live, until it fails."""
+
+    def work(row: dict[str, str]) -> int:
+        if int(row["n"]) == fail_at:
+            raise RuntimeError("enough")
+        return int(row["n"])
+
+    graph = sw.Graph("counted")
+    numbers = graph.source(Numbered(delimiter), name="in").map(work)
+    counts = numbers.key_by(lambda n: n % 3, ttl=ttl, time=lambda n: n).count()
+    counts.sink(Named(table), name="out")
+    sw.run(graph, runner="inline", checkpoint=folder / "run.db", checkpoint_interval_s=1e-9)
+
+
+class Numbered:
+    """A source with a setting."""
+
+    replay = "exact"
+
+    def __init__(self, delimiter: str) -> None:
+        self.delimiter = delimiter
+
+    def settings(self) -> dict[str, Any]:
+        """What decides what is read."""
+        return {"delimiter": self.delimiter, "columns": ("n", "m")}
+
+    def reader(self, position: Any) -> Any:
+        """Open at a position."""
+        self.at = position or 0
+        return self
+
+    def read(self, limit: int) -> list[dict[str, str]] | None:
+        """Give one event."""
+        self.at += 1
+        return [{"n": str(self.at - 1)}] if self.at <= EVENTS else None
+
+    def position(self) -> int:
+        """How far it is."""
+        return self.at
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Named:
+    """A sink with a setting."""
+
+    def __init__(self, table: str) -> None:
+        self.table = table
+
+    def settings(self) -> dict[str, Any]:
+        """What decides where rows stand."""
+        return {"table": self.table}
+
+    def write(self, events: Any) -> None:
+        """Forget them."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"delimiter": ";"}, 'node \'in\' is not what it began as .delimiter is ";", it was ","'),
+        ({"table": "b"}, 'node \'out\' is not what it began as .table is "b", it was "a"'),
+        ({"ttl": 6}, "with ttl 5.*with ttl 6"),
+    ],
+)
+def test_what_is_read_and_written_on_is_what_was_begun(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(sw.HandlerError):
+        count(tmp_path, fail_at=20)
+    with pytest.raises(sw.CheckpointError, match=said):
+        count(tmp_path, **changed)
+    count(tmp_path)
