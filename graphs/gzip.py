@@ -105,7 +105,7 @@ class FileBlocks:
             raise GraphError(f"cannot read {self.path}: there is no such file in {os.getcwd()}; correct the path")
 
     def files_read(self) -> Sequence[str]:
-        """Give the file that is read: no sink of the run may write it."""
+        """Return the file that is read: no sink of the run may write it."""
         return [self.path]
 
     def size_hint(self) -> int | None:
@@ -187,7 +187,7 @@ class GzipFile:
         self._crc = self._size = 0
 
     def files_written(self) -> Sequence[str]:
-        """Give the names that are written: no source of the run may read them."""
+        """Return the names that are written: no source of the run may read them."""
         return [self.path, f"{self.path}.partial"]
 
     def open(self) -> None:

@@ -194,7 +194,7 @@ def _open_end(path: str, mode: int = 0o666, flags: int = os.O_CREAT) -> IO[bytes
 def _open_partial(path: str, real: str, fresh: bool) -> IO[bytes]:
     """Open the partial file, `fresh` a new one, unless another run holds it: two would write into each other's lines.
 
-    What stands at its name is never followed. What an earlier run left there is replaced, not emptied: another name of
+    A link at its name is never followed. What an earlier run left there is replaced, not emptied: another name of
     it keeps what it holds.
     """
     partial = real + PARTIAL
