@@ -11,6 +11,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from time import monotonic
 
 from ...nodes.ordering.budget import Budget
@@ -104,19 +105,30 @@ class Hub:
     # -- commands, from any thread ------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Open the backend and start the thread."""
-        wakeup = Wakeup()
-        run = RunHandle(
-            self.core, self.feeds, self.restarts, wakeup.descriptor, self.wake, record_up=self.up.set, fail=self._fail
-        )
+        """Open the backend and start the thread. Raises `SluicewayError` if the system has no room for it."""
         try:
-            self.backend.open(run)
-        except BaseException:
-            wakeup.close()
-            raise
-        self._wakeup = wakeup
-        atexit.register(self._abort_at_exit)
-        self._thread.start()
+            with ExitStack() as undo:
+                wakeup = Wakeup()
+                undo.callback(wakeup.close)
+                run = RunHandle(
+                    self.core, self.feeds, self.restarts, wakeup.descriptor, self.wake, record_up=self.up.set, fail=self._fail
+                )
+                self.backend.open(run)
+                undo.callback(self.backend.close)
+                self._wakeup = wakeup
+                atexit.register(self._abort_at_exit)
+                undo.callback(atexit.unregister, self._abort_at_exit)
+                self._thread.start()
+                undo.pop_all()
+        except BaseException as error:
+            self._wakeup = None
+            self._fail(error)
+            assert self._outcome is not None
+            self.up.set()
+            self.deliveries.put(self._outcome)
+            failed = self._outcome.error
+            assert failed is not None
+            raise failed from failed.__cause__
 
     def begin(self, number: int, feed: Feed | SliceFeed) -> None:
         """Begin a held run: number from `number` on, and read its one source from `feed`."""
@@ -163,6 +175,8 @@ class Hub:
 
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait until the hub has ended and its backend is closed; return whether that is so."""
+        if self._thread.ident is None:
+            return True  # it could not be started
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -194,18 +208,19 @@ class Hub:
         outcome = self._outcome
         assert outcome is not None
         self.up.set()
-        try:
-            self.feeds.stop()
-            outcome.children = self.backend.stop(orderly=outcome.orderly, hurried=lambda: self._hurry)
-        finally:
+        for step in (self.feeds.stop, self._stop_backend, self.core.clear, self.backend.close, self._close):
             try:
-                self._close()
-            finally:
-                self.deliveries.put(outcome)
+                step()
+            except BaseException as error:  # the other steps are taken all the same
+                outcome.error = outcome.error or failures.engine_error(error)
+        self.deliveries.put(outcome)
+
+    def _stop_backend(self) -> None:
+        outcome = self._outcome
+        assert outcome is not None
+        outcome.children = self.backend.stop(orderly=outcome.orderly, hurried=lambda: self._hurry)
 
     def _close(self) -> None:
-        self.core.clear()
-        self.backend.close()
         atexit.unregister(self._abort_at_exit)
         if self._wakeup is not None:
             self._wakeup.close()
@@ -260,7 +275,8 @@ class Hub:
             self._outcome = outcome
 
     def _fail(self, error: BaseException) -> None:
-        self._end(Outcome("error", error=error))
+        """End the run with an error: what the system or a library refused the engine is told in words."""
+        self._end(Outcome("error", error=failures.engine_error(error)))
 
     # -- effects ------------------------------------------------------------------------------------------------
 

@@ -19,9 +19,10 @@ from ..options import RunOptions
 from ..plan.plan import Plan
 from .grants import Grants
 from .inbox import Inbox
+from .limits import check_room
 from .processes.nursery import ChildExited, Event, SpawnFailed, ZygoteDied
 from .remote_sources import RemoteSources
-from .supervisor import Supervisor, describe_exit
+from .supervisor import KILLS, Supervisor, describe_exit
 from .transport import messages
 from .transport.arena import Arena
 from .transport.router import Router
@@ -30,6 +31,8 @@ from .transport.run_dir import RunDir, arena_path
 _LOG = logging.getLogger("sluiceway")
 #: How often a busy hub checks for exits, in seconds; one that sleeps is woken by them.
 _EXITS_S = 0.02
+#: How often the process that starts the others may be killed from outside before it is ready.
+_MAX_UNREADY = 4
 
 
 class LocalBackend:
@@ -40,12 +43,14 @@ class LocalBackend:
         self._options = options
         self._held = held
         self._receive_output: Callable[[], None] = lambda: None  #: until `start`
+        self._unready = 0  #: how often in a row the process that starts the others was killed before it was ready
         self._exits_at = 0.0  #: when to check for exits next
         self._watched = -1  #: the descriptor of the supervisor that is registered with the selector
 
     def open(self, run: RunHandle) -> None:
-        """Create the run's folder with what every child reads, and the arena."""
+        """Create the run's folder with what every child reads, and the arena; before that, see that there is room."""
         self._run = run
+        check_room(self._plan.processes)
         with ExitStack() as opened:
             self.folder = RunDir()
             opened.callback(self.folder.close)
@@ -122,7 +127,8 @@ class LocalBackend:
         timeout_s = min(timeout_s, self.supervisor.wait_s(monotonic()))
         ready = [key.fd for key, _ in self._selector.select(timeout_s)]
         if self._watched in ready:
-            self._exits_at = 0.0
+            self._unready = 0  #: how often in a row the process that starts the others was killed before it was ready
+        self._exits_at = 0.0
         return self._run.wakeup in ready
 
     def _watch_children(self) -> None:
@@ -141,7 +147,8 @@ class LocalBackend:
         elif isinstance(event, SpawnFailed):
             self._run.fail(SluicewayError(f"cannot start process {event.child}: {event.error}"))
         elif isinstance(event, ZygoteDied):
-            if not event.was_ready:
+            self._unready = 0 if event.was_ready else self._unready + 1
+            if not event.was_ready and (event.status not in KILLS or self._unready >= _MAX_UNREADY):
                 self._run.fail(SluicewayError(event.reason))
                 return
             _LOG.warning("%s; all of them are started again", event.reason)

@@ -5,13 +5,14 @@ Decides that the calling process's own logging settings and output streams rule.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from typing import Any
 
 import ormsgpack
 
-from ...nodes.errors import ProtocolError
+from ...nodes.errors import ProtocolError, describe
 from ..codec.pickling import dumps
 from .transport.messages import Message
 
@@ -51,12 +52,42 @@ def log(peer: str, message: Message) -> None:
         logger.handle(record)
 
 
-def show(number: int, text: str) -> None:
-    """Print what a child printed: `number` is 1 for stdout, 2 for stderr."""
-    stream = sys.stderr if number == 2 else sys.stdout
-    if stream is not None:
-        stream.write(text)
-        stream.flush()
+class ChildOutput:
+    """Shows what the children of one run log and print. What the calling process's own streams, logging handlers and
+    filters raise is theirs: it is said once for each of them, and the run goes on.
+    """
+
+    def __init__(self) -> None:
+        self._broken: set[str] = set()
+
+    def log(self, peer: str, message: Message) -> None:
+        """Pass a child's log record to the logging of this process; raise `ProtocolError` if it is malformed."""
+        try:
+            log(peer, message)
+        except ProtocolError:
+            raise
+        except Exception as error:
+            self._complain(f"log records of {peer}: a logging handler or filter", error)
+
+    def show(self, number: int, text: str) -> None:
+        """Print what a child printed: `number` is 1 for stdout, 2 for stderr."""
+        name = "stderr" if number == 2 else "stdout"
+        stream = getattr(sys, name)
+        if stream is None:
+            return
+        try:
+            stream.write(text)
+            stream.flush()
+        except Exception as error:
+            self._complain(f"what workers print: sys.{name}", error)
+
+    def _complain(self, what: str, error: Exception) -> None:
+        where, _, who = what.rpartition(": ")
+        if who in self._broken:
+            return
+        self._broken.add(who)
+        with contextlib.suppress(Exception):  # the logging of this process may be what is broken; nobody else can be told
+            _LOG.warning("cannot show %s of the calling process raised %s; the run goes on", where + ": " + who, describe(error))
 
 
 def definition(name: str) -> bytes | None:

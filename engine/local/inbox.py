@@ -37,6 +37,7 @@ class Inbox:
     ) -> None:
         self._plan, self._run, self._core, self._router = plan, run, run.core, router
         self._supervisor, self._sources, self._grants = supervisor, sources, grants
+        self._output = child_output.ChildOutput()
 
     def receive_some(self) -> bool:
         """Handle the messages that are there, a bounded number of them; return whether there may be more."""
@@ -56,9 +57,9 @@ class Inbox:
         peer, message = received.peer, received.open()
         kind = message.kind
         if kind is messages.Kind.LOG:
-            child_output.log(peer, message)
+            self._output.log(peer, message)
         elif kind is messages.Kind.PRINT:
-            child_output.show(*message.fields)
+            self._output.show(*message.fields)
         elif not received.registered:
             return  # late message of an exited process; its numbers were reassigned
         elif kind is messages.Kind.ANSWER:
@@ -142,9 +143,9 @@ class Inbox:
                     return
                 message = received.open()
                 if message.kind is messages.Kind.LOG:
-                    child_output.log(received.peer, message)
+                    self._output.log(received.peer, message)
                 elif message.kind is messages.Kind.PRINT:
-                    child_output.show(*message.fields)
+                    self._output.show(*message.fields)
                 elif message.kind is messages.Kind.READY:
                     self._router.flush_pending(received.peer)
             except ProtocolError as error:

@@ -36,7 +36,7 @@ _TICK_S = 0.25
 #: The same while calls are watched for a time limit.
 _LIMIT_TICK_S = 0.02
 #: Exit codes of processes killed from outside: by the memory killer, the user, a service manager.
-_KILLS = (-signal.SIGKILL, -signal.SIGTERM)
+KILLS = (-signal.SIGKILL, -signal.SIGTERM)
 
 
 class Supervisor:
@@ -176,7 +176,7 @@ class Supervisor:
         self._leaving.discard(worker)
         self._closing.pop(worker, None)
         seen = self._killed.pop(worker, None) if ours or left or code is None else status.seen
-        self._core.record_death(worker, seen, describe_exit(code), ours=ours, killed=code in _KILLS)
+        self._core.record_death(worker, seen, describe_exit(code), ours=ours, killed=code in KILLS)
         if seen is not None and not ours:
             self._restarts.record_exit(worker, monotonic())
             node = steps_of(self._core, worker)[status.seen.step].node
@@ -223,8 +223,11 @@ class Supervisor:
         for child in (*self._nursery.alive, *self._nursery.requested):
             self._router.send(child, messages.pack(messages.Kind.STOP))
         wait_s = self._options.close_s if orderly else min(0.5, self._options.close_s)
-        took = dict(self._exits(monotonic() + wait_s, receive, hurried))
-        took.update(self._nursery.shutdown(1.0 if orderly else 0.2))
+        took: dict[str, str] = {}
+        try:
+            took.update(self._exits(monotonic() + wait_s, receive, hurried))
+        finally:
+            took.update(self._nursery.shutdown(1.0 if orderly else 0.2))
         return took
 
     def _exits(
@@ -247,7 +250,8 @@ class Supervisor:
         receive()
 
     def close(self) -> None:
-        """Close the status pages."""
+        """End what still runs, and close the status pages."""
+        self._nursery.close()
         for page in self._pages.values():
             page.close()
 

@@ -10,7 +10,15 @@ import pickle
 from collections.abc import Sequence
 from typing import Any
 
-from ...nodes.errors import CheckpointError, HandlerError, HandlerTimeout, SourceError, WorkerDied, describe
+from ...nodes.errors import (
+    CheckpointError,
+    HandlerError,
+    HandlerTimeout,
+    SluicewayError,
+    SourceError,
+    WorkerDied,
+    describe,
+)
 from ...nodes.events import Failure
 from ...nodes.ordering.barrier import FailureRecord
 from ..codec.codec import Payload, decode
@@ -45,6 +53,18 @@ def rebuild_exception(frames: Sequence[Any], text: str, remote: str) -> BaseExce
     if remote:
         error.add_note("remote traceback:\n" + remote.rstrip())
     return error
+
+
+def engine_error(error: BaseException) -> BaseException:
+    """Return the error of a run that met `error` outside user code: what is no error of ours is told in words."""
+    if isinstance(error, SluicewayError) or not isinstance(error, Exception):
+        return error
+    told = SluicewayError(
+        f"the run cannot go on in the calling process: {describe(error)}; if the system lacks descriptors, processes, memory"
+        " or room in the folder for temporary files (TMPDIR), make room or set fewer workers"
+    )
+    told.__cause__ = error
+    return told
 
 
 def source_error(

@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from typing import NoReturn
 
 from . import bootstrap
@@ -54,6 +55,7 @@ class Zygote:
         self._pids: dict[str, int] = {}
         self._children: dict[int, str] = {}
         self._end_requested = False
+        self._requests: deque[list[object]] = deque()
         self._selector = selectors.DefaultSelector()
         self._selector.register(pipe, selectors.EVENT_READ)
         self._wake_in, self._wake_out = socket.socketpair()
@@ -73,10 +75,13 @@ class Zygote:
         self._pipe.send("ready")
         try:
             while not self._is_done():
-                self._selector.select(_CHECK_INTERVAL_S)
+                self._selector.select(0.0 if self._requests else _CHECK_INTERVAL_S)
                 self._reap()
-                for message in self._pipe.receive():
-                    self._handle(message)
+                self._requests.extend(self._pipe.receive())
+                self._end_requested = self._end_requested or ["end"] in self._requests
+                # One at a time: whoever has asked for a thousand children may have ended before they are all born.
+                if self._requests and not self._is_done():
+                    self._handle(self._requests.popleft())
                 self._pipe.flush()
                 self._selector.modify(self._pipe, self._pipe.wanted)
         finally:
@@ -110,8 +115,6 @@ class Zygote:
             case ["kill", str(child), int(number)]:
                 if child in self._pids:
                     self._signal(self._pids[child], number)
-            case ["end"]:
-                self._end_requested = True
             case _:
                 raise ValueError(f"the zygote was sent an unknown message of kind {message[:1]!r}")
 
@@ -197,9 +200,25 @@ class Zygote:
             self._selector.unregister(self._caller_fd)
         deadline = time.monotonic() + _KILL_LIMIT_S
         # a group exists until its last zombie is reaped
-        while any(kill_group(pid, 0) for pid in groups) and (left := deadline - time.monotonic()) > 0:
+        while (_kill_orphans() or any(kill_group(pid, 0) for pid in groups)) and (left := deadline - time.monotonic()) > 0:
             self._selector.select(left)
             self._reap()
+
+
+def _kill_orphans() -> bool:
+    """Kill what is a child of this process by now: also what a child has started in a session of its own.
+
+    Return whether there was one; the children of those that end become children of this process in turn.
+    """
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+            found = [int(pid) for pid in file.read().split()]
+    except FileNotFoundError:  # not Linux, or without that file
+        return False
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return bool(found)
 
 
 def has_threads() -> bool:

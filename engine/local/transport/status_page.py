@@ -34,7 +34,7 @@ class StatusPage:
         descriptor = os.open(path, flags, 0o600)
         try:
             if create:
-                os.truncate(descriptor, _WORDS * 8)
+                _allocate(descriptor, _WORDS * 8)
             self._map = mmap.mmap(descriptor, _WORDS * 8)
         finally:
             os.close(descriptor)
@@ -89,3 +89,11 @@ class StatusPage:
         """Unmap the file."""
         self._words.release()
         self._map.close()
+
+
+def _allocate(descriptor: int, nbytes: int) -> None:
+    """Allocate the room of a file: to write where there is no room would end the process by SIGBUS."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, nbytes)
+    else:
+        os.truncate(descriptor, nbytes)
