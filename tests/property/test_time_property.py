@@ -244,12 +244,10 @@ def test_every_run_ends(window: Any, given: tuple[list[Any], Any]) -> None:
 
 
 def is_inside(window: sw.Window, time: Any) -> bool:
-    """Whether the bounds that the user sees hold a time: a bound that is a float is the float nearest to the exact one."""
-    if isinstance(window.start, float) and not isinstance(time, float):
-        return window.start <= float(exact(time)) <= window.end
-    return exact_bound(window.start) <= exact_bound(time) < exact_bound(window.end)
+    """Whether the bounds that the user sees hold a time.
 
-
-def exact_bound(value: Any) -> Fraction:
-    """As the user sees it: a bound that is a float is that float."""
-    return Fraction(value) if isinstance(value, float) else exact(value)
+    A float is the decimal number it is shown as; a bound that is a float is the float nearest to the exact one.
+    """
+    if not isinstance(window.start, float):
+        return exact(window.start) <= exact(time) < exact(window.end)
+    return window.start <= float(exact(time)) <= window.end
