@@ -9,11 +9,11 @@ from .engine.plan.plan import Plan as Plan
 from .engine.reporting.report import NodeReport as NodeReport
 from .engine.reporting.report import OrderReport as OrderReport
 from .engine.reporting.report import RunReport as RunReport
-from .engine.run import Results as Results
 from .engine.run import compile as compile
 from .engine.run import imap as imap
 from .engine.run import iterate as iterate
 from .engine.run import run as run
+from .engine.runners.results import Results as Results
 from .graphs.builder.graph import Graph as Graph
 from .graphs.builder.streams import KeyedStream as KeyedStream
 from .graphs.builder.streams import Stream as Stream

@@ -6,11 +6,9 @@ which node runs where, and the hub everything between processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
-from itertools import chain
-from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from ..graphs.builder.checks import check_words, claim_iterators
 from ..graphs.builder.graph import Graph
@@ -32,86 +30,11 @@ from .runners.auto import AutoRun
 from .runners.inline import InlineRun
 from .runners.placement import may_start_in_caller
 from .runners.processes import ProcessRun
+from .runners.results import Results, Run
 from .runners.signals import Interrupts
 
 T = TypeVar("T")
 U = TypeVar("U")
-T_co = TypeVar("T_co", covariant=True)
-
-Run = ProcessRun | InlineRun | AutoRun
-
-
-class Results(chain[T_co]):  # type: ignore[type-var]  # chain only yields events: it is covariant in effect
-    """The events of a stream, in order, while the graph runs: an iterator, an async iterator and a context manager.
-
-    `report` is the run's report, complete once the run has ended. Leaving early stops the run. It is a `chain` over
-    the lists that the run delivers, so that an event costs its consumer no Python call.
-    """
-
-    _run: Run
-    _batches: Generator[list[T_co], None, None]
-
-    @staticmethod
-    def of(run: Run) -> Results[Any]:
-        """Return the results of a run that has not begun."""
-        batches = _reported(run)
-        results = Results.from_iterable(batches)
-        assert isinstance(results, Results)
-        results._run, results._batches = run, batches
-        return results
-
-    @property
-    def report(self) -> RunReport:
-        """The report as of now."""
-        return self._run.report()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> T_co:
-        import asyncio  # a third of the import time of sluiceway; callers of this have it loaded
-
-        event = await asyncio.to_thread(next, self, _END)
-        if event is _END:
-            raise StopAsyncIteration
-        return event
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop the run, unless it has ended, and wait until its processes are gone."""
-        self._batches.close()
-
-    def __del__(self) -> None:
-        batches = getattr(self, "_batches", None)
-        if batches is not None:
-            batches.close()
-
-
-def _reported(run: Run) -> Generator[list[Any], None, None]:
-    """Yield a run's lists, and attach the report to its errors."""
-    batches, batch = run.batches(), []
-    try:
-        for batch in batches:
-            yield batch
-    except GeneratorExit:
-        batch.clear()  # a chain would continue with the list it has; after close() it must not
-        raise
-    except SluicewayError as error:
-        error.report = run.report()
-        raise
-    finally:
-        batches.close()
-
-
-_END: Any = object()
-
 
 class ImapWords(RunWords, HandlerOptions, total=False):
     """The keyword arguments of `imap`: those of `run` and those of `Stream.map`."""

@@ -65,6 +65,8 @@ class Delivery:
         self._plan = plan
         ends = [*self._ends, *(end for _, end in self._loose), *self._letter_ends]
         self.sinks = SinkSet(ends, len(plan.sources), lock, checkpoints, self._close)
+        #: Whether the thread that delivers only unpacks for a consumer: no sink, step, lock or commit is due in it.
+        self.only_consumer = lock is None and not plan.tail.program.steps and all(end.outlet for end in ends)
         self.delivered = self.sinks.first  #: the number up to which every ordered sink has everything
 
     def _letter_steps(self, plan: Plan) -> Executor | None:

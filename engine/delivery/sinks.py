@@ -6,6 +6,7 @@ order log before a delivery, the sinks before the checkpoint. Which events a sin
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -175,8 +176,11 @@ class EndedRun(Protocol):
 
 @contextmanager
 def opened(sinks: SinkSet, run: EndedRun) -> Iterator[None]:
-    """Open the sinks for a run; close them when it succeeds, abort them when it fails or is cut short."""
-    failed = True
+    """Open the sinks for a run; close them when it succeeds, abort them when it fails or is cut short.
+
+    A fork of the caller in which this unwinds leaves them alone: they are the caller's.
+    """
+    failed, owner = True, os.getpid()
     try:
         sinks.open()
         yield
@@ -185,7 +189,7 @@ def opened(sinks: SinkSet, run: EndedRun) -> Iterator[None]:
         run.error = None if isinstance(error, GeneratorExit) else error
         raise
     finally:
-        broken = sinks.close(failed)
+        broken = sinks.close(failed) if os.getpid() == owner else None
         if broken is not None and not failed:
             run.error = broken
             raise broken

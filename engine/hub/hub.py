@@ -7,6 +7,7 @@ deliveries go through a queue, acknowledgements return as commands.
 from __future__ import annotations
 
 import atexit
+import os
 import queue
 import threading
 from collections import deque
@@ -79,6 +80,8 @@ class Hub:
         self._cut_at = 0.0  #: when the next cut is due
         #: What the caller's thread is to deliver; the last entry is the `Outcome`.
         self.deliveries: queue.SimpleQueue[Deliver | DeliverLoose | Commit | Outcome] = queue.SimpleQueue()
+        #: Called when something was added to `deliveries`, where the caller's thread does not wait for that.
+        self.listener: Callable[[], None] | None = None
         #: Set when the first worker takes work, or the run is over.
         self.up = threading.Event()
         self.began = monotonic()
@@ -90,6 +93,7 @@ class Hub:
         self._hurry = False
         self._outcome: Outcome | None = None
         self._wakeup: Wakeup | None = None
+        self._owner = os.getpid()
         self._thread = threading.Thread(target=self._run, name="sluiceway-hub", daemon=True)
 
     @property
@@ -191,6 +195,8 @@ class Hub:
 
     def _abort_at_exit(self) -> None:
         """End a run that is open when the interpreter ends, while its threads still run."""
+        if os.getpid() != self._owner:
+            return  # a fork of the caller: the run is not its own
         self.abort("closed")
         self._thread.join()
 
@@ -214,6 +220,8 @@ class Hub:
             except BaseException as error:  # the other steps are taken all the same
                 outcome.error = outcome.error or failures.engine_error(error)
         self.deliveries.put(outcome)
+        if self.listener is not None:
+            self.listener()
 
     def _stop_backend(self) -> None:
         outcome = self._outcome
@@ -295,6 +303,8 @@ class Hub:
             return self.backend.do(effect)
         if isinstance(effect, (Deliver, DeliverLoose, Commit)):
             self.deliveries.put(effect)
+            if self.listener is not None:
+                self.listener()
         elif isinstance(effect, (Pull, StopSource, Acknowledge)):
             return self.feeds.do(effect) if effect.source in self.feeds else self.backend.do(effect)
         elif isinstance(effect, Warn):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -48,6 +48,7 @@ class AutoRun(CallerRun):
         self._lent = isinstance(self._feed, SliceFeed) and type(node.subject) is not range
         self._placement = Placement(default_workers())
         self._processes: ProcessRun | None = None
+        self._delivering: ProcessRun | None = None  #: the processes, once this thread delivers what they release
         #: Guards the feed, `_next`, `_handed_over` and `_processes`: both threads use them.
         self._lock = threading.Lock()
         #: Wakes the calling thread: the feed has something, or there is nothing to wait for.
@@ -65,7 +66,37 @@ class AutoRun(CallerRun):
     @property
     def cut_short(self) -> bool:
         """Whether the run ended before its end without an error, so that what was written is not the whole."""
-        return self._stopped == "interrupt" or (self._handed_over and self._processes is not None and self._processes.cut_short)
+        if self._stopped in ("interrupt", "closed"):
+            return True
+        return self._handed_over and self._processes is not None and self._processes.cut_short
+
+    @property
+    def works_in_caller(self) -> bool:
+        """Whether the thread that drives the run does more than take results."""
+        return self._delivering is None or self._delivering.works_in_caller
+
+    @property
+    def has_results(self) -> bool:
+        """Whether the next step of a part that does not wait gives something."""
+        return self._delivering is None or self._delivering.has_results
+
+    def listen(self, notify: Callable[[], None]) -> None:
+        """Have `notify` called, in another thread, when there are results again."""
+        if self._delivering is not None:
+            self._delivering.listen(notify)
+
+    def set_waits(self, waits: bool) -> None:
+        """Set whether a part in processes waits for what it delivers."""
+        super().set_waits(waits)
+        if self._delivering is not None:
+            self._delivering.set_waits(waits)
+
+    def stop(self) -> None:
+        """End the run soon, as `closed`; for any thread."""
+        super().stop()
+        self._wake.set()
+        if self._handed_over and self._processes is not None:
+            self._processes.stop()
 
     def interrupt(self) -> None:
         """End the reading and release what is in flight, within the deadline."""
@@ -89,14 +120,18 @@ class AutoRun(CallerRun):
         starter.start()
         try:
             yield from self._turns()
-            if self._handed_over and self._processes is not None:
+            if self._handed_over and self._processes is not None and self._stopped != "closed":
                 if self._stopped == "interrupt":
                     self._processes.interrupt()
+                self._processes.set_waits(self.waits)
+                self._delivering = self._processes
                 yield from self._processes.work()
         finally:
             self._finish(starter)
 
     def _finish(self, starter: threading.Thread) -> None:
+        if self.is_forked():
+            return
         with self._lock:
             self._over.set()
         self._wanted.set()
@@ -143,6 +178,8 @@ class AutoRun(CallerRun):
         """Return the next events, or `None` when processes have taken over or reading has ended."""
         limit = self._options.limit
         while True:
+            if self._stopped == "closed":
+                return None
             with self._lock:
                 if self._unbegun:
                     events, self._unbegun = self._unbegun, []

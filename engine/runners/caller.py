@@ -6,8 +6,9 @@ reading and numbering: that is the inline runner's, or that of a run that begins
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from time import monotonic
 from typing import Any
 
@@ -40,6 +41,42 @@ class CallerRun(ABC):
         #: Why reading ended before the end of the sources, if it did.
         self._stopped: str | None = None
         self.error: BaseException | None = None
+        #: Whether a part in processes waits for what it delivers; else it yields an empty list.
+        self.waits = True
+        self._owner = os.getpid()
+
+    @property
+    def name(self) -> str:
+        """The name of the graph."""
+        return self._plan.name
+
+    @property
+    def works_in_caller(self) -> bool:
+        """Whether the thread that drives the run does more than take results."""
+        return True
+
+    @property
+    def has_results(self) -> bool:
+        """Whether the next step of a part that does not wait gives something."""
+        return True
+
+    def set_waits(self, waits: bool) -> None:
+        """Set whether a part in processes waits for what it delivers."""
+        self.waits = waits
+
+    def listen(self, notify: Callable[[], None]) -> None:  # noqa: B027  # only for a part in processes
+        """Have `notify` called, in another thread, when there are results again."""
+
+    def stop(self) -> None:
+        """End the run soon, as `closed`; for any thread."""
+        self._stopped = "closed"
+
+    def abandon(self) -> None:  # noqa: B027  # what drives the run has ended it
+        """End what is left of a run whose `batches` have ended."""
+
+    def is_forked(self) -> bool:
+        """Whether this is a fork of the process that runs, which leaves the run alone."""
+        return os.getpid() != self._owner
 
     @property
     @abstractmethod
@@ -69,7 +106,8 @@ class CallerRun(ABC):
             raise
         finally:
             self._ended_s = monotonic()
-            self._progress.show_last(self.report)
+            if not self.is_forked():
+                self._progress.show_last(self.report)
 
     def _stop_reading(self, why: str) -> None:
         self._stopped = self._stopped or why

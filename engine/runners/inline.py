@@ -59,7 +59,7 @@ class InlineRun(CallerRun):
     @property
     def cut_short(self) -> bool:
         """Whether the run ended before its end without an error, so that what was written is not the whole."""
-        return self._stopped == "interrupt" or (self._checkpoints is not None and self._stopped in PAUSES)
+        return self._stopped in ("interrupt", "closed") or (self._checkpoints is not None and self._stopped in PAUSES)
 
     def interrupt(self) -> None:
         """End the reading; what was read is still delivered."""
@@ -77,9 +77,10 @@ class InlineRun(CallerRun):
                 if self._checkpoints is None or not self._checkpoints.finished:
                     yield from self._turns(self._executor(loop, closers))
             finally:
-                _close_handlers(loop, closers)
-                for source in self._sources:
-                    source.close()
+                if not self.is_forked():
+                    _close_handlers(loop, closers)
+                    for source in self._sources:
+                        source.close()
 
     def _executor(
         self, loop: LoopThread, closers: list[Callable[[], Any]]
@@ -118,6 +119,8 @@ class InlineRun(CallerRun):
         shrink = not self._plan.whole.program.needs_loop
         while not self._sequencer.finished:
             started = monotonic()
+            if self._stopped == "closed":
+                return
             self._check_ends(started)
             self._pipeline.delivery.sinks.lock.check_if_due(started)
             if self._stopped is None:

@@ -5,8 +5,9 @@ Decides which error a run raises, and that no call returns before the hub and it
 
 from __future__ import annotations
 
+import os
 import queue
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from time import monotonic
 from typing import Any
 
@@ -51,6 +52,10 @@ class ProcessRun:
         self._ended_s: float | None = None
         self._finished = False
         self.error: BaseException | None = None
+        #: Whether `work` waits for what is delivered; else it yields an empty list where nothing is there.
+        self.waits = True
+        self._owner = os.getpid()
+        self._begun = False
         self._first = self._delivery.sinks.first
         self._expected = expected_events(plan, options.limit, self._first)
 
@@ -59,6 +64,34 @@ class ProcessRun:
         """Whether the run ended before its end without an error, so that what was written is not the whole."""
         ended_by = "" if self._outcome is None else self._outcome.ended_by
         return ended_by in ("interrupt", "closed") or (self._checkpoints is not None and ended_by in PAUSES)
+
+    @property
+    def name(self) -> str:
+        """The name of the graph."""
+        return self._plan.name
+
+    @property
+    def works_in_caller(self) -> bool:
+        """Whether the thread that drives the run does more than take results: sinks, steps, commits."""
+        return not self._delivery.only_consumer or self._checkpoints is not None
+
+    @property
+    def has_results(self) -> bool:
+        """Whether the next step of a run that does not wait gives something."""
+        return not self._begun or not self._hub.deliveries.empty()
+
+    def set_waits(self, waits: bool) -> None:
+        """Set whether `work` waits for what is delivered."""
+        self.waits = waits
+
+    def listen(self, notify: Callable[[], None]) -> None:
+        """Have `notify` called, in another thread, when there are results again."""
+        self._hub.listener = notify
+
+    def stop(self) -> None:
+        """End the run soon, as `closed`; for any thread."""
+        if not self._finished:
+            self._hub.abort("closed")
 
     def interrupt(self) -> None:
         """End the reading and release what is in flight, within the deadline."""
@@ -93,19 +126,23 @@ class ProcessRun:
             if self._checkpoints is not None and self._checkpoints.finished:
                 self._outcome, self._finished = Outcome("source"), True
                 return
+            self._begun = True
             self._hub.start()
             yield from self.work()
 
     def work(self) -> Iterator[list[Any]]:
         """Deliver what the started hub releases until it ends, and raise the error that ended it."""
+        self._begun = True
+        why = "error"
         try:
             yield from self._deliver_all()
-        except BaseException as error:
-            self._hub.abort("closed" if isinstance(error, GeneratorExit) else "error")
+        except GeneratorExit:
+            why = "closed"
             raise
         finally:
-            self._finish()
-            self._progress.show_last(self.report)
+            if os.getpid() == self._owner:  # a fork of the caller leaves the run alone
+                self._finish(why)
+                self._progress.show_last(self.report)
         assert self._outcome is not None
         ended = error_of(self._outcome, self._delivery.delivered, self._hub.core.sequencer.next)
         if ended is not None:
@@ -129,8 +166,7 @@ class ProcessRun:
     def abandon(self) -> None:
         """End a run whose `work` was never called, or has ended; no effect if it is over."""
         if not self._finished:
-            self._hub.abort("closed")
-            self._finish()
+            self._finish("closed")
 
     # -- parts of `work` ----------------------------------------------------------------------------------------
 
@@ -140,8 +176,10 @@ class ProcessRun:
             self._progress.show_if_due(self.report)
             delivery.sinks.lock.check_if_due(monotonic())
             try:
-                effect = deliveries.get(timeout=_WAIT_S)
+                effect = deliveries.get(timeout=_WAIT_S) if self.waits else deliveries.get_nowait()
             except queue.Empty:
+                if not self.waits:
+                    yield []
                 continue
             if isinstance(effect, Deliver):
                 yield from delivery.deliver(effect, hub.record_consumed)
@@ -155,22 +193,34 @@ class ProcessRun:
                 self._outcome = effect
                 return
 
-    def _finish(self) -> None:
-        """Wait until the hub and its children are gone; a Ctrl-C meanwhile shortens this and is raised afterwards."""
+    def _finish(self, why: str) -> None:
+        """End the run if it has not ended, and wait until the hub and its children are gone.
+
+        A Ctrl-C meanwhile, at whatever line, shortens this and is raised afterwards.
+        """
         interrupted: KeyboardInterrupt | None = None
         while not self._finished:
             try:
-                self._finished = self._hub.join(_WAIT_S)
+                self._hub.abort(why)
+                if self._hub.join(_WAIT_S):
+                    self._take_outcome(why)
+                    self._finished = True
             except KeyboardInterrupt as error:
                 interrupted = error
                 self._hub.hurry()
         self._ended_s = self._ended_s or monotonic()
-        while self._outcome is None:
-            effect = self._hub.deliveries.get()
-            if isinstance(effect, Outcome):
-                self._outcome = effect
         if interrupted is not None:
             raise interrupted
+
+    def _take_outcome(self, why: str) -> None:
+        """Drop what the ended hub still delivers, up to how the run ended."""
+        while self._outcome is None:
+            try:
+                effect = self._hub.deliveries.get_nowait()
+            except queue.Empty:
+                effect = Outcome(why)  # its thread was never started
+            if isinstance(effect, Outcome):
+                self._outcome = effect
 
 
 def expected_events(plan: Plan, limit: int | None, first: int = 0) -> int | None:

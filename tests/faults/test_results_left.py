@@ -1,0 +1,117 @@
+"""Results that die or are left in odd places: in a thread of the engine, in a fork."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sluiceway as sw
+from fault_graphs import descendants, until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+def endless() -> Any:
+    n = 0
+    while True:
+        yield n
+        n += 1
+
+
+# -- in a thread of the engine ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [{"workers": 1}, {}, {"runner": "inline"}])
+def test_a_cycle_of_garbage_is_found_in_any_thread(words: dict[str, Any]) -> None:
+    """The collector works in the hub's thread as well: what it calls there must not wait for that thread."""
+    results = sw.imap(abs, endless(), **words)
+    next(results)
+    children = descendants(os.getpid())
+    run = results._lists.run
+    box: list[Any] = [results]
+    box.append(box)
+    hub = getattr(run, "_hub", None)
+    del results
+    gc.disable()
+    try:
+        del box
+        if hub is not None:
+            hub._command(gc.collect)
+            until(lambda: run._finished)
+        else:
+            gc.collect()
+    finally:
+        gc.enable()
+    until(lambda: not children & descendants(os.getpid()))
+    assert run.report().ended_by == "closed"
+
+
+# -- in a fork ----------------------------------------------------------------------------------------------------
+
+FORK = """
+import os, sys
+import sluiceway as sw
+
+def work(n):
+    return n
+
+def fork(act):
+    sys.stdout.flush()
+    if (child := os.fork()) == 0:
+        act()
+        sys.exit(7)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+def read():
+    try:
+        list(results)
+    except sw.SluicewayError as error:
+        assert "of which it is a fork" in str(error), error
+    else:
+        raise AssertionError("no error")
+
+def let_go():
+    global results
+    del results
+
+class Sink:
+    def write(self, batch):
+        with open(sys.argv[1], "a") as file:
+            file.writelines(f"{n}\\n" for n in batch)
+    def commit(self, n): return None
+    def close(self): print("closed", flush=True)
+    def abort(self): print("aborted", flush=True)
+
+words = {words}
+results = sw.imap(work, range(3000), **words)
+assert next(results) == 0
+for act in (read, let_go, lambda: results.close(), lambda: None):
+    assert fork(act) == 7
+assert list(results) == list(range(1, 3000))
+
+def sink(n):
+    if n == 100:
+        assert fork(lambda: None) == 7
+    Sink().write([n])
+
+stream = sw.Graph().source(range(300)).map(work)
+stream.sink(Sink())
+stream.sink(sink)
+report = sw.run(stream.graph, **words)
+assert report.ended_by == "source", report
+print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("words", [{"workers": 1}, {}, {"runner": "inline"}])
+def test_a_fork_leaves_the_run_alone(words: dict[str, Any], tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(FORK.replace("{words}", repr(words)))
+    command = [sys.executable, str(script), str(tmp_path / "out")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "closed\ndone\n", "")
