@@ -1,9 +1,10 @@
-"""Results that die or are left in odd places: in a thread of the engine, in a fork."""
+"""Results that die or are left in odd places: in a thread of the engine, in a fork, by Ctrl-C again and again."""
 
 from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -115,3 +116,45 @@ def test_a_fork_leaves_the_run_alone(words: dict[str, Any], tmp_path: Path) -> N
     command = [sys.executable, str(script), str(tmp_path / "out")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "closed\ndone\n", "")
+
+
+# -- Ctrl-C -------------------------------------------------------------------------------------------------------
+
+CTRL_C = """
+import pathlib, sys, time
+import sluiceway as sw
+
+def work(n):
+    if n == 5:
+        pathlib.Path(sys.argv[1]).touch()
+        time.sleep(1000)
+    return n
+
+results = sw.imap(work, range(100), **{words})
+try:
+    for n in results:
+        print(n, flush=True)
+except KeyboardInterrupt:
+    del results
+    print("interrupted", flush=True)
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("pauses", [(0.0, 0.0, 0.0), (0.01, 0.002, 0.03), (0.1, 0.2, 0.05)])
+def test_ctrl_c_again_and_again_while_iterating(pauses: tuple[float, ...], tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(CTRL_C.replace("{words}", repr({"workers": 1})))
+    told = tmp_path / "hangs"
+    command = [sys.executable, str(script), str(told)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as caller:
+        until(told.exists, 30)
+        children = descendants(caller.pid)
+        caller.send_signal(signal.SIGINT)
+        for pause in pauses:
+            try:
+                caller.wait(pause)
+            except subprocess.TimeoutExpired:
+                caller.send_signal(signal.SIGINT)
+        caller.communicate(timeout=30)
+    until(lambda: not any(os.path.exists(f"/proc/{child}") for child in children))
