@@ -85,7 +85,7 @@ class Checkpoints:
         """Record that the sinks are about to commit up to number `n`, so that none can hold more than the store knows."""
         self.store.announce(n)
 
-    def check_held(self, sink: str, run: str, n: int) -> None:
+    def check_claimed(self, sink: str, run: str, n: int) -> None:
         """Raise `CheckpointError` for a sink that holds numbers up to `n` of a run unless the store knows of them.
 
         `run` is the id of the run that wrote them.
@@ -213,7 +213,7 @@ def _identity(plan: Plan, nodes: list[Node], runner: str, states: tuple[str, ...
 
 
 def _settings(node: Node) -> dict[str, Any] | None:
-    """Return what a source or sink says decides what it reads or holds, `None` if it says nothing."""
+    """Return the settings that decide what a source or sink reads or holds, or `None`."""
     settings = getattr(node.subject, "settings", None)
     if node.kind not in (NodeKind.SOURCE, NodeKind.SINK) or isinstance(node.subject, type) or not callable(settings):
         return None

@@ -58,7 +58,7 @@ class Core:
         #: The number that carries no event and stands for the end of the input, once it is numbered.
         self.end: int | None = None
         self.finished = False
-        self.held_peak = 0
+        self.waiting_peak = 0
         self.barrier_waited_s = 0.0
         self._packing = packing
         self.streams = StreamStores(wiring, budget)
@@ -266,14 +266,14 @@ class Core:
     def _clock(self, now: float) -> None:
         if self._last_cycle is not None:
             passed = now - self._last_cycle
-            held = self.held()
-            if held:
-                self.held_peak = max(self.held_peak, held)
+            waiting = self.waiting_results()
+            if waiting:
+                self.waiting_peak = max(self.waiting_peak, waiting)
                 self.barrier_waited_s += passed
                 min(self.pools, key=lambda pool: pool.dispatcher.frontier).waits_s += passed
         self._last_cycle = now
 
-    def held(self) -> int:
+    def waiting_results(self) -> int:
         """Return how many answered numbers wait behind one that is not."""
         if not self.pools:
             return 0

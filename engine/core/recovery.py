@@ -94,8 +94,9 @@ class Recovery:
 
 
 def condemned(pool: Pool) -> Iterator[FailureRecord]:
-    """Yield the failure of each number that no worker of a pool survives: that of the call it is, or of the first handler.
+    """Yield the failure of each number that no worker of a pool survives.
 
+    It is attributed to the suspected call if that is known, else to the first handler.
     The number counts as answered from then on.
     """
     steps = pool.wiring.program.steps

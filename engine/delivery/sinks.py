@@ -78,7 +78,7 @@ class SinkSet:
                     opener()
             self._opened.append(end)
             if end.recovered >= 0 and self._checkpoints is not None:
-                self._checkpoints.check_held(end.node.name, self._checkpoints.run, end.recovered)
+                self._checkpoints.check_claimed(end.node.name, self._checkpoints.run, end.recovered)
         if self._checkpoints is not None and self._checkpoints.saved is None:
             self._checkpoints.save_start(self._sources, self.commit(-1))
 
@@ -87,9 +87,9 @@ class SinkSet:
         claim = getattr(end.sink, "claim", None)
         if self._checkpoints is None or not callable(claim):
             return
-        held = claim(self._checkpoints.run, self._checkpoints.store.place)
-        if held is not None:
-            self._checkpoints.check_held(end.node.name, *held)
+        claimed = claim(self._checkpoints.run, self._checkpoints.store.place)
+        if claimed is not None:
+            self._checkpoints.check_claimed(end.node.name, *claimed)
 
     def _opener(self, end: SinkEnd) -> Callable[[], object] | None:
         """Return the function that opens a sink: anew, or at the last commit of the run before."""

@@ -48,7 +48,7 @@ _TICK_S = 0.25
 class Hub:
     """Runs a plan over a backend. Made and commanded by the caller's thread; works in a thread of its own.
 
-    With `held` the workers are started and nothing is read until `begin`.
+    With `paused` the workers are started and nothing is read until `begin`.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class Hub:
         options: RunOptions,
         backend: Backend,
         *,
-        held: bool = False,
+        paused: bool = False,
         checkpoints: Checkpoints | None = None,
     ) -> None:
         self._plan = plan
         self._options = options
-        self._held = held
+        self._paused = paused
         self.backend = backend
         self.core = Core(
             plan.wiring,
@@ -135,10 +135,10 @@ class Hub:
             raise failed from failed.__cause__
 
     def begin(self, number: int, feed: Feed | SliceFeed) -> None:
-        """Begin a held run: number from `number` on, and read its one source from `feed`."""
+        """Begin a paused run: number from `number` on, and read its one source from `feed`."""
 
         def command() -> None:
-            self._held = False
+            self._paused = False
             self.core.begin_at(number)
             self.feeds.add(0, feed)
             feed.attach(self.wake)
@@ -205,7 +205,7 @@ class Hub:
     def _run(self) -> None:
         try:
             self.backend.start()
-            if not self._held:
+            if not self._paused:
                 self.feeds.start(self.wake)
             self.core.start()
             self._serve()
@@ -283,7 +283,7 @@ class Hub:
             self._outcome = outcome
 
     def _fail(self, error: BaseException) -> None:
-        """End the run with an error: what the system or a library refused the engine is told in words."""
+        """End the run with an error: an error of the system or a library is wrapped in one that explains it."""
         self._end(Outcome("error", error=failures.engine_error(error)))
 
     # -- effects ------------------------------------------------------------------------------------------------
@@ -291,8 +291,8 @@ class Hub:
     def _cycle(self) -> None:
         may_follow = True
         while may_follow and self._outcome is None:
-            # A held run numbers nothing yet; it only starts its workers.
-            effects = self.core.take_effects() if self._held else self.core.cycle(monotonic())
+            # A paused run numbers nothing yet; it only starts its workers.
+            effects = self.core.take_effects() if self._paused else self.core.cycle(monotonic())
             may_follow = False
             for effect in effects:
                 may_follow |= self._do(effect)

@@ -36,12 +36,12 @@ _MAX_UNREADY = 4
 
 
 class LocalBackend:
-    """Runs the workers and remote sources of a plan as child processes. With `held` no source is started."""
+    """Runs the workers and remote sources of a plan as child processes. With `paused` no source is started."""
 
-    def __init__(self, plan: Plan, options: RunOptions, *, held: bool = False) -> None:
+    def __init__(self, plan: Plan, options: RunOptions, *, paused: bool = False) -> None:
         self._plan = plan
         self._options = options
-        self._held = held
+        self._paused = paused
         self._receive_output: Callable[[], None] = lambda: None  #: until `start`
         self._unready = 0  #: how often in a row the process that starts the others was killed before it was ready
         self._exits_at = 0.0  #: when to check for exits next
@@ -59,7 +59,7 @@ class LocalBackend:
             self._grants = Grants(self._arena)
             opened.callback(self._grants.clear)
             self.supervisor = Supervisor(
-                self._plan, run.core, self.folder.path, self._options, run.restarts, held=self._held
+                self._plan, run.core, self.folder.path, self._options, run.restarts, paused=self._paused
             )
             opened.callback(self.supervisor.close)
             self._opened = opened.pop_all()
@@ -77,7 +77,7 @@ class LocalBackend:
         self._selector.register(run.wakeup, selectors.EVENT_READ)
         self._selector.register(self.router.descriptor, selectors.EVENT_READ)
         self.supervisor.start(self.router)
-        if not self._held:
+        if not self._paused:
             self._sources.start(self.supervisor.spawn)
 
     def keep(self, payload: Payload) -> Payload:

@@ -18,10 +18,10 @@ _OWN = __name__.partition(".")[0]
 _NEVER = frozenset({"__main__", "antigravity", "idlelib", "this", "tkinter", "turtle", "turtledemo"})
 
 
-def modules_of(plan: Plan, *, held: bool) -> list[str]:
-    """Return the names of the modules that the processes of a plan need; a held run starts no sources."""
+def modules_of(plan: Plan, *, paused: bool) -> list[str]:
+    """Return the names of the modules that the processes of a plan need; a paused run starts no sources."""
     modules = []
-    if not held and any(source.remote for source in plan.sources):
+    if not paused and any(source.remote for source in plan.sources):
         modules.append(f"{_OWN}.engine.local.children.source_process")
     if any(pool.program.needs_loop for pool in plan.wiring.pools):
         modules.append(f"{_OWN}.engine.local.children.async_worker")

@@ -43,14 +43,14 @@ class Supervisor:
     """The children of one run. Made in the caller's thread, used by the hub's."""
 
     def __init__(
-        self, plan: Plan, core: Core, folder: Path, options: RunOptions, restarts: Restarts, *, held: bool
+        self, plan: Plan, core: Core, folder: Path, options: RunOptions, restarts: Restarts, *, paused: bool
     ) -> None:
         self._plan = plan
         self._core = core
         self._folder = folder
         self._options = options
         self._router: Router | None = None
-        self._nursery = Nursery(entry="sluiceway.engine.local.children.entry:main", preload=modules_of(plan, held=held))
+        self._nursery = Nursery(entry="sluiceway.engine.local.children.entry:main", preload=modules_of(plan, paused=paused))
         self._pages: dict[str, StatusPage] = {}
         self._due: list[tuple[float, Spawn]] = []
         self._leaving: set[str] = set()

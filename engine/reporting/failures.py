@@ -56,15 +56,18 @@ def rebuild_exception(frames: Sequence[Any], text: str, remote: str) -> BaseExce
 
 
 def engine_error(error: BaseException) -> BaseException:
-    """Return the error of a run that met `error` outside user code: what is no error of ours is told in words."""
+    """Return the error of a run that met `error` outside user code.
+
+    An error from outside sluiceway is wrapped in one that explains it.
+    """
     if isinstance(error, SluicewayError) or not isinstance(error, Exception):
         return error
-    told = SluicewayError(
+    wrapped = SluicewayError(
         f"the run cannot go on in the calling process: {describe(error)}; if the system lacks descriptors, processes, memory"
         " or room in the folder for temporary files (TMPDIR), make room or set fewer workers"
     )
-    told.__cause__ = error
-    return told
+    wrapped.__cause__ = error
+    return wrapped
 
 
 def source_error(

@@ -106,7 +106,7 @@ def report_of(
         ended_by=ended_by,
         expected=expected,
         nodes=_nodes(core, wall_s, read_s),
-        order=OrderReport(core.barrier_waited_s, core.held_peak, _head(core)),
+        order=OrderReport(core.barrier_waited_s, core.waiting_peak, _head(core)),
     )
     for pool in core.pools:
         add_tallies(report, pool.tallies)

@@ -44,7 +44,7 @@ class ProcessRun:
         self._plan = plan
         self._setup = options.setup
         self._delivery = Delivery(plan, lock=options.lock, checkpoints=checkpoints)
-        self._hub = Hub(plan, options, LocalBackend(plan, options, held=paused), held=paused, checkpoints=checkpoints)
+        self._hub = Hub(plan, options, LocalBackend(plan, options, paused=paused), paused=paused, checkpoints=checkpoints)
         self._checkpoints = checkpoints
         self._drain_s = options.drain_s
         self._progress = ProgressTimer(options.progress)

@@ -1,6 +1,7 @@
 """The kinds of nodes: one row of traits each, for the builder, the compiler, the executors and the reports.
 
-A new kind is a row here, its function in `nodes/execution` or `nodes/state`, and its method in the builder. Knows
+A new kind is a row here, its rule in `nodes/program/steps.py` (a join: `nodes/execution`; a state: `nodes/state`), and its
+method in the builder. Knows
 nothing of graphs, pools and handlers; what a kind computes is written where it is run.
 """
 

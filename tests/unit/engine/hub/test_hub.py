@@ -171,7 +171,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[InProcess]:
     """Return the backends of the runs that begin from now on; all of them are in this process."""
     backends: list[InProcess] = []
 
-    def make(plan: Plan, options: RunOptions, *, held: bool) -> Backend:
+    def make(plan: Plan, options: RunOptions, *, paused: bool) -> Backend:
         backends.append(InProcess(plan))
         return backends[-1]
 

@@ -27,4 +27,4 @@ from sluiceway.graphs import census
 def test_own_modules_and_those_of_python_are_imported_once(handler: Any, home: str | None) -> None:
     graph = sw.Graph()
     graph.source(["1"]).map(handler).sink(print)
-    assert modules_of(compile_graph(graph, workers=1), held=False) == ([] if home is None else [home])
+    assert modules_of(compile_graph(graph, workers=1), paused=False) == ([] if home is None else [home])
