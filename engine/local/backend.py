@@ -123,16 +123,15 @@ class LocalBackend:
         # The socket's descriptor is readable after changes only.
         if self.router.waiting:
             return False
-        self._watch_children()
+        self._watch(self.supervisor.descriptor)
         timeout_s = min(timeout_s, self.supervisor.wait_s(monotonic()))
         ready = [key.fd for key, _ in self._selector.select(timeout_s)]
         if self._watched in ready:
-            self._unready = 0  #: how often in a row the process that starts the others was killed before it was ready
-        self._exits_at = 0.0
+            self._exits_at = 0.0
         return self._run.wakeup in ready
 
-    def _watch_children(self) -> None:
-        descriptor = self.supervisor.descriptor
+    def _watch(self, descriptor: int) -> None:
+        """Let `wait` see the exits that a descriptor tells; -1 for none."""
         if descriptor != self._watched:
             if self._watched >= 0:
                 self._selector.unregister(self._watched)
@@ -147,6 +146,7 @@ class LocalBackend:
         elif isinstance(event, SpawnFailed):
             self._run.fail(SluicewayError(f"cannot start process {event.child}: {event.error}"))
         elif isinstance(event, ZygoteDied):
+            self._watch(-1)  # the next one's descriptor may have the same number
             self._unready = 0 if event.was_ready else self._unready + 1
             if not event.was_ready and (event.status not in KILLS or self._unready >= _MAX_UNREADY):
                 self._run.fail(SluicewayError(event.reason))

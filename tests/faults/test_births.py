@@ -16,6 +16,7 @@ import sluiceway as sw
 from fault_graphs import living, until
 from marks import slow
 from sluiceway.engine.hub.wakeup import Wakeup
+from sluiceway.engine.local.backend import LocalBackend
 from sluiceway.engine.local.limits import Room, shortage
 from sluiceway.engine.local.processes.starters import ZygoteStarter
 from sluiceway.engine.local.transport.router import Router
@@ -192,6 +193,32 @@ def test_the_starter_is_killed_before_it_is_ready(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(ZygoteStarter, "__init__", start)
     assert list(sw.imap(abs, range(50), workers=1)) == list(range(50))
     assert killed
+
+
+@pytest.mark.parametrize("noticed", ["at once", "while the hub waits"])
+def test_a_starter_that_is_always_killed_ends_the_run(monkeypatch: pytest.MonkeyPatch, noticed: str) -> None:
+    real, wait, killed, stopped = ZygoteStarter.__init__, LocalBackend.wait, [], []
+
+    def start(self: Any, *args: Any) -> None:
+        real(self, *args)
+        if len(killed) < 12:  # so that a run which never gives up comes to an end here too
+            killed.append(self._zygote.pid)
+            os.kill(self._zygote.pid, signal.SIGSTOP)
+            stopped.append(self._zygote.pid)
+            if noticed == "at once":
+                os.kill(stopped.pop(), signal.SIGKILL)
+
+    def wait_for_the_death(self: Any, timeout_s: float) -> bool:
+        if stopped:
+            os.kill(stopped.pop(), signal.SIGKILL)
+            return wait(self, 10.0)
+        return wait(self, timeout_s)
+
+    monkeypatch.setattr(ZygoteStarter, "__init__", start)
+    monkeypatch.setattr(LocalBackend, "wait", wait_for_the_death)
+    with pytest.raises(sw.SluicewayError, match="SIGKILL"):
+        list(sw.imap(abs, range(50), workers=1))
+    assert len(killed) == 4
 
 
 def test_what_was_started_in_a_session_of_its_own_ends_with_the_run() -> None:
