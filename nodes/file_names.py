@@ -13,6 +13,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .errors import GraphError
@@ -34,12 +35,12 @@ def check_apart(sources: Sequence[Any], sinks: Sequence[Any], kept: Sequence[str
     Sources say what they read by `files_read()`, sinks what they write by `files_written()`: paths, and for a source
     patterns. `kept` is what the run writes itself.
     """
+    reads = [_Read.of(source, path) for source in sources for path in _read_by(source)] if sinks else []
     for at, sink in enumerate(sinks):
         for name in _names(sink, "files_written"):
             own = identities(name)
-            for source in sources:
-                for path in _read_by(source):
-                    _check_read(sink, name, own, source, path)
+            for read in reads:
+                read.check(sink, name, own)
             for other in sinks[at + 1 :]:
                 if any(own & identities(path) for path in _names(other, "files_written")):
                     raise GraphError(
@@ -52,20 +53,34 @@ def check_apart(sources: Sequence[Any], sinks: Sequence[Any], kept: Sequence[str
                 )
 
 
-def _check_read(sink: Any, name: str, own: set[Identity], source: Any, path: Any) -> None:
-    pattern = isinstance(path, str) and is_pattern(path)
-    paths = glob.glob(path, recursive=True) if pattern else [path]
-    if any(own & identities(found) for found in paths):
-        verb = "reads"
-    elif pattern and _matches(path, name):
-        verb = "would read"
-    else:
-        return
-    what = source if isinstance(path, str) else "a source"
-    raise GraphError(
-        f"cannot write {name}: {what!r} {verb} it, and {sink!r} would destroy it or never come to its end; write to "
-        "another folder or name, and rename afterwards"
-    )
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What one path or pattern of a source reads now; looked up once, however many files the sinks write."""
+
+    source: Any
+    path: Any
+    is_pattern: bool
+    files: frozenset[Identity]
+
+    @staticmethod
+    def of(source: Any, path: Any) -> _Read:
+        matched = isinstance(path, str) and is_pattern(path)
+        paths = glob.glob(path, recursive=True) if matched else [path]
+        return _Read(source, path, matched, frozenset().union(*map(identities, paths)))
+
+    def check(self, sink: Any, name: str, own: set[Identity]) -> None:
+        """Raise `GraphError` if the file that a sink writes is read, or would be once it is there."""
+        if own & self.files:
+            verb = "reads"
+        elif self.is_pattern and _matches(self.path, name):
+            verb = "would read"
+        else:
+            return
+        what = self.source if isinstance(self.path, str) else "a source"
+        raise GraphError(
+            f"cannot write {name}: {what!r} {verb} it, and {sink!r} would destroy it or never come to its end; write to "
+            "another folder or name, and rename afterwards"
+        )
 
 
 def identities(path: Any) -> set[Identity]:
