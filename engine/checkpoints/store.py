@@ -28,10 +28,6 @@ from .identity import code_changes, compare, read_identity
 VERSION = 3
 #: How many of the last checkpoints, and of the last changes of code, the history keeps.
 HISTORY = 100
-#: The part of a run's identity that may differ on resume.
-_CODE = "code"
-#: What sources and sinks say of themselves, by the name of their node.
-_SETTINGS = "settings"
 _LOG = logging.getLogger("sluiceway")
 _ADD_TO_LOG = (
     "INSERT INTO {t}log (name, kind, source, first, size, extent, digest)"
