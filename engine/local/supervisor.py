@@ -35,6 +35,8 @@ _LOG = logging.getLogger("sluiceway")
 _TICK_S = 0.25
 #: The same while calls are watched for a time limit.
 _LIMIT_TICK_S = 0.02
+#: How long to wait for what exited children have sent, in seconds; only a fork that a handler left behind takes so long.
+_LAST_S = 2.0
 #: Exit codes of processes killed from outside: by the memory killer, the user, a service manager.
 KILLS = (-signal.SIGKILL, -signal.SIGTERM)
 
@@ -228,7 +230,17 @@ class Supervisor:
             took.update(self._exits(monotonic() + wait_s, receive, hurried))
         finally:
             took.update(self._nursery.shutdown(1.0 if orderly else 0.2))
+        self._receive_last(receive, hurried)
         return took
+
+    def _receive_last(self, receive: Callable[[], None], hurried: Callable[[], bool]) -> None:
+        """Handle what the children sent before they exited; the socket may not have read all of it yet."""
+        assert self._router is not None
+        deadline = monotonic() + _LAST_S
+        while self._router.has_connections() and not hurried() and (left := deadline - monotonic()) > 0:
+            self._router.wait_for_disconnect(left)
+            receive()
+        receive()
 
     def _exits(
         self, deadline: float, receive: Callable[[], None], hurried: Callable[[], bool]

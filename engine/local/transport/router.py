@@ -7,6 +7,7 @@ a stranger is a `ProtocolError`; a message to a child that has exited is dropped
 from __future__ import annotations
 
 import secrets
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ from . import messages
 
 if TYPE_CHECKING:
     from zmq.auth.thread import ThreadAuthenticator
+
+#: The first frame of what a monitor tells: the event and its value (zmq_socket_monitor(3)).
+_EVENT = struct.Struct("=Hi")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,9 @@ class Router:
         self._names: dict[bytes, str] = {}
         #: Messages for children that have not sent anything yet: the socket would drop them.
         self._pending: dict[str, list[list[Any]]] = {}
+        #: Tells when a connection begins and ends; after its end, all that came over it waits in the socket.
+        self._monitor: zmq.Socket[bytes] | None = None
+        self._connections = 0
         self.endpoint = ""
         self.curve: tuple[bytes, bytes, bytes] | None = None
 
@@ -56,6 +63,7 @@ class Router:
         socket.set(zmq.SNDHWM, 0)
         socket.set(zmq.RCVHWM, 0)
         socket.set(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        self._monitor = socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         if transport == "ipc":
             self.endpoint = f"ipc://{folder}/hub"
             socket.bind(self.endpoint)
@@ -76,6 +84,23 @@ class Router:
     def waiting(self) -> bool:
         """Whether a message has arrived."""
         return bool(int(self._socket.EVENTS) & int(zmq.POLLIN))
+
+    def has_connections(self) -> bool:
+        """Whether a child is still connected; if none is, everything that the exited ones sent can be received."""
+        if self._monitor is None:
+            return False
+        while self._monitor.poll(0):
+            (event, _), _endpoint = _EVENT.unpack(self._monitor.recv()), self._monitor.recv()
+            self._connections += 1 if event == zmq.EVENT_ACCEPTED else -1
+        return self._connections > 0
+
+    def wait_for_disconnect(self, timeout_s: float) -> None:
+        """Wait until a message arrives or a connection begins or ends, at most `timeout_s` seconds."""
+        assert self._monitor is not None
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._monitor, zmq.POLLIN)
+        poller.poll(max(0, int(timeout_s * 1000)))
 
     def register(self, child: str) -> bytes:
         """Register a child and return the identity that it must use; messages to it wait until its first message arrives."""
@@ -128,6 +153,10 @@ class Router:
 
     def close(self) -> None:
         """Close the socket and drop what is unsent."""
+        if self._monitor is not None:
+            self._socket.disable_monitor()
+            self._monitor.close(linger=0)
+            self._monitor = None
         self._socket.close(linger=0)
         if self._auth is not None:
             self._auth.stop()
