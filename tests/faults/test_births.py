@@ -161,7 +161,7 @@ def test_stdout_of_the_caller_raises(monkeypatch: pytest.MonkeyPatch, caplog: py
 @pytest.mark.slow
 def test_children_of_a_caller_killed_while_they_are_born(tmp_path: Path) -> None:
     """Whoever starts them looks for the end of the caller between two births."""
-    body = "import sluiceway as sw; list(sw.imap(abs, range(3), workers=300))"
+    body = "import time, sluiceway as sw; list(sw.imap(time.sleep, [600] * 300, workers=300))"
     caller = subprocess.Popen([sys.executable, "-c", body], env=os.environ | {"TMPDIR": str(tmp_path)})
     mark = f"TMPDIR={tmp_path}".encode()
 
