@@ -11,7 +11,7 @@ from typing import Any
 from ...nodes.errors import GraphError, SluicewayError, describe
 from ...nodes.handlers import PerWorker
 from ..codec.pickling import dumps
-from ..codec.world import read_settings
+from ..interpreter.settings import read_settings
 from .plan import Plan
 
 Setup = Callable[[], object]

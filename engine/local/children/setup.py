@@ -20,7 +20,7 @@ import ormsgpack
 from ....nodes.errors import SluicewayError, describe
 from ....nodes.events import context_of_call
 from ...codec import pickling
-from ...codec.world import apply_settings
+from ...interpreter.settings import apply_settings
 from ..transport.launch import ChildSettings
 from ..transport.link import Link
 from ..transport.messages import Kind, pack

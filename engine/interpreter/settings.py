@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import pickling
+from ..codec import pickling
 
 #: A setting without a default of its own is always sent.
 _ALWAYS: Any = object()
