@@ -5,27 +5,21 @@ Decides by suffix and encoding. Every stream returns bytes in which a line ends 
 
 from __future__ import annotations
 
-import bz2
 import codecs
 import glob
-import gzip
 import io
 import lzma
+import os
 import select
 import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 from .compression import suffix_of
+from .decompression import FORMATS, Decompressed
 from .paths import STANDARD, is_pattern, is_stream
-
-DECOMPRESS: dict[str, Callable[[IO[bytes]], Any]] = {
-    ".gz": lambda file: gzip.GzipFile(fileobj=file, mode="rb"),
-    ".bz2": bz2.BZ2File,
-    ".xz": lzma.LZMAFile,
-}
 
 #: What reading a damaged or vanished file raises.
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
@@ -59,16 +53,12 @@ class FileStream:
 
     def __init__(self, path: str) -> None:
         self._raw = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close
-        wrap = DECOMPRESS.get(suffix_of(path))
-        self._stream: Any = self._raw
-        if wrap is not None:
-            self._stream = wrap(self._raw)
-        # at most one system call, so that a pipe returns what is there
-        self._read: Callable[[int], bytes | None] = self._raw.read if wrap is None else self._stream.read1
+        suffix = suffix_of(path)
+        self._stream = Decompressed(self._raw, suffix) if suffix in FORMATS else self._raw
 
     def read(self, size: int, /) -> bytes | None:
         """Read what is there, up to `size` bytes."""
-        return self._read(size)
+        return self._stream.read(size)
 
     def consumed(self) -> int:
         """Return how many bytes of the file on disk were read."""
@@ -83,9 +73,12 @@ class FileStream:
             )
         self._stream.seek(offset)
 
+    def takes_more(self) -> bool:
+        """Whether what is added at the end of the file can be read back; known at the end."""
+        return not isinstance(self._stream, Decompressed) or self._stream.takes_more
+
     def close(self) -> None:
         """Close the file."""
-        self._stream.close()
         self._raw.close()
 
 
@@ -192,3 +185,29 @@ def open_stream(path: str, encoding: str, opened: ByteStream | None = None) -> t
     if name in _LINE_BY_LINE or name.startswith(_SINGLE_BYTE):
         return stream, name
     return Transcoded(stream, encoding), "utf-8"
+
+
+def ends_with_newline(path: str, encoding: str) -> bool:
+    """Whether the last line of a file that is not empty has its end.
+
+    What is compressed, or in an encoding with a state, is read from its beginning: only so its end is known. Raises
+    `OSError` for a damaged file: what is added behind the damage could not be read.
+    """
+    name = codecs.lookup(encoding).name
+    if suffix_of(path) not in FORMATS and (name in _LINE_BY_LINE or name.startswith(_SINGLE_BYTE)):
+        with open(path, "rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read() == b"\n"
+    opened = FileStream(path)
+    stream, _ = open_stream(path, encoding, opened)
+    last = b"\n"
+    try:
+        while data := stream.read(1 << 18):
+            last = data[-1:]
+        if not opened.takes_more():
+            raise OSError("zeros stand behind its last gzip stream, behind which gzip reads nothing")
+    except (*READ_ERRORS, UnicodeDecodeError) as error:
+        raise OSError(f"cannot append to {path}: {error}; repair the file, or write to another one") from error
+    finally:
+        opened.close()
+    return last == b"\n"

@@ -39,6 +39,10 @@ class CsvFile(FileEndpoint):
         self._header_due = True
         self._field_limit = csv.field_size_limit()  # the caller's, which the reading process uses too
 
+    def settings(self) -> dict[str, Any]:
+        """Return what decides how the file is read and what stands in it."""
+        return {**super().settings(), "delimiter": self.delimiter}
+
     def reader(self, position: object | None, /) -> CsvReader:
         """Open the files; raises `FileNotFoundError` for one that is not there and a pattern without a match."""
         if csv.field_size_limit() < self._field_limit:

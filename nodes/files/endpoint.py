@@ -7,13 +7,15 @@ commit.
 
 from __future__ import annotations
 
+import codecs
 import os
 from typing import Any
 
 from ..errors import GraphError
-from .byte_streams import DECOMPRESS, can_reread
+from .byte_streams import can_reread
 from .commit_token import parse_token
 from .compression import suffix_of
+from .decompression import FORMATS
 from .follow import FollowCursor
 from .line_blocks import Split
 from .line_cursor import LineCursor
@@ -49,7 +51,7 @@ class FileEndpoint:
             reason, remedy = "one file is followed, not a list or pattern", "join sources with graph.sequence"
         elif path == STANDARD:
             reason, remedy = "standard input is waited for anyway", "leave follow away"
-        elif suffix_of(path) in DECOMPRESS:
+        elif suffix_of(path) in FORMATS:
             reason, remedy = "the end of a compressed file cannot be waited for", "follow the plain file"
         elif self.append:
             reason, remedy = "append is for writing, follow for reading", "make one object for each"
@@ -83,6 +85,11 @@ class FileEndpoint:
         for path in found:
             if path != STANDARD and (reason := unreadable(path)) is not None:
                 raise GraphError(f"cannot read {path}: {reason}")
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides how the file is read and what stands in it; a position or commit means it together."""
+        encoding = codecs.lookup(self.encoding).name
+        return {"format": self.maker, "encoding": encoding, "append": self.append}
 
     def files_read(self) -> tuple[str, ...]:
         """Return the paths and patterns that are read, where it is a source."""

@@ -18,6 +18,7 @@ import sys
 from typing import IO
 
 from ..errors import CheckpointError
+from .byte_streams import ends_with_newline
 from .commit_token import REMEDY, CommitToken, check_file, check_of, packed, unpacked
 from .compression import COMPRESS, StreamCompressor, suffix_of
 from .paths import STANDARD, is_stream
@@ -34,6 +35,7 @@ class FileOutput:
     def __init__(self, path: str, encoding: str, append: bool, committed: CommitToken | None = None) -> None:
         self.path = path
         self.target: str | None = None  # the name to move to at the end; None where the bytes go there at once
+        self._encoding = encoding
         self._encoder = codecs.getincrementalencoder(encoding)()
         self._suffix = suffix_of(path)
         self._file: IO[bytes] | None = None
@@ -78,7 +80,11 @@ class FileOutput:
         self._file = _open_end(self.path)
         if self._committed is None and self._file.tell():
             self._encoder.setstate(0)  # no byte order mark in the middle of a file
-            self._end_last_line()
+            try:
+                self._end_last_line()
+            except BaseException:
+                self._file.close()
+                raise
 
     def _truncate_to(self, committed: CommitToken) -> None:
         """Remove what was written after the commit."""
@@ -98,14 +104,10 @@ class FileOutput:
 
     def _end_last_line(self) -> None:
         """End a last line that has no line end, so that nothing is appended to it."""
-        newline = self._encoder.encode("\n")
-        if self._suffix in COMPRESS:
-            return
-        with open(self.path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - len(newline), 0))
-            if file.read() != newline and self._file is not None:
-                self._file.write(newline)
+        if self._file is not None and not ends_with_newline(self.path, self._encoding):
+            newline = self._encoder.encode("\n")
+            compress = COMPRESS.get(self._suffix)
+            self._file.write(newline if compress is None else compress(newline))
 
     def write(self, text: str) -> None:
         """Write text; raises `UnicodeEncodeError`, with nothing written, for text the encoding cannot carry."""
@@ -174,6 +176,8 @@ class FileOutput:
         try:
             if members is not None:
                 file.write(members.last())
+            elif self._suffix in COMPRESS and self._kept and not os.fstat(file.fileno()).st_size:
+                file.write(COMPRESS[self._suffix](b""))  # a file without any stream is a damaged one
             if target is not None:
                 file.flush()
                 if self._committed is not None:  # a checkpoint relies on it

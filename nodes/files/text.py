@@ -7,6 +7,7 @@ can be a line.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ..sinks import BadEvent
 from .endpoint import FileEndpoint
@@ -40,6 +41,10 @@ class TextFile(FileEndpoint):
     def __init__(self, paths: Paths, *, encoding: str, keep_newline: bool, append: bool, follow: bool) -> None:
         super().__init__(paths, encoding, append, follow)
         self.keep_newline = keep_newline
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides how the file is read and what stands in it."""
+        return {**super().settings(), "keep_newline": self.keep_newline}
 
     def reader(self, position: object | None, /) -> LineReader:
         """Open the files; raises `FileNotFoundError` for one that is not there and a pattern without a match."""
