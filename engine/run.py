@@ -24,7 +24,7 @@ from .options import RUN_WORDS, RunOptions, RunWords, check_run_options
 from .plan.compiler import compile_graph
 from .plan.end_checks import check_apart, missing_input
 from .plan.plan import Plan
-from .plan.shipping import ship
+from .plan.shipping import refuse_inside_import, ship
 from .reporting.report import RunReport
 from .runners.auto import AutoRun
 from .runners.inline import InlineRun
@@ -126,6 +126,7 @@ def _checked_graph(graph: Graph, call: str) -> Graph:
 
 def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
     """Compile a graph and return a run of it; `outlets` are for the compiler."""
+    refuse_inside_import()
     plan = compile_graph(graph, workers=options.workers, **outlets)
     sources = [source.node for source in plan.sources]
     inline = options.runner == "inline"

@@ -39,6 +39,8 @@ class _Process:
 
     resolver: Resolver | None = None
     adopts = False
+    #: The modules that are being imported for what is unpacked, the innermost last.
+    imports: list[str] = []  # noqa: RUF012
 
 
 def set_definition_resolver(resolver: Resolver | None) -> None:
@@ -57,6 +59,11 @@ def adopt_main_classes(enabled: bool) -> None:
     its own class. Only top level names that are free are taken.
     """
     _Process.adopts = enabled
+
+
+def importing() -> str | None:
+    """Return the module that this child process is importing for something it unpacks, if it is."""
+    return _Process.imports[-1] if _Process.imports else None
 
 
 def dump(events: list[Any], *, separate: bool, by_value: bool) -> tuple[bytes, list[memoryview]]:
@@ -125,7 +132,31 @@ def load_partial(body: bytes, buffers: Iterable[Any]) -> list[Any]:
             raise
         if group is None:
             return events
+        if unpickler.unknown and _holds_unknown(group):
+            raise unpickler.unknown[0]
         events.extend(group)
+
+
+def _holds_unknown(events: list[Any]) -> bool:
+    """Whether something in `events` stands for a name that is not known here."""
+    found: list[_Unknown] = []
+
+    class Looking(_DefiningPickler):
+        def reducer_override(self, value: Any) -> Any:
+            if isinstance(value, _Unknown):
+                found.append(value)
+                return object, ()
+            return super().reducer_override(value)
+
+    try:
+        Looking(io.BytesIO(), 5).dump(events)
+    except Exception:  # one that cannot be looked through is not trusted
+        return True
+    return bool(found)
+
+
+class _Unknown:
+    """Stands for a name that is not known in this process; nothing can be made with it."""
 
 
 def _own_reducers() -> dict[type, Callable[[Any], Any]]:
@@ -200,7 +231,13 @@ class _Unpickler(pickle.Unpickler):
 
     def _find(self, module: str, name: str) -> Any:
         try:
-            return super().find_class(module, name)
+            if module in sys.modules or not _Process.adopts:
+                return super().find_class(module, name)
+            _Process.imports.append(module)
+            try:
+                return super().find_class(module, name)
+            finally:
+                _Process.imports.pop()
         except AttributeError:
             if module != "__main__" or _Process.resolver is None:
                 raise
@@ -230,4 +267,4 @@ class _PartialUnpickler(_Unpickler):
             return super().find_class(module, name)
         except CodecError as error:
             self.unknown.append(error)
-            return None
+            return _Unknown()

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...nodes.errors import GraphError, SluicewayError, describe
 from ...nodes.handlers import PerWorker
-from ..codec.pickling import dumps
+from ..codec.pickling import dumps, importing
 from ..interpreter.settings import read_settings
 from .plan import Plan
 
@@ -31,6 +31,16 @@ def ship(plan: Plan, setup: Setup | None = None) -> dict[str, bytes]:
             subject = (source.node.name, source.node.subject, plan.key if len(plan.sources) > 1 else None)
             packed[f"source{at}"] = _dump(subject, [(source.node.name, source.node.subject)], "source", "its process")
     return packed
+
+
+def refuse_inside_import() -> None:
+    """Raise `GraphError` in a process of a run that imports user code: a run begun there would import it again, and so on."""
+    module = importing()
+    if module is not None:
+        raise GraphError(
+            f"a run cannot begin while a process of another run imports module {module!r} for its handlers or events:"
+            " the run would import it again, without end; put the call under `if __name__ == \"__main__\":`"
+        )
 
 
 def set_up_caller(plan: Plan, setup: Setup | None) -> None:

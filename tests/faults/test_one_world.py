@@ -227,3 +227,64 @@ def test_proxies_of_a_manager_as_events_and_captured(tmp_path: Path) -> None:
 def test_setup_that_cannot_be_called(tmp_path: Path, setup: str) -> None:
     text = f"import sluiceway as sw\nasync def awaited(): ...\nsw.imap(abs, [1], setup={setup})"
     assert "sw.imap cannot use setup=: it must be a plain function without arguments" in script(text, tmp_path, status=1)
+
+
+def test_a_run_at_the_import_of_a_handlers_module_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.py").write_text(
+        "import sluiceway as sw\ndef double(n):\n    return 2 * n\n"
+        "def go():\n    return list(sw.imap(double, [1, 2], workers=1))\nfound = go()\n"
+    )
+    told = script("import pipeline", tmp_path, status=1)
+    assert "a run cannot begin while a process of another run imports module 'pipeline' for its handlers" in told
+    assert "under `if __name__ ==" in told
+
+
+MISSING = """
+import json
+import sluiceway as sw
+
+def added(n):
+    json.added = lambda: n
+    json.added.__module__, json.added.__qualname__ = "json", "added"
+    return {"call": json.added}
+
+for words in {"on_error": "fail"}, {"on_error": "skip"}:
+    try:
+        print(list(sw.imap(added, [1], workers=1, **words)))
+    except sw.SluicewayError as error:
+        print(error)
+"""
+
+
+def test_a_name_that_the_caller_lacks_is_an_error(tmp_path: Path) -> None:
+    told = script(MISSING, tmp_path)
+    assert told.count("json.added is not known in this process; make it importable here") == 2
+    assert "None" not in told
+
+
+MISSING_THERE = """
+import json
+import sluiceway as sw
+
+class Added: ...
+Added.__module__ = "json"
+json.Added = Added
+json.added = lambda n: n
+json.added.__module__, json.added.__qualname__ = "json", "added"
+for lost in {"call": json.added}, [json.Added], json.Added():
+    graph = sw.Graph()
+    source = graph.source([1, lost, 3]).map(lambda event: event, on_error="skip")
+    print(list(sw.iterate(source, workers=1)))
+    try:
+        print(list(sw.imap(lambda event: event, [1, lost, 3], workers=1)))
+    except sw.SluicewayError as error:
+        print(str(error).split("; make")[0])
+"""
+
+
+def test_a_name_that_a_worker_lacks_fails_its_event(tmp_path: Path) -> None:
+    told = script(MISSING_THERE, tmp_path).splitlines()
+    assert told[::2] == ["[1, 3]"] * 3
+    for line, name in zip(told[1::2], ["added", "Added", "Added"], strict=True):
+        assert "failed on number 1 (index 0) after 1 attempt: CodecError: the event cannot be unpacked: " in line
+        assert line.endswith(f"json.{name} is not known in this process")
