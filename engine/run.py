@@ -29,7 +29,8 @@ from .reporting.report import RunReport
 from .runners.auto import AutoRun
 from .runners.inline import InlineRun
 from .runners.placement import may_start_in_caller
-from .runners.processes import ProcessRun
+from .runners.processes import ProcessRun, describe_backend
+from .runners.processes import default_workers as default_workers  # also for the command line
 from .runners.results import Results, Run
 from .runners.signals import Interrupts
 
@@ -47,7 +48,7 @@ def compile(graph: Graph, /, *, workers: int | None = None) -> Plan:
     cannot run, also for a handler that cannot be sent to a worker.
     """
     options = check_run_options({"workers": workers}, "sw.compile")
-    plan = compile_graph(_checked_graph(graph, "sw.compile"), workers=options.workers)
+    plan = _compile(_checked_graph(graph, "sw.compile"), options)
     ship(plan)
     return plan
 
@@ -124,10 +125,18 @@ def _checked_graph(graph: Graph, call: str) -> Graph:
     return graph
 
 
+def _compile(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Plan:
+    """Return the plan of a graph for the workers of the options; `outlets` are for the compiler."""
+    workers = options.workers if options.workers is not None else default_workers()
+    plan = compile_graph(graph, workers=workers, **outlets)
+    plan.joined_by = describe_backend()
+    return plan
+
+
 def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
     """Compile a graph and return a run of it; `outlets` are for the compiler."""
     refuse_inside_import()
-    plan = compile_graph(graph, workers=options.workers, **outlets)
+    plan = _compile(graph, options, **outlets)
     sources = [source.node for source in plan.sources]
     inline = options.runner == "inline"
     starts_in_caller = not inline and may_start_in_caller(plan, options)

@@ -12,10 +12,9 @@ import sys
 from pathlib import Path
 
 from ...graphs import census
-from ..plan.compiler import default_workers
 from ..reporting.progress import Bar
 from ..reporting.report import RunReport
-from ..run import run
+from ..run import default_workers, run
 
 
 def main() -> int:

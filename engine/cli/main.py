@@ -24,10 +24,9 @@ from ...nodes.errors import CheckpointError, GraphError, SinkError, SluicewayErr
 from ..checkpoints.open_store import describe_store
 from ..checkpoints.store import Resume
 from ..options import Runner
-from ..plan.compiler import default_workers
 from ..reporting.progress import Bar
 from ..reporting.report import RunReport
-from ..run import compile, run
+from ..run import compile, default_workers, run
 from .arguments import UsageError
 from .bench import add_bench_command
 from .target import load_graph

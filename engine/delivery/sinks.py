@@ -6,7 +6,6 @@ order log before a delivery, the sinks before the checkpoint. Which events a sin
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from ...nodes.ordering.cuts import Cut
 from ...nodes.ordering.order_log import Entries
 from ...nodes.sinks import as_sink
 from ..checkpoints.checkpoints import Checkpoints
+from ..interpreter.forks import OwnerProcess
 from ..plan.plan import Outlet, SinkPlan
 from .run_lock import RunLock
 
@@ -180,7 +180,7 @@ def opened(sinks: SinkSet, run: EndedRun) -> Iterator[None]:
 
     A fork of the caller in which this unwinds leaves them alone: they are the caller's.
     """
-    failed, owner = True, os.getpid()
+    failed, owner = True, OwnerProcess()
     try:
         sinks.open()
         yield
@@ -189,7 +189,7 @@ def opened(sinks: SinkSet, run: EndedRun) -> Iterator[None]:
         run.error = None if isinstance(error, GeneratorExit) else error
         raise
     finally:
-        broken = sinks.close(failed) if os.getpid() == owner else None
+        broken = None if owner.is_forked() else sinks.close(failed)
         if broken is not None and not failed:
             run.error = broken
             raise broken

@@ -7,7 +7,6 @@ deliveries go through a queue, acknowledgements return as commands.
 from __future__ import annotations
 
 import atexit
-import os
 import queue
 import threading
 from collections import deque
@@ -30,6 +29,7 @@ from ..core.effects import (
     StopSource,
     Warn,
 )
+from ..interpreter.forks import OwnerProcess
 from ..options import RunOptions
 from ..plan.plan import Plan
 from ..reporting import failures
@@ -93,7 +93,7 @@ class Hub:
         self._hurry = False
         self._outcome: Outcome | None = None
         self._wakeup: Wakeup | None = None
-        self._owner = os.getpid()
+        self._owner = OwnerProcess()
         self._thread = threading.Thread(target=self._run, name="sluiceway-hub", daemon=True)
 
     @property
@@ -195,7 +195,7 @@ class Hub:
 
     def _abort_at_exit(self) -> None:
         """End a run that is open when the interpreter ends, while its threads still run."""
-        if os.getpid() != self._owner:
+        if self._owner.is_forked():
             return  # a fork of the caller: the run is not its own
         self.abort("closed")
         self._thread.join()

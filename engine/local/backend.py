@@ -19,7 +19,7 @@ from ..options import RunOptions
 from ..plan.plan import Plan
 from .grants import Grants
 from .inbox import Inbox
-from .limits import check_room
+from .limits import check_room, usable_cores
 from .processes.nursery import ChildExited, Event, SpawnFailed, ZygoteDied
 from .remote_sources import RemoteSources
 from .supervisor import KILLS, Supervisor, describe_exit
@@ -46,6 +46,16 @@ class LocalBackend:
         self._unready = 0  #: how often in a row the process that starts the others was killed before it was ready
         self._exits_at = 0.0  #: when to check for exits next
         self._watched = -1  #: the descriptor of the supervisor that is registered with the selector
+
+    @staticmethod
+    def describe() -> str:
+        """Return how the processes of a run are joined."""
+        return "sockets: one ROUTER in the caller, a DEALER in every worker and source process (ipc, private folder)"
+
+    @staticmethod
+    def default_workers() -> int:
+        """Return the number of cores that this process may use."""
+        return usable_cores()
 
     def open(self, run: RunHandle) -> None:
         """Create the run's folder with what every child reads, and the arena; before that, see that there is room."""

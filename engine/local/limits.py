@@ -1,7 +1,7 @@
-"""What a run needs of the system before anything starts: descriptors, threads, processes and memory.
+"""What the system has for a run, and what a run needs of it: cores, descriptors, threads, processes and memory.
 
-Decides when a run is refused for what is missing, in words: libraries below would end the whole process instead. What
-there is, is read here too; nothing is acquired.
+Decides when a run is refused for what is missing, in words: libraries below would end the whole process instead.
+Acquires nothing.
 """
 
 from __future__ import annotations
@@ -55,6 +55,15 @@ def shortage(children: int, room: Room) -> str | None:
             f" {room.memory_bytes / 2**30:.1f}; set fewer workers, about as many as there are cores"
         )
     return None
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    import psutil  # imported here because it takes 10 ms; only runs without a given number of workers need it
+
+    if hasattr(psutil.Process, "cpu_affinity"):  # Linux, Windows, FreeBSD
+        return len(psutil.Process().cpu_affinity())
+    return psutil.cpu_count() or 1
 
 
 def check_room(children: int) -> None:

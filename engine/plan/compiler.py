@@ -21,38 +21,28 @@ from .plan import Outlet, Plan, PoolPlan, ProgramPlan, SinkPlan, SourcePlan
 from .program_writer import origin_of, write_program
 
 
-def default_workers() -> int:
-    """Return the number of cores this process may use."""
-    import psutil  # imported here because it takes 10 ms; only runs without a given number of workers need it
-
-    if hasattr(psutil.Process, "cpu_affinity"):  # Linux, Windows, FreeBSD
-        return len(psutil.Process().cpu_affinity())
-    return psutil.cpu_count() or 1
-
-
 def compile_graph(
     graph: GraphSpec,
     *,
-    workers: int | None = None,
+    workers: int,
     outlet: Node | None = None,
     outlet_ordered: bool = True,
     letters_outlet: Node | None = None,
 ) -> Plan:
     """Check a graph and place its nodes; raises `GraphError` for one that cannot run.
 
-    `outlet` is a node whose events the caller consumes itself (`iterate`), as if it had a sink; `letters_outlet` likewise
-    for dead letters.
+    `workers` is the number of workers of each pool whose nodes set none. `outlet` is a node whose events the caller
+    consumes itself (`iterate`), as if it had a sink; `letters_outlet` likewise for dead letters.
     """
     nodes = check_graph(
         graph,
         outlets=[node for node in (outlet, letters_outlet) if node is not None],
         letters_read=letters_outlet is not None,
     )
-    count = workers if workers is not None else default_workers()
     outlets, free_id = (outlet, letters_outlet), len(graph.nodes)
-    split = _Layout.of(ExpandedNodes(nodes, count), outlets, outlet_ordered, free_id)
+    split = _Layout.of(ExpandedNodes(nodes, workers), outlets, outlet_ordered, free_id)
     whole = _Layout.of(ExpandedNodes(nodes, None), outlets, outlet_ordered, free_id)
-    drafts = fuse(split.nodes, count, split.expansions)
+    drafts = fuse(split.nodes, workers, split.expansions)
     stream_of = _streams(split, drafts)
     joined: set[Node] = set()
     pools, wired = _pools(drafts, stream_of, joined)

@@ -80,6 +80,8 @@ class Plan:
     #: The whole graph, for a run in the calling process.
     whole: ProgramPlan
     shipped: dict[str, bytes] = field(default_factory=dict)
+    #: How the processes beside the caller are joined, as the backend describes it; "" where none is chosen.
+    joined_by: str = ""
 
     @property
     def letter_sinks(self) -> list[SinkPlan]:
@@ -133,7 +135,8 @@ class Plan:
             cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
             lines.append("  ".join([*cells, row[3]]).rstrip())
         lines.append("")
-        lines.append("sockets: one ROUTER in the caller, a DEALER in every worker and source process (ipc, private folder)")
+        if self.joined_by:
+            lines.append(self.joined_by)
         lines += self._promises()
         return "\n".join(lines)
 

@@ -19,7 +19,6 @@ from ...nodes.execution.executor import Executor
 from ...nodes.program.column import Column
 from ..codec.copying import safe_copies
 from ..options import RunOptions
-from ..plan.compiler import default_workers
 from ..plan.plan import Plan
 from ..reporting.failures import source_error
 from ..reporting.report import RunReport
@@ -27,7 +26,7 @@ from ..sources.feed import POLL_S, Feed, make_feed
 from ..sources.slice_feed import FeedBatch, SliceFeed
 from .caller import CallerRun, TurnSize
 from .placement import LONG_CALL_S, Placement, sample_size
-from .processes import ProcessRun
+from .processes import ProcessRun, default_workers
 
 #: A turn takes about this long, in seconds, and at most this many events.
 _TURN_S = 0.002

@@ -6,7 +6,6 @@ reading and numbering: that is the inline runner's, or that of a run that begins
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from time import monotonic
@@ -19,6 +18,7 @@ from ..checkpoints.checkpoints import Checkpoints
 from ..core.effects import MAX_SKIP_WARNINGS
 from ..delivery.delivery import Delivery
 from ..delivery.sinks import opened
+from ..interpreter.forks import OwnerProcess
 from ..options import RunOptions
 from ..plan.plan import Plan
 from ..plan.shipping import set_up_caller
@@ -43,7 +43,7 @@ class CallerRun(ABC):
         self.error: BaseException | None = None
         #: Whether a part in processes waits for what it delivers; else it yields an empty list.
         self.waits = True
-        self._owner = os.getpid()
+        self._owner = OwnerProcess()
 
     @property
     def name(self) -> str:
@@ -76,7 +76,7 @@ class CallerRun(ABC):
 
     def is_forked(self) -> bool:
         """Whether this is a fork of the process that runs, which leaves the run alone."""
-        return os.getpid() != self._owner
+        return self._owner.is_forked()
 
     @property
     @abstractmethod

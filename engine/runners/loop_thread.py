@@ -6,10 +6,11 @@ Decides nothing about handlers, and starts no thread until something is awaited.
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from ..interpreter.forks import OwnerProcess
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,7 +27,7 @@ class LoopThread:
         self._thread: ThreadPoolExecutor | None = None
         #: Whether what runs in the loop was cancelled, because nobody waits for it any more.
         self.cancelled = False
-        self._owner = os.getpid()
+        self._owner = OwnerProcess()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Return the result of a coroutine; if the wait is interrupted, the coroutine is cancelled."""
@@ -62,7 +63,7 @@ class LoopThread:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if self._thread is not None and self._runner is not None and os.getpid() == self._owner:
+        if self._thread is not None and self._runner is not None and not self._owner.is_forked():
             self._thread.submit(self._runner.close).result()
             self._thread.shutdown()
 

@@ -5,7 +5,6 @@ Decides which error a run raises, and that no call returns before the hub and it
 
 from __future__ import annotations
 
-import os
 import queue
 from collections.abc import Callable, Generator, Iterator
 from time import monotonic
@@ -18,6 +17,7 @@ from ..delivery.delivery import Delivery
 from ..delivery.sinks import opened
 from ..hub.hub import Hub
 from ..hub.outcome import Outcome, error_of
+from ..interpreter.forks import OwnerProcess
 from ..local.backend import LocalBackend
 from ..options import RunOptions
 from ..plan.plan import Plan
@@ -30,6 +30,16 @@ from ..sources.slice_feed import SliceFeed
 
 #: How long the caller's thread waits at a time, in seconds, so that progress is also shown when nothing arrives.
 _WAIT_S = 0.5
+
+
+def default_workers() -> int:
+    """Return the number of workers of a pool where neither the graph nor the run sets one."""
+    return LocalBackend.default_workers()
+
+
+def describe_backend() -> str:
+    """Return how the processes of a run are joined."""
+    return LocalBackend.describe()
 
 
 class ProcessRun:
@@ -54,7 +64,7 @@ class ProcessRun:
         self.error: BaseException | None = None
         #: Whether `work` waits for what is delivered; else it yields an empty list where nothing is there.
         self.waits = True
-        self._owner = os.getpid()
+        self._owner = OwnerProcess()
         self._begun = False
         self._first = self._delivery.sinks.first
         self._expected = expected_events(plan, options.limit, self._first)
@@ -140,7 +150,7 @@ class ProcessRun:
             why = "closed"
             raise
         finally:
-            if os.getpid() == self._owner:  # a fork of the caller leaves the run alone
+            if not self._owner.is_forked():  # a fork of the caller leaves the run alone
                 self._finish(why)
                 self._progress.show_last(self.report)
         assert self._outcome is not None

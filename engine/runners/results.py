@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import _thread
 import atexit
-import os
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
@@ -18,6 +17,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
 from ...nodes.errors import GraphError, SluicewayError
+from ..interpreter.forks import OwnerProcess
 from ..reporting.report import RunReport
 from .auto import AutoRun
 from .inline import InlineRun
@@ -145,7 +145,7 @@ class ResultLists:
         self.polling = False
         self._batches = _reported(run)
         self._wakes = Wakes()
-        self._owner = os.getpid()
+        self._owner = OwnerProcess()
         #: Whether somebody asks. No call may stand between its check and its change, where another thread could come.
         self._asked = False
         self._last: list[Any] = []
@@ -258,7 +258,7 @@ class ResultLists:
 
     def close(self) -> None:
         """Stop the run and wait until it is gone; called by what the run itself calls, only tell it to stop."""
-        if self._is_forked():
+        if self._owner.is_forked():
             return
         self._stop()
         if self._thread == _thread.get_ident():
@@ -276,7 +276,7 @@ class ResultLists:
 
     def _close_at_exit(self) -> None:
         """Stop a run that is open when the interpreter ends; not waiting for what may never return."""
-        if self._is_forked():
+        if self._owner.is_forked():
             return
         self._stop()
         if self._inside.acquire(blocking=False):
@@ -287,7 +287,7 @@ class ResultLists:
 
     async def close_in_loop(self) -> None:
         """Stop the run and wait until it is gone, while the loop goes on."""
-        if self._is_forked():
+        if self._owner.is_forked():
             return
         self._stop()
         closed = AskingThread(self._close_and_return, lambda: None)
@@ -299,7 +299,7 @@ class ResultLists:
 
     def discard(self) -> None:
         """Stop the run, for nobody can ask any more; wait for its end only where that holds up nothing of a run."""
-        if self._is_forked():
+        if self._owner.is_forked():
             return
         in_engine = threading.current_thread().name.startswith(_ENGINE_THREADS)
         if not self._is_open() or not (in_engine or self._helper is not None or self._wakes.used_in_loop):
@@ -325,13 +325,10 @@ class ResultLists:
         """Whether the run has begun, and not ended."""
         return self._begun and not self._ended
 
-    def _is_forked(self) -> bool:
-        return os.getpid() != self._owner
-
     def _check_process(self) -> None:
-        if self._is_forked():
+        if self._owner.is_forked():
             raise SluicewayError(
-                f"process {os.getpid()} asked for a result of {self.name}, whose run belongs to process {self._owner},"
+                f"a process asked for a result of {self.name}, whose run belongs to process {self._owner.pid},"
                 " of which it is a fork; iterate there, or begin a run here"
             )
 

@@ -7,7 +7,6 @@ outputs are encoded number by number first. How an answer travels is the outbox'
 from __future__ import annotations
 
 import contextlib
-import os
 from time import perf_counter
 from typing import Protocol
 
@@ -22,6 +21,7 @@ from ...nodes.program.steps import close_answer, keep
 from ..codec.codec import Encoder, Payload
 from ..codec.errors import CodecError
 from ..codec.pickling import dumps
+from ..interpreter.forks import OwnerProcess
 from .task import AnswerMessage, Grant, TaskMessage
 
 
@@ -54,7 +54,8 @@ class AnswerEncoder:
         self._outbox = outbox
         self._encoders = [Encoder() for _ in program.exits]
         self._producers = {step.output: step for step in program.steps}
-        self._pid = os.getpid()
+        #: Ends this process if it is a fork made by a handler: only its parent answers the task.
+        self.end_if_forked = OwnerProcess().end_if_forked
 
     def send_answer(self, task: TaskMessage, answer: Answer, started: float) -> Answer:
         """Encode and send an answer; return it as sent, without events that could not be encoded."""
@@ -79,11 +80,6 @@ class AnswerEncoder:
             [self._record(failed) for failed in answer.failures],
         )
         self._outbox.send_answer(message)
-
-    def end_if_forked(self) -> None:
-        """End this process if it is a fork made by a handler: only its parent answers the task."""
-        if os.getpid() != self._pid:
-            os._exit(0)
 
     def _try_encoding(self, answer: Answer) -> None:
         """Encode a suspect's outputs number by number, so that a death shows which number caused it."""

@@ -6,10 +6,10 @@ reached slower events, and other workers should get most of it.
 
 from __future__ import annotations
 
-import os
 import threading
 
 from ...nodes.execution.batch_split import BatchSplitter
+from ..interpreter.forks import call_in_forks
 
 #: A batch is split when it has taken between this long and twice as long, in seconds.
 LONG_BATCH_S = 0.05
@@ -20,7 +20,7 @@ class LongBatchWatcher:
 
     def __init__(self) -> None:
         self.splitter = BatchSplitter()
-        os.register_at_fork(after_in_child=self.splitter.after_fork)
+        call_in_forks(self.splitter.after_fork)
         self._count = 0  # odd while a batch runs
         self._wanted = threading.Event()
         self._tick = threading.Event()  # never set

@@ -52,13 +52,20 @@ PROCESS_OWNERS = {
 }
 #: What belongs to processes on one machine: how they are started, how they talk, what memory they share.
 MACHINERY = {"mmap", "multiprocessing", "psutil", "socket", "subprocess", "zmq"}
-#: Beside `engine/local`: the command that runs benches, the count of cores for a plan, connectors that serve HTTP, name
-#: this host or check a database's connection, and a lock file that names this host. The hub's wakeup is a pipe and needs
-#: none of these.
+#: Beside `engine/local`: the command that runs benches, connectors that serve HTTP, name this host or check a database's
+#: connection, and a lock file that names this host. The hub's wakeup is a pipe and needs none of these.
 MACHINERY_ELSEWHERE = {
     "engine/cli/bench.py",
-    "engine/plan/compiler.py",
     "nodes/connectors/http/webhook_server.py",
+    "nodes/connectors/redis/lock.py",
+    "nodes/connectors/sql/postgres_session.py",
+    "nodes/files/file_lock.py",
+}
+#: Functions of `os` by which code knows the process that it runs in, and its forks.
+PROCESS_CALLS = {"fork", "forkpty", "getpid", "getppid", "kill", "killpg", "register_at_fork", "_exit", "waitpid"}
+#: Beside `engine/local`: the room that tells forks, and whoever writes the holder of a lock or a connection for people.
+PROCESS_CALLS_ELSEWHERE = {
+    "engine/interpreter/forks.py",
     "nodes/connectors/redis/lock.py",
     "nodes/connectors/sql/postgres_session.py",
     "nodes/files/file_lock.py",
@@ -253,6 +260,25 @@ def test_sockets_and_processes_have_their_owners(modules: set[str], owners: set[
 def test_only_the_local_backend_knows_sockets_processes_and_shared_memory() -> None:
     users = {name_of(path) for path in PACKAGE if {m.split(".")[0] for m, _ in imported(path)} & MACHINERY}
     assert {name for name in users if not name.startswith("engine/local/")} == MACHINERY_ELSEWHERE
+
+
+def test_only_the_local_backend_and_one_room_know_the_process_that_they_run_in() -> None:
+    users = {
+        name_of(path)
+        for path in PACKAGE
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Attribute)
+        and node.attr in PROCESS_CALLS
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "os"
+    }
+    users |= {
+        name_of(path)
+        for path in PACKAGE
+        for module, _ in imported(path)
+        if module in {f"os.{call}" for call in PROCESS_CALLS}
+    }
+    assert {name for name in users if not name.startswith("engine/local/")} == PROCESS_CALLS_ELSEWHERE
 
 
 def test_only_the_run_in_processes_makes_the_local_backend() -> None:

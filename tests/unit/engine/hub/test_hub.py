@@ -13,7 +13,7 @@ import pytest
 import sluiceway as sw
 from sluiceway.engine.codec.codec import Encoder, Payload
 from sluiceway.engine.core.effects import Acknowledge, AskState, Pull, Restore, SendTask, Spawn, StopSource, StopWorker
-from sluiceway.engine.hub.backend import Backend, BackendEffect, RunHandle
+from sluiceway.engine.hub.backend import BackendEffect, RunHandle
 from sluiceway.engine.options import RunOptions
 from sluiceway.engine.plan.plan import Plan
 from sluiceway.engine.tasks.runner import TaskRunner
@@ -151,6 +151,14 @@ class InProcess:
         # All that such a backend can tell: the task that it was on.
         self._run.core.record_death(effect.worker, LastSeen(Phase.BATCH, 0, effect.task.start), "was lost")
 
+    @staticmethod
+    def describe() -> str:
+        return "objects of one process"
+
+    @staticmethod
+    def default_workers() -> int:
+        return 1
+
     def keep(self, payload: Payload) -> Payload:
         self.kept += 1
         return payload
@@ -171,11 +179,12 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[InProcess]:
     """Return the backends of the runs that begin from now on; all of them are in this process."""
     backends: list[InProcess] = []
 
-    def make(plan: Plan, options: RunOptions, *, paused: bool) -> Backend:
-        backends.append(InProcess(plan))
-        return backends[-1]
+    class Made(InProcess):
+        def __init__(self, plan: Plan, options: RunOptions, *, paused: bool) -> None:
+            super().__init__(plan)
+            backends.append(self)
 
-    monkeypatch.setattr("sluiceway.engine.runners.processes.LocalBackend", make)
+    monkeypatch.setattr("sluiceway.engine.runners.processes.LocalBackend", Made)
     return backends
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import sluiceway as sw
+from sluiceway.engine.plan.compiler import compile_graph
 
 
 class Committing:
@@ -53,3 +54,13 @@ def test_without_a_sink_that_checks_the_lock_it_is_best_effort() -> None:
         "with checkpoint=: at-least-once to print",
         "with lock=: checked before every commit, best effort",
     ]
+
+
+def test_how_processes_are_joined_is_the_backends_word() -> None:
+    graph = sw.Graph()
+    graph.source(range(3)).map(str).sink(print)
+    plan = compile_graph(graph, workers=2)
+    assert "sockets" not in str(plan)
+    plan.joined_by = "carried by pigeons"
+    assert "\ncarried by pigeons\n" in str(plan)
+    assert "sockets: one ROUTER in the caller" in str(sw.compile(graph, workers=2))
