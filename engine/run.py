@@ -14,7 +14,7 @@ from ..graphs.builder.checks import check_words, claim_iterators
 from ..graphs.builder.graph import Graph
 from ..graphs.builder.spec import GraphSpec
 from ..graphs.builder.streams import Stream
-from ..nodes.errors import GraphError, SluicewayError
+from ..nodes.errors import GraphError, SluicewayError, kind_of
 from ..nodes.handlers import Handler
 from ..nodes.program.options import HANDLER_WORDS, HandlerOptions
 from .checkpoints.checkpoints import open_checkpoints
@@ -81,7 +81,7 @@ def iterate(stream: Stream[T], /, *, ordered: bool = True, **words: Unpack[RunWo
     options = check_run_options(words, "sw.iterate")
     if not isinstance(stream, Stream):
         raise GraphError(
-            f"sw.iterate takes a stream, got a {type(stream).__name__}; pass what graph.source(...) or a method of it"
+            f"sw.iterate takes a stream, got {kind_of(stream)}; pass what graph.source(...) or a method of it"
             " returned"
         )
     return Results.of(_make_run(stream.graph, options, outlet=stream.node, outlet_ordered=ordered))
@@ -121,7 +121,7 @@ def imap(fn: Any, iterable: Iterable[Any], /, **words: Any) -> Results[Any]:
 
 def _checked_graph(graph: Graph, call: str) -> Graph:
     if not isinstance(graph, Graph):
-        raise GraphError(f"{call} takes a Graph, got a {type(graph).__name__}; for a stream use sw.iterate")
+        raise GraphError(f"{call} takes a Graph, got {kind_of(graph)}; for a stream use sw.iterate")
     return graph
 
 

@@ -1,4 +1,4 @@
-"""The errors that sluiceway raises, and how any exception is described on one line.
+"""The errors that sluiceway raises, and how their texts name an exception and the type of a value.
 
 Every error says what was attempted, on which node and number, which rule broke and what to do. A text never holds
 an event; `.event` does.
@@ -89,3 +89,17 @@ def describe(error: BaseException) -> str:
     except Exception as second:
         text = f"<text unavailable: its __str__ raised {type(second).__name__}>"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+#: How names begin that are said with "an".
+_SAID_WITH_VOWEL = ("a", "e", "i", "o", "ndarray", "unbound", "undefined", "unknown")
+
+
+def kind_of(value: object) -> str:
+    """Return what a value is, with its article: "an int", "a dict", "None"."""
+    return "None" if value is None else with_article(type(value).__name__)
+
+
+def with_article(name: str) -> str:
+    """Return the name of a type with "a" or "an", as it is said: "an int", "an ndarray", "a UUID"."""
+    return f"an {name}" if name.lower().startswith(_SAID_WITH_VOWEL) else f"a {name}"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, get_origin
 
-from .errors import GraphError
+from .errors import GraphError, kind_of
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -64,7 +64,7 @@ def per_worker(cls: Callable[P, Handler[T, U]], /, *args: P.args, **kwargs: P.kw
     cannot be called, and for arguments that `cls` does not take.
     """
     if not callable(cls):
-        raise GraphError(f"per_worker was given a {type(cls).__name__}; give it a class, then the class's arguments")
+        raise GraphError(f"per_worker was given {kind_of(cls)}; give it a class, then the class's arguments")
     if isinstance(cls, PerWorker):
         raise GraphError(f"per_worker was given {cls!r}; name the class once, with all its arguments")
     if isinstance(_origin(cls), type) and not is_handler_class(cls):
@@ -98,7 +98,7 @@ def build(subject: Any) -> tuple[Callable[..., Any], Callable[[], Any] | None]:
         return subject, None
     handler = subject.cls(*subject.args, **subject.kwargs) if isinstance(subject, PerWorker) else subject()
     if not callable(handler):
-        raise TypeError(f"{subject!r} gave a {type(handler).__name__}, which cannot be called; return a handler")
+        raise TypeError(f"{subject!r} gave {kind_of(handler)}, which cannot be called; return a handler")
     if is_async(handler) and not is_async(subject):
         raise TypeError(f"{subject!r} gave an async handler, which must be known before; give per_worker the class")
     close = getattr(handler, "close", None)

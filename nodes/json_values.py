@@ -9,6 +9,7 @@ from typing import Any
 
 import ormsgpack
 
+from .errors import kind_of
 from .events import DeadLetter
 
 
@@ -40,11 +41,11 @@ def _unfit(value: Any, path: str, above: tuple[int, ...]) -> str | None:
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                return f"a key of {path} is a {type(key).__name__}, not a str"
+                return f"a key of {path} is {kind_of(key)}, not a str"
             if found := _unfit(item, path + _step(key), above):
                 return found
         return None
-    return f"{path} is a {type(value).__name__}"
+    return f"{path} is {kind_of(value)}"
 
 
 def _step(key: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import length_hint
 from typing import Any, Protocol, TypeVar
 
-from .errors import GraphError
+from .errors import GraphError, kind_of
 
 T = TypeVar("T")
 T_in = TypeVar("T_in", contravariant=True)
@@ -142,13 +142,13 @@ def as_sink(subject: Any) -> Sink[Any]:
         )
     if not isinstance(subject, type) and callable(getattr(subject, "write", None)):
         if not callable(getattr(subject, "close", None)):
-            raise GraphError(f"cannot sink to a {type(subject).__name__}: it has write but not close(); add close()")
+            raise GraphError(f"cannot sink to {kind_of(subject)}: it has write but not close(); add close()")
         check = getattr(subject, "check_sink", None)
         if callable(check):
             check()
         sink: Sink[Any] = subject
         return sink
-    name = getattr(subject, "__qualname__", f"a {type(subject).__name__}")
+    name = getattr(subject, "__qualname__", f"{kind_of(subject)}")
     if isinstance(subject, type) and callable(getattr(subject, "write", None)):
         raise GraphError(f"cannot sink to the class {name}: a sink is an object; pass {name}(...)")
     if not callable(subject):

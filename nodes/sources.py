@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import Any, Protocol, TypeVar
 
-from .errors import GraphError
+from .errors import GraphError, kind_of
 from .readers import GeneratorReader, IterableReader
 
 T_co = TypeVar("T_co", covariant=True)
@@ -123,7 +123,7 @@ def read_with(reader: Any) -> Callable[[int, int], Sequence[Any] | None]:
         if signature is not None and _binds(signature, arguments):
             return two if len(arguments) == 2 else _WithBytes(reader).read
     raise GraphError(
-        f"cannot read from a {type(reader).__name__}: a source reader needs the method read(limit, max_bytes) or "
+        f"cannot read from {kind_of(reader)}: a source reader needs the method read(limit, max_bytes) or "
         "read(limit); add it"
     )
 
@@ -148,13 +148,13 @@ def open_reader(subject: Any, position: object | None = None) -> SourceReader[An
         return reader if read == getattr(reader, "read", None) else _WithBytes(reader)
     if position is not None:
         raise GraphError(
-            f"cannot go on from a position in a {type(subject).__name__}: only a source with the method "
+            f"cannot go on from a position in {kind_of(subject)}: only a source with the method "
             "reader(position) can; wrap it in one"
         )
     if isinstance(subject, Iterable):
         return IterableReader(subject)
     if not callable(subject) or inspect.iscoroutinefunction(subject):
-        raise _not_readable(f"a {type(subject).__name__}")
+        raise _not_readable(f"{kind_of(subject)}")
     return _read_function(subject)
 
 

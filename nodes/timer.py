@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .checks import check_seconds, check_whole
-from .errors import GraphError
+from .errors import GraphError, kind_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Every:
     def reader(self, position: object | None, /) -> TickReader:
         """Open the source; from a position on, the next tick is due at once."""
         if position is not None and not isinstance(position, int):
-            raise GraphError(f"cannot go on from a {type(position).__name__}: the position of ticks is their count")
+            raise GraphError(f"cannot go on from {kind_of(position)}: the position of ticks is their count")
         return TickReader(self.seconds, self.limit, position or 0)
 
     def size_hint(self) -> int | None:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
+from ...nodes.errors import with_article
+
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _LISTS: dict[Any, Callable[[list[Any]], Any]] = {list: list, tuple: tuple, Sequence: list, Iterable: list}
@@ -81,7 +83,7 @@ def _convert(hint: Any, texts: list[str]) -> Any:
     if origin in _LISTS:
         inner = [arg for arg in get_args(hint) if arg is not Ellipsis]
         if len(inner) > 1:
-            raise ValueError(f"a {type_text(hint)} cannot be written on the command line")
+            raise ValueError(f"{with_article(type_text(hint))} cannot be written on the command line")
         return _LISTS[origin]([_convert(inner[0] if inner else str, [text]) for text in texts])
     if len(texts) > 1:
         raise ValueError("it is given more than once")
@@ -126,7 +128,7 @@ def _convert_one(hint: Any, origin: Any, text: str) -> Any:
         return Path(text)
     if origin in _TEXT:
         return text
-    raise ValueError(f"a {type_text(hint)} cannot be written on the command line")
+    raise ValueError(f"{with_article(type_text(hint))} cannot be written on the command line")
 
 
 def type_text(hint: Any) -> str:

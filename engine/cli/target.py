@@ -19,7 +19,7 @@ from typing import Any
 import cloudpickle
 
 from ...graphs.builder.graph import Graph
-from ...nodes.errors import GraphError
+from ...nodes.errors import GraphError, kind_of
 from .arguments import UsageError, arguments_of
 
 #: What user code may raise while a graph is made; a script without a guard may also end itself.
@@ -44,7 +44,7 @@ def load_graph(target: str, pairs: Sequence[str]) -> Graph:
             raise UsageError(f"--set {pairs[0]}: {target} is a graph and takes no values; name a function that does")
         return subject
     if not callable(subject):
-        raise UsageError(f"{target} is a {type(subject).__name__}; name a Graph or a function that returns one")
+        raise UsageError(f"{target} is {kind_of(subject)}; name a Graph or a function that returns one")
     return _call(subject, pairs, target)
 
 
@@ -58,7 +58,7 @@ def _call(function: Any, pairs: Sequence[str], target: str) -> Graph:
     except _USER_ERRORS as error:
         raise UsageError(f"{called} of {target} raised {_one_line(error)}") from error
     if not isinstance(graph, Graph):
-        raise UsageError(f"{called} of {target} returned a {type(graph).__name__}; let it return the Graph")
+        raise UsageError(f"{called} of {target} returned {kind_of(graph)}; let it return the Graph")
     return graph
 
 

@@ -10,6 +10,8 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
+from ...nodes.errors import with_article
+
 _MAX_DEPTH = 6
 _MAX_PARTS = 1000
 
@@ -29,7 +31,7 @@ def explain(event: Any, error: BaseException, can_encode: Callable[[Any], bool])
     steps, part = _descend(event, can_encode)
     what = f"event of type {type_name(event)}"
     if steps:
-        what += f": {', '.join(steps)} is a {type_name(part)}, which"
+        what += f": {', '.join(steps)} is {with_article(type_name(part))}, which"
     if isinstance(part, memoryview):
         return f"{what} cannot leave its process; send bytes(view) instead"
     return f"{what} cannot be pickled ({type(error).__name__}); send what it is made from instead"

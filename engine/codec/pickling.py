@@ -22,6 +22,7 @@ from typing import Any
 import cloudpickle
 from cloudpickle import cloudpickle as _by_value
 
+from ...nodes.errors import kind_of
 from .errors import CodecError
 
 #: A buffer of at least this size gets a frame of its own.
@@ -171,7 +172,7 @@ def _reduce_array(array: Any) -> Any:
 
 
 def _refuse(value: Any) -> Any:
-    raise TypeError(f"a {type(value).__name__} cannot be carried as what it is")
+    raise TypeError(f"{kind_of(value)} cannot be carried as what it is")
 
 
 def _reduce_code(code: CodeType) -> Any:

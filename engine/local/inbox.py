@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from time import monotonic
 
-from ...nodes.errors import ProtocolError
+from ...nodes.errors import ProtocolError, with_article
 from ...nodes.ordering.dispatcher import Dispatcher
 from ...nodes.ordering.worker_name import WorkerName
 from ..hub.backend import RunHandle
@@ -85,7 +85,7 @@ class Inbox:
             self._supervisor.record_leaving(peer, message.fields[0])
             self._tell_dispatcher(peer, Dispatcher.record_leaving)
         else:
-            raise ProtocolError(f"cannot take a {kind.name} from {peer}: only the calling process sends it")
+            raise ProtocolError(f"cannot take {with_article(kind.name)} from {peer}: only the calling process sends it")
 
     def _tell_dispatcher(self, peer: str, method: Callable[..., None], *fields: int) -> None:
         """Call a method of the worker's dispatcher, unless the worker has exited."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ...nodes.errors import GraphError, SluicewayError, describe
+from ...nodes.errors import GraphError, SluicewayError, describe, kind_of
 from ...nodes.handlers import PerWorker
 from ..codec.pickling import dumps, importing
 from ..interpreter.settings import read_settings
@@ -81,8 +81,8 @@ def _why_not(subject: Any) -> str | None:
         inner = _refusal(part)
         if inner is not None:
             deeper = next((f" (its {n})" for n, p in _captured(part) if _refusal(p) is not None), "")
-            return f"it captures {name}, a {type(part).__name__}{deeper}, which cannot be pickled"
-    return f"a {type(subject).__name__} cannot be pickled ({type(error).__name__}: {error})"
+            return f"it captures {name}, {kind_of(part)}{deeper}, which cannot be pickled"
+    return f"{kind_of(subject)} cannot be pickled ({type(error).__name__}: {error})"
 
 
 def _refusal(value: Any) -> Exception | None:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, Generic, TypeAlias, TypeGuard, TypeVar, Unpack, overload
 
 from ...nodes.checks import check_flag
-from ...nodes.errors import GraphError
+from ...nodes.errors import GraphError, kind_of
 from ...nodes.handlers import Handler
 from ...nodes.program.kinds import NodeKind
 from ...nodes.program.options import HANDLER_WORDS, HandlerOptions
@@ -233,7 +233,7 @@ class KeyedStream(Generic[K, T_co]):
         where = self._where(NodeKind.WINDOW)
         if not isinstance(window, Tumbling | Sliding | Session):
             raise GraphError(
-                f"{where}: a {type(window).__name__} is no window; give it sw.tumbling(size), sw.sliding(size, slide)"
+                f"{where}: {kind_of(window)} is no window; give it sw.tumbling(size), sw.sliding(size, slide)"
                 " or sw.session(gap)"
             )
         subjects.check_function(f"{where}, time=", time, "event")

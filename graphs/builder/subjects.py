@@ -14,7 +14,7 @@ import os
 from collections.abc import AsyncIterable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from ...nodes.errors import GraphError
+from ...nodes.errors import GraphError, kind_of
 from ...nodes.handlers import PerWorker, accepts, called, is_async, is_generator, is_handler_class
 from ...nodes.program.kinds import NodeKind
 from ...nodes.sinks import as_sink
@@ -24,12 +24,12 @@ from ...nodes.state.times import check_span
 
 def check_source(where: str, subject: Any) -> None:
     """Check that `subject` is a `Source`, an iterable, or a function that returns an iterator."""
-    kind = type(subject).__name__
+    kind = kind_of(subject)
     if isinstance(subject, str | bytes | bytearray | memoryview | os.PathLike):
-        raise GraphError(f"{where}: a {kind} is not a source of events; to read a file's lines give it sw.lines(path)")
+        raise GraphError(f"{where}: {kind} is not a source of events; to read a file's lines give it sw.lines(path)")
     if isinstance(subject, Mapping):
         raise GraphError(
-            f"{where}: a {kind} is not a source of events; give it the pairs, .items(), or for a file sw.lines(path)"
+            f"{where}: {kind} is not a source of events; give it the pairs, .items(), or for a file sw.lines(path)"
         )
     if isinstance(subject, type) and hasattr(subject, "reader"):
         name = subject.__name__
@@ -37,10 +37,10 @@ def check_source(where: str, subject: Any) -> None:
     if is_source(subject):
         return
     if isinstance(subject, AsyncIterable) and not isinstance(subject, Iterable):
-        raise GraphError(f"{where}: a {kind} belongs to one event loop; give it the async generator function, uncalled")
+        raise GraphError(f"{where}: {kind} belongs to one event loop; give it the async generator function, uncalled")
     if is_one_shot(subject):
         if is_used_up(subject):
-            raise GraphError(f"{where}: the {kind} is used up; {_AGAIN}")
+            raise GraphError(f"{where}: the {type(subject).__name__} is used up; {_AGAIN}")
     elif not isinstance(subject, Iterable):
         _check_source_function(where, subject)
 
@@ -50,8 +50,8 @@ _AGAIN = "give it a list, or a generator function, which every run can read agai
 
 def _check_source_function(where: str, subject: Any) -> None:
     if not callable(subject):
-        kind = type(subject).__name__
-        raise GraphError(f"{where}: a {kind} cannot be read; give it an iterable, a generator function or a sw.Source")
+        kind = kind_of(subject)
+        raise GraphError(f"{where}: {kind} cannot be read; give it an iterable, a generator function or a sw.Source")
     if inspect.iscoroutinefunction(called(subject)):
         raise GraphError(f"{where}: the function is async but gives one value; let it `yield` its events")
     if not accepts(subject):
@@ -65,7 +65,7 @@ def check_journal(where: str, subject: Any) -> None:
     again = is_source(subject) and getattr(subject, "replay", "none") in ("exact", "logged")
     if again or isinstance(subject, Collection):
         raise GraphError(
-            f"{where}: journal=True keeps what a source gives only once, but a {type(subject).__name__} can be read"
+            f"{where}: journal=True keeps what a source gives only once, but {kind_of(subject)} can be read"
             " again; leave journal out"
         )
 
@@ -92,7 +92,7 @@ def check_handler(where: str, kind: NodeKind, subject: Any) -> None:
     """Check that `subject` can be a handler of this kind: called with one event, built without arguments."""
     if not callable(subject):
         raise GraphError(
-            f"{where}: a {type(subject).__name__} cannot be called;"
+            f"{where}: {kind_of(subject)} cannot be called;"
             " give it a function, or a class whose instances can be called"
         )
     if isinstance(subject, functools.partial) and is_handler_class(subject.func):
@@ -123,7 +123,7 @@ def _takes_one_event(subject: Any) -> bool:
 def check_function(where: str, subject: Any, given: str) -> None:
     """Check that `subject` is a plain function of `given`, such as "state, event", without a state of its own."""
     if not callable(subject):
-        raise GraphError(f"{where}: a {type(subject).__name__} cannot be called; give it a function of ({given})")
+        raise GraphError(f"{where}: {kind_of(subject)} cannot be called; give it a function of ({given})")
     if isinstance(subject, PerWorker) or is_handler_class(subject):
         raise GraphError(
             f"{where}: a handler class is not called here, for the state is kept outside it; give it a function of"
@@ -141,16 +141,16 @@ def check_copyable(where: str, initial: Any) -> None:
         copy.deepcopy(initial)
     except Exception as error:  # whatever a copy of the user's object raises
         raise GraphError(
-            f"{where}: each state begins with a copy of initial, but a {type(initial).__name__} cannot be copied"
+            f"{where}: each state begins with a copy of initial, but {kind_of(initial)} cannot be copied"
             f" ({type(error).__name__}); begin with None and build it in the function"
         ) from error
 
 
 def check_sink(where: str, subject: Any) -> None:
     """Check that `subject` is a `Sink`, or a function that is called with each event in the calling process."""
-    kind = type(subject).__name__
+    kind = kind_of(subject)
     if isinstance(subject, str | bytes | os.PathLike):
-        raise GraphError(f"{where}: a {kind} is not a sink; to write a file give it sw.lines(path) or sw.jsonl(path)")
+        raise GraphError(f"{where}: {kind} is not a sink; to write a file give it sw.lines(path) or sw.jsonl(path)")
     if isinstance(subject, list):
         raise GraphError(f"{where}: a list cannot be called; give it the list's method, results.append")
     if isinstance(subject, type | PerWorker):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
-from ...nodes.errors import GraphError
+from ...nodes.errors import GraphError, kind_of
 from ...nodes.handlers import is_async
 from ...nodes.program.kinds import NodeKind
 from ...nodes.program.options import Options
@@ -21,8 +21,8 @@ def check_streams(call: str, streams: Sequence[Any], *, least: int, graph: Graph
     """Check the arguments of a call that joins streams: at least `least` streams, all of one graph."""
     for stream in streams:
         if not isinstance(getattr(stream, "node", None), Node):
-            kind = type(stream).__name__
-            raise GraphError(f"{call} joins streams, but was given a {kind}; make it a stream with graph.source")
+            kind = kind_of(stream)
+            raise GraphError(f"{call} joins streams, but was given {kind}; make it a stream with graph.source")
         home = graph if graph is not None else streams[0].graph
         if stream.graph is not home:
             raise GraphError(

@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import GraphError
+from ..errors import GraphError, kind_of
 from ..sinks import BadEvent
 from .csv_reader import CsvReader, header_of
 from .endpoint import FileEndpoint
@@ -116,7 +116,7 @@ class CsvFile(FileEndpoint):
 
     def _row(self, event: object) -> list[Any]:
         if not isinstance(event, Mapping):
-            raise BadEvent(f"the event is a {type(event).__name__}, a row is a dict; map it to one before the sink")
+            raise BadEvent(f"the event is {kind_of(event)}, a row is a dict; map it to one before the sink")
         if self._names is None:
             self._names = self._checked_names(event)
         if list(event) == self._names:
@@ -133,7 +133,7 @@ class CsvFile(FileEndpoint):
             for name, value in zip(self._names, row, strict=True):
                 if isinstance(value, _NOT_A_FIELD):
                     raise BadEvent(
-                        f"field {name} is a {type(value).__name__}, which is no single field; convert it to a str "
+                        f"field {name} is {kind_of(value)}, which is no single field; convert it to a str "
                         "before the sink, or use sluiceway.jsonl"
                     )
         return row

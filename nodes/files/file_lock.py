@@ -19,7 +19,7 @@ from os import PathLike
 from typing import Any
 
 from ..checks import check_seconds
-from ..errors import GraphError, LockHeld, LockLost
+from ..errors import GraphError, LockHeld, LockLost, kind_of
 
 #: How long waiting pauses between two tries, in seconds: doubling from the first to the second.
 PAUSES_S = (0.01, 0.25)
@@ -183,7 +183,7 @@ def file_lock(path: str | PathLike[str], *, wait_s: float | None = 0) -> FileLoc
     """
     text = os.fspath(path) if isinstance(path, str | PathLike) else None
     if not isinstance(text, str) or not text:
-        raise GraphError(f"cannot make file_lock() from a {type(path).__name__}: it needs the path of a file; pass one")
+        raise GraphError(f"cannot make file_lock() from {kind_of(path)}: it needs the path of a file; pass one")
     if wait_s is not None:
         wait_s = check_seconds(f"cannot make file_lock({text!r})", "wait_s", wait_s, "pass None to wait for ever")
     if importlib.util.find_spec("fcntl") is None:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from os import PathLike
 
-from ..errors import GraphError
+from ..errors import GraphError, kind_of
 from ..file_names import STANDARD, is_pattern
 
 Path = str | PathLike[str]
@@ -30,7 +30,7 @@ def checked_paths(paths: Paths, maker: str) -> tuple[str, ...]:
         text = os.fspath(path) if isinstance(path, str | PathLike) else None
         if not isinstance(text, str) or not text:
             raise GraphError(
-                f"cannot make {maker}() from a {type(path).__name__}: it needs a path; pass a text that is not empty, "
+                f"cannot make {maker}() from {kind_of(path)}: it needs a path; pass a text that is not empty, "
                 "a pathlib.Path or a list of them"
             )
         texts.append(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..errors import kind_of
 from ..sinks import BadEvent
 from .endpoint import FileEndpoint
 from .line_blocks import split_keeping, split_plain
@@ -83,7 +84,7 @@ class TextFile(FileEndpoint):
     def _line(self, event: object, position: int) -> str:
         if not isinstance(event, str):
             raise BadEvent(
-                f"cannot write to {self!r}: the event is a {type(event).__name__}, a line is a str; map it to one "
+                f"cannot write to {self!r}: the event is {kind_of(event)}, a line is a str; map it to one "
                 "before the sink, or use sluiceway.jsonl",
                 position,
             )

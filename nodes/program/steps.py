@@ -12,6 +12,7 @@ from itertools import accumulate, chain, compress, islice
 from operator import sub, truth
 from typing import Any
 
+from ..errors import kind_of
 from ..events import Failure
 from .column import Column, join
 from .kinds import NodeKind
@@ -168,7 +169,7 @@ def checked_batch(step: Step, given: Any, expected: int) -> Sequence[Any]:
         got = len(given)
     except TypeError:
         raise TypeError(
-            f"map_batches handler {step.node!r} returned a {type(given).__name__} for a list of {expected} events;"
+            f"map_batches handler {step.node!r} returned {kind_of(given)} for a list of {expected} events;"
             " return a sequence of the same length"
         ) from None
     if got != expected:

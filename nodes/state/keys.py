@@ -15,6 +15,8 @@ from typing import Any
 from uuid import UUID
 from zlib import crc32
 
+from ..errors import kind_of, with_article
+
 #: Types whose values are all valid keys.
 ALWAYS_VALID = frozenset({int, str, bytes, bool, type(None)})
 #: The most partitions that one byte can number.
@@ -57,7 +59,7 @@ def _check_equal_to_itself(key: Any) -> None:
     """Check that a key is none of the values that equal nothing, themselves included. Raises `ValueError` for one."""
     if (isinstance(key, Decimal) and key.is_snan()) or key != key:
         raise ValueError(
-            f"key_by gave a {type(key).__name__} as a key that does not equal itself (nan or NaT); give None instead"
+            f"key_by gave {kind_of(key)} as a key that does not equal itself (nan or NaT); give None instead"
         )
 
 
@@ -80,7 +82,7 @@ def _rarer(key: Any, kind: type) -> int:
     if isinstance(key, Enum) and hashes is Enum.__hash__:
         return crc32(f"{kind.__qualname__}.{key.name}".encode())
     raise TypeError(
-        f"key_by gave a {kind.__name__} as a key; a key is a str, bytes, a number, None, a date or time, a UUID, an"
+        f"key_by gave {with_article(kind.__name__)} as a key; a key is a str, bytes, a number, None, a date or time, a UUID, an"
         " Enum, or a tuple or frozenset of these: give such a part of the event"
     )
 

@@ -19,7 +19,7 @@ from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperat
 from fractions import Fraction
 from typing import Any, TypeAlias
 
-from ..errors import GraphError
+from ..errors import GraphError, kind_of
 
 #: A length of event time: seconds, milliseconds, whatever the times count, or a timedelta where they are datetimes.
 Span: TypeAlias = int | float | Decimal | Fraction | timedelta
@@ -67,7 +67,7 @@ def exact(number: Any) -> Any:
     Raises `TypeError` for what is no number, and `ValueError` for one that is not finite or has an exponent beyond 400.
     """
     if isinstance(number, bool) or not isinstance(number, int | numbers.Real | Decimal):
-        raise TypeError(f"a {type(number).__name__} is no number")
+        raise TypeError(f"{kind_of(number)} is no number")
     if isinstance(number, int):
         return int.__add__(number, 0)  # also of a subclass, whatever its own methods are
     if isinstance(number, numbers.Integral):
@@ -170,9 +170,9 @@ class TimeScale:
 
     def _datetime_tick(self, time: Any) -> int:
         if not isinstance(time, datetime):
-            raise TypeError(f"time= gave a {type(time).__name__}, but lengths of time are timedelta; let it give a datetime")
+            raise TypeError(f"time= gave {kind_of(time)}, but lengths of time are timedelta; let it give a datetime")
         if time != time:
-            raise ValueError(f"time= gave a {type(time).__name__}, which is no time; take such events out before")
+            raise ValueError(f"time= gave {kind_of(time)}, which is no time; take such events out before")
         # From its parts, as whole numbers: the first and last datetimes of a zone do not overflow, nor does pandas.
         wall = datetime(time.year, time.month, time.day, time.hour, time.minute, time.second, time.microsecond)
         ticks = (wall - _EPOCH) // _MICROSECOND * _NS + int(getattr(time, "nanosecond", 0))
@@ -186,7 +186,7 @@ class TimeScale:
             ticks = exact(time) * self.per_unit
         except TypeError:
             raise TypeError(
-                f"time= gave a {type(time).__name__}; let it give a finite number, or a datetime with lengths as timedelta"
+                f"time= gave {kind_of(time)}; let it give a finite number, or a datetime with lengths as timedelta"
             ) from None
         except ValueError as error:
             raise ValueError(f"time= gave no finite number ({error}); take such events out before") from None

@@ -5,7 +5,7 @@ Decides nothing about order or credit, nor how a task is run: it receives messag
 
 from __future__ import annotations
 
-from ....nodes.errors import ProtocolError
+from ....nodes.errors import ProtocolError, with_article
 from ....nodes.ordering.blame import Phase
 from ...tasks.runner import TaskRunner
 from ..transport.messages import Kind
@@ -43,4 +43,4 @@ class Worker:
             elif message.kind in (Kind.STATE, Kind.RESTORE):
                 host.handle_state(runner.executor.states, message)
             elif message.kind is not Kind.DEFINE:
-                raise ProtocolError(f"a worker cannot take a {message.kind.name} from the calling process")
+                raise ProtocolError(f"a worker cannot take {with_article(message.kind.name)} from the calling process")

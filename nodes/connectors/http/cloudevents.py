@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from ...errors import with_article
+
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 REQUIRED = ("id", "source", "type")
@@ -106,7 +108,7 @@ def _checked(event: dict[str, Any]) -> dict[str, Any]:
         raise BadRequest("specversion of a CloudEvent is '1.0'")
     for name in REQUIRED:
         if not isinstance(event.get(name), str) or not event[name]:
-            raise BadRequest(f"a CloudEvent has a {name}, a text that is not empty")
+            raise BadRequest(f"a CloudEvent has {with_article(name)}, a text that is not empty")
     for name, value in event.items():
         if name == "data":
             continue

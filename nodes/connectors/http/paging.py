@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Any, Literal, get_args
 from urllib.parse import urljoin
 
+from ...errors import kind_of
 from .client import Response, origin, shown
 from .links import next_link
 
@@ -114,7 +115,7 @@ class Paging:
             return None
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise self._bad(
-                f"the field {field!r} is a {type(value).__name__}, not a text or a whole number", "name another field"
+                f"the field {field!r} is {kind_of(value)}, not a text or a whole number", "name another field"
             )
         return value
 

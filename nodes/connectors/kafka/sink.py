@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ...errors import CheckpointError, describe
+from ...errors import CheckpointError, describe, kind_of
 from ...sinks import BadEvent
 from .client import ClientErrors, ClientLog, client, fault, partitions_of
 from .topic_tail import HEADER, TAIL, Number, header_of, read_tail, watermarks_of
@@ -216,7 +216,7 @@ class KafkaSink:
         if isinstance(made, str | bytes):
             return made
         raise BadEvent(
-            f"cannot write to {self!r}: a {what} is bytes or str, this one is a {type(made).__name__}; pass "
+            f"cannot write to {self!r}: a {what} is bytes or str, this one is {kind_of(made)}; pass "
             f"{what}= a function that gives bytes or str",
             position,
         )

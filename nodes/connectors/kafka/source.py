@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...errors import GraphError
+from ...errors import GraphError, kind_of
 from .client import fault, is_lasting, partitions_of
 from .group_member import GroupMember, leave
 from .message import KafkaMessage
@@ -78,7 +78,7 @@ class KafkaSource:
         Raises `LookupError` for a topic that is not there and `ConnectionError` for brokers that do not answer.
         """
         if position is not None and not isinstance(position, Mapping):
-            raise GraphError(f"cannot go on from a {type(position).__name__}: the position in a topic is a dict")
+            raise GraphError(f"cannot go on from {kind_of(position)}: the position in a topic is a dict")
         return KafkaReader(self, dict(position or {}))
 
 

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ...errors import CheckpointError, LockLost, describe
+from ...errors import CheckpointError, LockLost, describe, kind_of
 from ...sinks import BadEvent
 from ..compared import address
 from .client import ANSWER_S, connect, package, text_of
@@ -293,7 +293,7 @@ class RedisSink:
         if isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool)):
             return str(value).encode()
         raise BadEvent(
-            f"cannot write to {self!r}: field {name!r} is a {type(value).__name__}, fields are str, bytes, int or float; "
+            f"cannot write to {self!r}: field {name!r} is {kind_of(value)}, fields are str, bytes, int or float; "
             "make it one of them before the sink",
             position,
         )

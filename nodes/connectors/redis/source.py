@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...errors import GraphError
+from ...errors import GraphError, kind_of
 from ..compared import address
 from .client import FIRST, Position, connect, id_key, newest_id, stream_info, text_of
 from .entry import RedisEntry
@@ -67,7 +67,7 @@ class RedisSource:
         Raises `ConnectionError` if the server does not answer.
         """
         if position is not None and not (isinstance(position, list | tuple) and len(position) == 2):
-            raise GraphError(f"cannot go on from a {type(position).__name__}: the position in a stream is a pair of ids")
+            raise GraphError(f"cannot go on from {kind_of(position)}: the position in a stream is a pair of ids")
         after = None if position is None else (position[0], position[1])
         client = connect(self.url, "redis")
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ...errors import kind_of
 from ...events import DeadLetter
 from ...json_values import letter_fields
 from ...sinks import BadEvent, Numbers
@@ -36,7 +37,7 @@ def row_of(event: Any) -> Mapping[str, Any]:
         if not isinstance(fields["event"], str):
             fields["event"] = json.dumps(fields["event"], ensure_ascii=False)
         return fields
-    raise TypeError(f"the event is a {type(event).__name__}, not a dict; map it to a dict of columns")
+    raise TypeError(f"the event is {kind_of(event)}, not a dict; map it to a dict of columns")
 
 
 def with_numbers(row: Mapping[str, Any], names: tuple[str, str], number: tuple[int, int]) -> dict[str, Any]:

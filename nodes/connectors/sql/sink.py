@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, with_article
 from ...sinks import BadEvent
 from .database import begin, connect, database, describe, ensure_table, reflected, shown, wait_for_locks
 from .progress_table import ProgressTable
@@ -267,7 +267,7 @@ def column_type(kind: Any) -> Any:
         return kind
     if kind in TYPES:
         return TYPES[kind]
-    name = "None" if kind is type(None) else f"a {getattr(kind, '__name__', kind)!s}"
+    name = "None" if kind is type(None) else with_article(getattr(kind, "__name__", str(kind)))
     raise TypeError(
         f"there is no column type for {name}; make the table beforehand, or pass create= a dict of columns and types"
     )

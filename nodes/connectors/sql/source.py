@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
+from ...errors import kind_of
 from ..compared import digest, digests
 from .database import connect, database, describe, lost, read_one_by_one, shown
 from .queries import Key, Selection, Wanted
@@ -139,7 +140,7 @@ class SqlReader:
                     f"{self._what} from this position: it is of the key {', '.join(key)}, not of "
                     f"{', '.join(self._selection.key)}; set key= as it was, or begin anew"
                 )
-        raise ValueError(f"{self._what} from a {type(position).__name__}: it is no position of this source")
+        raise ValueError(f"{self._what} from {kind_of(position)}: it is no position of this source")
 
     # -- what the engine calls --------------------------------------------------------------------------------------
 

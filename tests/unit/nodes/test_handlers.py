@@ -167,7 +167,7 @@ def test_per_worker_is_not_called_where_it_was_made() -> None:
         (lambda: untyped(Scale, factr=1), "the arguments do not fit"),
         (lambda: untyped(Scale(1), 2, 3), "the arguments do not fit"),
         (lambda: untyped(per_worker(Scale)), "name the class once"),
-        (lambda: untyped(3), "given a int"),
+        (lambda: untyped(3), "given an int"),
     ],
 )
 def test_per_worker_refuses_what_cannot_be_built(make: Any, text: str) -> None:
@@ -176,7 +176,7 @@ def test_per_worker_refuses_what_cannot_be_built(make: Any, text: str) -> None:
 
 
 def test_a_function_that_makes_no_handler_is_found_when_it_is_built() -> None:
-    with pytest.raises(TypeError, match="gave a int, which cannot be called"):
+    with pytest.raises(TypeError, match="gave an int, which cannot be called"):
         build(untyped(lambda: 3))
 
 

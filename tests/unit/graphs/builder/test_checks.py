@@ -191,8 +191,8 @@ def test_text_and_paths_are_not_sources(source: Any) -> None:
     ("source", "text"),
     [
         ({"a": 1}, ".items()"),
-        (3, "a int cannot be read"),
-        (None, "a NoneType cannot be read"),
+        (3, "an int cannot be read"),
+        (None, "None cannot be read"),
         (numbers_to, "needs arguments"),
         (lambda stop: iter(range(stop)), "needs arguments"),
         (one_value, "let it `yield`"),
@@ -290,8 +290,8 @@ def test_a_refused_claim_claims_nothing() -> None:
 @pytest.mark.parametrize(
     ("fn", "text"),
     [
-        (3, "a int cannot be called"),
-        (None, "a NoneType cannot be called"),
+        (3, "an int cannot be called"),
+        (None, "None cannot be called"),
         (Model, "give it sw.per_worker(Model, ...)"),
         (functools.partial(Model, "model.pt"), "give it sw.per_worker(Model, ...)"),
         (lambda: None, "cannot be called with one event alone"),
@@ -341,7 +341,7 @@ def test_a_flat_map_takes_generators() -> None:
         ("out.jsonl", "sw.jsonl(path)"),
         (Path("out.txt"), "sw.lines(path)"),
         ([], "results.append"),
-        (3, "cannot sink to a int"),
+        (3, "cannot sink to an int"),
         (Collector, "give it an instance"),
         (per_worker(Model, "x"), "give it an instance"),
         (OnlyWrite(), "add close()"),

@@ -39,7 +39,7 @@ def windowed(**options: Any) -> Any:
 @pytest.mark.parametrize(
     ("build", "said"),
     [
-        (lambda: stream().scan(3, 0), r"a int cannot be called; give it a function of \(state, event\)"),
+        (lambda: stream().scan(3, 0), r"an int cannot be called; give it a function of \(state, event\)"),
         (lambda: stream().scan(abs, 0), r"cannot be called with \(state, event\)"),
         (lambda: stream().scan(Handler, 0), "handler class"),
         (lambda: stream().scan(lambda s, e: (s, e), threading.Lock()), "a lock cannot be copied"),
@@ -51,7 +51,7 @@ def windowed(**options: Any) -> Any:
         (lambda: stream().key_by(abs, ttl=0, time=abs), "0 is too short"),
         (lambda: stream().key_by(abs, ttl=5, time=abs).map(abs), "ttl= has no place here"),
         (lambda: stream().key_by(abs, ttl=5, time=abs).window(sw.session(5), time=abs), "ttl= has no place here"),
-        (lambda: keyed().map(3), "a int cannot be called"),
+        (lambda: keyed().map(3), "an int cannot be called"),
         (lambda: keyed().scan(abs, 0), r"\(state, event\)"),
         (lambda: keyed().reduce(abs), r"\(value, event\)"),
         (lambda: keyed().count(final="yes"), "use True or False"),
@@ -62,7 +62,7 @@ def windowed(**options: Any) -> Any:
         (lambda: sw.session(-1), "too short"),
         (lambda: sw.sliding(5, 10), "longer than size"),
         (lambda: sw.sliding(5, timedelta(1)), "both in one unit"),
-        (lambda: keyed().window(5, time=abs), "a int is no window"),
+        (lambda: keyed().window(5, time=abs), "an int is no window"),
         (lambda: keyed().window(sw.session(5), time=3), "cannot be called"),
         (lambda: windowed(allowed_lateness=-1), "too short"),
         (lambda: windowed(allowed_lateness=timedelta(1)), "another unit"),

@@ -176,7 +176,7 @@ def test_a_topic_whose_tail_is_gone_cannot_be_gone_on_with(cluster: MockKafka, t
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"value": None}, "a value is bytes or str, this one is a int"),
+        ({"value": None}, "a value is bytes or str, this one is an int"),
         ({"value": lambda n: [n]}, "a value is bytes or str, this one is a list"),
         ({"key": lambda n: 7}, "a key is bytes or str"),
         ({"value": lambda n: 1 // (n - 3)}, "the function value raised ZeroDivisionError"),

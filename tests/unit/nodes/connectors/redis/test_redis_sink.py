@@ -271,10 +271,10 @@ def test_a_server_that_is_away_for_a_moment_is_waited_for(tmp_path: Any) -> None
 @pytest.mark.parametrize(
     ("event", "options", "text"),
     [
-        (7, {}, "this one is a int"),
+        (7, {}, "this one is an int"),
         ({}, {}, "1 to 1000 fields"),
         (dict.fromkeys(range(1001), 0), {}, "1 to 1000 fields"),
-        ({"at": None}, {}, "field 'at' is a NoneType"),
+        ({"at": None}, {}, "field 'at' is None"),
         ({"yes": True}, {}, "field 'yes' is a bool"),
         ({"a": 1}, {"fields": lambda event: event["b"]}, "the function fields raised KeyError"),
     ],

@@ -262,7 +262,7 @@ def test_positions_of_another_key_are_refused(url: str) -> None:
     reader.close()
     with pytest.raises(ValueError, match="it is of the key at, id, not of id; set key= as it was"):
         sql(url, table="t").reader(position)
-    with pytest.raises(ValueError, match="from a int: it is no position"):
+    with pytest.raises(ValueError, match="from an int: it is no position"):
         sql(url, table="t").reader(7)
 
 
