@@ -24,9 +24,17 @@ __all__ = list(_HOMES)
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_ours(name)}")
     value = globals()[name] = getattr(import_module(_HOMES[name], __name__), name)
     return value
+
+
+def _ours(name: str) -> str:
+    """Return which of our calls does what a name of another library does, as the end of a text."""
+    if name.startswith("_"):
+        return ""  # something looks at modules
+    ours = import_module(".graphs.builder.words", __name__).FOREIGN_NAMES.get(name)
+    return f"; use {ours}" if ours else ""
 
 
 def __dir__() -> list[str]:

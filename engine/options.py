@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Literal, Protocol, TypedDict, get_args
 
-from ..graphs.builder.checks import check_words
+from ..graphs.builder.words import RUN_WORDS, check_words
 from ..nodes.checks import check_seconds, check_whole
 from ..nodes.errors import GraphError
 from ..nodes.handlers import accepts, is_async, is_generator
@@ -155,9 +155,6 @@ class RunOptions:
     resume: Resume = field(default="auto", metadata=_checked(_check_choice, of=Resume))
     lock: Lock | None = field(default=None, metadata=_checked(_check_lock))
     setup: Callable[[], object] | None = field(default=None, metadata=_checked(_check_setup))
-
-
-RUN_WORDS = frozenset(option.name for option in fields(RunOptions))
 
 
 def check_run_options(given: Mapping[str, Any], call: str) -> RunOptions:

@@ -10,17 +10,18 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from typing import Any, TypeVar, Unpack, overload
 
-from ..graphs.builder.checks import check_words, claim_iterators
+from ..graphs.builder.checks import claim_iterators
 from ..graphs.builder.graph import Graph
 from ..graphs.builder.spec import GraphSpec
 from ..graphs.builder.streams import Stream
+from ..graphs.builder.words import RUN_WORDS, check_words
 from ..nodes.errors import GraphError, SluicewayError, kind_of
 from ..nodes.handlers import Handler
 from ..nodes.program.options import HANDLER_WORDS, HandlerOptions
 from .checkpoints.checkpoints import open_checkpoints
 from .checkpoints.open_store import may_be_resumed
 from .delivery.run_lock import AcquiredLock
-from .options import RUN_WORDS, RunOptions, RunWords, check_run_options
+from .options import RunOptions, RunWords, check_run_options
 from .plan.compiler import compile_graph
 from .plan.end_checks import check_apart, missing_input
 from .plan.plan import Plan
@@ -95,13 +96,17 @@ def imap(
 ) -> Results[U]: ...
 @overload
 def imap(fn: Callable[[T], U], iterable: Iterable[T], /, **words: Unpack[ImapWords]) -> Results[U]: ...
-def imap(fn: Any, iterable: Iterable[Any], /, **words: Any) -> Results[Any]:
+def imap(fn: Any, iterable: Iterable[Any], /, *more: Any, **words: Any) -> Results[Any]:
     """Return `fn(event)` for every event of `iterable`, in order, computed by several processes.
 
     Takes the options of `run` and of `Stream.map`; `ordered=False` returns results as they are ready. Endless
     iterables work. Under `on_error="dead_letter"` the `DeadLetter` takes the place of the result.
     """
-    check_words(words, RUN_WORDS.union(HANDLER_WORDS), call="sw.imap")
+    if more:
+        raise TypeError(
+            "sw.imap takes one iterable; for several give it zip(a, b) and lambda event: fn(*event), and options by name"
+        )
+    check_words(words, dict.fromkeys((*RUN_WORDS, *HANDLER_WORDS)), call="sw.imap")
     ordered = words.pop("ordered", True)
     options = check_run_options({k: v for k, v in words.items() if k in RUN_WORDS}, "sw.imap")
     graph = Graph("imap")

@@ -1,7 +1,7 @@
-"""Every mistake in a graph that can be seen while it is built or compiled: words, names, wiring, the whole.
+"""Every mistake in a graph that can be seen while it is built or compiled: names, wiring, the whole.
 
-Checks read nodes and raise `GraphError` with the node, the rule and the remedy (`TypeError` for options that no
-method has). What may be a source, a handler or a sink is decided in `subjects`, what may follow what in `wiring`.
+Checks read nodes and raise `GraphError` with the node, the rule and the remedy. What may be a source, a handler or a
+sink is decided in `subjects`, what may follow what in `wiring`, which options a call has in `words`.
 Nothing here changes a graph, except that a run claims the sources that can be read only once.
 """
 
@@ -17,34 +17,6 @@ from ...nodes.program.kinds import NodeKind
 from . import subjects
 from .spec import GraphSpec, Node
 from .wiring import check_not_sequenced, check_wiring, upstream
-
-#: Options of other libraries, and what to use instead.
-FOREIGN_WORDS = {
-    "processes": "the number of processes is `workers`",
-    "max_workers": "the number of processes is `workers`",
-    "n_jobs": "the number of processes is `workers`",
-    "chunksize": "batches size themselves, leave it out",
-}
-
-
-# Words
-
-
-def check_foreign_words(given: Iterable[str], *, call: str) -> None:
-    """Raise `TypeError` for a word that other libraries use, naming ours; `call` is what was called."""
-    for word in given:
-        if word in FOREIGN_WORDS:
-            raise TypeError(f"{call} has no option {word!r}: {FOREIGN_WORDS[word]}")
-
-
-def check_words(given: Iterable[str], known: Iterable[str], *, call: str) -> None:
-    """Raise `TypeError` for words that `call` does not know."""
-    given, known = list(given), list(known)
-    check_foreign_words((word for word in given if word not in known), call=call)
-    for word in given:
-        if word not in known:
-            raise TypeError(f"{call} has no option {word!r}; it has {', '.join(known)}")
-
 
 # One node
 

@@ -15,7 +15,7 @@ from ...nodes.checks import check_flag
 from ...nodes.errors import GraphError, kind_of
 from ...nodes.handlers import Handler
 from ...nodes.program.kinds import NodeKind
-from ...nodes.program.options import HANDLER_WORDS, HandlerOptions
+from ...nodes.program.options import HandlerOptions
 from ...nodes.sinks import Sink
 from ...nodes.state.folds import FoldRecipe
 from ...nodes.state.key_steps import KeyRecipe
@@ -27,6 +27,7 @@ from . import checks, subjects
 from .building import add_node
 from .spec import GraphSpec, Node, Windowing
 from .wiring import check_streams
+from .words import check_handler_words
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -154,7 +155,7 @@ class Stream(Generic[T_co]):
         add_stream(self.graph, NodeKind.SINK, [self.node], sink, name=name, ordered=ordered)
 
     def _handle(self, kind: NodeKind, fn: Any, options: dict[str, Any], **more: Any) -> Stream[Any]:
-        checks.check_words(options, HANDLER_WORDS, call=f"Stream.{kind.value}")
+        check_handler_words(options, call=f"Stream.{kind.value}")
         name = options.pop("name", None)
         return add_stream(self.graph, kind, [self.node], fn, name=name, options={**options, **more})
 
@@ -186,7 +187,7 @@ class KeyedStream(Generic[K, T_co]):
 
         Takes the options of `Stream.map`; `workers` is the number of workers that share the keys.
         """
-        checks.check_words(options, HANDLER_WORDS, call="KeyedStream.map")
+        check_handler_words(options, call="KeyedStream.map")
         self._without_ttl(NodeKind.KEYED_MAP, "a map has no state of ours that could be forgotten")
         name = options.pop("name", None)
         return add_stream(self.graph, NodeKind.KEYED_MAP, [self.key], fn, name=name, options=options)

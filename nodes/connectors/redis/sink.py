@@ -278,8 +278,8 @@ class RedisSink:
             made = event.fields
         if not isinstance(made, Mapping) or not 0 < len(made) <= MAX_FIELDS:
             raise BadEvent(
-                f"cannot write to {self!r}: an entry is a dict of 1 to {MAX_FIELDS} fields, this one is a "
-                f"{type(made).__name__}; pass fields= a function that gives such a dict",
+                f"cannot write to {self!r}: an entry is a dict of 1 to {MAX_FIELDS} fields, this one is "
+                f"{kind_of(made)}; pass fields= a function that gives such a dict",
                 position,
             )
         row: list[bytes] = []

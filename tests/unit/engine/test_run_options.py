@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy
 import pytest
-from sluiceway.engine.options import RUN_WORDS, RunOptions, RunWords, check_run_options
+from sluiceway.engine.options import RunOptions, RunWords, check_run_options
+from sluiceway.graphs.builder.words import RUN_WORDS
 from sluiceway.nodes.errors import GraphError
 
 
 def test_the_words_are_the_fields() -> None:
-    assert RunWords.__annotations__.keys() == RUN_WORDS
+    assert tuple(RunWords.__annotations__) == RUN_WORDS
 
 
 def test_the_defaults_are_accepted() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from sluiceway.graphs.builder import streams as sw
-from sluiceway.graphs.builder.checks import check_foreign_words, check_graph, check_words, claim_iterators
+from sluiceway.graphs.builder.checks import check_graph, claim_iterators
 from sluiceway.graphs.builder.graph import Graph
 from sluiceway.graphs.builder.streams import Stream
 from sluiceway.nodes.errors import GraphError
@@ -155,25 +155,6 @@ def test_ordered_handlers_have_one_worker() -> None:
     with refuses("map 'parse'", "ordered=True", "workers=2"):
         events.map(parse, ordered=True, workers=2)
     events.map(parse, ordered=True, workers=1)
-
-
-@pytest.mark.parametrize(
-    ("word", "ours"),
-    [("processes", "workers"), ("max_workers", "workers"), ("n_jobs", "workers"), ("chunksize", "size themselves")],
-)
-def test_words_of_other_libraries_are_answered_with_ours(word: str, ours: str) -> None:
-    with pytest.raises(TypeError, match=f"'{word}'.*{ours}"):
-        start()[1].map(parse, **{word: 4})  # type: ignore[call-overload]
-    with pytest.raises(TypeError, match=f"sw.imap has no option '{word}'.*{ours}"):
-        check_foreign_words({word: 4}, call="sw.imap")
-
-
-def test_unknown_words_are_answered_with_the_known_ones() -> None:
-    with pytest.raises(TypeError, match=r"Stream\.map has no option 'worker'; it has name, workers"):
-        start()[1].map(parse, worker=4)  # type: ignore[call-overload]
-    with pytest.raises(TypeError, match=r"Stream\.map has no option 'batch_size'"):
-        start()[1].map(parse, batch_size=4)  # type: ignore[call-overload]
-    check_words(["limit"], ["limit", "stop"], call="sw.run")
 
 
 # Sources

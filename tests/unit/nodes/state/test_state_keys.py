@@ -97,7 +97,7 @@ def test_these_are_keys(key: Any) -> None:
 
 @pytest.mark.parametrize(
     ("key", "named"),
-    [([1], "a list"), ({"a": 1}, "a dict"), (("a", [1]), "a list"), (object(), "a object"), (Loose("a"), "a Loose")],
+    [([1], "a list"), ({"a": 1}, "a dict"), (("a", [1]), "a list"), (object(), "an object"), (Loose("a"), "a Loose")],
     ids=["list", "dict", "tuple", "object", "own"],
 )
 def test_what_is_no_key_is_named(key: Any, named: str) -> None:

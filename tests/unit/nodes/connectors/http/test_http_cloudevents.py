@@ -80,7 +80,7 @@ def test_garbage_is_refused(headers: dict[str, str], body: bytes, status: int, t
     ("change", "text"),
     [
         ({"specversion": "2.0"}, "specversion"),
-        ({"id": ""}, "has a id"),
+        ({"id": ""}, "has an id"),
         ({"source": None}, "has a source"),
         ({"type": 5}, "has a type"),
         ({"Bad": "x"}, "lower-case"),
