@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import count
 from typing import Any
 
+import pytest
 from sluiceway.engine.core.core import Core
 from sluiceway.engine.core.effects import Deliver, Pull, SendTask
 from sluiceway.engine.core.topology import PoolWiring, Wiring
@@ -12,6 +14,7 @@ from sluiceway.nodes.execution.executor import Executor
 from sluiceway.nodes.ordering.budget import Budget
 from sluiceway.nodes.ordering.segments import ExitData
 from sluiceway.nodes.ordering.sequencer import Chunk
+from sluiceway.nodes.ordering.task import Task
 from sluiceway.nodes.program.column import Column
 from sluiceway.nodes.program.kinds import NodeKind
 from sluiceway.nodes.program.program import Step, make_program
@@ -64,6 +67,43 @@ def test_core_cycle(benchmark: Any, size: int) -> None:
         return done
 
     assert timed(benchmark, size, batch) == size
+
+
+@pytest.mark.parametrize("workers", [1, 16, 128, 1000])
+def test_core_with_many_workers(benchmark: Any, workers: int) -> None:
+    """One batch is answered and the next handed out, while all workers hold what they may."""
+    wiring = Wiring((PoolWiring("pool", PROGRAM, workers, False, (0,), (1,)),), (1,), (), (False,))
+    core = Core(wiring, NoPacking(), budget=Budget(64 << 20, 1 << 22))
+    core.start()
+    core.cycle(0.0)
+    for worker in range(workers):
+        core.record_ready(f"0.{worker}.{worker + 1}")
+    core.pools[0].dispatcher.sizer.learn(8192, 8.192, 8192)
+    clock, sent = count(1), deque[Task]()
+
+    def cycle() -> None:
+        for effect in core.cycle(next(clock) * 1e-3):
+            if isinstance(effect, SendTask):
+                sent.append(effect.task)
+            elif isinstance(effect, Pull):
+                core.record_chunk(0, Chunk(effect.count, b"", effect.count))
+            elif isinstance(effect, Deliver):
+                core.record_consumed(effect.release.hi)
+
+    def batch() -> None:
+        task = sent.popleft()
+        numbers = task.stop - task.start
+        tallies = [[float(numbers), float(numbers), 1e-3, 0.0, 0.0, 0.0]]
+        core.record_answer(
+            task.worker, task.id, task.start, numbers, [ExitData(b"", numbers)], [], tallies, numbers * 1e-3, next(clock) * 1e-3
+        )
+        while not sent or len(sent) < workers:
+            cycle()
+        cycle()
+
+    while len(sent) < workers:
+        cycle()
+    timed(benchmark, 1, batch)
 
 
 @by_size

@@ -157,6 +157,7 @@ class Pool:
 def make_pools(wiring: Wiring, budget: Budget, max_deaths: int | None) -> list[Pool]:
     """Return the pools of a run, none of which has a worker yet."""
     kept_bytes = share_of(budget.limit_bytes, sum(pool.stateful for pool in wiring.pools))
+    all_workers = sum(pool.workers for pool in wiring.pools)
     return [
         Pool(
             pool,
@@ -166,6 +167,7 @@ def make_pools(wiring: Wiring, budget: Budget, max_deaths: int | None) -> list[P
                 max_deaths=max_deaths,
                 # Two answers of every worker may be under way when the budget is used up: half of it.
                 batch_bytes=budget.limit_bytes // (4 * pool.workers),
+                all_workers=all_workers,
             ),
             [Intervals() for _ in pool.ports],
             Retention(kept_bytes) if pool.stateful else None,

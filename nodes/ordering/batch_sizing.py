@@ -10,8 +10,10 @@ from math import ceil
 #: What a batch should take of a worker, in seconds: long against what a batch costs (0.5 ms of the calling process and 0.2
 #: of the worker, so this is where 1 ms of work a piece comes to 0.94 of the ideal), short for a person.
 TARGET_S = 0.016
+#: The same for each worker of the run: batches of this length keep the calling process busy for half of its time.
+TARGET_PER_WORKER_S = 0.001
 #: A worker holds more than one batch only while that delays nobody for longer than this, and never more than
-#: `MAX_PREFETCH`.
+#: `MAX_PREFETCH`. It grows as the batches do.
 PREFETCH_BELOW_S = 0.03
 MAX_PREFETCH = 4
 MAX_BATCH = 32768
@@ -23,13 +25,15 @@ class BatchSizer:
     """Learns the seconds and bytes that one number takes in one pool, and sizes batches by them.
 
     `size` is how many numbers the next batch may hold, `depth` how many batches a worker may hold at once; both change
-    only when something is learnt. `max_bytes` is what the answer for one batch may take of the budget.
+    only when something is learnt. `max_bytes` is what the answer for one batch may take of the budget, `workers` how many
+    workers the run has.
     """
 
-    __slots__ = ("_last", "_max_bytes", "bytes_each", "depth", "seconds_each", "size")
+    __slots__ = ("_last", "_max_bytes", "_target_s", "bytes_each", "depth", "seconds_each", "size")
 
-    def __init__(self, max_bytes: int = TARGET_BYTES) -> None:
+    def __init__(self, max_bytes: int = TARGET_BYTES, workers: int = 1) -> None:
         self._max_bytes = min(max_bytes, TARGET_BYTES)
+        self._target_s = max(TARGET_S, workers * TARGET_PER_WORKER_S)
         self.seconds_each = 0.0
         self.bytes_each = 0.0
         self._last = 0
@@ -50,14 +54,15 @@ class BatchSizer:
         self._last = max(numbers, self._last)
         self.size = self._sized()
         batch_s, batch_bytes = self.seconds_each * self.size, self.bytes_each * self.size
-        by_time = MAX_PREFETCH if batch_s * MAX_PREFETCH < PREFETCH_BELOW_S else ceil(PREFETCH_BELOW_S / batch_s)
+        below_s = PREFETCH_BELOW_S * self._target_s / TARGET_S
+        by_time = MAX_PREFETCH if batch_s * MAX_PREFETCH < below_s else ceil(below_s / batch_s)
         # The answers of all that a worker holds may take twice what one batch may.
         most = 2 * self._max_bytes
         by_bytes = MAX_PREFETCH if batch_bytes * MAX_PREFETCH <= most else max(2, int(most / batch_bytes))
         self.depth = min(by_time, by_bytes)
 
     def _sized(self) -> int:
-        by_time = MAX_BATCH if self.seconds_each * MAX_BATCH <= TARGET_S else round(TARGET_S / self.seconds_each)
+        by_time = MAX_BATCH if self.seconds_each * MAX_BATCH <= self._target_s else round(self._target_s / self.seconds_each)
         most = self._max_bytes
         by_bytes = MAX_BATCH if self.bytes_each * MAX_BATCH <= most else int(most / self.bytes_each)
         return max(1, min(MAX_BATCH, by_time, by_bytes, MAX_GROWTH * self._last))

@@ -14,7 +14,7 @@ from .batch_sizing import TARGET_BYTES, BatchSizer
 from .blame import Blame, LastSeen
 from .budget import Pace
 from .intervals import Intervals
-from .task import Task, WorkerLoad
+from .task import Task, WorkerLoad, WorkerLoads
 
 #: While only the head may grow, a task is this fraction of a usual one.
 HEAD_SHARE = 8
@@ -30,11 +30,11 @@ class Dispatcher:
         ordered: bool = False,
         max_deaths: int | None = 3,
         batch_bytes: int = TARGET_BYTES,
+        all_workers: int = 1,
     ) -> None:
         self.program = program
-        self.workers: dict[str, WorkerLoad] = {}
         self.accepted = Intervals()
-        self.sizer = BatchSizer(batch_bytes)
+        self.sizer = BatchSizer(batch_bytes, all_workers)
         self.blame = Blame(program.steps, max_deaths)
         self.stop_at: int | None = None
         self._ready: list[tuple[int, int]] = []
@@ -52,6 +52,8 @@ class Dispatcher:
         if self._in_flight_cap:
             # A loop that works on lists must be able to hold one whole list and the next.
             self._in_flight_cap = 2 if ordered else max(self._in_flight_cap, 2 * max(self._lists, default=0))
+        self._loads = WorkerLoads(2 * self._in_flight_cap)
+        self.workers = self._loads.by_name
 
     @property
     def frontier(self) -> int:
@@ -72,10 +74,7 @@ class Dispatcher:
         """Return how many more numbers should be made ready to keep the workers busy, `lookahead` tasks ahead."""
         if not self.workers:
             return 0
-        unit = self._unit
-        room = 0
-        for worker in self.workers.values():
-            room += self._room(worker, unit)
+        room = self._loads.room(self._unit)
         return max(0, (room + lookahead * len(self.workers)) * self.batch - self._ready_numbers)
 
     def add_ready(self, start: int, stop: int) -> None:
@@ -86,8 +85,7 @@ class Dispatcher:
 
     def add_worker(self, name: str) -> None:
         """Add a worker that asks for work."""
-        if name not in self.workers:
-            self.workers[name] = WorkerLoad(name)
+        self._loads.add(name)
 
     def hand_out(self, pace: Pace, head: int, now: float) -> list[Task]:
         """Return the tasks to send now: at most what the workers have room for, lowest numbers first."""
@@ -127,19 +125,8 @@ class Dispatcher:
         """What the room of a worker is computed from, the same for all: the size of a task, or how many tasks each may hold."""
         return self.batch if self._in_flight_cap else self.sizer.depth
 
-    def _room(self, worker: WorkerLoad, unit: int) -> int:
-        """Return how many more tasks a worker may get."""
-        if worker.leaving or worker.isolated:
-            return 0
-        room = -((worker.load - 2 * self._in_flight_cap) // unit) if self._in_flight_cap else unit - len(worker.tasks)
-        return room if room > 0 else 0
-
     def _roomiest(self, unit: int, spared: WorkerLoad | None) -> WorkerLoad | None:
-        best = None
-        for worker in self.workers.values():
-            if (best is None or worker.load < best.load) and worker is not spared and self._room(worker, unit):
-                best = worker
-        return best
+        return self._loads.roomiest(unit) if spared is None else self._loads.roomiest_but(unit, spared)
 
     def _idle(self) -> WorkerLoad | None:
         return next((worker for worker in self.workers.values() if not worker.tasks and not worker.leaving), None)
@@ -151,8 +138,7 @@ class Dispatcher:
         if self._ready_numbers >= size * len(self.workers):
             return size
         # What is ready is shared among the workers with room, unless it is hardly any work.
-        hands = sum(1 for worker in self.workers.values() if self._room(worker, unit))
-        share = -(-self._ready_numbers // max(1, hands))
+        share = -(-self._ready_numbers // max(1, self._loads.with_room(unit)))
         least = min(size, max(1, size // 8)) if self.sizer.seconds_each else 1
         return max(min(size, share), least)
 
@@ -178,6 +164,7 @@ class Dispatcher:
         worker.tasks[task.id] = task
         worker.load += end - start
         worker.isolated = apart
+        self._loads.update(worker)
         return task
 
     def handed_out_below(self, upto: int) -> int:
@@ -207,6 +194,7 @@ class Dispatcher:
             del worker.tasks[task_id]
             worker.isolated = False
         worker.answered += stop - start
+        self._loads.update(worker)
         return [part for lo, hi in owed for part in self.accepted.add(lo, hi)]
 
     def record_return(self, name: str, task_id: int, start: int) -> None:
@@ -220,6 +208,7 @@ class Dispatcher:
         if not task.open:
             del worker.tasks[task_id]
             worker.isolated = False
+        self._loads.update(worker)
         self._hand_out_again(parts)
 
     def record_parked(self, name: str, count: int) -> None:
@@ -228,6 +217,7 @@ class Dispatcher:
         if worker is not None:
             worker.load += worker.parked - count
             worker.parked = count
+            self._loads.update(worker)
 
     def holder_of(self, number: int) -> str | None:
         """Return the worker that works on a number, if any."""
@@ -242,6 +232,7 @@ class Dispatcher:
         if worker is not None and not worker.leaving:
             worker.leaving = True
             self._leavers.append(worker)
+            self._loads.update(worker)
 
     def idle_leavers(self) -> list[str]:
         """Return the workers that are to be replaced and have answered everything, each of them once."""
@@ -256,7 +247,7 @@ class Dispatcher:
 
         `seen` is `None` if the engine itself ended it and no event is to blame. Returns what is known of the worker, if any.
         """
-        worker = self.workers.pop(name, None)
+        worker = self._loads.remove(name)
         if worker is None:
             return None
         parts = sorted(part for task in worker.tasks.values() for part in task.open)

@@ -52,6 +52,7 @@ def _accept_and_keep_the_credit(
     new = _accept(self, name, task, start, stop, ends_here)
     if kept is not None and not kept.open:
         self.workers[name].tasks[task] = kept
+        self._loads.update(self.workers[name])
     return new
 
 
@@ -61,6 +62,7 @@ def _accept_a_cut_for_all(
     new = _accept(self, name, task, start, stop, ends_here)
     if ends_here and name in self.workers:
         self.workers[name].tasks.pop(task, None)
+        self._loads.update(self.workers[name])
     return new
 
 
@@ -77,6 +79,7 @@ def _keep_the_dead(self: Dispatcher, name: str, seen: Any, cause: str) -> Any:
         worker.tasks.clear()
         worker.load, worker.isolated = 0, False
         self.workers[name] = worker
+        self._loads.update(worker)
     return worker
 
 

@@ -11,6 +11,7 @@ from sluiceway.nodes.ordering.batch_sizing import (
     MAX_PREFETCH,
     PREFETCH_BELOW_S,
     TARGET_BYTES,
+    TARGET_PER_WORKER_S,
     TARGET_S,
     BatchSizer,
 )
@@ -32,6 +33,15 @@ def test_the_first_batch_is_one_number() -> None:
 @pytest.mark.parametrize("each_s", [1e-6, 1e-5, 1e-4, 1e-3])
 def test_a_batch_takes_about_the_target(each_s: float) -> None:
     assert _taught(each_s).size * each_s == pytest.approx(min(TARGET_S, MAX_BATCH * each_s), rel=0.3)
+
+
+def test_batches_grow_with_the_workers_of_a_run() -> None:
+    for workers, target_s in ((1, TARGET_S), (16, TARGET_S), (64, 64 * TARGET_PER_WORKER_S), (1000, 1000 * TARGET_PER_WORKER_S)):
+        sizer = BatchSizer(workers=workers)
+        for _ in range(20):
+            sizer.learn(sizer.size, sizer.size * 1e-3, sizer.size)
+        assert sizer.size * 1e-3 == pytest.approx(target_s, rel=0.1)
+        assert sizer.depth == 2  # the next batch is there when one is done
 
 
 def test_batches_grow_by_a_bounded_factor() -> None:
