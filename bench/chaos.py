@@ -34,7 +34,7 @@ import psutil
 import sluiceway as sw
 from sluiceway.engine import options
 from sluiceway.engine.hub.hub import Hub
-from sluiceway.engine.local.backend import LocalBackend
+from sluiceway.engine.local.backend import ChildBackend
 from sluiceway.engine.plan import compiler
 from sluiceway.engine.plan import shipping as ship
 from sluiceway.engine.runners import processes as process_run
@@ -73,7 +73,7 @@ class Killer:
 
     def __init__(self, hub: Hub, every_s: float, chance: random.Random) -> None:
         self.kills: dict[str, float] = {}
-        assert isinstance(hub.backend, LocalBackend)
+        assert isinstance(hub.backend, ChildBackend)
         self._hub, self._backend = hub, hub.backend
         self._every_s = every_s
         self._chance = chance

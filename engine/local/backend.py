@@ -1,4 +1,4 @@
-"""The backend of local processes: joins children, the socket and shared memory behind `engine.hub.backend.Backend`.
+"""The backend of child processes: joins children, the socket and shared memory behind `engine.hub.backend.Backend`.
 
 Decides in which order messages and exits are recorded: what a process sent before it exited still counts.
 """
@@ -19,33 +19,33 @@ from ..options import RunOptions
 from ..plan.plan import Plan
 from .grants import Grants
 from .inbox import Inbox
-from .limits import check_room, usable_cores
-from .processes.nursery import ChildExited, Event, SpawnFailed, ZygoteDied
+from .limits import usable_cores
 from .remote_sources import RemoteSources
-from .supervisor import KILLS, Supervisor, describe_exit
+from .site import Site, work_of
+from .station import Exited, Restarted, StackTaken, StationEvent, describe_exit
+from .supervisor import Supervisor
 from .transport import messages
 from .transport.arena import Arena
 from .transport.router import Router
-from .transport.run_dir import RunDir, arena_path
+from .transport.run_dir import RunDir
+from .watchdog import Overrun
 
 _LOG = logging.getLogger("sluiceway")
 #: How often a busy hub checks for exits, in seconds; one that sleeps is woken by them.
 _EXITS_S = 0.02
-#: How often the process that starts the others may be killed from outside before it is ready.
-_MAX_UNREADY = 4
 
 
-class LocalBackend:
-    """Runs the workers and remote sources of a plan as child processes. With `paused` no source is started."""
+class ChildBackend:
+    """Runs the workers and remote sources of a plan as child processes at a site. With `paused` no source is started."""
 
-    def __init__(self, plan: Plan, options: RunOptions, *, paused: bool = False) -> None:
+    def __init__(self, plan: Plan, options: RunOptions, site: Site, *, paused: bool = False) -> None:
         self._plan = plan
         self._options = options
+        self._site = site
         self._paused = paused
         self._receive_output: Callable[[], None] = lambda: None  #: until `start`
-        self._unready = 0  #: how often in a row the process that starts the others was killed before it was ready
         self._exits_at = 0.0  #: when to check for exits next
-        self._watched = -1  #: the descriptor of the supervisor that is registered with the selector
+        self._watched = -1  #: the descriptor of the place that is registered with the selector
 
     @staticmethod
     def describe() -> str:
@@ -60,18 +60,18 @@ class LocalBackend:
     def open(self, run: RunHandle) -> None:
         """Create the run's folder with what every child reads, and the arena; before that, see that there is room."""
         self._run = run
-        check_room(self._plan.processes)
+        self._site.check_room(self._plan)
         with ExitStack() as opened:
             self.folder = RunDir()
             opened.callback(self.folder.close)
-            self._arena = Arena(arena_path(self.folder.path), self._options.window_bytes)
+            self._arena = Arena(self._site.arena(self.folder.path), self._options.window_bytes)
             opened.callback(self._arena.close)
             self._grants = Grants(self._arena)
             opened.callback(self._grants.clear)
-            self.supervisor = Supervisor(
-                self._plan, run.core, self.folder.path, self._options, run.restarts, paused=self._paused
-            )
-            opened.callback(self.supervisor.close)
+            work = work_of(self._plan, self._options, paused=self._paused)
+            self._place = self._site.make_place(self.folder.path, work, run.core, run.wake)
+            opened.callback(self._place.close)
+            self.supervisor = Supervisor(run.core, self._place, self._options, run.restarts, self._plan.name)
             self._opened = opened.pop_all()
 
     def start(self) -> None:
@@ -83,9 +83,11 @@ class LocalBackend:
         self._sources = RemoteSources(self._plan, run.core, run.feeds, self.router)
         self._inbox = Inbox(self._plan, run, self.router, self.supervisor, self._sources, self._grants)
         self._receive_output = self._inbox.receive_output
-        self.router.open(self.folder.path, self._options.transport)
+        self._site.bind(self.router, self.folder.path)
         self._selector.register(run.wakeup, selectors.EVENT_READ)
         self._selector.register(self.router.descriptor, selectors.EVENT_READ)
+        if self._plan.processes:
+            self._place.start()
         self.supervisor.start(self.router)
         if not self._paused:
             self._sources.start(self.supervisor.spawn)
@@ -122,7 +124,7 @@ class LocalBackend:
         may_be_more = self._inbox.receive_some()
         if now >= self._exits_at:
             self._exits_at = now + _EXITS_S
-            for event in self.supervisor.events():
+            for event in self._place.events(now):
                 self._record(event)
         self.supervisor.spawn_due(now)
         self.supervisor.check(now)
@@ -133,7 +135,7 @@ class LocalBackend:
         # The socket's descriptor is readable after changes only.
         if self.router.waiting:
             return False
-        self._watch(self.supervisor.descriptor)
+        self._watch(self._place.descriptor)
         timeout_s = min(timeout_s, self.supervisor.wait_s(monotonic()))
         ready = [key.fd for key, _ in self._selector.select(timeout_s)]
         if self._watched in ready:
@@ -149,38 +151,35 @@ class LocalBackend:
                 self._selector.register(descriptor, selectors.EVENT_READ)
             self._watched = descriptor
 
-    def _record(self, event: Event) -> None:
-        if isinstance(event, ChildExited):
+    def _record(self, event: StationEvent) -> None:
+        if isinstance(event, Exited):
             self._inbox.receive_all()
-            self._record_exit(event.child, event.code)
-        elif isinstance(event, SpawnFailed):
-            self._run.fail(SluicewayError(f"cannot start process {event.child}: {event.error}"))
-        elif isinstance(event, ZygoteDied):
+            self._record_exit(event)
+        elif isinstance(event, Overrun):
+            self.supervisor.record_overrun(event)
+        elif isinstance(event, StackTaken):
+            self.supervisor.record_stack(event)
+        elif isinstance(event, Restarted):
             self._watch(-1)  # the next one's descriptor may have the same number
-            self._unready = 0 if event.was_ready else self._unready + 1
-            if not event.was_ready and (event.status not in KILLS or self._unready >= _MAX_UNREADY):
-                self._run.fail(SluicewayError(event.reason))
-                return
             _LOG.warning("%s; all of them are started again", event.reason)
-            self._inbox.receive_all()
-            self.supervisor.restart()
-            for child in event.children:
-                self._record_exit(child, None)
+        else:
+            self._run.fail(SluicewayError(event.reason))
 
-    def _record_exit(self, child: str, code: int | None) -> None:
+    def _record_exit(self, event: Exited) -> None:
+        child = event.child
         self.router.deregister(child)
         if self._sources.is_source(child):
-            self._sources.record_exit(child, describe_exit(code))
+            self._sources.record_exit(child, event.cause or describe_exit(event.code))
             return
-        if code is not None:  # without an exit code it may still run, and write
+        if event.code is not None:  # without an exit code it may still run, and write
             self._grants.record_exit(child)
-        self.supervisor.record_exit(child, code)
+        self.supervisor.record_exit(event)
 
     # -- the end ------------------------------------------------------------------------------------------------
 
     def stop(self, *, orderly: bool, hurried: Callable[[], bool]) -> dict[str, str]:
         """Stop all children: STOP, wait, SIGTERM, SIGKILL; see `Backend.stop`."""
-        return self.supervisor.stop(orderly, self._receive_output, hurried)
+        return self.supervisor.stop(orderly, self._receive_output, hurried) if self._plan.processes else {}
 
     def close(self) -> None:
         """Close the socket, the arena and the run's folder; what was opened last is closed first."""

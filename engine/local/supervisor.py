@@ -1,34 +1,29 @@
 """Supervises the child processes of a run.
 
-Starts the workers that the core asks for, records exits with the last status, kills workers that are past a limit, and
-shuts down: STOP, wait, SIGTERM, SIGKILL. Decides nothing about which numbers are handed out again.
+Asks a `Place` for the workers that the core asks for, records their exits with the last status, replaces workers that are
+past a limit, and shuts down: STOP, wait, SIGTERM, SIGKILL. Decides nothing about which numbers are handed out again, and
+does not know on which machine a child is.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import selectors
-import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
+from typing import Protocol
 
 from ...nodes.ordering.blame import LastSeen, Phase
-from ..codec.pickling import dumps
 from ..core.core import Core
 from ..core.effects import Spawn
 from ..hub.restarts import Restarts
 from ..options import RunOptions
-from ..plan.plan import Plan
 from . import child_output
-from .preload import modules_of
-from .processes.nursery import ChildExited, Event, Nursery, ZygoteDied
+from .station import KILLS, Broken, Exited, Restarted, StackTaken, StationEvent, describe_exit
 from .transport import messages
-from .transport.launch import ChildSettings, WorkerSpec
+from .transport.launch import ChildSettings
 from .transport.router import Router
-from .transport.status_page import StatusPage
-from .watchdog import Overrun, Stalls, has_limits, overruns, steps_of
+from .watchdog import Overrun, Stalls, has_limits, steps_of
 
 _LOG = logging.getLogger("sluiceway")
 #: How often limits and stalls are checked, in seconds.
@@ -37,23 +32,52 @@ _TICK_S = 0.25
 _LIMIT_TICK_S = 0.02
 #: How long to wait for what exited children have sent, in seconds; only a fork that a handler left behind takes so long.
 _LAST_S = 2.0
-#: Exit codes of processes killed from outside: by the memory killer, the user, a service manager.
-KILLS = (-signal.SIGKILL, -signal.SIGTERM)
+
+
+class Place(Protocol):
+    """Where children run: the station of this machine, or those of other machines. Used by the hub's thread."""
+
+    def spawn(self, child: str, spec: str, settings: ChildSettings) -> None:
+        """Start a child, now or as soon as there is room; `spec` names what describes its work."""
+
+    def kill(self, child: str) -> None:
+        """Kill a child; its exit follows."""
+
+    def ask_stack(self, worker: str, now: float) -> None:
+        """Ask a worker for its stack; `StackTaken` follows, unless the worker exits before."""
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor that is readable when there are events."""
+
+    @property
+    def alive(self) -> Mapping[str, int]:
+        """The pids of the children that run, by name."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The children that run or are being started."""
+
+    def events(self, now: float) -> Sequence[StationEvent]:
+        """Return what happened since the last call, and do what is due."""
+
+    def where(self, child: str, pid: int) -> str:
+        """Return where a child runs, for a warning."""
+
+    def shutdown(self, grace_s: float) -> dict[str, str]:
+        """End every child: SIGTERM, after `grace_s` seconds SIGKILL; return how each one ended."""
 
 
 class Supervisor:
     """The children of one run. Made in the caller's thread, used by the hub's."""
 
-    def __init__(
-        self, plan: Plan, core: Core, folder: Path, options: RunOptions, restarts: Restarts, *, paused: bool
-    ) -> None:
-        self._plan = plan
+    def __init__(self, core: Core, place: Place, options: RunOptions, restarts: Restarts, name: str) -> None:
         self._core = core
-        self._folder = folder
+        self._place = place
         self._options = options
+        self._name = name
         self._router: Router | None = None
-        self._nursery = Nursery(entry="sluiceway.engine.local.children.entry:main", preload=modules_of(plan, paused=paused))
-        self._pages: dict[str, StatusPage] = {}
+        self._workers: set[str] = set()
         self._due: list[tuple[float, Spawn]] = []
         self._leaving: set[str] = set()
         #: Workers killed for a limit; for a late list the status that makes its events suspects, else `None`.
@@ -61,44 +85,15 @@ class Supervisor:
         #: Workers that are being replaced, with the time until which they may close their handlers.
         self._closing: dict[str, float] = {}
         self._limited = has_limits(core)
-        self._stalls = Stalls(options.stall_warning_s, folder, monotonic())
+        self._stalls = Stalls(options.stall_warning_s, lambda worker: place.ask_stack(worker, monotonic()), monotonic())
         self._stalls_at = 0.0
         self._restarts = restarts
-        self._write_specs()
-
-    def _write_specs(self) -> None:
-        """Write what each pool's workers and each source share, once, for each of them to read when it starts."""
-        for name in ("setup", "settings"):
-            self._write(name, self._plan.shipped[name])
-        for at, pool in enumerate(self._plan.pools):
-            spec = WorkerSpec(
-                self._plan.wiring.pools[at].program,
-                self._plan.shipped[f"pool{at}"],
-                pool.ordered,
-                self._options.max_events_per_worker,
-                self._options.max_rss_bytes,
-            )
-            self._write(f"pool{at}", dumps(spec))
-        for at, source in enumerate(self._plan.sources):
-            if source.remote:
-                self._write(f"source{at}", self._plan.shipped[f"source{at}"])
-
-    def _write(self, name: str, data: bytes) -> None:
-        descriptor = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(data)
 
     # -- starts -------------------------------------------------------------------------------------------------
 
     def start(self, router: Router) -> None:
-        """Start the process that starts the others."""
+        """Let children be started: `router` is the socket that they are to talk to."""
         self._router = router
-        if self._plan.processes:
-            self._nursery.start()
-
-    def restart(self) -> None:
-        """Start that process again after it has died."""
-        self._nursery.start()
 
     def schedule(self, spawn: Spawn) -> None:
         """Start a worker later, when its pause is over."""
@@ -108,7 +103,7 @@ class Supervisor:
         """Start the workers whose pause is over."""
         for at, spawn in [pair for pair in self._due if pair[0] <= now]:
             self._due.remove((at, spawn))
-            self._pages[spawn.worker] = StatusPage(self._folder / f"{spawn.worker}.status", create=True)
+            self._workers.add(spawn.worker)
             self.spawn(spawn.worker, f"pool{spawn.pool}")
 
     def spawn(self, child: str, spec: str) -> None:
@@ -121,34 +116,25 @@ class Supervisor:
             child_output.logger_levels(),
             child_output.prints_are_captured(),
             self._router.curve,
-            str(self._folder / spec),
+            spec,
         )
-        self._nursery.spawn(child, settings.dump())
+        self._place.spawn(child, spec, settings)
 
     # -- watching -----------------------------------------------------------------------------------------------
 
     @property
-    def descriptor(self) -> int:
-        """The descriptor that is readable when there are events, -1 without children; another one after `restart`."""
-        return self._nursery.fileno() if self._plan.processes else -1
-
-    @property
     def alive(self) -> dict[str, int]:
         """The pids of the children that run, by name."""
-        return dict(self._nursery.alive)
+        return dict(self._place.alive)
 
     def wait_s(self, now: float) -> float:
         """Return how many seconds may pass before something is due."""
         tick = _LIMIT_TICK_S if self._limited else _TICK_S
         return max(0.0, min([tick, *(at - now for at, _ in self._due)]))
 
-    def events(self) -> list[Event]:
-        """Return what happened to the children since the last call."""
-        return self._nursery.events()
-
     def is_worker(self, child: str) -> bool:
         """Whether a child is a worker that has not exited."""
-        return child in self._pages
+        return child in self._workers
 
     def record_ready(self, child: str) -> None:
         """Record that a child takes work; a worker ends the gap that its predecessor left."""
@@ -166,43 +152,28 @@ class Supervisor:
         self._closing[worker] = monotonic() + self._options.close_s
         self._router.send(worker, messages.pack(messages.Kind.STOP))
 
-    def record_exit(self, worker: str, code: int | None) -> None:
+    def record_exit(self, exited: Exited) -> None:
         """Record that a worker has exited; tell the core what it was last seen doing, unless the engine ended it."""
-        page = self._pages.pop(worker)
-        status = page.read()
-        page.close()
-        (self._folder / f"{worker}.status").unlink(missing_ok=True)
+        worker, code, last = exited.child, exited.code, exited.seen
+        cause = exited.cause or describe_exit(code)
+        self._workers.discard(worker)
         ours = worker in self._killed
         # That a worker is being replaced does not excuse an event that kills it before it exits by itself.
-        left = worker in self._leaving and (code == 0 or status.seen.phase is Phase.CLOSE)
+        left = worker in self._leaving and (code == 0 or (last is not None and last.phase is Phase.CLOSE))
         self._leaving.discard(worker)
         self._closing.pop(worker, None)
-        seen = self._killed.pop(worker, None) if ours or left or code is None else status.seen
-        self._core.record_death(worker, seen, describe_exit(code), ours=ours, killed=code in KILLS)
+        seen = self._killed.pop(worker, None) if ours or left or code is None else last
+        self._core.record_death(worker, seen, cause, ours=ours, killed=code in KILLS)
         if seen is not None and not ours:
             self._restarts.record_exit(worker, monotonic())
-            node = steps_of(self._core, worker)[status.seen.step].node
-            _LOG.warning("worker %s %s while it was %s", worker, describe_exit(code), _activity(node, status.seen))
+            node = steps_of(self._core, worker)[seen.step].node
+            _LOG.warning("worker %s %s while it was %s", worker, cause, _activity(node, seen))
 
-    def check(self, now: float) -> None:
-        """Kill workers that are past a limit, and warn if nothing moves."""
-        if self._limited:
-            for overrun in overruns(self._core, self._pages, self._killed, now):
-                self._kill_late(overrun)
-        for worker in [worker for worker, until in self._closing.items() if now >= until]:
-            del self._closing[worker]
-            limit_s = self._options.close_s
-            _LOG.warning("worker %s is killed: its handlers take longer to close than close_s=%g", worker, limit_s)
-            self._killed[worker] = None
-            self._nursery.kill(worker)
-        if now >= self._stalls_at:
-            self._stalls_at = now + min(_TICK_S, self._options.stall_warning_s / 4)
-            warning = self._stalls.check(self._core, self._pages, self._nursery.alive, now)
-            if warning is not None:
-                _LOG.warning("%s: %s", self._plan.name, warning)
+    def record_overrun(self, overrun: Overrun) -> None:
+        """Record that a worker was killed for a time limit.
 
-    def _kill_late(self, overrun: Overrun) -> None:
-        """Kill a worker for a time limit: a late event has used an attempt, a late list is run again event by event."""
+        A late event has used an attempt, a late list is run again event by event.
+        """
         worker, seen = overrun.worker, overrun.seen
         if overrun.event:
             self._core.record_overrun(worker, seen, overrun.limit_s)
@@ -210,7 +181,27 @@ class Supervisor:
         _LOG.info(
             "worker %s is replaced: its call on number %d ran past timeout_s=%g", worker, seen.seq, overrun.limit_s
         )
-        self._nursery.kill(worker)
+
+    def record_stack(self, taken: StackTaken) -> None:
+        """Warn that nothing moves, with the stack of the worker that has the lowest number."""
+        where = self._place.where(taken.worker, taken.pid)
+        warning = self._stalls.record_stack(self._core, taken.worker, where, taken.seen, taken.stack)
+        if warning is not None:
+            _LOG.warning("%s: %s", self._name, warning)
+
+    def check(self, now: float) -> None:
+        """Kill workers that take too long to close, and warn if nothing moves."""
+        for worker in [worker for worker, until in self._closing.items() if now >= until]:
+            del self._closing[worker]
+            limit_s = self._options.close_s
+            _LOG.warning("worker %s is killed: its handlers take longer to close than close_s=%g", worker, limit_s)
+            self._killed[worker] = None
+            self._place.kill(worker)
+        if now >= self._stalls_at:
+            self._stalls_at = now + min(_TICK_S, self._options.stall_warning_s / 4)
+            warning = self._stalls.check(self._core, self._place.alive, now)
+            if warning is not None:
+                _LOG.warning("%s: %s", self._name, warning)
 
     # -- the end ------------------------------------------------------------------------------------------------
 
@@ -219,17 +210,17 @@ class Supervisor:
 
         `receive` handles what they still send; `hurried` becomes true when nobody wants to wait any more.
         """
-        if not self._plan.processes or self._router is None:
+        if self._router is None:
             return {}
         # Those that are still being started get it too, as soon as they are ready.
-        for child in (*self._nursery.alive, *self._nursery.requested):
+        for child in self._place.names:
             self._router.send(child, messages.pack(messages.Kind.STOP))
         wait_s = self._options.close_s if orderly else min(0.5, self._options.close_s)
         took: dict[str, str] = {}
         try:
             took.update(self._exits(monotonic() + wait_s, receive, hurried))
         finally:
-            took.update(self._nursery.shutdown(1.0 if orderly else 0.2))
+            took.update(self._place.shutdown(1.0 if orderly else 0.2))
         self._receive_last(receive, hurried)
         return took
 
@@ -248,38 +239,18 @@ class Supervisor:
         assert self._router is not None
         while monotonic() < deadline and not hurried():
             receive()
-            for event in self._nursery.events():
-                if isinstance(event, ChildExited):
+            for event in self._place.events(monotonic()):
+                if isinstance(event, Exited):
                     yield event.child, "stopped"
-                elif isinstance(event, ZygoteDied):
+                elif isinstance(event, Restarted | Broken):
                     return
-            if not self._nursery.alive and not self._nursery.requested:
+            if not self._place.names:
                 break
             with selectors.DefaultSelector() as selector:
                 selector.register(self._router.descriptor, selectors.EVENT_READ)
-                selector.register(self._nursery.fileno(), selectors.EVENT_READ)
+                selector.register(self._place.descriptor, selectors.EVENT_READ)
                 selector.select(min(_TICK_S, max(0.0, deadline - monotonic())))
         receive()
-
-    def close(self) -> None:
-        """End what still runs, and close the status pages."""
-        self._nursery.close()
-        for page in self._pages.values():
-            page.close()
-
-
-def describe_exit(code: int | None) -> str:
-    """Return how a process ended, and the likely cause, as part of a sentence."""
-    if code is None:
-        return "died with the process that starts workers"
-    if code >= 0:
-        return f"exited with code {code}" + ("" if code else ", which only os._exit in user code does")
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    likely = {"SIGKILL": " (killed from outside, or by the memory killer)", "SIGSEGV": " (a crash in C code)"}
-    return f"was ended by {name}{likely.get(name, '')}"
 
 
 def _activity(node: str, seen: LastSeen) -> str:

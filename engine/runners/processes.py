@@ -18,7 +18,8 @@ from ..delivery.sinks import opened
 from ..hub.hub import Hub
 from ..hub.outcome import Outcome, error_of
 from ..interpreter.forks import OwnerProcess
-from ..local.backend import LocalBackend
+from ..local.backend import ChildBackend
+from ..local.site import LocalSite
 from ..options import RunOptions
 from ..plan.plan import Plan
 from ..plan.shipping import set_up_caller
@@ -34,12 +35,12 @@ _WAIT_S = 0.5
 
 def default_workers() -> int:
     """Return the number of workers of a pool where neither the graph nor the run sets one."""
-    return LocalBackend.default_workers()
+    return ChildBackend.default_workers()
 
 
 def describe_backend() -> str:
     """Return how the processes of a run are joined."""
-    return LocalBackend.describe()
+    return ChildBackend.describe()
 
 
 class ProcessRun:
@@ -54,7 +55,8 @@ class ProcessRun:
         self._plan = plan
         self._setup = options.setup
         self._delivery = Delivery(plan, lock=options.lock, checkpoints=checkpoints)
-        self._hub = Hub(plan, options, LocalBackend(plan, options, paused=paused), paused=paused, checkpoints=checkpoints)
+        backend = ChildBackend(plan, options, LocalSite(options.transport), paused=paused)
+        self._hub = Hub(plan, options, backend, paused=paused, checkpoints=checkpoints)
         self._checkpoints = checkpoints
         self._drain_s = options.drain_s
         self._progress = ProgressTimer(options.progress)

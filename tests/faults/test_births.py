@@ -16,7 +16,7 @@ import sluiceway as sw
 from fault_graphs import living, until
 from marks import slow
 from sluiceway.engine.hub.wakeup import Wakeup
-from sluiceway.engine.local.backend import LocalBackend
+from sluiceway.engine.local.backend import ChildBackend
 from sluiceway.engine.local.limits import Room, shortage
 from sluiceway.engine.local.processes.starters import ZygoteStarter
 from sluiceway.engine.local.transport.router import Router
@@ -93,7 +93,7 @@ CALLS = [
     (Wakeup, "__init__", OSError(errno.EMFILE, "too many open files")),
     (RunDir, "__init__", FileNotFoundError("no usable temporary directory")),
     (Router, "__init__", OSError(errno.EMFILE, "too many open files")),
-    (Router, "open", OSError(errno.EADDRNOTAVAIL, "no such address")),
+    (Router, "bind_in", OSError(errno.EADDRNOTAVAIL, "no such address")),
     (ZygoteStarter, "__init__", OSError(errno.EAGAIN, "no more processes")),
     (ZygoteStarter, "spawn", MemoryError()),
     (StatusPage, "__init__", OSError(errno.ENOSPC, "no space left on device")),
@@ -197,7 +197,7 @@ def test_the_starter_is_killed_before_it_is_ready(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("noticed", ["at once", "while the hub waits"])
 def test_a_starter_that_is_always_killed_ends_the_run(monkeypatch: pytest.MonkeyPatch, noticed: str) -> None:
-    real, wait, killed, stopped = ZygoteStarter.__init__, LocalBackend.wait, [], []
+    real, wait, killed, stopped = ZygoteStarter.__init__, ChildBackend.wait, [], []
 
     def start(self: Any, *args: Any) -> None:
         real(self, *args)
@@ -215,7 +215,7 @@ def test_a_starter_that_is_always_killed_ends_the_run(monkeypatch: pytest.Monkey
         return wait(self, timeout_s)
 
     monkeypatch.setattr(ZygoteStarter, "__init__", start)
-    monkeypatch.setattr(LocalBackend, "wait", wait_for_the_death)
+    monkeypatch.setattr(ChildBackend, "wait", wait_for_the_death)
     with pytest.raises(sw.SluicewayError, match="SIGKILL"):
         list(sw.imap(abs, range(50), workers=1))
     assert len(killed) == 4

@@ -16,7 +16,6 @@ from types import MappingProxyType
 from typing import Self
 
 from ....nodes.errors import SluicewayError
-from .bootstrap import hash_seed
 from .child_events import ChildExited, ChildRegistry, ChildStarted, Event, SpawnFailed, ZygoteDied
 from .starters import ZygoteStarter
 
@@ -30,8 +29,8 @@ class Nursery:
     """Owns the child processes of one run. All calls come from one thread; only `shutdown` and `close` block.
 
     `entry` ("module:function") is called as `entry(child, argument)` in each child; `preload` names modules that are
-    imported once, before the first child. `start_limit_s` is how long the zygote's imports may take. The thread that
-    calls `start` must live as long as the children.
+    imported once, before the first child. `start_limit_s` is how long the zygote's imports may take, `seed` that of the
+    hashes of all children. The thread that calls `start` must live as long as the children.
     """
 
     def __init__(
@@ -41,12 +40,13 @@ class Nursery:
         preload: Sequence[str] = (),
         executable: str | None = None,
         start_limit_s: float = 30.0,
+        seed: str | None = None,
     ) -> None:
         self._entry = entry
         self._preload = tuple(preload)
         self._executable = executable if executable is not None else sys.executable
         self._start_limit_s = start_limit_s
-        self._seed = hash_seed()  #: also of a zygote that replaces a dead one
+        self._seed = seed  #: also of a zygote that replaces a dead one
         self._owner = 0
         self._registry = ChildRegistry()
         self._starter: ZygoteStarter | None = None

@@ -55,8 +55,23 @@ class Router:
         self.endpoint = ""
         self.curve: tuple[bytes, bytes, bytes] | None = None
 
-    def open(self, folder: Path, transport: str) -> None:
-        """Bind: in the run's private folder (`"ipc"`), or on loopback with keys of this run's own (`"tcp"`)."""
+    def bind_in(self, folder: Path) -> None:
+        """Bind in the run's private folder."""
+        socket = self._prepared()
+        self.endpoint = f"ipc://{folder}/hub"
+        socket.bind(self.endpoint)
+
+    def bind_at(self, host: str) -> None:
+        """Bind at a free port of an address of this machine, with keys of this run's own."""
+        socket = self._prepared()
+        public, secret = zmq.curve_keypair()
+        child_public, child_secret = zmq.curve_keypair()
+        self._auth = _allow_only(socket, secret, child_public)
+        number = socket.bind_to_random_port(f"tcp://{host}")
+        self.endpoint = f"tcp://{host}:{number}"
+        self.curve = (public, child_public, child_secret)
+
+    def _prepared(self) -> zmq.Socket[bytes]:
         socket = self._socket
         socket.set(zmq.ROUTER_MANDATORY, 1)
         socket.set(zmq.LINGER, 0)
@@ -64,16 +79,7 @@ class Router:
         socket.set(zmq.RCVHWM, 0)
         socket.set(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         self._monitor = socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
-        if transport == "ipc":
-            self.endpoint = f"ipc://{folder}/hub"
-            socket.bind(self.endpoint)
-            return
-        public, secret = zmq.curve_keypair()
-        child_public, child_secret = zmq.curve_keypair()
-        self._auth = _allow_only(socket, secret, child_public)
-        number = socket.bind_to_random_port("tcp://127.0.0.1")
-        self.endpoint = f"tcp://127.0.0.1:{number}"
-        self.curve = (public, child_public, child_secret)
+        return socket
 
     @property
     def descriptor(self) -> int:

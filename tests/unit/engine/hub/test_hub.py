@@ -180,11 +180,11 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[InProcess]:
     backends: list[InProcess] = []
 
     class Made(InProcess):
-        def __init__(self, plan: Plan, options: RunOptions, *, paused: bool) -> None:
+        def __init__(self, plan: Plan, options: RunOptions, site: object, *, paused: bool) -> None:
             super().__init__(plan)
             backends.append(self)
 
-    monkeypatch.setattr("sluiceway.engine.runners.processes.LocalBackend", Made)
+    monkeypatch.setattr("sluiceway.engine.runners.processes.ChildBackend", Made)
     return backends
 
 

@@ -1,0 +1,94 @@
+"""The site of a run: on which machines its children run, how they reach the calling process, what memory they share.
+
+Decides it for one machine; for a cluster there is a site in `engine/cluster`. Also writes down what children are to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from ..codec.pickling import dumps
+from ..core.core import Core
+from ..options import RunOptions
+from ..plan.plan import Plan
+from .limits import check_room
+from .preload import modules_of
+from .processes.bootstrap import hash_seed
+from .station import ChildWork, Station
+from .supervisor import Place
+from .transport.launch import WorkerSpec
+from .transport.router import Router
+from .transport.run_dir import arena_path
+
+
+class SitePlace(Place, Protocol):
+    """The place of a run, from its start to its end."""
+
+    def start(self) -> None:
+        """Let children be started; called by the hub's thread."""
+
+    def close(self) -> None:
+        """End what still runs and release everything."""
+
+
+class Site(Protocol):
+    """Where the children of one run are."""
+
+    def check_room(self, plan: Plan) -> None:
+        """Raise `SluicewayError` if there is no room for the children of a plan."""
+
+    def arena(self, folder: Path) -> Path | None:
+        """Return the file of the memory that the calling process shares with all workers; `None` if there is none."""
+
+    def bind(self, router: Router, folder: Path) -> None:
+        """Open the socket that children talk to."""
+
+    def make_place(self, folder: Path, work: ChildWork, core: Core, wake: Callable[[], None]) -> SitePlace:
+        """Return the place where children run; called in the caller's thread. `wake` ends a wait for its events."""
+
+
+class LocalSite:
+    """This machine: a folder with a socket, or loopback with keys, and shared memory."""
+
+    def __init__(self, transport: str) -> None:
+        self._transport = transport
+
+    def check_room(self, plan: Plan) -> None:
+        """See that the system has the descriptors, threads and memory; see `limits`."""
+        check_room(plan.processes)
+
+    def arena(self, folder: Path) -> Path | None:
+        """Return the file beside the run's folder."""
+        return arena_path(folder)
+
+    def bind(self, router: Router, folder: Path) -> None:
+        """Bind in the run's private folder, or on loopback."""
+        if self._transport == "ipc":
+            router.bind_in(folder)
+        else:
+            router.bind_at("127.0.0.1")
+
+    def make_place(self, folder: Path, work: ChildWork, core: Core, wake: Callable[[], None]) -> Station:
+        """Return the station of this machine."""
+        return Station(folder, work)
+
+
+def work_of(plan: Plan, options: RunOptions, *, paused: bool) -> ChildWork:
+    """Return what the children of a run are to do: one file for the workers of each pool, one for each source."""
+    specs = {name: plan.shipped[name] for name in ("setup", "settings")}
+    for at, pool in enumerate(plan.pools):
+        spec = WorkerSpec(
+            plan.wiring.pools[at].program,
+            plan.shipped[f"pool{at}"],
+            pool.ordered,
+            options.max_events_per_worker,
+            options.max_rss_bytes,
+        )
+        specs[f"pool{at}"] = dumps(spec)
+    for at, source in enumerate(plan.sources):
+        if source.remote:
+            specs[f"source{at}"] = plan.shipped[f"source{at}"]
+    steps = [pool.program.steps for pool in plan.wiring.pools]
+    return ChildWork(specs, steps, modules_of(plan, paused=paused), hash_seed())
