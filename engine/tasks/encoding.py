@@ -7,7 +7,6 @@ outputs are encoded number by number first. How an answer travels is the outbox'
 from __future__ import annotations
 
 import contextlib
-from time import perf_counter
 from typing import Protocol
 
 import cloudpickle
@@ -22,6 +21,7 @@ from ..codec.codec import Encoder, Payload
 from ..codec.errors import CodecError
 from ..codec.pickling import dumps
 from ..interpreter.forks import OwnerProcess
+from ..interpreter.work_time import work_time
 from .task import AnswerMessage, Grant, TaskMessage
 
 
@@ -67,14 +67,14 @@ class AnswerEncoder:
         return answer
 
     def send(self, task: TaskMessage, answer: Answer, data: list[ExitData], started: float) -> None:
-        """Send an answer whose exits are encoded; `started` is when the work on it began."""
+        """Send an answer whose exits are encoded; `started` is when the work on it began, by `work_time`."""
         for exit_ in data:
             exit_.payload = self._outbox.share(exit_.payload, task.grant)
         message = AnswerMessage(
             task.id,
             answer.start,
             answer.size,
-            perf_counter() - started,
+            work_time() - started,
             [tally.as_list() for tally in answer.tallies],
             data,
             [self._record(failed) for failed in answer.failures],

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from time import perf_counter
 from typing import Any
 
 from ...nodes.execution.executor import Executor
@@ -18,6 +17,7 @@ from ...nodes.program.program import Answer, Program
 from ..codec.codec import IN_BLOCKS
 from ..codec.copying import safe_copies
 from ..codec.errors import CodecError
+from ..interpreter.work_time import work_time
 from .answer_buffer import AnswerBuffer
 from .decoding import TaskBlocks, TaskDecoder, rest_of, with_failures
 from .encoding import AnswerEncoder, Outbox, Progress
@@ -69,14 +69,14 @@ class TaskRunner:
 
     def _run_whole(self, task: TaskMessage) -> None:
         """Decode all of a task, run it and answer it."""
-        started = perf_counter()
+        started = work_time()
         self._progress.codec(task.start)
         ports, broken = self._decoder.columns(task)
         # Decoding a part of a payload costs all of it. Charged to the part alone, tasks would shrink without end.
         parts = [part for port in task.ports for part in port if part.payload.codec not in IN_BLOCKS]
         whole, used = sum(part.stop - part.start for part in parts), sum(part.hi - part.lo for part in parts)
         if used < whole:
-            started += (perf_counter() - started) * (1 - used / whole)
+            started += (work_time() - started) * (1 - used / whole)
         # In answers as small as the next pools want them; each answer stands, whatever happens to those after it.
         size = task.stop - task.start if self._lists or not task.answer_batch else task.answer_batch
         for lo in range(task.start, task.stop, size):
@@ -87,11 +87,11 @@ class TaskRunner:
             if answer.start + answer.size < hi:
                 self._return_rest(task, answer)
                 return
-            started = perf_counter()
+            started = work_time()
 
     def _run_by_blocks(self, task: TaskMessage, blocks: TaskBlocks) -> None:
         """Decode, run and encode a task block by block; answer all of it at once, unless it takes long."""
-        first_started = started = perf_counter()
+        first_started = started = work_time()
         buffer = AnswerBuffer()
         for lo, hi in pairwise(blocks.bounds):
             self._progress.codec(lo)
@@ -108,7 +108,7 @@ class TaskRunner:
             buffer.add(answer, data)
             if any(failed.on_error == "fail" for failed in answer.failures):
                 break  # the run ends here, even if this is the last number of the block
-            is_long = perf_counter() - first_started > LONG_BATCH_S
+            is_long = work_time() - first_started > LONG_BATCH_S
             was_split = answer.start + answer.size < hi
             if was_split or (is_long and self._watcher is not None):
                 self._send_buffered(task, buffer, started)
@@ -116,7 +116,7 @@ class TaskRunner:
                 return
             if is_long or (task.answer_batch and (hi - task.start) % task.answer_batch == 0):
                 self._send_buffered(task, buffer, started)
-                started = perf_counter()
+                started = work_time()
         self._send_buffered(task, buffer, started)
 
     def _execute(self, task: TaskMessage, ports: list[Column]) -> Answer:
@@ -139,6 +139,6 @@ class TaskRunner:
         answers = buffer.drain()
         for answer, data in answers:
             self._answers.send(task, answer, data, started)
-            started = perf_counter()
+            started = work_time()
         if len(answers) > 1:
             self._whole_tasks = _WHOLE_TASKS

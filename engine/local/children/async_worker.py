@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
-from time import perf_counter
 from typing import Any
 
 from ....nodes.events import Failure
@@ -23,6 +22,7 @@ from ....nodes.program.kinds import NodeKind
 from ....nodes.program.program import Answer
 from ....nodes.program.steps import join_answers
 from ...codec.copying import safe_copies
+from ...interpreter.work_time import work_time
 from ...tasks.decoding import TaskDecoder, with_failures
 from ...tasks.encoding import AnswerEncoder
 from ...tasks.task import TaskMessage
@@ -136,7 +136,7 @@ class AsyncWorker:
         self._page.codec(task.start)
         ports, broken = self._decoder.columns(task)
         self._page.phase(Phase.MANY)
-        pending = self._pending[task.id] = _PendingTask(task, task.stop - task.start, perf_counter())
+        pending = self._pending[task.id] = _PendingTask(task, task.stop - task.start, work_time())
         if self._lists:
             self._spawn(self._handle_numbers(pending, ports, broken), self._tasks)
             return
@@ -183,7 +183,7 @@ class AsyncWorker:
             if isinstance(task, Message):
                 self._host.handle_state(self._executor.states, task)
                 continue
-            started = perf_counter()
+            started = work_time()
             self._page.codec(task.start)
             ports, broken = self._decoder.columns(task)
             answer = with_failures(await self._executor.run(ports, task.orders), broken)
@@ -198,8 +198,8 @@ class AsyncWorker:
             for run in _runs(pending.answers, pending.task.answer_batch):
                 answer = join_answers(run)
                 # The share of these numbers in the time, because others were handled at the same time.
-                seconds = (perf_counter() - pending.started) / active
-                self._answers.send_answer(pending.task, answer, perf_counter() - seconds)
+                seconds = (work_time() - pending.started) / active
+                self._answers.send_answer(pending.task, answer, work_time() - seconds)
                 self._page.phase(Phase.MANY)  # encoding may have recorded a single number
             pending.answers.clear()
             if not pending.left:
