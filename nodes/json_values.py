@@ -1,4 +1,7 @@
-"""Which values JSON carries exactly, and how the first field that it cannot is named."""
+"""Which values JSON carries exactly, how the first field that it cannot is named, and JSON of somebody else.
+
+Decides that a text from outside is taken only if whatever is behind it can hold what it says.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ import ormsgpack
 
 from .errors import kind_of
 from .events import DeadLetter
+
+#: Characters of a name that an error repeats.
+_LONGEST = 60
 
 
 def unfit(value: Any) -> str | None:
@@ -49,7 +55,61 @@ def _unfit(value: Any, path: str, above: tuple[int, ...]) -> str | None:
 
 
 def _step(key: str) -> str:
+    if len(key) > _LONGEST:
+        key = key[:_LONGEST] + "..."
     return f".{key}" if key.isidentifier() else f"[{json.dumps(key)}]"
+
+
+def parsed(body: bytes, max_depth: int) -> Any:
+    """Return what a JSON text of a stranger says; raises `ValueError`, whose text repeats nothing of it, for no such text.
+
+    Taken is what every sink and database can hold: values nested up to `max_depth` deep, finite numbers, whole ones of
+    up to 64 bits, text of whole characters without NUL, and no name twice in one object.
+    """
+    try:
+        value = json.loads(
+            body, parse_constant=_no_number, parse_float=_finite, parse_int=_whole, object_pairs_hook=_object
+        )
+        _check_outside(value, max_depth)
+    except RecursionError:
+        raise ValueError(f"values are nested more than {max_depth} deep") from None
+    except (json.JSONDecodeError, UnicodeError):
+        raise ValueError("the body is not JSON") from None
+    return value
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError("a number of JSON is finite")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+def _whole(text: str) -> int:
+    if len(text) <= 20 and -(2**63) <= (number := int(text)) < 2**63:
+        return number
+    raise ValueError("whole numbers have 64 bits at most")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("an object has a name twice")
+    return made
+
+
+def _check_outside(value: Any, room: int) -> None:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise ValueError("a text has a NUL")
+        value.encode()
+    elif isinstance(value, dict | list):
+        if room <= 0:
+            raise RecursionError
+        for inner in value if isinstance(value, list) else (*value, *value.values()):
+            _check_outside(inner, room - 1)
 
 
 def has_plain_keys(values: list[Any]) -> bool:

@@ -92,6 +92,10 @@ def webhook(
     token: str | None = None,
     queue: int = 1000,
     max_bytes: int = 1 << 20,
+    max_depth: int = 64,
+    max_events: int = 1000,
+    binary: bool = False,
+    body_s: float = 30.0,
     wait_s: float = 30.0,
 ) -> Webhook:
     """Listen for events that are sent by HTTP `POST`, as JSON or CloudEvents: each is a dict.
@@ -100,8 +104,11 @@ def webhook(
     attributes with its data under `data`. The answer is 202 when the events are safe: committed by every ordered sink,
     or stored, where the run has checkpoints and the source `journal=True`; 503 when they are not after `wait_s` seconds
     or at the end of the run, to be sent again. When `queue` events wait to be read it is 429 with `Retry-After`; 413
-    for a request of more than `max_bytes` bytes, 400 for what holds no event, 401 without `Authorization: Bearer
-    <token>` where a `token` is set. TLS is a reverse proxy's task.
+    for a request of more than `max_bytes` bytes or `max_events` events, 400 for what holds no event or what not every
+    sink can hold (values nested more than `max_depth` deep, numbers that are not finite or of more than 64 bits, half
+    characters, NUL, a name twice in an object), 415 for what is no JSON, unless `binary` lets a CloudEvent's data be
+    bytes, 401 without `Authorization: Bearer <token>` where a `token` is set. A body that has not come after `body_s`
+    seconds is given up. TLS is a reverse proxy's task.
 
     `port=0` has a free one chosen; the log says which (`sluiceway`, level INFO). Raises `GraphError` for arguments of
     another shape and without the extra `http`; the port is opened when a run starts.
@@ -118,7 +125,11 @@ def webhook(
     queue = check_whole(where, "queue", queue, "pass a number of events")
     max_bytes = check_whole(where, "max_bytes", max_bytes, "pass a number of bytes")
     wait_s = check_seconds(where, "wait_s", wait_s, "pass for example 30", positive=True)
-    return Webhook(Terms(host, port, path, token, max_bytes, wait_s), queue)
+    max_depth = check_whole(where, "max_depth", max_depth, "pass a number of levels", most=256)
+    max_events = check_whole(where, "max_events", max_events, "pass a number of events")
+    body_s = check_seconds(where, "body_s", body_s, "pass for example 30", positive=True)
+    terms = Terms(host, port, path, token, max_bytes, wait_s, max_depth, max_events, body_s, bool(binary))
+    return Webhook(terms, queue)
 
 
 def http_sink(

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
 from ...errors import with_article
+from ...json_values import parsed
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -32,27 +32,36 @@ class BadRequest(ValueError):
         self.status = status
 
 
-def events_of(headers: Mapping[str, str], body: bytes) -> list[dict[str, Any]]:
+def events_of(
+    headers: Mapping[str, str], body: bytes, max_depth: int = 64, *, binary: bool = True
+) -> list[dict[str, Any]]:
     """Return the events of a request; `headers` has lower-case names. Raises `BadRequest`.
 
-    A CloudEvent is a dict of its attributes, its data under `data` (bytes where it is neither JSON nor absent). Plain
-    JSON is an object, or an array of objects, which are events of their own.
+    A CloudEvent is a dict of its attributes, its data under `data` (bytes where it is neither JSON nor absent, which is
+    refused unless `binary`). Plain JSON is an object, or an array of objects, which are events of their own.
     """
+    events = _events_of(headers, body, max_depth)
+    if not binary and any(isinstance(event.get("data"), bytes) for event in events):
+        raise BadRequest("the data of an event is JSON here, no other bytes", 415)
+    return events
+
+
+def _events_of(headers: Mapping[str, str], body: bytes, max_depth: int) -> list[dict[str, Any]]:
     content_type = headers.get("content-type", "")
     media = content_type.partition(";")[0].strip().lower()
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise BadRequest("the body is compressed; send it as it is", 415)
     if media == BATCH:
-        return [_structured(item) for item in _list_of(_json(body))]
+        return [_structured(item) for item in _list_of(_json(body, max_depth))]
     if media == STRUCTURED:
-        return [_structured(_json(body))]
+        return [_structured(_json(body, max_depth))]
     if media.startswith("application/cloudevents"):
         raise BadRequest("only the JSON format of CloudEvents is understood", 415)
     if "ce-specversion" in headers:
-        return [_binary(headers, content_type, media, body)]
+        return [_binary(headers, content_type, media, body, max_depth)]
     if media and not _is_json(media):
         raise BadRequest("only JSON and CloudEvents are understood", 415)
-    value = _json(body)
+    value = _json(body, max_depth)
     events = value if isinstance(value, list) else [value]
     if not events or not all(isinstance(event, dict) for event in events):
         raise BadRequest("an event is a JSON object; send one, or an array of them")
@@ -63,11 +72,11 @@ def _is_json(media: str) -> bool:
     return media == "application/json" or media.endswith("+json")
 
 
-def _json(body: bytes) -> Any:
+def _json(body: bytes, max_depth: int) -> Any:
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        raise BadRequest("the body is not JSON") from None
+        return parsed(body, max_depth)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
 
 
 def _list_of(value: Any) -> list[Any]:
@@ -90,7 +99,7 @@ def _structured(value: Any) -> dict[str, Any]:
     return _checked(event)
 
 
-def _binary(headers: Mapping[str, str], content_type: str, media: str, body: bytes) -> dict[str, Any]:
+def _binary(headers: Mapping[str, str], content_type: str, media: str, body: bytes, max_depth: int) -> dict[str, Any]:
     event: dict[str, Any] = {
         name[3:]: unquote(value, errors="replace") for name, value in headers.items() if name.startswith("ce-")
     }
@@ -99,7 +108,7 @@ def _binary(headers: Mapping[str, str], content_type: str, media: str, body: byt
     if "data" in event:
         raise BadRequest("a CloudEvent in binary form has its data in the body, not in ce-data")
     if body:
-        event["data"] = _json(body) if _is_json(media) else body
+        event["data"] = _json(body, max_depth) if _is_json(media) else body
     return _checked(event)
 
 
@@ -114,6 +123,6 @@ def _checked(event: dict[str, Any]) -> dict[str, Any]:
             continue
         if not _NAME.fullmatch(name):
             raise BadRequest("the names of a CloudEvent's attributes are lower-case letters and digits")
-        if not isinstance(value, str | bool | int):
+        if not isinstance(value, str | bool | int) or (isinstance(value, str) and "\0" in value):
             raise BadRequest("the attributes of a CloudEvent are texts, whole numbers and booleans")
     return event

@@ -74,8 +74,8 @@ class WebhookConnection:
             raise ConnectionError("the connection ended within a request")
         return b"".join(parts)
 
-    async def answer(self, reply: Reply) -> None:
-        """Send an answer; the connection ends with it if the request was not read to its end."""
+    async def answer(self, reply: Reply, *, head: bool = False) -> None:
+        """Send an answer, to `HEAD` without its body; the connection ends with it if the request was not read to its end."""
         text = (reply.text + "\n").encode() if reply.text else b""
         headers = [("Content-Length", str(len(text))), *reply.headers]
         if text:
@@ -84,7 +84,7 @@ class WebhookConnection:
             headers.append(("Connection", "close"))
         await self._write(
             self._h11.Response(status_code=reply.status, headers=headers),
-            self._h11.Data(data=text),
+            self._h11.Data(data=b"" if head else text),
             self._h11.EndOfMessage(),
         )
 

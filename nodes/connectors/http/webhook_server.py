@@ -26,9 +26,8 @@ from .webhook_queue import PendingRequest, WebhookQueue
 
 log = logging.getLogger("sluiceway")
 
-#: How long a connection may be silent between two requests, and within one, in seconds.
+#: How long a connection may be silent between two requests, in seconds.
 IDLE_S = 60.0
-BODY_S = 30.0
 #: How long requests in progress may take at the end, in seconds.
 LAST_S = 1.0
 #: Connections at one time: each may hold one request that waits until it is safe.
@@ -47,6 +46,10 @@ class Terms:
     token: str | None = field(repr=False)
     max_bytes: int
     wait_s: float
+    max_depth: int
+    max_events: int
+    body_s: float
+    binary: bool
 
 
 class WebhookServer:
@@ -124,7 +127,7 @@ class WebhookServer:
                 if type(request) is not self._h11.Request:
                     return
                 connection.busy = True
-                await connection.answer(await self._reply(connection, request))
+                await connection.answer(await self._reply(connection, request), head=request.method == b"HEAD")
                 connection.busy = False
                 if connection.has_unread_body():
                     break
@@ -155,12 +158,16 @@ class WebhookServer:
 
     def _check(self, request: Any, headers: dict[str, str]) -> None:
         terms = self._terms
-        if request.target.decode("ascii", "replace").partition("?")[0] != terms.path:
+        target = request.target.decode("ascii", "replace")
+        if not target.startswith("/"):  # a whole url, as for a proxy
+            target = "/" + target.partition("://")[2].partition("/")[2]
+        if target.partition("?")[0] != terms.path:
             raise Refused(Reply(404, "there is nothing here"))
         if request.method != b"POST":
             raise Refused(Reply(405, "send events by POST", (("Allow", "POST"),)))
-        given = headers.get("authorization", "").encode("latin-1")
-        if terms.token is not None and not hmac.compare_digest(given, f"Bearer {terms.token}".encode()):
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        told = scheme.lower() == "bearer" and given.strip().encode("latin-1")
+        if terms.token is not None and not (told and hmac.compare_digest(told, terms.token.encode())):
             raise Refused(Reply(401, "the token is missing or wrong", (("WWW-Authenticate", "Bearer"),)))
 
     async def _accept(self, connection: WebhookConnection, headers: dict[str, str], size: int) -> Reply:
@@ -168,9 +175,11 @@ class WebhookServer:
         assert self._loop is not None
         safe: asyncio.Future[bool] = self._loop.create_future()
         try:
-            async with asyncio.timeout(BODY_S):
+            async with asyncio.timeout(self._terms.body_s):
                 body = await connection.body(self._terms.max_bytes)
-            events = events_of(headers, body)
+            events = events_of(headers, body, self._terms.max_depth, binary=self._terms.binary)
+            if len(events) > self._terms.max_events:
+                return Reply(413, f"a request has {self._terms.max_events} events at most; send fewer in one")
             entry = PendingRequest(events, len(body), self._reporter(safe))
             if events and not self._waiting.offer(entry):
                 return Reply(503, "the run has ended", _AGAIN)

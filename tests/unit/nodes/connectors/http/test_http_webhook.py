@@ -281,9 +281,8 @@ def test_a_connection_that_sends_no_request_is_closed(monkeypatch: pytest.Monkey
         assert peer.recv(10) == b""
 
 
-def test_a_body_that_never_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhook_server, "BODY_S", 0.2)
-    with listening() as reader, connected(reader) as peer:
+def test_a_body_that_never_comes_is_given_up() -> None:
+    with listening(body_s=0.2) as reader, connected(reader) as peer:
         peer.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n{")
         assert peer.recv(10) == b""
         assert reader._waiting._bytes == 0
@@ -468,3 +467,60 @@ def test_the_queue_by_itself() -> None:
     assert answers[2:] == [("b", False)]
     assert not waiting.offer(entry("d", 1))
     assert waiting.read(9, 9, 0) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a": NaN}', b'{"a": -Infinity}', b'{"a": 1e999}', b'{"a": 9223372036854775808}', b'{"a": ' + b"9" * 5000 + b"}",
+        b'{"a": "\\ud800"}', b'{"\\udfff": 1}', b'{"a": "\\u0000"}', b'{"a": 1, "a": 2}', b'{"a": [{"b": 1, "b": 1}]}',
+        b'{"a": ' + b"[" * 64 + b"]" * 64 + b"}", b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", b"{", b"\xff",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("media", ["application/json", "application/cloudevents+json"])
+def test_what_not_every_sink_can_hold_is_answered_400(body: bytes, media: str) -> None:
+    with listening() as reader:
+        answer = post(reader.url, body, {"Content-Type": media})
+        assert answer.status == 400
+        assert len(answer.text) < 200  # type: ignore[attr-defined]
+        assert reader.position() == 0
+        assert reader.read(10, MANY) == []
+
+
+def test_limits_of_a_request_are_options() -> None:
+    with listening(max_depth=3, max_events=2, wait_s=0.05) as reader:
+        assert post(reader.url, {"a": [[1]]}).status == 503  # taken, and nobody reads it
+        assert post(reader.url, {"a": [[[1]]]}).status == 400
+        assert post(reader.url, [{}, {}, {}]).status == 413
+
+
+def test_data_that_is_no_json_is_taken_where_it_was_asked_for() -> None:
+    event = {"specversion": "1.0", "id": "1", "source": "/a", "type": "t"}
+    binary = {"Content-Type": "text/xml", **{f"ce-{name}": value for name, value in event.items()}}
+    packed = {"Content-Type": "application/cloudevents+json"}
+    with listening(wait_s=0.05) as reader:
+        assert post(reader.url, b"<a/>", binary).status == 415
+        assert post(reader.url, {**event, "data_base64": "AA=="}, packed).status == 415
+        assert post(reader.url, b"", binary).status == 503  # taken, and nobody reads it
+    with listening(wait_s=0.05, binary=True) as reader:
+        assert post(reader.url, b"<a/>", binary).status == 503
+        assert post(reader.url, {**event, "data_base64": "AA=="}, packed).status == 503
+
+
+def test_head_a_whole_url_and_the_scheme_in_small_letters(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR), listening(path="/in", token="hush", wait_s=0.05) as reader:
+        port = urlsplit(reader.url).port
+        with socket.create_connection(("127.0.0.1", port), 20) as link:
+            link.sendall(b"HEAD /in HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            answer = b"".join(iter(lambda: link.recv(1 << 16), b""))
+        assert answer.startswith(b"HTTP/1.1 405 ")
+        assert answer.endswith(b"\r\n\r\n")
+        for target, token, status in (
+            ("http://a:1/in?x=1", "bearer hush", b"503"), ("/in", "BEARER hush", b"503"),
+            ("/in", "Basic hush", b"401"), ("/in", "hush", b"401"), ("http://a/out", "Bearer hush", b"404"),
+        ):  # fmt: skip
+            with socket.create_connection(("127.0.0.1", port), 20) as link:
+                head = f"POST {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: {token}\r\n"
+                link.sendall(f"{head}Content-Length: 2\r\n\r\n{{}}".encode())
+                assert b"".join(iter(lambda: link.recv(1 << 16), b""))[9:12] == status, target
+    assert caplog.records == []
