@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from ...errors import GraphError
 from ..extras import need
+from .entry import RedisEntry
 
 #: How long a command may take, in seconds.
 ANSWER_S = 10.0
@@ -67,6 +69,28 @@ def connect(url: str, maker: str, *, answer_s: float = ANSWER_S, retries: int = 
 def text_of(raw: bytes | str) -> str:
     """Return an id or a name as a text."""
     return raw.decode() if isinstance(raw, bytes) else raw
+
+
+def read_pairs(client: Any) -> None:
+    """Let a client return the fields of entries as the server sends them: a dict would lose one that is there twice."""
+    for command in ("XRANGE", "XREADGROUP"):
+        client.set_response_callback(command, _as_sent)
+
+
+def _as_sent(answer: Any, **_: Any) -> Any:
+    return answer
+
+
+def entry_of(entry_id: bytes, pairs: Sequence[bytes] | None, what: str) -> RedisEntry:
+    """Return an entry, without fields where it was deleted; raises `ValueError` for one that has a field twice."""
+    found = pairs or ()
+    fields = dict(zip(found[::2], found[1::2], strict=True))
+    if 2 * len(fields) != len(found):
+        raise ValueError(
+            f"cannot read from {what}: the entry {text_of(entry_id)} has a field twice, which an event cannot hold; "
+            "correct who writes it, and delete the entry to go on without it"
+        )
+    return RedisEntry(text_of(entry_id), fields)
 
 
 def id_key(entry_id: str) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .client import ANSWER_S, FIRST, Position, id_key, newest_id, package, text_of
+from .client import ANSWER_S, FIRST, Position, entry_of, id_key, newest_id, package, text_of
 from .entry import RedisEntry
 
 LOG = logging.getLogger("sluiceway")
@@ -21,6 +21,8 @@ _WAIT_MS = 100
 #: Entries of one read, and ids of one command.
 MAX_ENTRIES = 10_000
 MAX_IDS = 1_000
+#: Ids that an error names.
+MAX_SHOWN = 100
 
 
 class GroupReader:
@@ -107,18 +109,30 @@ class GroupReader:
             self._pending = self._last  # what was in a lost answer is pending now
             return None
         self._failing_since = None
-        entries = [RedisEntry(text_of(entry_id), fields) for entry_id, fields in (raw[0][1] if raw else ())]
-        for entry in entries:
-            if not entry.fields:
-                raise LookupError(
-                    f"cannot read from {self!r}: the entry {entry.id}, which consumer {self._consumer!r} was given "
-                    "and did not acknowledge, was deleted; acknowledge it with XACK to go on without it"
-                )
+        entries = [entry_of(entry_id, fields, repr(self)) for entry_id, fields in (raw[0][1] if raw else ())]
+        if any(not entry.fields for entry in entries):
+            raise self._deleted()
         if entries:
             self._remember(entries)
             if begin != ">":
                 self._pending = entries[-1].id
         return entries
+
+    def _deleted(self) -> LookupError:
+        """Return the error that names every pending entry of this consumer that was deleted, so that one XACK is enough."""
+        gone: list[str] = []
+        after, part = FIRST, [(b"", None)]
+        while part:
+            raw = self._client.xreadgroup(self._group, self._consumer, {self._stream: after}, MAX_IDS)
+            part = raw[0][1] if raw else []
+            gone += [text_of(entry_id) for entry_id, fields in part if not fields]
+            after = text_of(part[-1][0]) if part else after
+        shown = " ".join(gone[:MAX_SHOWN]) + (f" and {len(gone) - MAX_SHOWN} more" if len(gone) > MAX_SHOWN else "")
+        entries = f"the entry {shown}" if len(gone) == 1 else f"{len(gone)} entries ({shown})"
+        return LookupError(
+            f"cannot read from {self!r}: {entries}, which consumer {self._consumer!r} was given and did not acknowledge, "
+            f"{'was' if len(gone) == 1 else 'were'} deleted; acknowledge with XACK to go on without"
+        )
 
     def _remember(self, entries: Sequence[RedisEntry]) -> None:
         self._extent = tuple(entry.id for entry in entries)
@@ -158,7 +172,7 @@ class GroupReader:
                     f"cannot replay {self!r}: the entry {entry_id} was deleted; keep entries until they are "
                     "acknowledged, or start anew with resume='never'"
                 )
-            entries.append(RedisEntry(entry_id, found[0][1]))
+            entries.append(entry_of(found[0][0], found[0][1], repr(self)))
         if entries:
             self._remember(entries)
             self._pending = self._last

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...errors import GraphError, kind_of
 from ..compared import address
-from .client import FIRST, Position, connect, id_key, newest_id, stream_info, text_of
+from .client import FIRST, Position, connect, entry_of, id_key, newest_id, read_pairs, stream_info, text_of
 from .entry import RedisEntry
 from .group_reader import GroupReader
 
@@ -70,6 +70,7 @@ class RedisSource:
             raise GraphError(f"cannot go on from {kind_of(position)}: the position in a stream is a pair of ids")
         after = None if position is None else (position[0], position[1])
         client = connect(self.url, "redis")
+        read_pairs(client)
         try:
             if self.group is not None:
                 return GroupReader(
@@ -128,7 +129,7 @@ class StreamReader:
         anchored = self._anchored
         least = self._last if anchored else "(" + self._last
         raw = self._client.xrange(self._source.stream, least, self._end or "+", count + anchored)
-        entries = [RedisEntry(text_of(entry_id), fields) for entry_id, fields in raw]
+        entries = [entry_of(entry_id, fields, repr(self._source)) for entry_id, fields in raw]
         if not anchored:
             return entries
         if entries and entries[0].id == self._last:
@@ -141,6 +142,11 @@ class StreamReader:
         info = stream_info(self._client, self._source.stream)
         if info is not None and text_of(info["last-generated-id"]) == self._last:
             return  # nothing came after it
+        if info is not None and id_key(text_of(info["last-generated-id"])) < id_key(self._last):
+            raise LookupError(
+                f"cannot read from {self._source!r}: the entry {self._last} was read, but the stream has never had an id as "
+                "high, so it was deleted and made anew; start anew to read it from its beginning"
+            )
         first = info and info["first-entry"]
         if first and id_key(text_of(first[0])) < id_key(self._last):
             return  # only this entry was deleted: older ones are still there

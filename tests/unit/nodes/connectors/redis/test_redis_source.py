@@ -214,6 +214,49 @@ def test_entries_of_a_log_that_were_deleted_are_named(server: RedisServer, db: A
     anew.close()
 
 
+def test_a_stream_that_was_deleted_and_made_anew_is_told(server: RedisServer, db: Any) -> None:
+    for number in range(9):
+        db.xadd("s", {"n": number}, id=f"{number + 100}-0")
+    reader = open_reader(server, stop_at_end=True)
+    reader.read(5, MANY)
+    place = reader.position()
+    reader.close()
+    db.delete("s")
+    for number in range(3):
+        db.xadd("s", {"n": number}, id=f"{number + 1}-0")
+    for ends in (True, False):
+        again = open_reader(server, place, stop_at_end=ends)
+        with pytest.raises(LookupError, match="the entry 104-0 was read, but .* it was deleted and made anew"):
+            again.read(10, MANY)
+        again.close()
+
+
+def test_an_entry_with_a_field_twice_is_refused_by_its_id(server: RedisServer, db: Any) -> None:
+    fill(db, 2)
+    twice = db.execute_command("XADD", "s", "*", "n", "1", "n", "2").decode()
+    for options in ({}, {"group": "g"}):
+        reader = open_reader(server, stop_at_end=True, **options)
+        with pytest.raises(ValueError, match=rf"the entry {twice} has a field twice, which an event cannot hold"):
+            read_all(reader, 1)
+        reader.close()
+    db.xdel("s", twice)
+    assert read_all(open_reader(server, stop_at_end=True)) == [0, 1]
+
+
+def test_all_pending_entries_that_were_deleted_are_named_at_once(server: RedisServer, db: Any) -> None:
+    ids = fill(db, 5)
+    reader = grouped(server)
+    reader.read(5, MANY)
+    reader.close()
+    db.xtrim("s", maxlen=2, approximate=False)
+    anew = grouped(server)
+    with pytest.raises(LookupError, match=rf"3 entries \({' '.join(ids[:3])}\), which consumer 'sluiceway' was given"):
+        anew.read(10, MANY)
+    anew.close()
+    db.xack("s", "g", *ids[:3])
+    assert read_all(grouped(server)) == [3, 4]
+
+
 def test_an_answer_that_is_lost_loses_no_entry(server: RedisServer, db: Any) -> None:
     fill(db, 30)
     reader = grouped(server)
