@@ -226,7 +226,7 @@ def test_a_stream_that_was_deleted_and_made_anew_is_told(server: RedisServer, db
         db.xadd("s", {"n": number}, id=f"{number + 1}-0")
     for ends in (True, False):
         again = open_reader(server, place, stop_at_end=ends)
-        with pytest.raises(LookupError, match="the entry 104-0 was read, but .* it was deleted and made anew"):
+        with pytest.raises(LookupError, match=r"the entry 104-0 was read, but .* it was deleted and made anew"):
             again.read(10, MANY)
         again.close()
 
