@@ -16,6 +16,7 @@ from ..nodes.checks import check_seconds, check_whole
 from ..nodes.errors import GraphError
 from ..nodes.handlers import accepts, is_async, is_generator
 from ..nodes.locks import Lock
+from ..nodes.meanings import means, with_fields
 from .checkpoints.store import Resume, Store
 from .reporting.report import RunReport
 
@@ -58,12 +59,12 @@ class RunWords(TypedDict, total=False):
     setup: Callable[[], object] | None
 
 
-def _checked(check: Callable[..., Any], *, or_none: bool = False, **bounds: Any) -> dict[str, Any]:
-    """Return the metadata of an option: `check(where, name, value, **bounds)` returns the plain value or raises.
+def _option(text: str, check: Callable[..., Any], *, or_none: bool = False, **bounds: Any) -> dict[str, Any]:
+    """Return the metadata of an option: what it means, and `check(where, name, value, **bounds)`.
 
-    `None` is accepted where it is the default, and with `or_none`.
+    The check returns the plain value or raises. `None` is accepted where it is the default, and with `or_none`.
     """
-    return {"check": partial(check, **bounds), "or_none": or_none}
+    return means(text, check=partial(check, **bounds), or_none=or_none)
 
 
 def _check_choice(where: str, name: str, value: Any, *, of: Any) -> Any:
@@ -117,44 +118,162 @@ _UNLIMITED = "leave it out for no limit"
 _DEFAULT = "leave it out for the default"
 
 
+@with_fields
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """How a graph is run. A number is the place of an event in the order of reading, from 0 on.
+    """How a graph is run. A number is the place of an event in the order of reading, from 0 on."""
 
-    `workers`: processes of each pool that sets none itself (`None`: as many as there are cores). `window_bytes` and
-    `window_numbers` bound what is in flight, results that wait for earlier ones included. `limit` ends reading after
-    that many events, `time_limit_s` after that many seconds, `stop` when it is set. `max_deaths` is how many workers
-    one event may kill (`None`: any number). `max_events_per_worker` and `max_rss_bytes` replace a worker that has
-    handled or grown that much. `stall_warning_s`: seconds without progress after which a warning says why. `drain_s`:
-    seconds for what is in flight after a Ctrl-C. `close_s`: seconds for handlers to close. `transport`: `"ipc"`, or
-    `"tcp"` on loopback with CURVE keys. `checkpoint`: the file, PostgreSQL URL or store in which the run records how
-    far it is, so that the same call continues there after a crash; `resume`: `"auto"`, `"never"` to begin anew,
-    `"required"` to refuse to begin anew. `checkpoint_interval_s`: seconds between two checkpoints, and between the
-    commits of sinks that commit and the acknowledgements of sources that want them. `lock` is held during the run; if
-    it is lost, the run stops before its next commit. `setup` is called once in every process that runs your code, this
-    one included, before any handler is built there.
-    """
-
-    workers: int | None = field(default=None, metadata=_checked(check_whole, remedy="leave it out for one per core"))
-    runner: Runner = field(default="processes", metadata=_checked(_check_choice, of=Runner))
-    progress: bool | Callable[[RunReport], object] | None = field(default=False, metadata=_checked(_check_progress))
-    limit: int | None = field(default=None, metadata=_checked(check_whole, remedy=_UNLIMITED, least=0))
-    time_limit_s: float | None = field(default=None, metadata=_checked(check_seconds, remedy=_UNLIMITED))
-    stop: StopSignal | None = field(default=None, metadata=_checked(_check_stop))
-    window_bytes: int = field(default=64 << 20, metadata=_checked(check_whole, remedy=_DEFAULT))
-    window_numbers: int = field(default=1 << 18, metadata=_checked(check_whole, remedy=_DEFAULT))
-    max_deaths: int | None = field(default=3, metadata=_checked(check_whole, or_none=True, remedy="pass None for any number"))
-    max_events_per_worker: int | None = field(default=None, metadata=_checked(check_whole, remedy=_UNLIMITED))
-    max_rss_bytes: int | None = field(default=None, metadata=_checked(check_whole, remedy=_UNLIMITED))
-    stall_warning_s: float = field(default=30.0, metadata=_checked(check_seconds, remedy=_DEFAULT))
-    drain_s: float = field(default=10.0, metadata=_checked(check_seconds, remedy=_DEFAULT))
-    close_s: float = field(default=5.0, metadata=_checked(check_seconds, remedy=_DEFAULT))
-    transport: Transport = field(default="ipc", metadata=_checked(_check_choice, of=Transport))
-    checkpoint: str | os.PathLike[str] | Store | None = field(default=None, metadata=_checked(_check_checkpoint))
-    checkpoint_interval_s: float = field(default=1.0, metadata=_checked(check_seconds, remedy=_DEFAULT))
-    resume: Resume = field(default="auto", metadata=_checked(_check_choice, of=Resume))
-    lock: Lock | None = field(default=None, metadata=_checked(_check_lock))
-    setup: Callable[[], object] | None = field(default=None, metadata=_checked(_check_setup))
+    workers: int | None = field(
+        default=None,
+        metadata=_option(
+            "processes of each pool that sets none itself. Left out, the engine chooses: plain functions begin in "
+            "your process and move to one process for each core once that pays",
+            check_whole, remedy="leave it out for one per core",
+        ),
+    )
+    runner: Runner = field(
+        default="processes",
+        metadata=_option(
+            '`"inline"` runs everything in the calling thread, one event after the other, with the same results: for '
+            "tests and debuggers",
+            _check_choice, of=Runner,
+        ),
+    )
+    progress: bool | Callable[[RunReport], object] | None = field(
+        default=False,
+        metadata=_option(
+            "`True` draws a bar on standard error; a function is called with a `RunReport` about once a second and at "
+            "the end, in the calling thread: the place for metrics and health checks",
+            _check_progress,
+        ),
+    )
+    limit: int | None = field(
+        default=None,
+        metadata=_option(
+            "end reading after this many events; what was read is released, and the run succeeds",
+            check_whole, remedy=_UNLIMITED, least=0,
+        ),
+    )
+    time_limit_s: float | None = field(
+        default=None,
+        metadata=_option(
+            "end reading after this many seconds; what was read is released, and the run succeeds",
+            check_seconds, remedy=_UNLIMITED,
+        ),
+    )
+    stop: StopSignal | None = field(
+        default=None,
+        metadata=_option(
+            "anything with `is_set()`, such as a `threading.Event`: end reading once it is set; what was read is "
+            "released, and the run succeeds",
+            _check_stop,
+        ),
+    )
+    window_bytes: int = field(
+        default=64 << 20,
+        metadata=_option(
+            "how many bytes (64 MiB) may be in flight between sources and sinks, results that wait for earlier ones "
+            "included; then the sources wait",
+            check_whole, remedy=_DEFAULT,
+        ),
+    )
+    window_numbers: int = field(
+        default=1 << 18,
+        metadata=_option(
+            "how many numbers (events as they are read) may be in flight, as `window_bytes`",
+            check_whole, remedy=_DEFAULT,
+        ),
+    )
+    max_deaths: int | None = field(
+        default=3,
+        metadata=_option(
+            "how many workers one event may kill before it counts as failed with `WorkerDied`; `None`: any number",
+            check_whole, or_none=True, remedy="pass None for any number",
+        ),
+    )
+    max_events_per_worker: int | None = field(
+        default=None,
+        metadata=_option(
+            "replace a worker after it has handled this many events, against memory that leaks",
+            check_whole, remedy=_UNLIMITED,
+        ),
+    )
+    max_rss_bytes: int | None = field(
+        default=None,
+        metadata=_option(
+            "replace a worker that has grown to this many bytes of resident memory",
+            check_whole, remedy=_UNLIMITED,
+        ),
+    )
+    stall_warning_s: float = field(
+        default=30.0,
+        metadata=_option(
+            "seconds without progress after which a warning in the log says which number, node and line of code is "
+            "waited for",
+            check_seconds, remedy=_DEFAULT,
+        ),
+    )
+    drain_s: float = field(
+        default=10.0,
+        metadata=_option(
+            "seconds for what is in flight to be released after a first Ctrl-C or SIGTERM",
+            check_seconds, remedy=_DEFAULT,
+        ),
+    )
+    close_s: float = field(
+        default=5.0,
+        metadata=_option(
+            "seconds for handlers to close at the end, before their processes are ended",
+            check_seconds, remedy=_DEFAULT,
+        ),
+    )
+    transport: Transport = field(
+        default="ipc",
+        metadata=_option(
+            'how processes talk: `"ipc"` by sockets in a private folder, `"tcp"` on loopback, encrypted with CURVE keys',
+            _check_choice, of=Transport,
+        ),
+    )
+    checkpoint: str | os.PathLike[str] | Store | None = field(
+        default=None,
+        metadata=_option(
+            "of `run` alone: the file, PostgreSQL URL or store in which the run records how far it is, so that the same "
+            "call goes on there after a crash",
+            _check_checkpoint,
+        ),
+    )
+    checkpoint_interval_s: float = field(
+        default=1.0,
+        metadata=_option(
+            "seconds between two checkpoints, and between the commits of sinks that commit and the acknowledgements "
+            "of sources that want them, also without `checkpoint`",
+            check_seconds, remedy=_DEFAULT,
+        ),
+    )
+    resume: Resume = field(
+        default="auto",
+        metadata=_option(
+            '`"auto"` goes on from the checkpoint where there is one, `"never"` begins anew, `"required"` refuses to '
+            "begin anew",
+            _check_choice, of=Resume,
+        ),
+    )
+    lock: Lock | None = field(
+        default=None,
+        metadata=_option(
+            "a lock that is held during the run, so that there is one run at a time; if it is lost, the run stops "
+            "before its next commit",
+            _check_lock,
+        ),
+    )
+    setup: Callable[[], object] | None = field(
+        default=None,
+        metadata=_option(
+            "a function that is called once in every process that runs your code, this one included, before any "
+            "handler is built there",
+            _check_setup,
+        ),
+    )
 
 
 def check_run_options(given: Mapping[str, Any], call: str) -> RunOptions:

@@ -7,7 +7,7 @@ which node runs where, and the hub everything between processes.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, Unpack, overload
 
 from ..graphs.builder.checks import claim_iterators
@@ -17,7 +17,8 @@ from ..graphs.builder.streams import Stream
 from ..graphs.builder.words import RUN_WORDS, check_words
 from ..nodes.errors import GraphError, SluicewayError, kind_of
 from ..nodes.handlers import Handler
-from ..nodes.program.options import HANDLER_WORDS, HandlerOptions
+from ..nodes.meanings import explain_options, means
+from ..nodes.program.options import HANDLER_WORDS, HandlerOptions, NodeNaming, Options
 from .checkpoints.checkpoints import open_checkpoints
 from .checkpoints.open_store import may_be_resumed
 from .delivery.run_lock import AcquiredLock
@@ -37,6 +38,14 @@ from .runners.signals import Interrupts
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultOptions:
+    """What `imap` has beside the options of `run` and `Stream.map`, or with another default."""
+
+    ordered: bool = field(default=True, metadata=means("`False`: results come as they are ready"))
+
 
 class ImapWords(RunWords, HandlerOptions, total=False):
     """The keyword arguments of `imap`: those of `run` and those of `Stream.map`."""
@@ -122,6 +131,11 @@ def imap(fn: Any, iterable: Iterable[Any], /, *more: Any, **words: Any) -> Resul
             letters_outlet=None if letters is None else letters.node,
         )
     )
+
+
+explain_options(run, RunOptions)
+explain_options(iterate, RunOptions)
+explain_options(imap, ResultOptions, RunOptions, NodeNaming, Options)
 
 
 def _checked_graph(graph: Graph, call: str) -> Graph:

@@ -7,7 +7,7 @@ Decides the formulas. The theory: utilisation ρ = λ/(cμ), predicted throughpu
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...nodes.ordering.queue_stats import QueueStats
 from ...nodes.program.program import Step, Tally
@@ -110,6 +110,22 @@ def report_of(
     )
     for pool in core.pools:
         add_tallies(report, pool.tallies)
+    return report
+
+
+def add_earlier(report: RunReport, earlier: RunReport) -> RunReport:
+    """Add `earlier`, the report of the same run before processes took over, to a report, and return it."""
+    for name in ("events_out", "filtered", "skipped", "unmatched", "dead_letters", "retries"):
+        setattr(report, name, getattr(report, name) + getattr(earlier, name))
+    report.nodes = {
+        name: replace(
+            node,
+            events_in=node.events_in + earlier.nodes[name].events_in,
+            events_out=node.events_out + earlier.nodes[name].events_out,
+        )
+        for name, node in report.nodes.items()
+    }
+    report.in_caller, report.placement, report.wall_s = earlier.in_caller, earlier.placement, earlier.wall_s
     return report
 
 

@@ -5,106 +5,112 @@ Decides what is printed. How the figures are computed is in `figures`.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ...nodes.meanings import means, with_fields
 
+
+@with_fields
 @dataclass(frozen=True, slots=True)
 class NodeReport:
     """The figures of one handler: rates in events per second, times in seconds.
 
-    `busy` is measured: the share of the run, from 0 to 1, that its workers spent in this handler. `utilisation` is
-    predicted: ρ = λ/(cμ), the rate at which a source that never waits would offer events, over what the workers can
-    handle; above 1 the handler is a bottleneck. `service_rate` is the rate of one worker. An async handler with
-    `concurrency` has that many calls at once in each worker, in all three. `mean_inside`, `time_inside_s`, `p50_s`
-    and `p99_s` belong to the worker pool that the node runs in, from the moment a number is ready for the pool until
-    its answer is accepted.
+    Three of them take all workers together: λ, θ and L; c is the number of workers. An async handler with `concurrency`
+    has that many calls at once in each worker, in `service_rate`, `utilisation` and `busy`. Nodes of one pool show the
+    same times inside, for they run one after the other in the same workers.
     """
 
-    pool: str
-    workers: int
-    events_in: int
-    events_out: int
-    arrival_rate: float
-    service_rate: float
-    utilisation: float
-    busy: float
-    throughput: float
-    predicted_throughput: float
-    mean_inside: float
-    predicted_inside: float
-    time_inside_s: float
-    p50_s: float
-    p99_s: float
+    pool: str = field(metadata=means("the worker pool that the node runs in; several nodes may share one"))
+    workers: int = field(metadata=means("how many processes the pool has"))
+    events_in: int = field(metadata=means("events that the node was given"))
+    events_out: int = field(metadata=means("events that it put out"))
+    arrival_rate: float = field(
+        metadata=means("λ: events a second that a source which is never held back would offer to it")
+    )
+    service_rate: float = field(
+        metadata=means("μ: events a second that one worker can handle, with all its calls at once")
+    )
+    utilisation: float = field(metadata=means("ρ = λ/(cμ), predicted: above 1 the node is a bottleneck"))
+    busy: float = field(
+        metadata=means("measured: the share of the run, from 0 to 1, that its workers spent in the handler")
+    )
+    throughput: float = field(metadata=means("θ: events a second that it was given, over the whole run"))
+    predicted_throughput: float = field(metadata=means("min(λ, cμ)"))
+    mean_inside: float = field(
+        metadata=means("L: how many numbers were inside its pool, on average; waiting for it, or under way")
+    )
+    predicted_inside: float = field(metadata=means("λW, by Little's law"))
+    time_inside_s: float = field(
+        metadata=means("W: seconds from the moment a number is ready for the pool until its answer is accepted, on average")
+    )
+    p50_s: float = field(metadata=means("the median of these seconds"))
+    p99_s: float = field(metadata=means("99 of 100 numbers took no longer than this"))
 
 
+@with_fields
 @dataclass(frozen=True, slots=True)
 class OrderReport:
-    """What order cost.
+    """What order cost."""
 
-    `waited_s`: seconds in which results waited for an earlier one; `held_most`: how many waited at once, at most;
-    `head`: the node that they mostly waited for.
-    """
-
-    waited_s: float = 0.0
-    held_most: int = 0
-    head: str | None = None
+    waited_s: float = field(default=0.0, metadata=means("seconds in which results waited for an earlier one"))
+    held_most: int = field(default=0, metadata=means("how many results waited at once, at most"))
+    head: str | None = field(default=None, metadata=means("the node that they mostly waited for"))
 
 
+@with_fields
 @dataclass(slots=True)
 class RunReport:
     """What a run did; `print(report)` is for a person, `as_dict()` for a program.
 
-    Each event read gets a number, its place in the order of reading, from 0 on: `released`, `in_flight`, `replayed`
-    and `in_caller` count numbers, `events_out` the events that reached the sinks.
+    Each event read gets a number, its place in the order of reading, from 0 on.
     """
 
-    graph: str = ""
-    runner: str = "processes"
-    events_in: int = 0
-    events_out: int = 0
-    filtered: int = 0
-    skipped: int = 0
-    unmatched: int = 0
-    dead_letters: int = 0
-    retries: int = 0
-    late: int = 0  #: events that came after their windows had closed, so that they are in none
-    forgotten: int = 0  #: keys that were idle for longer than their time to live
-    keys: int = 0  #: keys and open windows that have a state at the end
-    worker_deaths: int = 0
-    replayed: int = 0  #: numbers that were handed out again because their worker died
-    restart_p50_s: float = 0.0  #: from a worker's exit to its successor taking work
-    restart_p99_s: float = 0.0
-    released: int = 0
-    in_flight: int = 0
-    in_caller: int = 0  #: numbers that were handled in the calling process, without isolation
-    placement: str = ""  #: for `workers=None`: where events were handled, and why
-    peak_bytes: int = 0
-    wall_s: float = 0.0
-    ended_by: str = ""
-    children: dict[str, str] = field(default_factory=dict)
-    expected: int | None = None
-    nodes: dict[str, NodeReport] = field(default_factory=dict)
-    order: OrderReport = field(default_factory=OrderReport)
+    graph: str = field(default="", metadata=means("the name of the graph"))
+    runner: str = field(default="processes", metadata=means("how it was run"))
+    events_in: int = field(default=0, metadata=means("events read"))
+    events_out: int = field(default=0, metadata=means("events that reached the sinks, or the consumer"))
+    filtered: int = field(default=0, metadata=means("events that a filter dropped"))
+    skipped: int = field(default=0, metadata=means("events that failed under on_error='skip'"))
+    unmatched: int = field(default=0, metadata=means("numbers that a zip left out, for a branch had nothing for them"))
+    dead_letters: int = field(default=0, metadata=means("events that failed under on_error='dead_letter'"))
+    retries: int = field(default=0, metadata=means("further attempts after a failed call"))
+    late: int = field(
+        default=0, metadata=means("events that came after their windows had closed, so that they are in none")
+    )
+    forgotten: int = field(default=0, metadata=means("keys that were idle for longer than their time to live"))
+    keys: int = field(default=0, metadata=means("keys and open windows that have a state at the end"))
+    worker_deaths: int = field(default=0, metadata=means("workers that died, or were killed at a time limit"))
+    replayed: int = field(default=0, metadata=means("numbers that were handed out again because their worker died"))
+    restart_p50_s: float = field(
+        default=0.0, metadata=means("median seconds from a worker's exit to its successor taking work")
+    )
+    restart_p99_s: float = field(default=0.0, metadata=means("the same for 99 of 100"))
+    released: int = field(default=0, metadata=means("numbers whose results went to the sinks in their order"))
+    in_flight: int = field(default=0, metadata=means("numbers that are read and not released"))
+    in_caller: int = field(
+        default=0, metadata=means("numbers that were handled in the calling process, without isolation")
+    )
+    placement: str = field(default="", metadata=means("without workers=: where events were handled, and why"))
+    peak_bytes: int = field(default=0, metadata=means("the most bytes that were in flight at once"))
+    wall_s: float = field(default=0.0, metadata=means("seconds from the beginning of the run"))
+    ended_by: str = field(
+        default="", metadata=means("source, limit, time_limit, stop, interrupt, closed or error; empty while it runs")
+    )
+    children: dict[str, str] = field(
+        default_factory=dict, metadata=means("each process of the run that has exited, and how")
+    )
+    expected: int | None = field(
+        default=None, metadata=means("how many events there will be, where the sources know; for files an estimate")
+    )
+    nodes: dict[str, NodeReport] = field(
+        default_factory=dict, metadata=means("the figures of each handler by its name")
+    )
+    order: OrderReport = field(default_factory=OrderReport, metadata=means("what order cost"))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain dicts, numbers and strings."""
         return asdict(self)
-
-    def after(self, earlier: RunReport) -> RunReport:
-        """Add `earlier`, the report of the same run before processes took over, and return this report."""
-        for name in ("events_out", "filtered", "skipped", "unmatched", "dead_letters", "retries"):
-            setattr(self, name, getattr(self, name) + getattr(earlier, name))
-        self.nodes = {
-            name: replace(
-                node,
-                events_in=node.events_in + earlier.nodes[name].events_in,
-                events_out=node.events_out + earlier.nodes[name].events_out,
-            )
-            for name, node in self.nodes.items()
-        }
-        self.in_caller, self.placement, self.wall_s = earlier.in_caller, earlier.placement, earlier.wall_s
-        return self
 
     @property
     def rate(self) -> float:

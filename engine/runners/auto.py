@@ -21,6 +21,7 @@ from ..codec.copying import safe_copies
 from ..options import RunOptions
 from ..plan.plan import Plan
 from ..reporting.failures import source_error
+from ..reporting.figures import add_earlier
 from ..reporting.report import RunReport
 from ..sources.feed import POLL_S, Feed, make_feed
 from ..sources.slice_feed import FeedBatch, SliceFeed
@@ -110,7 +111,7 @@ class AutoRun(CallerRun):
         report = self._report(read=self._next, runner="processes")
         report.placement = self._placement.text
         if self._handed_over and self._processes is not None:
-            return self._processes.report().after(report)
+            return add_earlier(self._processes.report(), report)
         return report
 
     def _work(self) -> Iterator[list[Any]]:

@@ -14,8 +14,9 @@ from typing import Any, Generic, TypeAlias, TypeGuard, TypeVar, Unpack, overload
 from ...nodes.checks import check_flag
 from ...nodes.errors import GraphError, kind_of
 from ...nodes.handlers import Handler
+from ...nodes.meanings import explain_options
 from ...nodes.program.kinds import NodeKind
-from ...nodes.program.options import HandlerOptions
+from ...nodes.program.options import HandlerOptions, NodeNaming, Options
 from ...nodes.sinks import Sink
 from ...nodes.state.folds import FoldRecipe
 from ...nodes.state.key_steps import KeyRecipe
@@ -48,11 +49,8 @@ _Equal: TypeAlias = Sequence[U] | Coroutine[Any, Any, Sequence[U]]
 class Stream(Generic[T_co]):
     """The events that one node puts out. Using a stream twice branches it; each branch gets its own copy of an event.
 
-    The options of the handlers: `name`; `workers`, processes of the handler's pool; `ordered=True`, one worker that
-    sees the numbers in order; `retries` after a failure, with a pause of `backoff_s` seconds that doubles up to 60;
-    `timeout_s` seconds for one call; `concurrency`, events in flight in each worker of an async handler;
-    `on_error="fail" | "skip" | "dead_letter"` when all attempts failed. Wrong values raise `GraphError`, unknown
-    options `TypeError`.
+    The options of the handlers are listed at `map`; those of `filter`, `flat_map` and `map_batches` are the same. Wrong
+    values raise `GraphError`, unknown options `TypeError`.
     """
 
     graph: GraphSpec
@@ -349,3 +347,7 @@ def merge(*streams: Stream[T]) -> Stream[T]:
     """
     check_streams("sw.merge", streams, least=2)
     return add_stream(streams[0].graph, NodeKind.MERGE, [stream.node for stream in streams])
+
+
+for _takes_options in (Stream.map, Stream.filter, Stream.flat_map, Stream.map_batches, KeyedStream.map):
+    explain_options(_takes_options, NodeNaming, Options)

@@ -14,14 +14,15 @@ from typing import Any, TypedDict, get_args
 from ..checks import check_flag, check_seconds, check_whole, shown
 from ..errors import GraphError
 from ..events import OnError
+from ..meanings import means, options_of, with_fields
 
 
-def _checked(check: Callable[..., Any], *, of_all: bool = True, **bounds: Any) -> dict[str, Any]:
-    """Return the metadata of an option: `check(where, name, value, **bounds)` returns the plain value or raises.
+def _option(text: str, check: Callable[..., Any], *, of_all: bool = True, **bounds: Any) -> dict[str, Any]:
+    """Return the metadata of an option: what it means, and `check(where, name, value, **bounds)`.
 
-    `of_all=False` is for an option that is a parameter of one method alone.
+    The check returns the plain value or raises. `of_all=False` is for an option that is a parameter of one method alone.
     """
-    return {"check": partial(check, **bounds), "of_all": of_all}
+    return means(text, check=partial(check, **bounds), of_all=of_all)
 
 
 def _check_on_error(where: str, name: str, value: Any) -> Any:
@@ -34,19 +35,78 @@ _CHOSEN = "leave it out to let the engine choose"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """The options of one handler; what each of them does is said at `Stream`. `None` is accepted where it is the default."""
+class NodeNaming:
+    """The option that every call which adds a node has; the node carries it, its program does not."""
 
-    workers: int | None = field(default=None, metadata=_checked(check_whole, remedy=_CHOSEN))
-    ordered: bool = field(default=False, metadata=_checked(check_flag))
-    retries: int = field(default=0, metadata=_checked(check_whole, remedy="leave it out for no retries", least=0))
-    backoff_s: float = field(default=0.0, metadata=_checked(check_seconds, remedy="leave it out for no pause"))
-    timeout_s: float | None = field(
-        default=None, metadata=_checked(check_seconds, remedy="leave it out for no limit", positive=True)
+    name: str | None = field(
+        default=None,
+        metadata=means("how errors, logs and the report call the node; left out, by the name of its function"),
     )
-    concurrency: int = field(default=16, metadata=_checked(check_whole, remedy="leave it out for 16"))
-    on_error: OnError = field(default="fail", metadata=_checked(_check_on_error))
-    batch_size: int | None = field(default=None, metadata=_checked(check_whole, remedy=_CHOSEN, of_all=False))
+
+
+@with_fields
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of one handler. `None` is accepted where it is the default."""
+
+    workers: int | None = field(
+        default=None,
+        metadata=_option(
+            "processes of the handler's pool; left out, those of the run",
+            check_whole, remedy=_CHOSEN,
+        ),
+    )
+    ordered: bool = field(
+        default=False,
+        metadata=_option(
+            "`True`: one worker, which sees the numbers in order",
+            check_flag,
+        ),
+    )
+    retries: int = field(
+        default=0,
+        metadata=_option(
+            "how often an event whose call raised or ran past `timeout_s` is tried again",
+            check_whole, remedy="leave it out for no retries", least=0,
+        ),
+    )
+    backoff_s: float = field(
+        default=0.0,
+        metadata=_option(
+            "seconds of pause before the first retry; doubled for each further one, up to 60",
+            check_seconds, remedy="leave it out for no pause",
+        ),
+    )
+    timeout_s: float | None = field(
+        default=None,
+        metadata=_option(
+            "seconds for one call; past it the worker is replaced (an awaited call is cancelled), and the event is "
+            "tried again or fails with `HandlerTimeout`",
+            check_seconds, remedy="leave it out for no limit", positive=True,
+        ),
+    )
+    concurrency: int = field(
+        default=16,
+        metadata=_option(
+            "calls in flight at once in each worker of an async handler",
+            check_whole, remedy="leave it out for 16",
+        ),
+    )
+    on_error: OnError = field(
+        default="fail",
+        metadata=_option(
+            'what is done when all attempts failed: `"fail"` ends the run at the lowest failed number, `"skip"` '
+            'counts and goes on, `"dead_letter"` puts the event aside at its place in the order',
+            _check_on_error,
+        ),
+    )
+    batch_size: int | None = field(
+        default=None,
+        metadata=_option(
+            "of `map_batches` alone: the most events in one list",
+            check_whole, remedy=_CHOSEN, of_all=False,
+        ),
+    )
 
     @property
     def keeps_original(self) -> bool:
@@ -71,7 +131,7 @@ class HandlerOptions(TypedDict, total=False):
 
 
 #: The names of the keyword arguments of a handler, for calls that pass them on.
-HANDLER_WORDS = ("name", *(option.name for option in fields(Options) if option.metadata["of_all"]))
+HANDLER_WORDS = tuple(option.name for option in options_of(NodeNaming, Options))
 
 
 def check_options(where: str, given: Mapping[str, Any]) -> Options:
