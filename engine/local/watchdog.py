@@ -14,7 +14,6 @@ from pathlib import Path
 from ...nodes.ordering.blame import LastSeen, Phase
 from ...nodes.ordering.stall import StallWatch
 from ...nodes.ordering.worker_name import WorkerName
-from ...nodes.program.kinds import NodeKind
 from ...nodes.program.program import Step
 from ..core.core import Core
 from .transport.status_page import StatusReading
@@ -50,7 +49,7 @@ def overrun(worker: str, status: StatusReading, steps: Sequence[Step], now: floa
         return None
     step = steps[seen.step]
     event = seen.phase is Phase.EVENT
-    if step.options.timeout_s is None or step.is_async or (not event and step.kind is not NodeKind.MAP_BATCHES):
+    if step.options.timeout_s is None or step.is_async or not (event or step.kind.traits.takes_lists):
         return None
     if now - status.since_s <= step.options.timeout_s:
         return None

@@ -81,13 +81,6 @@ def fuse(nodes: Sequence[Node], workers: int, keyed: dict[Node, Expansion]) -> l
     return drafts
 
 
-_WHY_ORDERED = {
-    NodeKind.CLOCK: "the watermark: one worker reads the times in order",
-    NodeKind.SCAN: "a scan: one worker, numbers in order",
-    NodeKind.STATE: "by key: one worker has all keys, numbers in order",
-}
-
-
 def _pool_of(
     node: Node, workers: int, home: dict[Node, PoolDraft | None], drafts: list[PoolDraft], by_source: dict[_Needs, PoolDraft]
 ) -> PoolDraft:
@@ -105,7 +98,7 @@ def _pool_of(
         return by_source[needs]
     draft = PoolDraft(needs, [node], barrier=fenced or options.ordered)
     if options.ordered:
-        draft.why = _WHY_ORDERED.get(node.kind, "ordered=True: one worker, numbers in order")
+        draft.why = node.kind.traits.why_ordered or "ordered=True: one worker, numbers in order"
     elif fenced:
         draft.why = f"behind a barrier: numbers arrive in order at {needs.workers} workers"
     elif from_source:

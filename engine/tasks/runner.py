@@ -12,7 +12,6 @@ from typing import Any
 
 from ...nodes.execution.executor import Executor
 from ...nodes.program.column import Column
-from ...nodes.program.kinds import NodeKind
 from ...nodes.program.program import Answer, Program
 from ..codec.codec import IN_BLOCKS
 from ..codec.copying import safe_copies
@@ -45,7 +44,7 @@ class TaskRunner:
         self._outbox = outbox
         self._decoder = TaskDecoder(program, progress.codec)
         self._answers = AnswerEncoder(program, progress, outbox)
-        self._lists = any(step.kind is NodeKind.MAP_BATCHES for step in program.steps)
+        self._lists = program.takes_lists
         self._whole_tasks = 0
         #: A worker that must handle its numbers in order keeps all of them.
         self._watcher = None if ordered or self._lists else LongBatchWatcher()

@@ -101,12 +101,12 @@ def check_handler(where: str, kind: NodeKind, subject: Any) -> None:
     if is_handler_class(subject) and not accepts(subject):
         raise GraphError(f"{where}: the class needs arguments to be built; give it sw.per_worker({_args(subject)})")
     if not _takes_one_event(subject):
-        what = "list of events" if kind is NodeKind.MAP_BATCHES else "event"
+        what = "list of events" if kind.traits.takes_lists else "event"
         raise GraphError(
             f"{where}: it cannot be called with one {what} alone; where that is a tuple of its arguments, give it"
             " lambda event: fn(*event), else bind the rest with functools.partial"
         )
-    if kind is not NodeKind.FLAT_MAP and is_generator(subject):
+    if not kind.traits.multiplies and is_generator(subject):
         raise GraphError(f"{where}: a generator function gives many outputs for an event; use .flat_map(...)")
 
 

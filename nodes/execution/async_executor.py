@@ -17,9 +17,8 @@ from ..errors import HandlerTimeout
 from ..events import Context, Failure, context_of_call
 from ..program.column import Column
 from ..program.failures import USER_ERRORS, failure, verdict_for
-from ..program.kinds import NodeKind
 from ..program.program import NO_ORDERS, Answer, Orders, Program, Step, Tally
-from ..program.steps import FAILED, MAX_OUTPUTS, Copier, checked_batch, join_answers, result_rule, shape
+from ..program.steps import FAILED, Copier, checked_batch, collect_async, join_answers, result_rule, shape
 from ..state.stateful import EventCursor, States, run_stateful
 from .monitor import Monitor, NoMonitor
 from .program_run import ProgramRun
@@ -72,7 +71,7 @@ class AsyncExecutor:
         A handler of lists gets the events of the whole run; the others are called number by number.
         """
         start, stop = ports[0].start, ports[0].stop
-        if stop - start == 1 or any(step.kind is NodeKind.MAP_BATCHES for step in self._program.steps):
+        if stop - start == 1 or self._program.takes_lists:
             return await self._unit(ports, orders)
         units = [self._unit([port.slice(n, n + 1) for port in ports], orders) for n in range(start, stop)]
         if self._ordered:
@@ -111,7 +110,7 @@ class AsyncExecutor:
         self, number: int, step: Step, column: Column, orders: Orders, tally: Tally
     ) -> tuple[Column, list[Failure]]:
         events, names = column.events, column.numbers()
-        if step.kind is NodeKind.MAP_BATCHES:
+        if step.kind.traits.takes_lists:
             size = step.options.batch_size or max(1, len(events))
             calls = [
                 self._call_with_list(number, step, names[lo : lo + size], events[lo : lo + size], orders, tally)
@@ -147,7 +146,7 @@ class AsyncExecutor:
             return refused
         attempts = used + orders.used.get((step.node, *name), 0)
         safe = self._copies([event]) if step.options.keeps_original else None
-        lists = step.kind is NodeKind.MAP_BATCHES
+        lists = step.kind.traits.takes_lists
         while True:
             attempts += 1
             try:
@@ -234,18 +233,9 @@ async def _result(step: Step, handler: Callable[..., Any], event: Any) -> Any:
     given = handler(event)
     if inspect.isawaitable(given):
         given = await given
-    if step.kind is NodeKind.MAP_BATCHES:
+    if step.kind.traits.takes_lists:
         return checked_batch(step, given, len(event))
-    if step.kind is NodeKind.FLAT_MAP and isinstance(given, AsyncIterable):
-        return await _collect_async(given)
+    if step.kind.traits.multiplies and isinstance(given, AsyncIterable):
+        return await collect_async(given)
     convert = result_rule(step.kind).convert
     return given if convert is None else convert(given)
-
-
-async def _collect_async(outputs: AsyncIterable[Any]) -> list[Any]:
-    events = []
-    async for event in outputs:
-        events.append(event)
-        if len(events) > MAX_OUTPUTS:
-            raise ValueError(f"flat_map gave more than {MAX_OUTPUTS:,} outputs for one event; end the generator")
-    return events

@@ -14,7 +14,6 @@ from typing import Any
 from ..events import Context, Failure, context_of_call
 from ..program.column import Column
 from ..program.failures import USER_ERRORS, failure, verdict_for
-from ..program.kinds import NodeKind
 from ..program.program import NO_ORDERS, Answer, Orders, Program, Step, Tally
 from ..program.steps import FAILED, Copier, checked_batch, result_rule, shape
 from ..state.key_steps import Check, Checked
@@ -150,7 +149,7 @@ class _Call:
         token = context_of_call.set(self._executor._current.context)
         started = perf_counter()
         try:
-            results = self._batched() if step.kind is NodeKind.MAP_BATCHES else self._each()
+            results = self._batched() if step.kind.traits.takes_lists else self._each()
         finally:
             context_of_call.reset(token)
         removed = self._splitter.finish(len(results)) if self._splitter is not None else []
@@ -322,7 +321,7 @@ class _Call:
 
 def _function_of_one(step: Step, handler: Callable[..., Any]) -> Callable[[Any], Any]:
     """Return the handler as a function from one event to its result."""
-    if step.kind is NodeKind.MAP_BATCHES:
+    if step.kind.traits.takes_lists:
         return lambda event: checked_batch(step, handler([event]), 1)[0]
     convert = result_rule(step.kind).convert
     return handler if convert is None else lambda event: convert(handler(event))

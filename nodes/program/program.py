@@ -58,6 +58,11 @@ class Program:
         """Whether numbers are worked on one by one in an event loop: async handlers, or a pause between retries."""
         return any(step.is_async or (step.options.backoff_s > 0 and step.options.retries > 0) for step in self.steps)
 
+    @property
+    def takes_lists(self) -> bool:
+        """Whether a handler is called with lists of events, so that a task is one run and none of it is handed back."""
+        return any(step.kind.traits.takes_lists for step in self.steps)
+
 
 def make_program(ports: int, slots: int, steps: list[Step], exits: list[int]) -> Program:
     """Return a program in which every reader of a slot but its last gets a copy.
@@ -70,7 +75,6 @@ def make_program(ports: int, slots: int, steps: list[Step], exits: list[int]) ->
             readers.setdefault(slot, []).append((number, place))
     for slot in exits:
         readers.setdefault(slot, []).append(None)
-
 
     def owner(reader: tuple[int, int] | None) -> object:
         step = None if reader is None else steps[reader[0]]

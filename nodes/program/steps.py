@@ -6,7 +6,7 @@ Pure functions over columns. The executors decide when a handler is called.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, compress, islice
 from operator import sub, truth
@@ -32,6 +32,7 @@ MAX_OUTPUTS = 1_000_000
 MAX_OUTPUT_BYTES = 1 << 30
 _PIECE_EVENTS = 4096
 
+
 def collect(outputs: Iterable[Any]) -> list[Any]:
     """Return a flat_map's outputs as a list.
 
@@ -47,12 +48,27 @@ def collect(outputs: Iterable[Any]) -> list[Any]:
     while piece := list(islice(iterator, _PIECE_EVENTS)):
         events += piece
         total += sum(map(sys.getsizeof, piece))
-        if len(events) > MAX_OUTPUTS or total > MAX_OUTPUT_BYTES:
-            raise ValueError(
-                f"flat_map gave more than {MAX_OUTPUTS:,} outputs or {MAX_OUTPUT_BYTES >> 20} MiB for one event;"
-                " end the generator, or split the event before"
-            )
+        _check_amount(len(events), total)
     return events
+
+
+async def collect_async(outputs: AsyncIterable[Any]) -> list[Any]:
+    """Return what an async generator yields for one event as a list, within the limits of `collect`."""
+    events = []
+    total = 0
+    async for event in outputs:
+        events.append(event)
+        total += sys.getsizeof(event)
+        _check_amount(len(events), total)
+    return events
+
+
+def _check_amount(count: int, size_bytes: int) -> None:
+    if count > MAX_OUTPUTS or size_bytes > MAX_OUTPUT_BYTES:
+        raise ValueError(
+            f"flat_map gave more than {MAX_OUTPUTS:,} outputs or {MAX_OUTPUT_BYTES >> 20} MiB for one event;"
+            " end the generator, or split the event before"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from sluiceway.engine.local.transport import messages as wire
+from sluiceway.nodes.program.kinds import NodeKind
 
 ROOT = Path(__file__).parents[2]
 #: Each folder may import from itself and from those before it.
@@ -286,6 +287,20 @@ def test_only_the_run_in_processes_makes_the_local_backend() -> None:
     assert {user for user in users if not user.startswith("engine/local/")} == {"engine/runners/processes.py"}
     used = arrows()["engine/runners/processes.py"]
     assert {name for name in used if name.startswith("engine/local/")} == {"engine/local/backend.py", "engine/local/site.py"}
+
+
+def test_kinds_with_handlers_are_named_in_their_own_places_alone() -> None:
+    """Whoever else treats one in its own way asks for a trait, so that the next kind of that sort needs no change there."""
+    own = {"nodes/program/steps.py", "graphs/builder/streams.py"}  # beside their row in the table
+    # What follows a key becomes a map.
+    names = {kind.name for kind in NodeKind if kind.traits.has_handler} - {"MAP"}
+    users = {
+        name_of(path)
+        for path in PACKAGE
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Attribute) and node.attr in names and getattr(node.value, "id", "") == "NodeKind"
+    }
+    assert users == own
 
 
 def test_only_the_zygote_forks() -> None:

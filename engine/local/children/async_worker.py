@@ -18,7 +18,6 @@ from ....nodes.events import Failure
 from ....nodes.execution.async_executor import AsyncExecutor
 from ....nodes.ordering.blame import Phase
 from ....nodes.program.column import Column
-from ....nodes.program.kinds import NodeKind
 from ....nodes.program.program import Answer
 from ....nodes.program.steps import join_answers
 from ...codec.copying import safe_copies
@@ -60,7 +59,7 @@ class AsyncWorker:
         self._broken: BaseException | None = None  #: what ended a task of the loop that should have gone on
         self._stopped = asyncio.Event()
         self._queue: asyncio.Queue[TaskMessage | Message] = asyncio.Queue()
-        self._lists = any(step.kind is NodeKind.MAP_BATCHES for step in host.spec.program.steps)
+        self._lists = host.spec.program.takes_lists
 
     def serve(self) -> None:
         """Run the loop until the hub says stop."""

@@ -18,7 +18,9 @@ def test_a_kind_is_found_by_its_value_and_survives_pickling(kind: NodeKind) -> N
 def test_the_traits_of_a_kind_agree(kind: NodeKind) -> None:
     traits = kind.traits
     assert traits.built or not (traits.has_handler or traits.calls_user_code or traits.stateful)
-    assert traits.has_handler or not traits.event_by_event
+    assert traits.has_handler or not (traits.event_by_event or traits.takes_lists)
+    assert not (traits.event_by_event and traits.takes_lists)
+    assert traits.stateful == bool(traits.why_ordered)
     assert not (traits.joins and traits.built)
     assert not (traits.keyed and traits.built), "the compiler expands a keyed kind before anything is built"
     assert not (traits.read_only and traits.stateful)
