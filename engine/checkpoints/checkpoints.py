@@ -79,7 +79,8 @@ class Checkpoints:
         places = tuple((place.position, place.skip, place.key) for place in cut.positions)
         starts = tuple(place.start for place in cut.positions)
         self._ended = cut.final and cut.ended_by in ENDS
-        self.store.write(Saved(cut.n, places, cut.turn, states, dict(tokens), self._ended, starts, self.run))
+        ended_by = cut.ended_by if self._ended else None
+        self.store.write(Saved(cut.n, places, cut.turn, states, dict(tokens), self._ended, starts, self.run, ended_by))
 
     def announce(self, n: int) -> None:
         """Record that the sinks are about to commit up to number `n`, so that none can hold more than the store knows."""
@@ -124,10 +125,11 @@ def open_checkpoints(
     resume: Resume,
     runner: str,
     locked: bool,
+    limit: int | None,
 ) -> Checkpoints | None:
     """Open the store of a run and set its sources to their positions; return `None` for a run without checkpoints.
 
-    `locked` says that the run has a lock.
+    `locked` says that the run has a lock, `limit` after how many numbers its reading is to end.
 
     Raises `GraphError` for a graph that could not go on exactly, `CheckpointError` for what the store says.
     """
@@ -144,11 +146,13 @@ def open_checkpoints(
         at: journal_path(checkpoint, at) for at, source in enumerate(plan.sources) if source.node.journal
     }
     saved = store.open(_identity(plan, nodes, runner, names), resume)
-    if saved is not None and saved.finished:
-        _LOG.warning(
-            "%r has finished before, at number %d: nothing is read; begin anew with resume='never'", plan.name, saved.n
-        )
     try:
+        if saved is not None:
+            _check_limit(store.place, saved, limit)
+        if saved is not None and saved.finished:
+            _LOG.warning(
+                "%r has finished before, at number %d: nothing is read; begin anew with resume='never'", plan.name, saved.n
+            )
         runs, reads = store.logged() if saved is not None else ([], [])
         announced = store.announced() if saved is not None else -1
         for at, source in enumerate(plan.sources):
@@ -178,6 +182,21 @@ def open_checkpoints(
         forgets=resume == "never",
         announced=announced,
     )
+
+
+def _check_limit(where: str, saved: Saved, limit: int | None) -> None:
+    """Raise `CheckpointError` where a run is past its limit, or has ended by another one: nothing would be read."""
+    given = "without a limit" if limit is None else f"with limit={limit}"
+    if limit is not None and limit < saved.n:
+        raise CheckpointError(
+            f"cannot resume from {where} {given}: the run is at number {saved.n} already; give it a higher limit or none,"
+            " or begin afresh with resume='never'"
+        )
+    if saved.finished and saved.ended_by == "limit" and limit != saved.n:
+        raise CheckpointError(
+            f"cannot resume from {where} {given}: the run has finished by limit={saved.n}, its windows and files are closed;"
+            " begin afresh with resume='never' (to go on from call to call, end a run by stop= or time_limit_s=)"
+        )
 
 
 def _places(saved: Saved) -> list[SourcePosition]:

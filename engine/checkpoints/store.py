@@ -43,7 +43,8 @@ class Saved:
 
     `places` are (position, skip, last key) of each source, `states` the packed states of the pools that have one,
     `tokens` what each sink's `commit` returned, by name. `starts` are the numbers of events of each source before its
-    position. `run` is the id that the run keeps however often it is resumed.
+    position. `run` is the id that the run keeps however often it is resumed, `ended_by` what ended the reading of a
+    finished one.
     """
 
     n: int
@@ -54,6 +55,7 @@ class Saved:
     finished: bool = False
     starts: tuple[int, ...] = ()
     run: str = ""
+    ended_by: str | None = None
 
 
 _FIELDS = tuple(field.name for field in fields(Saved))

@@ -188,6 +188,36 @@ def test_a_store_that_was_moved_goes_on(tmp_path: Path) -> None:
     assert table.rows == list(range(EVENTS))
 
 
+@pytest.mark.parametrize("limit", [None, 5, 30])
+@pytest.mark.parametrize("runner", ["inline", "processes"])
+def test_a_run_that_has_finished_by_another_limit_is_refused(tmp_path: Path, runner: Any, limit: int | None) -> None:
+    table = Table()
+    run(tmp_path, table, limit=20, runner=runner)
+    run(tmp_path, table, limit=20, runner=runner)  # the same call: nothing is left to do
+    with pytest.raises(sw.CheckpointError, match="already; give it a higher limit" if limit == 5 else "has finished by limit=20"):
+        run(tmp_path, table, limit=limit, runner=runner)
+    assert table.rows == list(range(20))
+    run(tmp_path, table, limit=limit, runner=runner, resume="never")
+    assert table.rows == [*range(20), *range(EVENTS if limit is None else limit)]
+
+
+@pytest.mark.parametrize("limit", [None, EVENTS, EVENTS + 1])
+def test_a_limit_that_would_not_have_ended_a_finished_run_is_none(tmp_path: Path, limit: int | None) -> None:
+    table = Table()
+    run(tmp_path, table)
+    run(tmp_path, table, limit=limit)
+    assert table.rows == list(range(EVENTS))
+
+
+def test_a_run_is_not_resumed_below_where_it_is(tmp_path: Path) -> None:
+    table = Table()
+    run(tmp_path, table, fail_at=20)
+    with pytest.raises(sw.CheckpointError, match=r"with limit=10: the run is at number .* already"):
+        run(tmp_path, table, limit=10)
+    run(tmp_path, table, limit=30)
+    assert table.rows == list(range(30))
+
+
 def count(folder: Path, *, delimiter: str = ",", table: str = "a", ttl: int = 5, fail_at: int = EVENTS) -> None:
     """Count keys of a source into a sink, with a time to live, until it fails."""
 

@@ -53,6 +53,7 @@ class RedisSink:
         self.progress = progress
         self.url = url
         self._fence: int | None = None
+        self._claimed: tuple[str, str] | None = None
         self._clear()
 
     def _clear(self) -> None:
@@ -81,7 +82,7 @@ class RedisSink:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._fence = None
+        self._fence = self._claimed = None
         self._clear()
 
     # The protocol of a sink
@@ -89,6 +90,19 @@ class RedisSink:
     def fence(self, token: int) -> None:
         """Store the lock's token: claiming the stream fails if a higher one has written."""
         self._fence = token
+
+    def claim(self, run: str, place: str) -> tuple[str, int] | None:
+        """Return what the stream holds of a run, or of an unfinished one of the same place; nothing is changed."""
+        self._claimed = run, place
+        self._start()
+        try:
+            held = self._retry(lambda: self._client.hgetall(self.progress))
+        finally:
+            self._client.close()
+            self._clear()
+        known = {text_of(name): text_of(value) for name, value in held.items()}
+        ours = known.get("claimed_by") == run or known.get("place") == place
+        return (known["claimed_by"], int(known["n"])) if ours else None
 
     def open(self) -> None:
         """Claim the stream for a fresh run."""
@@ -131,11 +145,14 @@ class RedisSink:
         return {"run": self._run, "n": n, "commits": self._commits}
 
     def close(self) -> None:
-        """Commit what is left, and close the connection."""
+        """Commit what is left, record that the run has finished, and close the connection."""
         if self._client is not None:
             if self._rows or self._staged:
                 self.commit(self._last)
+            if self._claimed is not None:
+                self._retry(self._finish)
             self._client.close()
+        self._claimed = None
         self._clear()
 
     def abort(self) -> None:
@@ -144,9 +161,18 @@ class RedisSink:
             if self._staged:
                 self._client.delete(self._stage_key)
             self._client.close()
+        self._claimed = None
         self._clear()
 
     # Claiming, and adding
+
+    def _finish(self) -> None:
+        """Record that the run has finished, so that another one may begin at its place; not where one has begun already."""
+        with self._client.pipeline() as pipe:
+            if self._watched(pipe).get("session") == self._session:
+                pipe.multi()
+                pipe.hset(self.progress, "place", "")
+                pipe.execute()
 
     def _start(self) -> None:
         self._clear()
@@ -178,8 +204,12 @@ class RedisSink:
             pipe.multi()
             if held.get("session"):
                 pipe.delete(f"{self.progress}:stage:{held['session']}")
-            mapping = {"run": self._run, "session": self._session, "n": n, "commits": self._commits}
-            pipe.hset(self.progress, mapping={**mapping, "fence": fence if self._fence is None else self._fence})
+            by, place = self._claimed or ("", "")
+            mapping = {
+                "run": self._run, "session": self._session, "n": n, "commits": self._commits, "claimed_by": by,
+                "place": place, "fence": fence if self._fence is None else self._fence,
+            }  # fmt: skip
+            pipe.hset(self.progress, mapping=mapping)
             pipe.execute()
             return n
 

@@ -12,6 +12,7 @@ import uuid
 import sqlalchemy as sa
 
 from ...errors import CheckpointError, LockLost
+from .claim_table import ClaimTable
 from .database import begin, describe, ensure_table
 
 TABLE = "sluiceway_progress"
@@ -19,7 +20,8 @@ TABLE = "sluiceway_progress"
 _ANY_RUN = "any run"
 
 
-def _table(schema: str | None) -> sa.Table:
+def progress_table(schema: str | None) -> sa.Table:
+    """Return the table as it is made."""
     return sa.Table(
         TABLE,
         sa.MetaData(),
@@ -33,12 +35,18 @@ def _table(schema: str | None) -> sa.Table:
 
 
 class ProgressTable:
-    """The rows of one sink in the progress table; `what` opens the text of every error."""
+    """The rows of one sink in the progress table; `what` opens the text of every error.
 
-    def __init__(self, schema: str | None, sink: str, what: str, fence: int | None) -> None:
+    `claims` records beside them whose they are; it is `None` in a run without checkpoints.
+    """
+
+    def __init__(
+        self, schema: str | None, sink: str, what: str, fence: int | None, claims: ClaimTable | None = None
+    ) -> None:
         self.run = ""
         self.number = -1
-        self._table = _table(schema)
+        self._table = progress_table(schema)
+        self._claims = claims
         self._sink = sink
         self._what = what
         self._fence = fence
@@ -46,22 +54,24 @@ class ProgressTable:
 
     def start(self, connection: sa.Connection) -> None:
         """Begin a new run; the first `advance` creates its row."""
-        ensure_table(connection, self._table, self._what)
+        self._ensure(connection)
         self.run, self.number, self._is_stored = str(uuid.uuid4()), -1, False
         with begin(connection):
-            self._claim(connection)
+            self._raise_or_refuse(connection)
 
     def resume(self, connection: sa.Connection, run: str, number: int) -> None:
         """Find the row of a run that was at least at `number`; raises `CheckpointError` if there is none.
 
         It waits for a transaction that is still being committed for a process that has died meanwhile.
         """
-        ensure_table(connection, self._table, self._what)
+        self._ensure(connection)
         with begin(connection):
-            self._claim(connection)
+            self._raise_or_refuse(connection)
             found = connection.execute(
                 sa.select(self._table.c.number).where(self._row(run)).with_for_update()
             ).scalar_one_or_none()
+            if found is not None and found >= number and self._claims is not None:
+                self._claims.record(connection, run)
         if found is None:
             raise CheckpointError(
                 f"{self._what}: the table {TABLE} knows nothing of the run that the checkpoint belongs to; use the "
@@ -91,15 +101,27 @@ class ProgressTable:
                 )
         else:
             connection.execute(self._table.insert().values(run=self.run, sink=self._sink, **values))
+            if self._claims is not None:
+                self._claims.record(connection, self.run)
+
+    def finish(self, connection: sa.Connection) -> None:
+        """Record that the run has finished."""
+        if self._claims is not None:
+            self._claims.finish(connection, self.run)
 
     def committed(self, number: int) -> None:
         """Record that the transaction of the last `advance` is committed."""
         self.number, self._is_stored = number, True
 
+    def _ensure(self, connection: sa.Connection) -> None:
+        ensure_table(connection, self._table, self._what)
+        if self._claims is not None:
+            self._claims.ensure(connection, self._what)
+
     def _row(self, run: str) -> sa.ColumnElement[bool]:
         return sa.and_(self._table.c.run == run, self._table.c.sink == self._sink)
 
-    def _claim(self, connection: sa.Connection) -> None:
+    def _raise_or_refuse(self, connection: sa.Connection) -> None:
         """Make this run's token the highest that has written."""
         if self._fence is None or self._raise_fence(connection):
             return

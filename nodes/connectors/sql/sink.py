@@ -16,8 +16,9 @@ import sqlalchemy as sa
 
 from ...errors import CheckpointError, with_article
 from ...sinks import BadEvent
+from .claim_table import ClaimTable
 from .database import begin, connect, database, describe, ensure_table, reflected, shown, wait_for_locks
-from .progress_table import ProgressTable
+from .progress_table import ProgressTable, progress_table
 from .rows import RowChunk, chunks, insert, row_of
 from .sqlite_spool import Spool
 
@@ -87,6 +88,7 @@ class SqlSink:
         self._name, self._schema, self._create, self._numbers = table, schema, create, numbers
         self._sink = name or table
         self._fence: int | None = None
+        self._claims: ClaimTable | None = None
         self._connection: sa.Connection | None = None
         self._progress: ProgressTable | None = None
         self._stage: _Stage | None = None
@@ -120,6 +122,18 @@ class SqlSink:
         """Store the token of the run's lock; every later transaction checks that no higher one has written."""
         self._fence = token
 
+    def claim(self, run: str, place: str) -> tuple[str, int] | None:
+        """Return what the database holds of a run, or of an unfinished one of the same place; nothing is changed."""
+        self._claims = ClaimTable(self._schema, self._sink, run, place)
+        what = f"cannot write to {self!r}"
+        try:
+            connection = connect(self._url, what)
+        except FileNotFoundError:  # an SQLite file that `open` makes
+            return None
+        with connection:
+            wait_for_locks(connection)
+            return self._claims.held(connection, progress_table(self._schema))
+
     def open(self) -> None:
         """Begin a new run; raises `LookupError` for a missing table that may not be created."""
         self._begin().start(self._connected())
@@ -139,6 +153,7 @@ class SqlSink:
         return progress.number
 
     def _begin(self) -> ProgressTable:
+        claims = self._claims
         self.abort()
         what = f"cannot write to {self!r}"
         self._connection = connect(self._url, what, create=True)
@@ -149,7 +164,7 @@ class SqlSink:
             self._open_table()
             if self._stage is None and self._create is not True:
                 raise LookupError(f"{what}: there is no table {self._name!r}; make it, or pass create=True")
-            self._progress = ProgressTable(self._schema, self._sink, what, self._fence)
+            self._progress = ProgressTable(self._schema, self._sink, what, self._fence, claims)
         except BaseException:
             self.abort()
             raise
@@ -201,15 +216,17 @@ class SqlSink:
         return {"run": progress.run, "number": number}
 
     def close(self) -> None:
-        """Commit what is left and close the connection."""
+        """Commit what is left, record that the run has finished, and close the connection."""
         if self._connection is not None and self._pending is not None:
             self.commit(max(self._pending, self._running().number))
+        if self._connection is not None:
+            self._running().finish(self._connection)
         self.abort()
 
     def abort(self) -> None:
         """Roll back what is not committed and close the connection."""
         connection, self._connection = self._connection, None
-        self._stage, self._progress, self._pending = None, None, None
+        self._stage, self._progress, self._pending, self._claims = None, None, None, None
         if connection is not None:
             connection.close()
 
