@@ -33,7 +33,7 @@ def _ours(name: str) -> str:
     """Return which of our calls does what a name of another library does, as the end of a text."""
     if name.startswith("_"):
         return ""  # something looks at modules
-    ours = import_module(".graphs.builder.words", __name__).FOREIGN_NAMES.get(name)
+    ours = import_module(".graphs.builder.option_names", __name__).FOREIGN_NAMES.get(name)
     return f"; use {ours}" if ours else ""
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Literal, Protocol, TypedDict, get_args
 
-from ..graphs.builder.words import RUN_WORDS, check_words
+from ..graphs.builder.option_names import RUN_WORDS, check_words
 from ..nodes.checks import check_seconds, check_whole
 from ..nodes.errors import GraphError
 from ..nodes.handlers import accepts, is_async, is_generator

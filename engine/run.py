@@ -14,7 +14,7 @@ from ..graphs.builder.checks import claim_iterators
 from ..graphs.builder.graph import Graph
 from ..graphs.builder.spec import GraphSpec
 from ..graphs.builder.streams import Stream
-from ..graphs.builder.words import RUN_WORDS, check_words
+from ..graphs.builder.option_names import RUN_WORDS, check_words
 from ..nodes.errors import GraphError, SluicewayError, kind_of
 from ..nodes.handlers import Handler
 from ..nodes.meanings import explain_options, means

@@ -1,7 +1,7 @@
 """Every mistake in a graph that can be seen while it is built or compiled: names, wiring, the whole.
 
 Checks read nodes and raise `GraphError` with the node, the rule and the remedy. What may be a source, a handler or a
-sink is decided in `subjects`, what may follow what in `wiring`, which options a call has in `words`.
+sink is decided in `subjects`, what may follow what in `wiring`, which options a call has in `option_names`.
 Nothing here changes a graph, except that a run claims the sources that can be read only once.
 """
 

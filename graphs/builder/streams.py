@@ -28,7 +28,7 @@ from . import checks, subjects
 from .building import add_node
 from .spec import GraphSpec, Node, Windowing
 from .wiring import check_streams
-from .words import check_handler_words
+from .option_names import check_handler_words
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 import pytest
 from sluiceway.engine.options import RunOptions, RunWords, check_run_options
-from sluiceway.graphs.builder.words import RUN_WORDS
+from sluiceway.graphs.builder.option_names import RUN_WORDS
 from sluiceway.nodes.errors import GraphError
 
 

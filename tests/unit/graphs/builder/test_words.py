@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sluiceway as sw
 from sluiceway.engine.options import RunOptions
-from sluiceway.graphs.builder.words import FOREIGN_NAMES, FOREIGN_WORDS, RUN_WORDS, check_words
+from sluiceway.graphs.builder.option_names import FOREIGN_NAMES, FOREIGN_WORDS, RUN_WORDS, check_words
 from sluiceway.nodes.program.options import HANDLER_WORDS
 
 
