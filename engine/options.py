@@ -1,6 +1,6 @@
 """The options of a run, each declared once: its type, its default and its check.
 
-Knows nothing of how an option acts. A new option is a field of `RunOptions` and a word of `RunWords` here.
+Knows nothing of how an option acts. A new option is a field of `RunOptions` and a key of `RunKeywords` here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Literal, Protocol, TypedDict, get_args
 
-from ..graphs.builder.option_names import RUN_WORDS, check_words
+from ..graphs.builder.option_names import RUN_OPTION_NAMES, check_option_names
 from ..nodes.checks import check_seconds, check_whole
 from ..nodes.errors import GraphError
 from ..nodes.handlers import accepts, is_async, is_generator
@@ -31,7 +31,7 @@ class StopSignal(Protocol):
         """Whether reading shall end."""
 
 
-class RunWords(TypedDict, total=False):
+class RunKeywords(TypedDict, total=False):
     """The keyword arguments of `run`, `iterate` and `imap`; see `RunOptions` for what they mean.
 
     mypy needs them as a literal `TypedDict`; they are the fields of `RunOptions`.
@@ -277,8 +277,8 @@ class RunOptions:
 
 
 def check_run_options(given: Mapping[str, Any], call: str) -> RunOptions:
-    """Return the options of a run as plain values; raises `TypeError` for unknown words, `GraphError` for refused values."""
-    check_words(given, RUN_WORDS, call=call)
+    """Return the options of a run as plain values; raises `TypeError` for unknown names, `GraphError` for refused values."""
+    check_option_names(given, RUN_OPTION_NAMES, call=call)
     options = RunOptions(**given)
     plain = {}
     for option in fields(RunOptions):

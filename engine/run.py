@@ -12,17 +12,17 @@ from typing import Any, TypeVar, Unpack, overload
 
 from ..graphs.builder.checks import claim_iterators
 from ..graphs.builder.graph import Graph
+from ..graphs.builder.option_names import RUN_OPTION_NAMES, check_option_names
 from ..graphs.builder.spec import GraphSpec
 from ..graphs.builder.streams import Stream
-from ..graphs.builder.option_names import RUN_WORDS, check_words
 from ..nodes.errors import GraphError, SluicewayError, kind_of
 from ..nodes.handlers import Handler
 from ..nodes.meanings import explain_options, means
-from ..nodes.program.options import HANDLER_WORDS, HandlerOptions, NodeNaming, Options
+from ..nodes.program.options import HANDLER_OPTION_NAMES, HandlerOptions, NodeNaming, Options
 from .checkpoints.checkpoints import open_checkpoints
 from .checkpoints.open_store import may_be_resumed
 from .delivery.run_lock import AcquiredLock
-from .options import RunOptions, RunWords, check_run_options
+from .options import RunKeywords, RunOptions, check_run_options
 from .plan.compiler import compile_graph
 from .plan.end_checks import check_apart, missing_input
 from .plan.plan import Plan
@@ -47,7 +47,7 @@ class ResultOptions:
     ordered: bool = field(default=True, metadata=means("`False`: results come as they are ready"))
 
 
-class ImapWords(RunWords, HandlerOptions, total=False):
+class ImapKeywords(RunKeywords, HandlerOptions, total=False):
     """The keyword arguments of `imap`: those of `run` and those of `Stream.map`."""
 
 
@@ -63,14 +63,13 @@ def compile(graph: Graph, /, *, workers: int | None = None) -> Plan:
     return plan
 
 
-def run(graph: Graph, /, **words: Unpack[RunWords]) -> RunReport:
+def run(graph: Graph, /, **options: Unpack[RunKeywords]) -> RunReport:
     """Run a graph to its end and return the report.
 
     Sinks run in the calling thread. Raises `GraphError` before anything starts, `HandlerError`, `SourceError`,
     `SinkError` for user code that failed, `KeyboardInterrupt` after a Ctrl-C; each `SluicewayError` carries `report`.
     """
-    options = check_run_options(words, "sw.run")
-    running = _make_run(_checked_graph(graph, "sw.run"), options)
+    running = _make_run(_checked_graph(graph, "sw.run"), check_run_options(options, "sw.run"))
     interrupts = Interrupts(running)
     with interrupts:
         try:
@@ -83,29 +82,29 @@ def run(graph: Graph, /, **words: Unpack[RunWords]) -> RunReport:
     return running.report()
 
 
-def iterate(stream: Stream[T], /, *, ordered: bool = True, **words: Unpack[RunWords]) -> Results[T]:
+def iterate(stream: Stream[T], /, *, ordered: bool = True, **options: Unpack[RunKeywords]) -> Results[T]:
     """Run a stream's graph and return its events as an iterator, in order, in the calling process.
 
     With `ordered=False` they come as they are ready. Nothing starts before the first event is requested.
     """
-    options = check_run_options(words, "sw.iterate")
+    checked = check_run_options(options, "sw.iterate")
     if not isinstance(stream, Stream):
         raise GraphError(
             f"sw.iterate takes a stream, got {kind_of(stream)}; pass what graph.source(...) or a method of it"
             " returned"
         )
-    return Results.of(_make_run(stream.graph, options, outlet=stream.node, outlet_ordered=ordered))
+    return Results.of(_make_run(stream.graph, checked, outlet=stream.node, outlet_ordered=ordered))
 
 
 @overload
-def imap(fn: type[Handler[T, U]], iterable: Iterable[T], /, **words: Unpack[ImapWords]) -> Results[U]: ...
+def imap(fn: type[Handler[T, U]], iterable: Iterable[T], /, **options: Unpack[ImapKeywords]) -> Results[U]: ...
 @overload
 def imap(
-    fn: Callable[[T], Coroutine[Any, Any, U]], iterable: Iterable[T], /, **words: Unpack[ImapWords]
+    fn: Callable[[T], Coroutine[Any, Any, U]], iterable: Iterable[T], /, **options: Unpack[ImapKeywords]
 ) -> Results[U]: ...
 @overload
-def imap(fn: Callable[[T], U], iterable: Iterable[T], /, **words: Unpack[ImapWords]) -> Results[U]: ...
-def imap(fn: Any, iterable: Iterable[Any], /, *more: Any, **words: Any) -> Results[Any]:
+def imap(fn: Callable[[T], U], iterable: Iterable[T], /, **options: Unpack[ImapKeywords]) -> Results[U]: ...
+def imap(fn: Any, iterable: Iterable[Any], /, *more: Any, **options: Any) -> Results[Any]:
     """Return `fn(event)` for every event of `iterable`, in order, computed by several processes.
 
     Takes the options of `run` and of `Stream.map`; `ordered=False` returns results as they are ready. Endless
@@ -115,17 +114,17 @@ def imap(fn: Any, iterable: Iterable[Any], /, *more: Any, **words: Any) -> Resul
         raise TypeError(
             "sw.imap takes one iterable; for several give it zip(a, b) and lambda event: fn(*event), and options by name"
         )
-    check_words(words, dict.fromkeys((*RUN_WORDS, *HANDLER_WORDS)), call="sw.imap")
-    ordered = words.pop("ordered", True)
-    options = check_run_options({k: v for k, v in words.items() if k in RUN_WORDS}, "sw.imap")
+    check_option_names(options, dict.fromkeys((*RUN_OPTION_NAMES, *HANDLER_OPTION_NAMES)), call="sw.imap")
+    ordered = options.pop("ordered", True)
+    of_run = check_run_options({k: v for k, v in options.items() if k in RUN_OPTION_NAMES}, "sw.imap")
     graph = Graph("imap")
-    handler_words = {k: v for k, v in words.items() if k in HANDLER_WORDS and k != "workers"}
-    stream = graph.source(iterable).map(fn, **handler_words)
-    letters = graph.dead_letters() if handler_words.get("on_error") == "dead_letter" else None
+    of_handler = {k: v for k, v in options.items() if k in HANDLER_OPTION_NAMES and k != "workers"}
+    stream = graph.source(iterable).map(fn, **of_handler)
+    letters = graph.dead_letters() if of_handler.get("on_error") == "dead_letter" else None
     return Results.of(
         _make_run(
             graph,
-            options,
+            of_run,
             outlet=stream.node,
             outlet_ordered=bool(ordered),
             letters_outlet=None if letters is None else letters.node,

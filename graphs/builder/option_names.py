@@ -1,6 +1,6 @@
-"""The words of a call: which options it has, and what is said of a word that it has not.
+"""The names of options: which ones a call has, and what an error says of one that it does not have.
 
-Decides what is meant: an option of another call of ours, a word of another library, or a slip of the pen. It knows no
+Decides what was meant: an option of another call of ours, an option of another library, or a typing error. It knows no
 option's value.
 """
 
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ...nodes.program.options import HANDLER_WORDS
+from ...nodes.program.options import HANDLER_OPTION_NAMES
 
-#: The options of a run, in the order in which they are told; a test compares them with the fields of `RunOptions`.
-RUN_WORDS = (
+#: The options of a run, in the order in which errors list them; a test compares them with the fields of `RunOptions`.
+RUN_OPTION_NAMES = (
     "workers", "runner", "progress", "limit", "time_limit_s", "stop", "window_bytes", "window_numbers", "max_deaths",
     "max_events_per_worker", "max_rss_bytes", "stall_warning_s", "drain_s", "close_s", "transport", "checkpoint",
     "checkpoint_interval_s", "resume", "lock", "setup",
@@ -24,8 +24,8 @@ _HOMES = {
     "ttl": "key_by",
     "allowed_lateness": "window",
     "order": "graph.sequence",
-    **dict.fromkeys(HANDLER_WORDS, "the handler: stream.map(fn, {word}=...) and its like"),
-    **dict.fromkeys(RUN_WORDS, "the run: sw.run(graph, {word}=...)"),
+    **dict.fromkeys(HANDLER_OPTION_NAMES, "the handler: stream.map(fn, {name}=...) and its like"),
+    **dict.fromkeys(RUN_OPTION_NAMES, "the run: sw.run(graph, {name}=...)"),
 }
 
 _WORKERS = "the number of processes is `workers`"
@@ -37,7 +37,7 @@ _RESULTS = "results are iterated, or given to a sink; there are no callbacks"
 _PROGRESS = "progress is shown with `progress=True`, or given as reports to a function"
 
 #: Options of other libraries, and what to use instead.
-FOREIGN_WORDS = {
+FOREIGN_OPTIONS = {
     **dict.fromkeys(("processes", "max_workers", "n_jobs", "n_workers", "num_workers", "nprocs"), _WORKERS),
     **dict.fromkeys(("chunksize", "chunk_size", "n_splits", "prefetch", "prefetch_factor"), _SIZES),
     **dict.fromkeys(("initializer", "worker_init", "worker_init_fn"), _SETUP),
@@ -65,26 +65,26 @@ FOREIGN_NAMES = {
 }
 
 
-def check_words(given: Iterable[str], known: Iterable[str], *, call: str) -> None:
-    """Raise `TypeError` for the first word that `call` does not know, with what was probably meant."""
+def check_option_names(given: Iterable[str], known: Iterable[str], *, call: str) -> None:
+    """Raise `TypeError` for the first name that is not an option of `call`, with what was probably meant."""
     known = tuple(known)
-    for word in given:
-        if word not in known:
-            raise TypeError(f"{call} has no option {word!r}{_meant(word, known)}")
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{call} has no option {name!r}{_meant(name, known)}")
 
 
-def check_handler_words(given: Iterable[str], *, call: str) -> None:
-    """Raise `TypeError` for the first word that is no option of a handler; see `check_words`."""
-    check_words(given, HANDLER_WORDS, call=call)
+def check_handler_option_names(given: Iterable[str], *, call: str) -> None:
+    """Raise `TypeError` for the first name that is not an option of a handler; see `check_option_names`."""
+    check_option_names(given, HANDLER_OPTION_NAMES, call=call)
 
 
-def _meant(word: str, known: tuple[str, ...]) -> str:
-    from difflib import get_close_matches  # only where a word is wrong
+def _meant(name: str, known: tuple[str, ...]) -> str:
+    from difflib import get_close_matches  # only where a name is wrong
 
-    if word in _HOMES:
-        return f": it belongs to {_HOMES[word].format(word=word)}"
-    if word in FOREIGN_WORDS:
-        return f": {FOREIGN_WORDS[word]}"
-    close = get_close_matches(word, known, n=1)
+    if name in _HOMES:
+        return f": it belongs to {_HOMES[name].format(name=name)}"
+    if name in FOREIGN_OPTIONS:
+        return f": {FOREIGN_OPTIONS[name]}"
+    close = get_close_matches(name, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"{hint or ';'} it has {', '.join(known)}"

@@ -26,9 +26,9 @@ from ...nodes.state.window_state import Aggregate
 from ...nodes.state.windows import AnyWindow, Session, Sliding, Tumbling, Window, length_of
 from . import checks, subjects
 from .building import add_node
+from .option_names import check_handler_option_names
 from .spec import GraphSpec, Node, Windowing
 from .wiring import check_streams
-from .option_names import check_handler_words
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -153,7 +153,7 @@ class Stream(Generic[T_co]):
         add_stream(self.graph, NodeKind.SINK, [self.node], sink, name=name, ordered=ordered)
 
     def _handle(self, kind: NodeKind, fn: Any, options: dict[str, Any], **more: Any) -> Stream[Any]:
-        check_handler_words(options, call=f"Stream.{kind.value}")
+        check_handler_option_names(options, call=f"Stream.{kind.value}")
         name = options.pop("name", None)
         return add_stream(self.graph, kind, [self.node], fn, name=name, options={**options, **more})
 
@@ -185,7 +185,7 @@ class KeyedStream(Generic[K, T_co]):
 
         Takes the options of `Stream.map`; `workers` is the number of workers that share the keys.
         """
-        check_handler_words(options, call="KeyedStream.map")
+        check_handler_option_names(options, call="KeyedStream.map")
         self._without_ttl(NodeKind.KEYED_MAP, "a map has no state of ours that could be forgotten")
         name = options.pop("name", None)
         return add_stream(self.graph, NodeKind.KEYED_MAP, [self.key], fn, name=name, options=options)

@@ -131,7 +131,7 @@ class HandlerOptions(TypedDict, total=False):
 
 
 #: The names of the keyword arguments of a handler, for calls that pass them on.
-HANDLER_WORDS = tuple(option.name for option in options_of(NodeNaming, Options))
+HANDLER_OPTION_NAMES = tuple(option.name for option in options_of(NodeNaming, Options))
 
 
 def check_options(where: str, given: Mapping[str, Any]) -> Options:

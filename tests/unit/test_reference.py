@@ -13,7 +13,7 @@ import pytest
 import sluiceway as sw
 from sluiceway.engine.options import RunOptions
 from sluiceway.nodes.meanings import meaning_of
-from sluiceway.nodes.program.options import HANDLER_WORDS, Options
+from sluiceway.nodes.program.options import HANDLER_OPTION_NAMES, Options
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -57,7 +57,7 @@ def test_help_shows_the_options_of_a_run() -> None:
 
 @pytest.mark.parametrize("function", [sw.Stream.map, sw.Stream.filter, sw.Stream.flat_map, sw.Stream.map_batches, sw.imap])
 def test_help_shows_the_options_of_a_handler(function: Any) -> None:
-    assert {*inspect.signature(function).parameters} >= {*HANDLER_WORDS}
+    assert {*inspect.signature(function).parameters} >= {*HANDLER_OPTION_NAMES}
     assert "\n    retries: int = 0\n" in function.__doc__
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy
 import pytest
-from sluiceway.engine.options import RunOptions, RunWords, check_run_options
-from sluiceway.graphs.builder.option_names import RUN_WORDS
+from sluiceway.engine.options import RunKeywords, RunOptions, check_run_options
+from sluiceway.graphs.builder.option_names import RUN_OPTION_NAMES
 from sluiceway.nodes.errors import GraphError
 
 
 def test_the_words_are_the_fields() -> None:
-    assert tuple(RunWords.__annotations__) == RUN_WORDS
+    assert tuple(RunKeywords.__annotations__) == RUN_OPTION_NAMES
 
 
 def test_the_defaults_are_accepted() -> None:

@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import pytest
 from sluiceway.nodes.errors import GraphError
-from sluiceway.nodes.program.options import HANDLER_WORDS, HandlerOptions, Options, check_options
+from sluiceway.nodes.program.options import HANDLER_OPTION_NAMES, HandlerOptions, Options, check_options
 
 
 def test_the_words_of_a_call_are_the_options() -> None:
@@ -16,7 +16,7 @@ def test_the_words_of_a_call_are_the_options() -> None:
     declared = typing.get_type_hints(Options)
     assert words.pop("name") is str
     assert words == {name: declared[name] for name in words}
-    assert set(HANDLER_WORDS) == {"name", *words}
+    assert set(HANDLER_OPTION_NAMES) == {"name", *words}
     assert set(declared) - set(words) == {"batch_size"}  # a parameter of map_batches alone
 
 

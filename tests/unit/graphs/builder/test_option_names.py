@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import sluiceway as sw
 from sluiceway.engine.options import RunOptions
-from sluiceway.graphs.builder.option_names import FOREIGN_NAMES, FOREIGN_WORDS, RUN_WORDS, check_words
-from sluiceway.nodes.program.options import HANDLER_WORDS
+from sluiceway.graphs.builder.option_names import FOREIGN_NAMES, FOREIGN_OPTIONS, RUN_OPTION_NAMES, check_option_names
+from sluiceway.nodes.program.options import HANDLER_OPTION_NAMES
 
 
 def stream() -> sw.Stream[int]:
@@ -19,7 +19,7 @@ def stream() -> sw.Stream[int]:
 
 
 def test_the_words_of_a_run_are_its_options() -> None:
-    assert tuple(option.name for option in fields(RunOptions)) == RUN_WORDS
+    assert tuple(option.name for option in fields(RunOptions)) == RUN_OPTION_NAMES
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_words_of_other_libraries_are_answered_with_ours(word: str, ours: str) -
 
 
 def test_no_word_of_another_library_is_one_of_ours() -> None:
-    assert not {*FOREIGN_WORDS} & {*RUN_WORDS, *HANDLER_WORDS}
+    assert not {*FOREIGN_OPTIONS} & {*RUN_OPTION_NAMES, *HANDLER_OPTION_NAMES}
     assert [name for name in FOREIGN_NAMES if hasattr(sw, name)] == []
 
 
@@ -77,7 +77,7 @@ def test_an_option_of_another_call_is_told_where_it_belongs() -> None:
         stream().map(str, limit=3)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match=r"Stream.map has no option 'batch_size': it belongs to map_batches"):
         stream().map(str, batch_size=4)  # type: ignore[call-overload]
-    check_words(["limit"], ["limit", "stop"], call="sw.run")
+    check_option_names(["limit"], ["limit", "stop"], call="sw.run")
 
 
 def test_calls_of_other_libraries_are_answered_with_ours() -> None:
