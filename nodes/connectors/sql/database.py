@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from ...errors import GraphError
+from .sqlite_types import StoredDatetime, exact_type
 
 #: How long a statement waits for another connection's lock, in seconds.
 LOCK_WAIT_S = 60.0
@@ -177,21 +177,9 @@ def wait_for_locks(connection: sa.Connection) -> None:
         connection.commit()
 
 
-class _Utc(sa.TypeDecorator[Any]):
-    """A time stamp for databases without time zones: a time with a zone is stored as UTC, and the zone is not just dropped."""
-
-    impl = sa.DateTime
-    cache_ok = True
-
-    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
-        if isinstance(value, datetime) and value.tzinfo is not None:
-            return value.astimezone(UTC).replace(tzinfo=None)
-        return value
-
-
 def is_time(kind: Any) -> bool:
     """Whether a column's type is date and time of day."""
-    return isinstance(kind, sa.DateTime | _Utc)
+    return isinstance(kind, sa.DateTime | StoredDatetime)
 
 
 def reflected(connection: sa.Connection, name: str, schema: str | None) -> sa.Table | None:
@@ -203,8 +191,10 @@ def reflected(connection: sa.Connection, name: str, schema: str | None) -> sa.Ta
         return None
     if connection.dialect.name == "sqlite":
         for column in table.columns:
-            if isinstance(column.type, sa.DateTime):
-                column.type = _Utc()
+            column.type = exact_type(column.type, column.name)
+    for column in table.columns:
+        if isinstance(column.type, sa.JSON):
+            column.type.none_as_null = True
     return table
 
 
@@ -240,7 +230,7 @@ def describe(error: BaseException) -> str:
     name = type(original).__name__
     module = type(original).__module__.partition(".")[0]
     if module == "sqlite3":
-        text = str(original)
+        text = str(original).partition(" with text ")[0]  # behind it stands what could not be decoded
     elif module in ("psycopg", "psycopg2"):
         text = _postgres_text(original)
     else:

@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .database import is_time, reflected
+from .sqlite_types import types_of_query
 
 _KEY, _CLOCK = "sluiceway_key", "sluiceway_clock"
 
@@ -72,7 +73,9 @@ class Selection:
         look = sa.text(f"SELECT * FROM (\n{text}\n) AS sluiceway_query WHERE 1 = 0")
         names = list(connection.execute(look, self.params).keys())
         connection.rollback()
-        return sa.text(text).columns(*(sa.column(name) for name in names)).subquery("sluiceway_query")
+        types = types_of_query(connection, text, self.params) if connection.dialect.name == "sqlite" else {}
+        columns = (sa.column(name, types.get(name)) for name in names)
+        return sa.text(text).columns(*columns).subquery("sluiceway_query")
 
     def _key(self) -> tuple[Key, bool]:
         primary = tuple(column.name for column in self._from.primary_key) if isinstance(self._from, sa.Table) else ()

@@ -13,6 +13,7 @@ from ...errors import kind_of
 from ...events import DeadLetter
 from ...json_values import letter_fields
 from ...sinks import BadEvent, Numbers
+from .column_values import Fit, Unfit, fitted
 from .database import describe, lost
 
 #: Rows of one statement.
@@ -49,9 +50,10 @@ def with_numbers(row: Mapping[str, Any], names: tuple[str, str], number: tuple[i
 
 
 def chunks(
-    events: Sequence[Any], known: frozenset[str], names: tuple[str, str] | None, what: str
+    events: Sequence[Any], known: Mapping[str, Fit | None], names: tuple[str, str] | None, what: str
 ) -> Iterator[RowChunk]:
-    """Split a batch into chunks; raises `BadEvent` for an event that is no row of `known` columns, after those before.
+    """Split a batch into chunks; raises `BadEvent` for an event that is no row of `known` columns, or holds a value
+    that its column would change, after those before.
 
     `names` are the columns for the number. Raises `ValueError` if a batch without numbers needs them.
     """
@@ -72,10 +74,17 @@ def chunks(
                 if rows:
                     yield RowChunk(rows, first, numbers and numbers[first:position])
                 rows, first = [], position
+            rows.append(fitted(row, known))
+        except Unfit as error:
+            name = str(error)
+            bad = (
+                f"the column {name!r} does not take this {type(row[name]).__name__} as it is; convert it, or give the "
+                "column another type"
+            )
+            break
         except (TypeError, ValueError) as error:
             bad = str(error)
             break
-        rows.append(row if type(row) is dict else dict(row))
     end = first + len(rows)
     if rows:
         yield RowChunk(rows, first, numbers and numbers[first:end])
@@ -83,12 +92,12 @@ def chunks(
         raise BadEvent(f"{what}: {bad}", position)
 
 
-def _check_columns(row: Mapping[str, Any], known: frozenset[str]) -> None:
+def _check_columns(row: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     if not row:
         raise ValueError("the event is an empty dict; give it at least one column")
     if unknown := [name for name in row if name not in known]:
         raise ValueError(
-            f"the table has no column {unknown[0]!r}, it has {', '.join(sorted(known))}; map the event to these"
+            f"the table has no column {str(unknown[0])[:100]!r}, it has {', '.join(sorted(known))}; map the event to these"
         )
 
 

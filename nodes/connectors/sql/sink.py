@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from ...errors import CheckpointError, with_article
 from ...sinks import BadEvent
 from .claim_table import ClaimTable
+from .column_values import Fit, fit_of
 from .database import begin, connect, database, describe, ensure_table, reflected, shown, wait_for_locks
 from .progress_table import ProgressTable, progress_table
 from .rows import RowChunk, chunks, insert, row_of
@@ -92,7 +93,7 @@ class SqlSink:
         self._connection: sa.Connection | None = None
         self._progress: ProgressTable | None = None
         self._stage: _Stage | None = None
-        self._known: frozenset[str] = frozenset()
+        self._known: dict[str, Fit | None] = {}
         self._pending: int | None = None  # the last number written since the last commit
 
     def __repr__(self) -> str:
@@ -237,14 +238,15 @@ class SqlSink:
         table = reflected(connection, self._name, self._schema)
         if table is None:
             return
-        self._known = frozenset(table.columns.keys())
+        sqlite = connection.dialect.name == "sqlite"
+        self._known = {column.name: fit_of(column.type, sqlite=sqlite) for column in table.columns}
         missing = [name for name in self._numbers or () if name not in self._known]
         if missing:
             raise LookupError(
                 f"cannot write to {self!r}: the table has no column {missing[0]!r} for the events' numbers; add it, or "
                 "name others with numbers="
             )
-        stage = Spool if connection.dialect.name == "sqlite" else _DirectInsert
+        stage = Spool if sqlite else _DirectInsert
         self._stage = stage(connection, table, f"cannot write to {self!r}")
 
     def _make_table(self, types: Mapping[str, Any]) -> None:
@@ -258,10 +260,18 @@ class SqlSink:
         """Return the column types for the first event; raises `BadEvent` if it does not determine them."""
         try:
             row = row_of(event)
-            return {name: column_type(type(value)) for name, value in row.items()}
+            return {name: self._type_for(value) for name, value in row.items()}
         except TypeError as error:
             message = f"cannot write to {self!r}: {error}"
         raise BadEvent(message, 0)
+
+    def _type_for(self, value: Any) -> Any:
+        """Return the column type for a first value: one that takes it as it is."""
+        if isinstance(value, dt.datetime) and value.tzinfo is None:
+            return sa.DateTime()
+        if isinstance(value, uuid.UUID) and self._connected().dialect.name == "sqlite":
+            raise TypeError("SQLite has no column type for a UUID, which it would give back as a text; map it to str")
+        return column_type(type(value))
 
     def _connected(self) -> sa.Connection:
         if self._connection is None:

@@ -22,6 +22,7 @@ from ...errors import kind_of
 from ..compared import digest, digests
 from .database import connect, database, describe, lost, read_one_by_one, shown
 from .queries import Key, Selection, Wanted
+from .sqlite_types import NotOfItsType
 
 #: How long one empty read may wait, in seconds.
 _WAIT_S = 0.1
@@ -340,6 +341,8 @@ class SqlReader:
                 return answer
             except sa.exc.SQLAlchemyError as error:
                 reason, gone = describe(error), lost(error)
+            except NotOfItsType as error:
+                reason, gone = str(error), False
             except (ValueError, TypeError) as error:
                 # from a type of SQLAlchemy: the text of the error may contain the value
                 reason, gone = f"a value does not fit the type of its column ({type(error).__name__})", False

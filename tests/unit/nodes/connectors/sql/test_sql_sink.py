@@ -148,7 +148,7 @@ def test_times_with_a_zone_are_stored_as_utc(url: str) -> None:
     sink.write(checks.batch(0, [{"at": dt.datetime(2024, 1, 1, 3, tzinfo=zone)}, {"at": dt.datetime(2024, 1, 1, 3)}]))
     sink.close()
     assert checks.rows_of(url, "SELECT at FROM times ORDER BY at") == [
-        ("2023-12-31 22:00:00.000000",),
+        ("2023-12-31 22:00:00.000000+00:00",),
         ("2024-01-01 03:00:00.000000",),
     ]
 
