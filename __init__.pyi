@@ -33,6 +33,7 @@ from .nodes.connectors.sql.api import postgres_lock as postgres_lock
 from .nodes.connectors.sql.api import sql as sql
 from .nodes.connectors.sql.api import sql_sink as sql_sink
 from .nodes.errors import CheckpointError as CheckpointError
+from .nodes.errors import GiveUp as GiveUp
 from .nodes.errors import GraphError as GraphError
 from .nodes.errors import HandlerError as HandlerError
 from .nodes.errors import HandlerTimeout as HandlerTimeout

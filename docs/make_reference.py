@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import sluiceway as sw
 from sluiceway.engine.options import RunOptions
 from sluiceway.nodes.errors import SluicewayError
-from sluiceway.nodes.meanings import default_of, meaning_of, options_of
+from sluiceway.nodes.meanings import default_of, meaning_of, options_of, type_of
 from sluiceway.nodes.program.options import NodeNaming, Options
 
 PAGE = Path(__file__).with_name("reference.md")
@@ -26,7 +26,7 @@ PARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Running", "", ("run", "iterate", "imap", "compile", "Results", "Plan", "StopSignal")),
     ("Graphs and streams", "", ("Graph", "Stream", "KeyedStream", "zip", "merge")),
     ("Windows", "", ("tumbling", "sliding", "session", "Window")),
-    ("Handlers", "", ("Handler", "per_worker", "current", "Context", "DeadLetter")),
+    ("Handlers", "", ("Handler", "per_worker", "current", "Context", "GiveUp", "DeadLetter")),
     ("Files and time", "", ("lines", "jsonl", "csv", "every")),
     (
         "Connectors",
@@ -86,7 +86,7 @@ def _table(listed: Iterable[Field[Any]], hints: dict[str, Any]) -> str:
 def _type(one: Field[Any], hints: dict[str, Any]) -> str:
     """Return a type as it is written, but the values of a `Literal` in place of its name."""
     hint = hints[one.name]
-    return " | ".join(repr(value) for value in get_args(hint)) if get_origin(hint) is Literal else str(one.type)
+    return " | ".join(repr(value) for value in get_args(hint)) if get_origin(hint) is Literal else type_of(one)
 
 
 def _code(text: str) -> str:

@@ -82,6 +82,14 @@ class LockLost(LockError):
     """A run was stopped, for its lock is lost or may be: another run may have begun to work."""
 
 
+class GiveUp(Exception):
+    """Raised by a handler that knows that another attempt will not help: the event fails at once, whatever its `retries`.
+
+    `on_error` decides what becomes of it, as of every failed event. `raise sw.GiveUp("gone") from error` keeps the cause in
+    the traceback.
+    """
+
+
 def describe(error: BaseException) -> str:
     """Return `Type: text` on one line, also for an exception whose `__str__` raises."""
     try:

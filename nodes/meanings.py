@@ -28,6 +28,11 @@ def default_of(one: Field[Any]) -> str:
     return "" if one.default is MISSING else repr(one.default)
 
 
+def type_of(one: Field[Any]) -> str:
+    """Return the type of a field as users write it: its annotation, or `written` in its metadata."""
+    return str(one.metadata.get("written", one.type))
+
+
 def with_fields(cls: C) -> C:
     """Add the list of its fields to the docstring of a dataclass; for use as a decorator."""
     cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\nFields:\n\n{_listed(fields(cls))}"
@@ -51,13 +56,13 @@ def explain_options(function: Any, *classes: type) -> None:
     kept = [one for one in shown.parameters.values() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
     named = [one for one in options_of(*classes) if one.name not in shown.parameters]
     keyword = inspect.Parameter.KEYWORD_ONLY
-    options = [inspect.Parameter(one.name, keyword, default=one.default, annotation=one.type) for one in named]
+    options = [inspect.Parameter(one.name, keyword, default=one.default, annotation=type_of(one)) for one in named]
     function.__signature__ = shown.replace(parameters=[*kept, *options])
     function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nOptions:\n\n{_listed(named)}"
 
 
 def _listed(told: Iterable[Field[Any]]) -> str:
     return "\n".join(
-        f"    {one.name}: {one.type}{f' = {default}' if (default := default_of(one)) else ''}\n        {meaning_of(one)}"
+        f"    {one.name}: {type_of(one)}{f' = {default}' if (default := default_of(one)) else ''}\n        {meaning_of(one)}"
         for one in told
     )

@@ -18,6 +18,7 @@ from ..events import Context, Failure, context_of_call
 from ..program.column import Column
 from ..program.failures import USER_ERRORS, failure, verdict_for
 from ..program.program import NO_ORDERS, Answer, Orders, Program, Step, Tally
+from ..program.retries import TIMED_OUT, may_retry
 from ..program.steps import FAILED, Copier, checked_batch, collect_async, join_answers, result_rule, shape
 from ..state.stateful import EventCursor, States, run_stateful
 from .monitor import Monitor, NoMonitor
@@ -156,8 +157,9 @@ class AsyncExecutor:
                 caught = error
             if safe is not None:
                 event = self._copies(safe)[0]
-            if attempts > step.options.retries:
-                if isinstance(caught, TimedOut):
+            timed_out = isinstance(caught, TimedOut)
+            if not may_retry(step.options, attempts, *(TIMED_OUT if timed_out else (type(caught),))):
+                if timed_out:
                     return failure(step, name, HandlerTimeout(str(caught)), attempts, event, "timeout")
                 return failure(step, name, caught, attempts, event)
             tally.retries += 1

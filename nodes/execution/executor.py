@@ -15,6 +15,7 @@ from ..events import Context, Failure, context_of_call
 from ..program.column import Column
 from ..program.failures import USER_ERRORS, failure, verdict_for
 from ..program.program import NO_ORDERS, Answer, Orders, Program, Step, Tally
+from ..program.retries import may_retry
 from ..program.steps import FAILED, Copier, checked_batch, result_rule, shape
 from ..state.key_steps import Check, Checked
 from ..state.stateful import EventCursor, States, run_stateful
@@ -247,7 +248,7 @@ class _Call:
         step, current = self._step, self._executor._current
         name = self._column.number_of(position)
         attempts = 1 + self._orders.used.get((step.node, *name), 0)
-        while attempts <= step.options.retries:
+        while may_retry(step.options, attempts, type(error)):
             attempts += 1
             current.attempt = attempts
             self._tally.retries += 1

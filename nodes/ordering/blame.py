@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from ..program.program import CallName, Step, Verdict
+from ..program.retries import TIMED_OUT, may_retry
 from .task import Task, WorkerLoad
 
 
@@ -171,7 +172,7 @@ class Blame:
         return explained
 
     def record_timeout(self, call: CallName, limit_s: float) -> None:
-        """Record a time-out as an attempt; the call fails when its retries are used up.
+        """Record a time-out as an attempt; the call fails when it is not retried any more.
 
         One that runs on although its worker was told not to make it is beyond every worker.
         """
@@ -180,7 +181,7 @@ class Blame:
             return
         step = next(step for step in self._steps if step.node == call[0])
         self.used[call] = self.used.get(call, 0) + 1
-        if self.used[call] > step.options.retries:
+        if not may_retry(step.options, self.used[call], *TIMED_OUT):
             text = f"HandlerTimeout: still running after timeout_s={limit_s:g}"
             self.verdicts[call] = Verdict("timeout", text, self.used[call])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Any, TypedDict, get_args
+from typing import Any, TypeAlias, TypedDict, get_args
 
 from ..checks import check_flag, check_seconds, check_whole, shown
 from ..errors import GraphError
@@ -17,18 +17,34 @@ from ..events import OnError
 from ..meanings import means, options_of, with_fields
 
 
-def _option(text: str, check: Callable[..., Any], *, of_all: bool = True, **bounds: Any) -> dict[str, Any]:
+def _option(
+    text: str, check: Callable[..., Any], *, of_all: bool = True, written: str | None = None, **bounds: Any
+) -> dict[str, Any]:
     """Return the metadata of an option: what it means, and `check(where, name, value, **bounds)`.
 
-    The check returns the plain value or raises. `of_all=False` is for an option that is a parameter of one method alone.
+    The check returns the plain value or raises. `of_all=False` is for an option that is a parameter of one method alone,
+    `written` is the type of what users give where the plain value has another.
     """
-    return means(text, check=partial(check, **bounds), of_all=of_all)
+    return means(text, check=partial(check, **bounds), of_all=of_all, **({"written": written} if written else {}))
 
 
 def _check_on_error(where: str, name: str, value: Any) -> Any:
     if value not in get_args(OnError):
         raise GraphError(f"{where}: {name}={shown(value)}; use 'fail', 'skip' or 'dead_letter'")
     return value
+
+
+def _check_errors(where: str, name: str, value: Any) -> tuple[str, ...]:
+    """Return the names of one type of errors or a tuple of them; a program holds no classes of the user's."""
+    given = value if isinstance(value, tuple) else (value,)
+    if not given or not all(isinstance(one, type) and issubclass(one, BaseException) for one in given):
+        raise GraphError(f"{where}: {name}={shown(value)}; give it a type of exceptions or a tuple of them")
+    return tuple(type_name(one) for one in given)
+
+
+def type_name(cls: type) -> str:
+    """Return the full name of a class."""
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 _CHOSEN = "leave it out to let the engine choose"
@@ -68,6 +84,15 @@ class Options:
         metadata=_option(
             "how often an event whose call raised or ran past `timeout_s` is tried again",
             check_whole, remedy="leave it out for no retries", least=0,
+        ),
+    )
+    retry_on: tuple[str, ...] | None = field(
+        default=None,
+        metadata=_option(
+            "the type of errors after which an event is tried again, or a tuple of them, subclasses included; left out, all "
+            "but `sw.GiveUp`. A call past `timeout_s` counts as `sw.HandlerTimeout` and as `TimeoutError`",
+            _check_errors,
+            written="type[BaseException] | tuple[type[BaseException], ...] | None",
         ),
     )
     backoff_s: float = field(
@@ -114,6 +139,10 @@ class Options:
         return self.retries > 0 or self.on_error == "dead_letter"
 
 
+#: What users give as `retry_on`.
+ErrorTypes: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
+
+
 class HandlerOptions(TypedDict, total=False):
     """The keyword arguments of `map`, `filter`, `flat_map` and `map_batches`.
 
@@ -124,6 +153,7 @@ class HandlerOptions(TypedDict, total=False):
     workers: int | None
     ordered: bool
     retries: int
+    retry_on: ErrorTypes | None
     backoff_s: float
     timeout_s: float | None
     concurrency: int
@@ -150,4 +180,6 @@ def check_options(where: str, given: Mapping[str, Any]) -> Options:
             f"{where}: ordered=True sees the numbers in order in one worker, but workers={options.workers};"
             " leave one of them out"
         )
+    if options.retry_on is not None and not options.retries:
+        raise GraphError(f"{where}: retry_on= without retries=, so nothing is tried again; give retries= too")
     return options

@@ -127,7 +127,8 @@ assert_type(numbers.filter(Fetch), sw.Stream[int])
 
 # Options
 assert_type(
-    numbers.map(str, name="text", workers=4, retries=2, backoff_s=0.5, timeout_s=1, on_error="skip"), sw.Stream[str]
+    numbers.map(str, name="text", workers=4, retries=2, retry_on=OSError, backoff_s=0.5, timeout_s=1, on_error="skip"),
+    sw.Stream[str],
 )
 
 # Joins and branches
@@ -154,3 +155,4 @@ def untyped(path: str) -> None:
     events.filter(lambda e: e["type"] == "user_login").sink(print)
     anything: Any = json.loads(path)
     graph.source(anything).map(str).sink(print)
+assert_type(numbers.map(str, retries=2, retry_on=(OSError, TimeoutError)), sw.Stream[str])

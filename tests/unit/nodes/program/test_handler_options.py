@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import pytest
 from sluiceway.nodes.errors import GraphError
-from sluiceway.nodes.program.options import HANDLER_OPTION_NAMES, HandlerOptions, Options, check_options
+from sluiceway.nodes.program.options import HANDLER_OPTION_NAMES, ErrorTypes, HandlerOptions, Options, check_options
 
 
 def test_the_words_of_a_call_are_the_options() -> None:
@@ -15,8 +15,10 @@ def test_the_words_of_a_call_are_the_options() -> None:
     words = typing.get_type_hints(HandlerOptions)
     declared = typing.get_type_hints(Options)
     assert words.pop("name") is str
+    assert words.pop("retry_on") == ErrorTypes | None  # what is kept of them are their names
+    assert declared.pop("retry_on") == tuple[str, ...] | None
     assert words == {name: declared[name] for name in words}
-    assert set(HANDLER_OPTION_NAMES) == {"name", *words}
+    assert set(HANDLER_OPTION_NAMES) == {"name", "retry_on", *words}
     assert set(declared) - set(words) == {"batch_size"}  # a parameter of map_batches alone
 
 
