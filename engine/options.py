@@ -28,7 +28,7 @@ class StopSignal(Protocol):
     """Anything that can say "stop"; `threading.Event` fits."""
 
     def is_set(self) -> bool:
-        """Whether reading shall end."""
+        """Whether reading is to end."""
 
 
 class RunKeywords(TypedDict, total=False):

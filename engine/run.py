@@ -1,7 +1,7 @@
 """Running: `run`, `iterate`, `imap` and `compile`, on the caller's thread.
 
 Decides which runner drives a graph, what is raised to its caller, and what leaving early means. The compiler decides
-which node runs where, and the hub everything between processes.
+which node runs where; the hub and its core decide what passes between processes.
 """
 
 from __future__ import annotations

@@ -48,9 +48,9 @@ def options_of(*classes: type) -> list[Field[Any]]:
 
 
 def explain_options(function: Any, *classes: type) -> None:
-    """Set the signature and the docstring of a function that takes `**words` to those of one with the options of `classes`.
+    """Set the signature and the docstring of a function that takes `**options` to those of one with the options of `classes`.
 
-    `help` and notebooks show both; type checkers read the annotation of `**words`.
+    `help` and notebooks show both; type checkers read the annotation of `**options`.
     """
     shown = inspect.signature(function)
     kept = [one for one in shown.parameters.values() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]

@@ -1,7 +1,7 @@
 """Checkpoints of one run: which graphs can have them, what is saved at a cut, and where a run resumes.
 
-Decides what must be the same on resume (names, wiring, states), what is refused because it could not be exact, and
-that a run is finished when its last cut was saved as the end, before any file is put in place.
+Decides what must be the same on resume (names, wiring, states), which graphs are refused because they could not resume
+exactly, and that a run is finished when its last cut was saved as the end, before any file is put in place.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .store import Resume, Saved, Store
 _LOG = logging.getLogger("sluiceway")
 #: The ends of the reading after which a run is finished; after any other end the next run resumes.
 ENDS = (None, "source", "limit")
-#: The ends that are neither that nor errors: what was written is committed, and not put in place yet.
+#: The ends without an error after which the run can be resumed: files are committed, and not put in place yet.
 PAUSES = ("time_limit", "stop")
 
 
@@ -207,7 +207,7 @@ def _places(saved: Saved) -> list[SourcePosition]:
 
 
 def _unpacked(place: SourcePosition, reads: list[Read], source: str) -> tuple[SourcePosition, list[Read]]:
-    """Return what a source process had pickled in a position and in reads; raises `CheckpointError`."""
+    """Return a position and reads with the parts that a source process pickled unpickled; raises `CheckpointError`."""
     if isinstance(place.position, bytes):
         place = replace(place, position=decode_stored(place.position, f"the place of source {source!r}"))
     what = f"a read of source {source!r} in the order log"

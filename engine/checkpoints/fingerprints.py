@@ -5,7 +5,7 @@ calls by name in its own package, and of a class's methods and its bases there. 
 the same code does not count: addresses, paths, line numbers, the order of sets, what objects and closures hold as data.
 Python's library and this package are not the user's code. Digests of two versions of Python cannot be compared.
 
-Objects are only looked at by their type and what they hold, so that nothing of the user's is called.
+An object is examined by its type and its contents alone, so no user code is called.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ...nodes.handlers import PerWorker
 _PACKAGE = __name__.partition(".")[0]
 #: The most functions and classes that count for one node; only objects of large libraries have more.
 _MAX_OBJECTS = 1000
-#: Types whose values are in the digest; of all others the type is.
+#: Types whose values are part of the digest; of any other object only the type is.
 _PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
 _GENERATORS = {
     types.GeneratorType: "gi_code",
     types.CoroutineType: "cr_code",
     types.AsyncGeneratorType: "ag_code",
 }
-#: Which attributes of what wraps a function have code.
+#: The attributes in which wrappers of functions hold code.
 _WRAPPERS: dict[type, tuple[str, ...]] = {
     types.MethodType: ("__func__", "__self__"),
     staticmethod: ("__func__",),

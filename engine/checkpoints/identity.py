@@ -1,7 +1,7 @@
-"""What a run is, and how that is compared when it is resumed.
+"""The identity of a run, and how it is compared when the run is resumed.
 
-Decides what must be as it was (graph, nodes, states, and what sources and sinks say of themselves), what may change and
-is told (the code of handlers), and the words for both. Where it is stored is not known here.
+Decides what must be unchanged (graph, nodes, states, settings of sources and sinks), what may change and is logged (the
+code of handlers), and the texts for both. Where the identity is stored is not known here.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from ...nodes.errors import CheckpointError
 
 #: What may change on resume: the code of the nodes.
 _CODE = "code"
-#: What sources and sinks say of themselves, by the name of their node.
+#: The settings of sources and sinks, by the name of their node.
 _SETTINGS = "settings"
 
 
 def read_identity(text: str) -> dict[str, Any]:
-    """Return the identity of a run; raises `ValueError` for a text that is none."""
+    """Return the identity of a run; raises `ValueError` for any other text."""
     identity = json.loads(text)
     if not isinstance(identity, dict) or not identity.keys() >= {"graph", "nodes"}:
         raise ValueError("what it says of the run cannot be read")
@@ -27,7 +27,7 @@ def read_identity(text: str) -> dict[str, Any]:
 
 
 def compare(where: str, known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Raise `CheckpointError` where a run is not what the store in `where` knows, but for its code."""
+    """Raise `CheckpointError` if a run differs from the one that the store `where` knows, except in its code."""
     given = json.loads(json.dumps(given))
     for key in (*known, *given):
         if key == _SETTINGS:
@@ -41,7 +41,7 @@ def compare(where: str, known: Mapping[str, Any], given: Mapping[str, Any]) -> N
 
 
 def _compare_settings(where: str, known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Raise `CheckpointError` where a source or sink is told to read or write otherwise than it began."""
+    """Raise `CheckpointError` if the settings of a source or sink have changed since the run began."""
     for node, before in known.items():
         now = given.get(node, {})
         changed = [
@@ -51,8 +51,8 @@ def _compare_settings(where: str, known: Mapping[str, Any], given: Mapping[str, 
         ]
         if changed:
             raise CheckpointError(
-                f"cannot resume from {where}: node {node!r} is not what it began as ({', '.join(changed)}); give it what it"
-                " had, or begin afresh with resume='never'"
+                f"cannot resume from {where}: node {node!r} has other settings than it began with"
+                f" ({', '.join(changed)}); set it as it was, or begin afresh with resume='never'"
             )
 
 
@@ -68,14 +68,14 @@ def code_changes(where: str, known: Mapping[str, Any], given: Mapping[str, Any])
     for name in changed:
         if name in new.get("keys", ()):
             raise CheckpointError(
-                f"cannot resume from {where}: node {name!r} changed the code that gives its keys, so the states of the old"
-                " keys may be those of no key now; run it as it was, or begin afresh with resume='never'"
+                f"cannot resume from {where}: node {name!r} changed the code that gives its keys, so states may belong to keys"
+                " that it no longer gives; run it as it was, or begin afresh with resume='never'"
             )
     return [f"node {name!r} changed its code" for name in changed]
 
 
 def _differing(known: Any, given: Any) -> tuple[Any, Any]:
-    """Return of two lists what only one has, unless only their order differs; of anything else the whole."""
+    """Return what each of two lists has alone, or both lists if only their order differs; other values as they are."""
     if not isinstance(known, list) or not isinstance(given, list):
         return known, given
     before, now = [one for one in known if one not in given], [one for one in given if one not in known]

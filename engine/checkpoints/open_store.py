@@ -1,6 +1,6 @@
 """Returns the store that `checkpoint=` names: a file, a PostgreSQL database, or a store of the user's own.
 
-Decides what is an address of a database, and nothing about what is stored. SQLAlchemy is needed for databases only.
+Decides which texts are addresses of a database; knows nothing of what is stored. SQLAlchemy is needed for databases only.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from ...nodes.errors import GraphError
 from .sqlite_store import describe_file, file_store
 from .store import Resume, Store, TableStore
 
-#: How long to wait for the store of an earlier run whose lock was free, in seconds. A server whose client lost its power
-#: notices that in less.
+#: How long to wait for the store of an earlier run whose lock was free, in seconds. A server
+#: notices sooner that a client has lost its power.
 _RELEASE_S = 20.0
 
 
@@ -40,7 +40,7 @@ def store_of(given: str | os.PathLike[str] | Store, *, locked: bool) -> Store:
     """Return the store for the value of `checkpoint=`; nothing is opened yet.
 
     `locked` says that the run has a lock: no other run uses the store then, but the session of one that died may remain
-    for a while. Raises `GraphError` for an address that is none of PostgreSQL's.
+    for a while. Raises `GraphError` for the address of any other database.
     """
     store: Store
     if isinstance(given, str) and is_address(given):

@@ -74,7 +74,7 @@ _EPOCH = sa.text("SELECT epoch FROM sluiceway_run WHERE name = :name FOR UPDATE"
 
 
 class PostgresTables:
-    """The tables of one database; without a `name` a run has that of its graph."""
+    """The tables of one database; without a `name` a run is stored under the name of its graph."""
 
     noun = "store"
 
@@ -135,7 +135,7 @@ class PostgresTables:
                 yield _executing(session)
         except sa.exc.SQLAlchemyError as error:
             raise CheckpointError(
-                f"cannot keep checkpoints in {self.where}: {describe(error)}; mend that and run again: it goes on from the"
+                f"cannot keep checkpoints in {self.where}: {describe(error)}; correct that and run again: it goes on from the"
                 " last one"
             ) from None
 

@@ -73,7 +73,7 @@ class _SqliteFile:
         return f"{os.uname().nodename}:{self.path.parent.resolve() / self.path.name}"
 
     def acquire(self, graph: str, *, fresh: bool) -> str:
-        """Lock the file and open it as a database; any graph's name is the same to it."""
+        """Lock the file and open it as a database; it serves one run, whatever the graph is called."""
         self._lock()
         try:
             self._connect(fresh)
@@ -110,11 +110,11 @@ class _SqliteFile:
 
     def _refusal(self, error: sqlite3.DatabaseError) -> CheckpointError:
         """Return the error for one of SQLite: damage (pages, text, missing tables), or a disk that is full."""
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # none where text is no UTF-8
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # there is none for text that is not UTF-8
         if not isinstance(error, sqlite3.OperationalError) or code == sqlite3.SQLITE_ERROR:
             return self.damaged(error)
         return CheckpointError(
-            f"cannot keep checkpoints in {self.path}: {error}; mend that and run again: it goes on from the last one"
+            f"cannot keep checkpoints in {self.path}: {error}; correct that and run again: it goes on from the last one"
         )
 
     def _lock(self) -> None:

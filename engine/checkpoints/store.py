@@ -24,7 +24,7 @@ from ...nodes.ordering.order_log import Read, Run
 from ..codec.stored_values import decode_stored, unreadable
 from .identity import code_changes, compare, read_identity
 
-#: The form of the tables; a store of another one is refused.
+#: The version of the tables; a store of any other version is refused.
 VERSION = 3
 #: How many of the last checkpoints, and of the last changes of code, the history keeps.
 HISTORY = 100
@@ -66,7 +66,7 @@ class Store(Protocol):
 
     @property
     def place(self) -> str:
-        """Where it is kept, the same for every run that uses it, whatever it holds by then."""
+        """Where it is kept: the same text for every run that uses it, whatever it holds."""
 
     def open(self, identity: Mapping[str, Any], resume: Resume) -> Saved | None:
         """Acquire the store for this run and return the checkpoint to resume from, if there is one.

@@ -1,4 +1,4 @@
-"""`--set key=value`: how texts of the command line become the arguments of a function that makes a graph.
+"""`--set key=value`: converts texts of the command line to arguments of a function that makes a graph.
 
 Decides which annotations can be written as text and how. It does not know where the function comes from.
 """
@@ -18,7 +18,7 @@ from ...nodes.errors import with_article
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _LISTS: dict[Any, Callable[[list[Any]], Any]] = {list: list, tuple: tuple, Sequence: list, Iterable: list}
-#: Annotations that any text fits.
+#: Annotations that accept any text.
 _TEXT = (str, object, Any, os.PathLike)
 
 
@@ -46,12 +46,12 @@ def arguments_of(function: Callable[..., Any], pairs: Sequence[str], called: str
     if missing:
         raise UsageError(f"{called} needs --set {missing[0]}=...; {_choice(parameters, called)}")
     values = {}
-    for key, words in texts.items():
+    for key, given in texts.items():
         hint = parameters[key].annotation
         try:
-            values[key] = _convert(hint, words)
+            values[key] = _convert(hint, given)
         except ValueError as error:
-            raise UsageError(f"--set {key}={words[-1]}: {error}; {_choice(parameters, called)}") from None
+            raise UsageError(f"--set {key}={given[-1]}: {error}; {_choice(parameters, called)}") from None
     return values
 
 

@@ -69,10 +69,10 @@ def run_bench(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 2
-    words = [f"--{name}" for name in ("quick", "tiny") if getattr(args, name)]
-    words += [f"--repeats={args.repeats}"] if args.repeats else []
-    words += ["--only", *args.only] if args.only else []
-    code = subprocess.run([sys.executable, str(runner), *words], check=False).returncode
+    arguments = [f"--{name}" for name in ("quick", "tiny") if getattr(args, name)]
+    arguments += [f"--repeats={args.repeats}"] if args.repeats else []
+    arguments += ["--only", *args.only] if args.only else []
+    code = subprocess.run([sys.executable, str(runner), *arguments], check=False).returncode
     return code if code >= 0 else 1
 
 

@@ -1,8 +1,8 @@
 """The command line: `sluiceway run MODULE:GRAPH`, `plan`, `checkpoints` and `bench`.
 
-Decides words, exit codes and what people read. Standard output belongs to the graph (a sink may be "-") and to the
-plan; progress, report and errors go to standard error. Exit codes: 0 done, 1 the run failed, 2 wrong usage and graphs
-that cannot run, 130 interrupted.
+Decides the commands and their options, the exit codes and what people read. Standard output belongs to the
+graph (a sink may be "-") and to the plan; progress, report and errors go to standard error. Exit codes: 0 done, 1 the run
+failed, 2 wrong usage and graphs that cannot run, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def _leave_stdout() -> None:
     os.close(null)
 
 
-# The words
+# The commands and their options
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import ormsgpack
 
-#: The size of an encoded block, about; its objects take some ten times as much.
+#: The approximate size of an encoded block in bytes; its decoded objects take about ten times as much.
 BLOCK_BYTES = 128 * 1024
 #: Bounds of the events in a block; a smaller one would cost too much per event.
 MIN_BLOCK_EVENTS, MAX_BLOCK_EVENTS = 1024, 8192
@@ -66,7 +66,7 @@ class Packed:
         self._rest: tuple[int, int, list[Any]] | None = None
 
     def load(self, lo: int, hi: int) -> list[Any]:
-        """Return the events `lo .. hi - 1`. The rest of their last block is kept, for it is mostly asked for next."""
+        """Return the events `lo .. hi - 1`. The rest of the last block is kept, because it is usually asked for next."""
         events: list[Any] = []
         at = bisect_right(self.ends, lo)
         while lo < hi:

@@ -44,5 +44,5 @@ _COPIERS: dict[type, Callable[[Any], Any]] = {dict: dict.copy, list: list.copy}
 def _copy(event: Any) -> Any:
     try:
         return copy.deepcopy(event)
-    except Exception:  # a generator, a lock, an open file: it cannot be copied by anyone
+    except Exception:  # a generator, a lock, an open file: nothing can copy it
         return event

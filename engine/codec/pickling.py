@@ -6,6 +6,10 @@ Buffers of `OUT_OF_BAND_BYTES` or more travel beside the body, uncopied.
 
 `pickle.Unpickler` keeps its memo from one `load` to the next although `Pickler.clear_memo` cleared the other end, and
 then returns wrong objects silently: every list is read by an unpickler of its own.
+
+What a process does with names of `__main__` is set once and kept here, not in an object that callers pass on: `__main__`
+belongs to the whole process, as do the module table and the classes that cloudpickle has made, and unpickling is also
+begun by user code in `__setstate__` and by libraries, to which nothing can be passed.
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ Resolver = Callable[[str], object]
 
 
 class _Process:
-    """Settings of this process for `__main__`; the caller's process needs neither."""
+    """How this process treats names of `__main__`; the caller's process keeps the defaults."""
 
     resolver: Resolver | None = None
     adopts = False

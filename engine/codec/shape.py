@@ -74,17 +74,18 @@ def shape_of(events: list[Any]) -> Shape:
 def are_flat(events: list[Any], types: set[type]) -> bool:
     """Whether events of these types are plain and a tree, as far as that is seen without a walk: the common cases.
 
-    They are atoms, or dicts of atoms. The collector does not track a dict that has never held what can hold something
-    (until Python 3.13; later ones are walked), which is a flag to look at. Of what such a dict may have, MessagePack
-    itself refuses all that it would not carry exactly, but for a bytearray, which has no hash: to hash all at once is
-    the quickest way to see that there is none. So where MessagePack refuses what is flat, it may be anything.
+    They are atoms, or dicts of atoms. Until Python 3.13 the garbage collector does not track a dict that has only ever
+    held objects without references, and whether it does is a flag (later versions track every dict: they are walked).
+    MessagePack itself refuses every object in such a dict that it would not carry exactly, except a bytearray, which
+    has no hash: hashing all objects at once is the quickest way to see that there is none. So what is flat may still be
+    refused by MessagePack.
     """
     if types <= ATOMS:
         return True
     if types != {dict} or any(map(gc.is_tracked, events)):
         return False
     inside = gc.get_referents(*events)
-    if _is_long(events[0]) or _is_long(events[-1]):  # a long text takes longer to hash than to look at its type
+    if _is_long(events[0]) or _is_long(events[-1]):  # hashing a long text takes longer than comparing its type
         return set(map(type, inside)) <= ATOMS
     try:
         hash(tuple(inside))

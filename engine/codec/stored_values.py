@@ -1,6 +1,6 @@
 """Values that a checkpoint, an order log or a snapshot holds, decoded again.
 
-Decides what is said where one cannot be decoded: it was written whole, so most often code that it names has moved since.
+Decides what the error says of one that cannot be decoded: it was written whole, so code that it names has probably moved.
 Where such values are kept is not known here.
 """
 

@@ -50,7 +50,7 @@ class Commits:
         """Record the state of the pool with index `at` behind the numbers below `n`; free the inputs that made it."""
         answered = pool.dispatcher.frontier
         if pool.retention is None or pool.retention.asked != n or answered < n:
-            return  # it has gone since, or the run ends below
+            return  # the worker has exited since, or the run ends below that number
         self._streams.consume(pool.wiring.ports, pool.retention.upto, n)
         pool.retention.record_snapshot(n, packed, self._streams.cost(pool.wiring.ports, n, answered))
         self._cuts.record_state(at, n, packed)

@@ -26,7 +26,7 @@ class Spawn:
 class SendTask:
     """Send a run of numbers to a worker; `inputs` are the slices of each port.
 
-    `answer_batch` is for how many numbers it is to answer at once (0: for as many as it likes)."""
+    `answer_batch` is how many numbers it is to answer at once (0: as many as it likes)."""
 
     worker: str
     task: Task
@@ -63,7 +63,7 @@ class Deliver:
 
     release: Release
     streams: list[list[Slice]]
-    log: Entries | None = None  #: to be durable before
+    log: Entries | None = None  #: to be made durable first
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class DeliverLoose:
     lo: int
     hi: int
     slices: list[Slice]
-    log: Entries | None = None  #: to be durable before
+    log: Entries | None = None  #: to be made durable first
 
 
 #: This many skipped events are logged; the others are only counted.

@@ -70,6 +70,6 @@ class Flow:
         self._streams.consume((stream,), lo, hi)
 
     def answer_batch(self, pool: Pool) -> int:
-        """Return for how many numbers a pool is to answer at once: as many as the next pools want for a task."""
+        """Return how many numbers a pool is to answer at once: as many as the next pools want in a task."""
         readers = (reader for stream in pool.wiring.exits for reader, _ in self._readers[stream])
         return min((reader.dispatcher.batch for reader in readers), default=0)

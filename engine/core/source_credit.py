@@ -87,7 +87,7 @@ class SourceCredit:
         room -= sum(asked) + sum(buffered)
         merging = sequencer.merges
         live = sum(not sequencer.has_ended(source) for source in range(len(self._pulls)))
-        # A merge needs as much of each; otherwise each has a share, so that a silent one does not hold up the others.
+        # A merge needs the same amount of each; otherwise each has a share, so that a silent one does not hold up the others.
         share = wanted if merging else -(-(wanted - sum(buffered)) // live)
         pulls = []
         for source in free:

@@ -80,7 +80,7 @@ def acquire(lock: Lock) -> int:
 
 
 class AcquiredLock:
-    """A lock that is acquired before its run is made; when the run acquires it, it gets the token.
+    """A lock that is acquired before its run is made; the run then gets the token without acquiring it again.
 
     What `close_first` names is closed before the lock is released. Raises `LockError` when it is made.
     """
@@ -92,7 +92,7 @@ class AcquiredLock:
         self.fenced = lock.fenced
 
     def close_first(self, close: Callable[[], None]) -> None:
-        """Set what closes that which was opened under the lock; closing it twice must do no harm."""
+        """Set the function that closes what was opened under the lock; it may be called twice."""
         self._close = close
 
     def acquire(self) -> int:

@@ -83,7 +83,7 @@ class SinkSet:
             self._checkpoints.save_start(self._sources, self.commit(-1))
 
     def _claim(self, end: SinkEnd) -> None:
-        """Tell a sink whose run it is about to hold; raises `CheckpointError` for what it holds and the store does not know."""
+        """Tell a sink which run it is about to hold; raises `CheckpointError` if it holds numbers unknown to the store."""
         claim = getattr(end.sink, "claim", None)
         if self._checkpoints is None or not callable(claim):
             return

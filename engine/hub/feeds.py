@@ -25,7 +25,7 @@ from ..sources.slice_feed import FeedBatch, SliceFeed
 class Feeds:
     """The sources of one run. Used by the hub's thread.
 
-    `keep` returns a payload in the place from which workers get it.
+    `keep` returns a payload in the memory from which workers read it.
     """
 
     def __init__(self, plan: Plan, core: Core, keep: Callable[[Payload], Payload]) -> None:
@@ -71,8 +71,8 @@ class Feeds:
     def record_end(self, source: int, read_s: float, error: BaseException | None = None) -> None:
         """Record that a source, remote or not, has ended or failed with `error`.
 
-        `read_s` are the seconds in which it was not held back. A source that has fewer events than an earlier run has
-        read of it has failed.
+        `read_s` are the seconds in which it was not held back. A source with fewer events than an earlier run has
+        read from it has failed.
         """
         self.read_s = max(self.read_s, read_s)
         if error is None and not self._core.source_credit.stopped and self._core.sequencer.lacks(source):

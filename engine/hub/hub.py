@@ -178,7 +178,7 @@ class Hub:
         self.wake()
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Wait until the hub has ended and its backend is closed; return whether that is so."""
+        """Wait until the hub has ended and its backend is closed; return whether it has."""
         if self._thread.ident is None:
             return True  # it could not be started
         self._thread.join(timeout_s)
@@ -245,7 +245,7 @@ class Hub:
         """Wait until the backend has something, a command arrives, or something is due."""
         wakeup.prepare()
         self._waits_for_sinks = self.core.waits_for_sinks
-        # Checked once more after `prepare`: whoever came before it has notified nobody.
+        # Checked once more after `prepare`: a command that came before it notified nobody.
         if self._commands or (self._waits_for_sinks and self._consumed > self.core.consumed):
             wakeup.clear(readable=False)
         else:

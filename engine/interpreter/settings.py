@@ -1,7 +1,7 @@
 """Settings of the calling interpreter that user code can see: read there, and put in place in every process of the run.
 
 Decides which settings these are. A process loads no module for a setting that the caller has not changed. What a program
-keeps in its own modules is no setting: it gets into every process by `setup=`.
+keeps in its own modules is not a setting: `setup=` puts it into every process.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def read_settings() -> bytes:
 def apply_settings(packed: bytes, *, warn: bool) -> None:
     """Put the settings of the calling interpreter in place in this thread and process; `warn`: its warning filters too.
 
-    Modules that user code imports change settings as well, so this belongs before they are imported and behind.
+    Modules that user code imports change settings too, so this is called before they are imported and once more afterwards.
     """
     values, filters = pickling.loads(packed)
     for name, setting in _SETTINGS.items():

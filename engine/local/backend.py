@@ -132,7 +132,7 @@ class ChildBackend:
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for a message, an exit, the next worker that is due, or `wake`; see `Backend.wait`."""
-        # The socket's descriptor is readable after changes only.
+        # The socket's descriptor is readable only after a change.
         if self.router.waiting:
             return False
         self._watch(self._place.descriptor)

@@ -29,7 +29,7 @@ def logger_levels() -> dict[str, int]:
 
 
 def prints_are_captured() -> bool:
-    """Whether stdout or stderr of this process is another one than children inherit, as in a notebook or a test."""
+    """Whether stdout or stderr of this process is not the one that children inherit, as in a notebook or a test."""
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:
             if stream is None or stream.fileno() != number:
@@ -54,7 +54,7 @@ def log(peer: str, message: Message) -> None:
 
 class ChildOutput:
     """Shows what the children of one run log and print. What the calling process's own streams, logging handlers and
-    filters raise is theirs: it is said once for each of them, and the run goes on.
+    filters raise is logged once for each of them, and the run goes on.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class ChildOutput:
         if who in self._broken:
             return
         self._broken.add(who)
-        with contextlib.suppress(Exception):  # the logging of this process may be what is broken; nobody else can be told
+        with contextlib.suppress(Exception):  # the logging of this process may be broken, and is all there is
             _LOG.warning("cannot show %s of the calling process raised %s; the run goes on", where + ": " + who, describe(error))
 
 

@@ -25,7 +25,7 @@ from .transport import messages
 from .transport.router import Received, Router
 
 _LOG = logging.getLogger("sluiceway")
-#: How many messages are handled before the core is asked what follows from them.
+#: How many messages are handled before the core is asked for effects.
 MAX_MESSAGES = 256
 
 

@@ -1,6 +1,6 @@
 """What the system has for a run, and what a run needs of it: cores, descriptors, threads, processes and memory.
 
-Decides when a run is refused for what is missing, in words: libraries below would end the whole process instead.
+Decides when a run is refused because something is missing, with an error that says what: libraries would end the process.
 Acquires nothing.
 """
 
@@ -102,7 +102,7 @@ def _open_descriptors(limit: int) -> int:
             return sum(int(name) < limit for name in os.listdir(folder))
         except FileNotFoundError:
             continue
-        except OSError:  # not even one is left to look
+        except OSError:  # not even one is left to list the folder
             return limit
     return 0
 
@@ -119,7 +119,7 @@ def _number_in(path: str) -> int | None:
 
 
 def _threads_can_start() -> bool:
-    """Whether as many threads as a run needs in this process can be started, tried out: no figure of the system tells it."""
+    """Whether as many threads as a run needs in this process can be started; tried, because no figure of the system tells."""
     end = threading.Event()
     started = []
     try:

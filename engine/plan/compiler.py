@@ -73,7 +73,7 @@ def compile_graph(
 
 @dataclass(slots=True)
 class _Layout:
-    """The nodes of a plan after the expansion of the keyed ones, parted into those before and behind the dead letters."""
+    """The nodes of a plan after the expansion of the keyed ones, divided into those before and those behind the dead letters."""
 
     nodes: list[Node]
     sinks: list[Node]

@@ -1,7 +1,7 @@
-"""Whether both ends of a graph can be opened: looked at in the calling process, before anything is opened or started.
+"""Checks whether the sources and sinks of a graph can be opened, in the calling process and before anything is started.
 
-Decides which ends are asked; what they answer is theirs (`nodes.sources`, `nodes.sinks`), and `nodes.file_names` says
-which files are one.
+Decides which of them are asked. How they answer is described in `nodes.sources` and `nodes.sinks`; `nodes.file_names`
+decides which names mean one file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .plan import Plan
 
 
 def missing_input(plan: Plan) -> GraphError | None:
-    """Return why a source cannot be read, by the first that says so in `check_source`, or `None` if all can."""
+    """Return the error of the first source whose `check_source` raises, `None` if all can be read."""
     for source in plan.sources:
         check = getattr(source.node.subject, "check_source", None)
         try:

@@ -30,7 +30,7 @@ class PoolDraft:
     nodes: list[Node] = field(default_factory=list)
     barrier: bool = False
     why: str = ""
-    part: tuple[int, int] | None = None  #: which of how many parts of the keys it has
+    part: tuple[int, int] | None = None  #: the index of its part of the keys, and the number of parts
 
     @property
     def name(self) -> str:
@@ -62,7 +62,7 @@ def fuse(nodes: Sequence[Node], workers: int, keyed: dict[Node, Expansion]) -> l
             else:
                 home[node] = None
         elif node.kind.traits.beside_key:
-            # It looks at the events where their keys are.
+            # It reads the events in the pool where their keys are computed.
             beside = home[keyed[node].key]
             assert beside is not None
             beside.nodes.append(node)

@@ -32,7 +32,7 @@ class PoolPlan:
     reads: tuple[str, ...]
     why: str
     explicit: bool = False  #: whether a node of it asks for a number of workers
-    part: tuple[int, int] | None = None  #: which of how many parts of the keys it has
+    part: tuple[int, int] | None = None  #: the index of its part of the keys, and the number of parts
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ def set_up_caller(plan: Plan, setup: Setup | None) -> None:
             setup()
         except Exception as error:
             raise SluicewayError(
-                f"setup= raised in the calling process: {describe(error)}; no event was read, mend that function"
+                f"setup= raised in the calling process: {describe(error)}; no event was read; correct that function"
             ) from error
     plan.shipped["settings"] = read_settings()
 

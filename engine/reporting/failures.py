@@ -91,7 +91,7 @@ def start_error(pool: str, text: str, why: BaseException) -> HandlerError | Chec
     if isinstance(why, CheckpointError):
         return why
     error = HandlerError(
-        f"the handlers of {pool!r} cannot be built in a worker: {text}; no event was handled, mend the constructor"
+        f"the handlers of {pool!r} cannot be built in a worker: {text}; no event was handled; correct the constructor"
         " or what the handler captures",
         node=pool,
     )

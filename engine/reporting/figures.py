@@ -27,7 +27,7 @@ class Stay:
 
 
 def is_reported(step: Step) -> bool:
-    """Whether a step is a line of the report: no part of another node, and no join, which runs no user code."""
+    """Whether a step is a line of the report: not a part of another node, and not a join, which runs no user code."""
     return not step.kind.traits.hidden and not step.kind.traits.joins
 
 

@@ -28,7 +28,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 Run = ProcessRun | InlineRun | AutoRun
 
-#: The threads of every run have names that begin so; what dies in one of them never waits there.
+#: The names of a run's threads begin so; results that are dropped in one of them do not wait there.
 _ENGINE_THREADS = "sluiceway-"
 
 
@@ -114,7 +114,7 @@ class Results(chain[T_co]):  # type: ignore[type-var]  # chain only yields event
     def close(self) -> None:
         """Stop the run, unless it has ended, and wait until its processes are gone.
 
-        Any thread may call it: whoever waits for a result then finds the end. No effect in a fork of the caller.
+        Any thread may call it; a thread that waits for a result then finds the end. No effect in a fork of the caller.
         """
         self._lists.close()
 
@@ -141,7 +141,7 @@ class ResultLists:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.name = f"graph {run.name!r}"
-        #: Whether whoever asks is told `NotReady` instead of waiting.
+        #: Whether asking raises `NotReady` instead of waiting.
         self.polling = False
         self._batches = _reported(run)
         self._wakes = Wakes()
@@ -149,7 +149,7 @@ class ResultLists:
         #: Whether somebody asks. No call may stand between its check and its change, where another thread could come.
         self._asked = False
         self._last: list[Any] = []
-        #: Held by whoever is inside of the generator, in which thread that is.
+        #: Held while any thread is inside the generator.
         self._inside = threading.Lock()
         self._thread: int | None = None
         self._closing = False

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import asyncio
 
-#: The longest wait, in seconds, so that what is due by the clock is looked after while nothing arrives.
+#: The longest wait, in seconds, so that what is due by the clock is done while nothing arrives.
 _WAIT_S = 0.5
 
 
@@ -30,7 +30,7 @@ class Wakes:
         self._wake: Callable[[], object] | None = None
 
     def notify(self) -> None:
-        """Wake whoever waits, if anybody does."""
+        """Wake the thread or task that waits, if there is one."""
         wake = self._wake
         if wake is not None:
             with suppress(RuntimeError):  # its loop is closed: nobody waits any more
@@ -73,7 +73,7 @@ class Wakes:
 
 
 class AskingThread:
-    """A thread that calls `ask` each time it is told to, and keeps what came until it is taken."""
+    """A thread that calls `ask` on request and keeps the result until it is taken."""
 
     def __init__(self, ask: Callable[[], list[Any]], notify: Callable[[], None]) -> None:
         self._ask = ask
@@ -131,7 +131,7 @@ class AskingThread:
             self._answered.wait()
 
     def end(self) -> None:
-        """End the thread behind what it was told to do."""
+        """End the thread once it has done what was requested."""
         self._orders.put(False)
 
     def _serve(self) -> None:
@@ -142,7 +142,7 @@ class AskingThread:
                 result = [], error
             is_last = result[1] is not None
             self._result = result
-            del result  # whoever takes it has it alone
+            del result  # the consumer holds the only reference
             self.busy = False
             self._answered.set()
             self._notify()

@@ -1,4 +1,4 @@
-"""Feeds: events of one source, read ahead a little by a thread, and returned without waiting: those there are, up to n.
+"""Feeds: a thread reads the events of one source a little ahead; the consumer gets what is there, without waiting.
 
 Decides how far a source is read ahead. A reader thread runs user code; the consumer never waits for it, and is woken by
 the next event after a read in vain. While a quick iterator is read in bulk, by C code that cannot wake a thread, the

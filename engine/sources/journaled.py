@@ -1,7 +1,7 @@
 """Journaled sources: events that cannot be read again are stored before they get numbers, so that a resumed run gets them.
 
 Decides what is stored when, what a reader returns (the stored events, exactly as a resumed run gets them), and when the
-source is told that its events are safe. `journal_file` knows the file, `read_ahead` reads plain iterators ahead.
+source learns that its events are safe. `journal_file` knows the file, `read_ahead` reads plain iterators ahead.
 """
 
 from __future__ import annotations

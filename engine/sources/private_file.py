@@ -25,7 +25,7 @@ class FileKind:
     """A kind of private file: how it is recognised, and how error texts speak of it."""
 
     application: int  #: `PRAGMA application_id`
-    version: int  #: `PRAGMA user_version`: the form of the tables
+    version: int  #: `PRAGMA user_version`: the version of the tables
     noun: str
     use: str  #: what it is used for: "for checkpoints"
     contents: str  #: what is pickled in it

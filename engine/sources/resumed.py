@@ -131,7 +131,7 @@ class SkippingReader:
         self._digest.update(_digestible(events))
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[Any] | None:
-        """Return what is there for certain: of a list or range many events, of all else the next one."""
+        """Return events that are certainly there: many of a list or range, otherwise the next one."""
         events = list(islice(self._iterator, min(limit, 1024) if self._sized else 1))
         if not events:
             return None
@@ -150,7 +150,7 @@ class SkippingReader:
 def _digestible(events: list[Any]) -> bytes:
     """Return bytes that distinguish events, the same however they are divided into reads.
 
-    Of an event that MessagePack does not carry only the type counts: a pickle may differ from process to process.
+    For an event that MessagePack does not carry only the type counts: a pickle may differ from process to process.
     """
     try:
         return b"".join([ormsgpack.packb(event) for event in events])

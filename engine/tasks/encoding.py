@@ -26,7 +26,7 @@ from .task import AnswerMessage, Grant, TaskMessage
 
 
 class Outbox(Protocol):
-    """Sends what a worker answers to whoever sent the task."""
+    """Sends what a worker answers to the sender of the task."""
 
     def share(self, payload: Payload, grant: Grant | None) -> Payload:
         """Return the payload in the memory that it travels in, as far as `grant` allows."""

@@ -14,7 +14,7 @@ from ..codec.codec import Payload
 
 
 class Grant:
-    """Room for a task's answer in the memory that the worker shares with whoever sent the task; filled from `at` up to `stop`."""
+    """Room for a task's answer in memory shared with the sender of the task; filled from `at` up to `stop`."""
 
     __slots__ = ("at", "stop")
 

@@ -162,13 +162,14 @@ except sw.SluicewayError as error:
 
 def test_setup_is_called_once_in_every_process(tmp_path: Path) -> None:
     (tmp_path / "config.py").write_text("FACTOR, CALLS = 1, 0\n")
-    here = "setup= raised in the calling process: OSError: no config; no event was read, mend that function\n"
+    here = "setup= raised in the calling process: OSError: no config; no event was read; correct that function\n"
     assert script(SETUP, tmp_path).splitlines(keepends=True) == [
         "[10]\n",
         here,
         here,
         "the handlers of 'scaled' cannot be built in a worker: SluicewayError: setup= raised in a process of the run:"
-        " OSError: no config; mend that function; no event was handled, mend the constructor or what the handler captures\n",
+        " OSError: no config; correct that function; no event was handled; correct the constructor or what the handler"
+        " captures\n",
     ]
 
 

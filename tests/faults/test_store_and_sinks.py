@@ -283,8 +283,8 @@ class Named:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"delimiter": ";"}, 'node \'in\' is not what it began as .delimiter is ";", it was ","'),
-        ({"table": "b"}, 'node \'out\' is not what it began as .table is "b", it was "a"'),
+        ({"delimiter": ";"}, 'node \'in\' has other settings than it began with .delimiter is ";", it was ","'),
+        ({"table": "b"}, 'node \'out\' has other settings than it began with .table is "b", it was "a"'),
         ({"ttl": 6}, "with ttl 5.*with ttl 6"),
     ],
 )

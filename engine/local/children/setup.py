@@ -136,7 +136,7 @@ def unpack_user_code(folder: Path, packed: bytes) -> Any:
         try:
             setup()
         except Exception as error:
-            raise SluicewayError(f"setup= raised in a process of the run: {describe(error)}; mend that function") from error
+            raise SluicewayError(f"setup= raised in a process of the run: {describe(error)}; correct that function") from error
     return subject
 
 

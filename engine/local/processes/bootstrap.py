@@ -93,7 +93,7 @@ def environment(seed: str | None) -> dict[str, str]:
 
 
 def unpack(packed: bytes) -> dict[str, Any]:
-    """Read the message of a clean interpreter, put the caller's `sys.argv` in place and take our own seed away."""
+    """Read the message of a clean interpreter, put the caller's `sys.argv` in place and remove the seed of the run."""
     message: dict[str, Any] = ormsgpack.unpackb(packed)
     if message["seed"] is not None:
         os.environ.pop(HASH_SEED, None)  # what handlers start is seeded as it would be by the caller

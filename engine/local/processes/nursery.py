@@ -46,7 +46,7 @@ class Nursery:
         self._preload = tuple(preload)
         self._executable = executable if executable is not None else sys.executable
         self._start_limit_s = start_limit_s
-        self._seed = seed  #: also of a zygote that replaces a dead one
+        self._seed = seed  #: a zygote that replaces a dead one gets it too
         self._owner = 0
         self._registry = ChildRegistry()
         self._starter: ZygoteStarter | None = None

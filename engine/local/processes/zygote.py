@@ -79,7 +79,7 @@ class Zygote:
                 self._reap()
                 self._requests.extend(self._pipe.receive())
                 self._end_requested = self._end_requested or ["end"] in self._requests
-                # One at a time: whoever has asked for a thousand children may have ended before they are all born.
+                # One at a time: a caller that has asked for a thousand children may exit before all of them are started.
                 if self._requests and not self._is_done():
                     self._handle(self._requests.popleft())
                 self._pipe.flush()

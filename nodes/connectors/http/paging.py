@@ -96,7 +96,7 @@ class Paging:
                 link: Key = next_link(answer.link, page)
             except ValueError:
                 raise self._bad(
-                    "the header Link is none by RFC 8288, so that the next page cannot be told", "mend the server"
+                    "the header Link is none by RFC 8288, so that the next page cannot be told", "correct the server"
                 ) from None
         else:
             link = self._scalar(_at(body, self.field), self.field)
