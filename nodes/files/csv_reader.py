@@ -145,7 +145,14 @@ class CsvReader:
         if isinstance(reason, ValueError):  # undecodable text, already named
             self._failure = reason
             return
-        remedy = "raise csv.field_size_limit before you make the source" if "field limit" in str(reason) else ""
+        if self._cursor.cut_off and isinstance(reason, csv.Error):
+            return  # the rest of the row was truncated before it was read, which was said
+        remedy = (
+            "a quote in it is not closed, or the field is as large: correct the row, or raise csv.field_size_limit before you "
+            "make the source"
+            if "field limit" in str(reason)
+            else ""
+        )
         at = self._position_at(taken)
         self._failure = ValueError(
             f"cannot read {at.path}, line {at.line + at.skip + 1}: {reason}; "

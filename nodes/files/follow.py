@@ -2,7 +2,9 @@
 
 Decides when a file has ended although it is followed. A rotated file (renamed, with another
 one created under its name) ends once the new one holds something: the writer has then left the old one. A truncated
-file begins again. Both are noticed only when the file is checked: what was written and truncated in between is lost.
+file begins again; it is told by its size, or, where it has grown beyond what was read since, by its bytes: with every
+read its beginning and what was read last are compared. What was written and truncated between two reads is lost, and a
+file that begins with the very bytes that were read of it cannot be told from one that has grown.
 """
 
 from __future__ import annotations
@@ -22,9 +24,12 @@ log = logging.getLogger("sluiceway")
 WAIT_S = 0.1
 LOOK_S = 0.02
 
+#: How many bytes of the beginning, and before the place of reading, are compared with every read.
+_COMPARED_BYTES = 256
+
 
 class Truncated(Exception):
-    """A followed file is shorter than what was read of it."""
+    """A followed file no longer holds what was read of it: it was truncated, and may have grown again."""
 
 
 class FollowStream(FileStream):
@@ -36,6 +41,7 @@ class FollowStream(FileStream):
         self._closing = closing
         self._left = False
         self.inode = os.fstat(self._raw.fileno()).st_ino
+        self._begin = self._last = b""
 
     def read(self, size: int, /) -> bytes | None:
         """Read what is there; wait a moment for more; raises `Truncated`."""
@@ -43,6 +49,8 @@ class FollowStream(FileStream):
         while True:
             data: bytes = self._raw.read(size)
             if data:
+                self._check_what_was_read(self._raw.tell() - len(data))
+                self._last = (self._last + data[-_COMPARED_BYTES:])[-_COMPARED_BYTES:]
                 return data
             if self._left:
                 return b""
@@ -51,6 +59,19 @@ class FollowStream(FileStream):
             wait_s = min(LOOK_S, until - time.monotonic())
             if wait_s <= 0 or self._closing.wait(wait_s):
                 return None
+
+    def _check_what_was_read(self, at: int) -> None:
+        """Raise `Truncated` unless the file begins as it did and what stands before `at` is what was read last."""
+        number = self._raw.fileno()
+        begin = os.pread(number, _COMPARED_BYTES, 0)
+        if not begin.startswith(self._begin) or os.pread(number, len(self._last), at - len(self._last)) != self._last:
+            raise Truncated
+        self._begin = begin
+
+    def seek(self, offset: int, /) -> None:
+        """Seek to an offset in the file."""
+        self._last = b""
+        super().seek(offset)
 
     def _has_moved_on(self) -> bool:
         """Whether the writer has moved on to another file; raises `Truncated`."""
@@ -102,9 +123,12 @@ class FollowCursor(LineCursor):
 
     def load(self, size: int = BLOCK_BYTES) -> bool | None:
         """Load more lines of the current file: `None` if it was rotated or truncated, false if none are there."""
+        if self.cut_off:
+            return None
         try:
             return super().load(size)
         except Truncated:
+            self.cut_off = True
             log.warning(
                 "%s was truncated: reading begins again; what was cut off before it was read is lost", self.path
             )
@@ -114,6 +138,7 @@ class FollowCursor(LineCursor):
         """Open the file that has the name now; false when closed."""
         if self.closed:
             return False
+        self.cut_off = False
         self._open(0)
         return True
 

@@ -56,6 +56,8 @@ class LineCursor:
         self.lines: list[str] = []
         self.next = 0
         self.closed = False
+        #: Whether the current file was truncated while it was read, so that its last line or row may be cut off.
+        self.cut_off = False
         self._busy = threading.Lock()  # held while bytes are read
         self._encoding = encoding
         self._split = split

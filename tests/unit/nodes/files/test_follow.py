@@ -8,6 +8,7 @@ import pickle
 import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,71 @@ def test_a_truncated_file_begins_again(tmp_path: Path, caplog: pytest.LogCapture
     assert f"{path} was truncated" in caplog.text
     add(path, "4\n")
     assert there(reader) == ["4"]
+    reader.close()
+
+
+@pytest.mark.parametrize("begin", ["server started 08:00\n", ""])
+@pytest.mark.parametrize("grown", [0, 1, 7, 1000])
+def test_a_file_that_was_truncated_and_has_grown_again_begins_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, begin: str, grown: int
+) -> None:
+    """Also where it is as long as before, or longer, when it is looked at."""
+    path = tmp_path / "a"
+    path.write_text(begin + "".join(f"old {n}\n" for n in range(100)) + "half of a")
+    reader = lines(path, follow=True).reader(None)
+    assert there(reader)[-1] == "old 99"
+    new = [f"newer line {n}" for n in range(150)] + ["x" * grown]
+    size = path.stat().st_size
+    with path.open("r+") as file:  # the same file, as copytruncate leaves it
+        file.truncate(0)
+        file.write(begin + "".join(f"{line}\n" for line in new))
+    assert path.stat().st_size > size
+    assert there(reader) == [*([begin[:-1]] if begin else []), *new]
+    assert f"{path} was truncated" in caplog.text
+    add(path, "last\n")
+    assert there(reader) == ["last"]
+    reader.close()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_is_truncated_no_half_line_is_read(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    path = tmp_path / "a"
+    path.touch()
+    reader = lines(path, follow=True).reader(None)
+    wrote: set[str] = set()
+    last: list[str] = []
+    for life in range(60):
+        if chance.random() < 0.4:
+            os.truncate(path, 0)
+            last = []
+        for _ in range(chance.randrange(40)):
+            line = f"{life} {chance.randrange(10 ** chance.randrange(1, 30))}"
+            wrote.add(line)
+            last.append(line)
+            add(path, line + "\n")
+        if chance.random() < 0.5:
+            found = there(reader)
+            assert wrote.issuperset(found)
+            assert found == last[len(last) - len(found) :]
+            last = []
+    reader.close()
+
+
+def test_a_row_that_was_truncated_within_is_lost_and_the_next_ones_come(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n1,2\n")
+    reader: Any = csv(path, follow=True).reader(None)
+    assert there(reader) == [{"a": "1", "b": "2"}]
+    waits = threading.Event()
+    reader._cursor._closing.wait = lambda seconds: waits.set()  # within the row
+    add(path, '3,"half\n')
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(lambda: next(filter(None, (reader.read(10, MANY) for _ in iter(int, 1)))))
+        waits.clear()
+        assert waits.wait(20)
+        path.write_text("a,b\n5,6\n")
+        assert read.result(20) == [{"a": "5", "b": "6"}]
     reader.close()
 
 
