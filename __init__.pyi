@@ -4,6 +4,7 @@ One name a line: `from .HOME import NAME as NAME`.
 """
 
 from .engine.checkpoints.open_store import postgres_store as postgres_store
+from .engine.local.processes.warm import shutdown as shutdown
 from .engine.options import StopSignal as StopSignal
 from .engine.plan.plan import Plan as Plan
 from .engine.reporting.report import NodeReport as NodeReport

@@ -82,7 +82,7 @@ def nothing_is_left() -> Iterator[None]:
         return
     children, shared, reaped = _children(), _shared_memory(), _reaped()
     yield
-    left = _after(_GONE_S, lambda: _children() - children)
+    left = _after(_GONE_S, lambda: _children_after_shutdown() - children)
     if _reaped() != reaped:
         left |= _after(_GONE_S, lambda: _marked() - children)
     told = [f"process {pid}: {_command(pid)}" for pid in sorted(left)]
@@ -101,6 +101,12 @@ def _after(seconds: float, look: Callable[[], set[Any]]) -> set[Any]:
     while (left := look()) and time.monotonic() < deadline:
         time.sleep(0.01)
     return left
+
+
+def _children_after_shutdown() -> set[int]:
+    """Give them without the process that waits for the next run, which is meant to be left."""
+    sw.shutdown()
+    return _children()
 
 
 def _children() -> set[int]:

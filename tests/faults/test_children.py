@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from sluiceway.engine.local.processes import warm
 from sluiceway.engine.local.processes.nursery import ChildExited, ChildStarted, Event, Nursery, SpawnFailed, ZygoteDied
 from sluiceway.nodes.errors import SluicewayError
 
@@ -404,12 +405,16 @@ def test_shutdown_ladder(
     assert nursery.events() == []
 
 
-def test_zygote_is_gone_after_close(make: Callable[..., Nursery]) -> None:
+def test_zygote_waits_for_the_next_nursery_until_shutdown(make: Callable[..., Nursery]) -> None:
     nursery = make()
     nursery.spawn("wait", b"")
     started(nursery)
-    watch = Watch(zygote_of(nursery))
+    zygote = zygote_of(nursery)
+    watch = Watch(zygote)
     nursery.close()
+    assert children_of(os.getpid()) == [zygote]
+    assert children_of(zygote) == []
+    warm.shutdown()
     assert not watch.left_after(0)
     assert dict(nursery.alive) == {}
     with pytest.raises(RuntimeError, match=r"start\(\) first"):
@@ -420,6 +425,7 @@ def test_close_before_the_zygote_is_ready(make: Callable[..., Nursery]) -> None:
     nursery = make()
     nursery.spawn("wait", b"")
     assert nursery.shutdown(1) == {"wait": "terminated"}
+    warm.shutdown()
     assert children_of(os.getpid()) == []
 
 
@@ -478,7 +484,7 @@ def test_two_nurseries_do_not_disturb_each_other(make: Callable[..., Nursery]) -
     two.spawn("wait", b"")
     started(one)
     started(two)
-    first = Watch(zygote_of(one), *one.alive.values())
+    first = Watch(*one.alive.values())
     one.close()
     assert not first.left_after(0)
     assert two.events() == []
@@ -494,6 +500,7 @@ def test_nothing_is_left_in_the_caller(make: Callable[..., Nursery], way: str) -
         nursery.spawn("quiet", b"")
         assert exits(nursery, 1) == {"quiet": 0}
         nursery.close()
+    warm.shutdown()
     assert descriptors() == before
     assert children_of(os.getpid()) == []
 

@@ -48,6 +48,7 @@ def test_a_cycle_of_garbage_is_found_in_any_thread(words: dict[str, Any]) -> Non
             gc.collect()
     finally:
         gc.enable()
+    sw.shutdown()
     until(lambda: not children & descendants(os.getpid()))
     assert run.report().ended_by == "closed"
 

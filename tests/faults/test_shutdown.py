@@ -275,6 +275,7 @@ def test_del() -> None:
     assert children
     del results
     gc.collect()
+    sw.shutdown()
     assert not children & descendants(os.getpid())
 
 
@@ -284,6 +285,7 @@ def test_garbage_cycle() -> None:
     children = descendants(os.getpid())
     del box
     gc.collect()
+    sw.shutdown()
     assert not children & descendants(os.getpid())
 
 

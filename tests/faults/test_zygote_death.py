@@ -40,12 +40,16 @@ def test_the_run_goes_on(make: Any, number: int, tmp_path: Path, caplog: pytest.
         Path(folder, "done").touch()
         os.kill(zygote, number)
 
+    def events() -> Iterator[int]:
+        yield from range(2999)
+        killing.join()  # so that the death is not behind the end of the run
+        yield 2999
+
     killing = threading.Thread(target=strike)
     reference = observe(lambda seen: make(seen, range(3000), same), runner="inline")
     killing.start()
     with caplog.at_level(logging.WARNING):
-        seen = observe(lambda seen: make(seen, range(3000), work), workers=2)
-    killing.join()
+        seen = observe(lambda seen: make(seen, events(), work), workers=2)
     assert_same(reference, seen)
     # Told to end it still says that it has killed its children; killed it says nothing. No event is lost for it.
     assert seen.report.worker_deaths <= (0 if number == signal.SIGKILL else 4)

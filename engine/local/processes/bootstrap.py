@@ -26,6 +26,7 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
 )
 HASH_SEED = "PYTHONHASHSEED"
+_SEED = str(int.from_bytes(os.urandom(4), "little"))
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -79,8 +80,8 @@ def _absolute(entry: str) -> str:
 
 
 def hash_seed() -> str | None:
-    """Return a seed for the hashes of all processes of one run; `None` where the user has set one."""
-    return None if HASH_SEED in os.environ else str(int.from_bytes(os.urandom(4), "little"))
+    """Return the seed for the hashes of all processes that this one starts; `None` where the user has set one."""
+    return None if HASH_SEED in os.environ else _SEED
 
 
 def environment(seed: str | None) -> dict[str, str]:

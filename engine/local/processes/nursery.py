@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Self
 
 from ....nodes.errors import SluicewayError
+from . import warm
 from .child_events import ChildExited, ChildRegistry, ChildStarted, Event, SpawnFailed, ZygoteDied
 from .starters import ZygoteStarter
 
@@ -48,6 +49,7 @@ class Nursery:
         self._start_limit_s = start_limit_s
         self._seed = seed  #: a zygote that replaces a dead one gets it too
         self._owner = 0
+        self._surroundings: warm.Surroundings | None = None
         self._registry = ChildRegistry()
         self._starter: ZygoteStarter | None = None
 
@@ -70,6 +72,11 @@ class Nursery:
         if self._starter is not None:
             raise RuntimeError("cannot start the nursery: it runs already; shut it down first")
         self._owner = os.getpid()
+        self._surroundings = warm.surroundings(self._entry, self._executable, self._seed)
+        self._starter = warm.find(self._surroundings)
+        if self._starter is not None:
+            self._starter.serve(self._registry, self._preload)
+            return
         try:
             self._starter = ZygoteStarter(
                 self._registry, self._entry, self._preload, self._executable, self._start_limit_s, self._seed
@@ -126,9 +133,9 @@ class Nursery:
             self._end_all(_KILL, _KILL_LIMIT_S, took)
         finally:
             starter, self._starter = self._starter, None
+            registry, self._registry = self._registry, ChildRegistry()
             if starter is not None:
-                starter.end(_KILL_LIMIT_S)
-            self._registry = ChildRegistry()
+                warm.keep(None if registry.names else self._surroundings, starter)
         return took
 
     def close(self) -> None:

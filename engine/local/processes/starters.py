@@ -82,16 +82,40 @@ class ZygoteStarter:
             self._selector.modify(self._pipe, self._pipe.wanted)
         return found
 
+    def serve(self, registry: ChildRegistry, preload: Sequence[str]) -> None:
+        """Serve another run, whose children are those of `registry`; what is in `preload` is imported first."""
+        self._registry = registry
+        self._send("import", list(preload))
+
+    def rest(self, limit_s: float = _WAIT_S) -> bool:
+        """Have what the children left behind killed; return whether the zygote says that it can serve another run."""
+        self._send("rest")
+        return self._ready and ["rested", True] in self._receive_until("rested", limit_s)
+
+    def abandon(self) -> None:
+        """Release the descriptors in a fork of the caller, whose zygote it is not."""
+        self._selector.close()
+        self._pipe.close()
+        self._caught.close()
+
     def end(self, limit_s: float) -> None:
         self._send("end")
-        deadline = time.monotonic() + limit_s
-        while not self._pipe.ended and (left := deadline - time.monotonic()) > 0:
-            self._selector.select(left)
-            self._pipe.flush()
-            self._pipe.receive()
-            self._selector.modify(self._pipe, self._pipe.wanted)
+        self._receive_until(None, limit_s)
         self._reap_zygote()
         self._caught.close()
+
+    def _receive_until(self, kind: str | None, limit_s: float) -> list[list[Any]]:
+        """Return what the zygote sends until a message of this kind has come, the pipe has ended or the time is over."""
+        deadline = time.monotonic() + limit_s
+        received: list[list[Any]] = []
+        while not self._pipe.ended and (left := deadline - time.monotonic()) > 0:
+            received += self._pipe.receive()
+            if any(message[0] == kind for message in received):
+                break
+            self._selector.modify(self._pipe, self._pipe.wanted)
+            self._selector.select(left)
+            self._pipe.flush()
+        return received
 
     def _start(self, pipe: int, entry: str, preload: Sequence[str]) -> subprocess.Popen[bytes]:
         """Start the zygote in its own session. What it writes to stderr before it is ready is kept for the error."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import select
 import selectors
 import signal
 import socket
@@ -63,6 +64,7 @@ class Zygote:
         self._wake_out.setblocking(False)
         self._selector.register(self._wake_in, selectors.EVENT_READ)
         self._caller_fd = self._watch_caller()
+        self._check_interval_s = _CHECK_INTERVAL_S if self._caller_fd is None else None
 
     def serve(self) -> None:
         """Carry out the caller's requests until it asks for the end or has exited; then kill every child and return."""
@@ -75,7 +77,7 @@ class Zygote:
         self._pipe.send("ready")
         try:
             while not self._is_done():
-                self._selector.select(0.0 if self._requests else _CHECK_INTERVAL_S)
+                self._selector.select(0.0 if self._requests else self._check_interval_s)
                 self._reap()
                 self._requests.extend(self._pipe.receive())
                 self._end_requested = self._end_requested or ["end"] in self._requests
@@ -115,6 +117,10 @@ class Zygote:
             case ["kill", str(child), int(number)]:
                 if child in self._pids:
                     self._signal(self._pids[child], number)
+            case ["import", list(modules)]:
+                bootstrap.import_all(modules)
+            case ["rest"]:
+                self._pipe.send("rested", self._kill_all())
             case _:
                 raise ValueError(f"the zygote was sent an unknown message of kind {message[:1]!r}")
 
@@ -192,17 +198,24 @@ class Zygote:
         self._pipe.send("exited", child, pid, os.waitstatus_to_exitcode(status))
 
     def _end(self) -> None:
-        groups = list(self._children)
-        for pid in groups:
-            self._signal(pid, signal.SIGKILL)
         self._selector.unregister(self._pipe)
         if self._caller_fd is not None:
             self._selector.unregister(self._caller_fd)
+        self._kill_all()
+
+    def _kill_all(self) -> bool:
+        """Kill the children, what they have started, and what was left to this process; return whether all of it is gone."""
+        groups = list(self._children)
+        for pid in groups:
+            self._signal(pid, signal.SIGKILL)
         deadline = time.monotonic() + _KILL_LIMIT_S
         # a group exists until its last zombie is reaped
-        while (_kill_orphans() or any(kill_group(pid, 0) for pid in groups)) and (left := deadline - time.monotonic()) > 0:
-            self._selector.select(left)
+        while _kill_orphans() or any(kill_group(pid, 0) for pid in groups):
+            if (left := deadline - time.monotonic()) <= 0:
+                return False
+            select.select([self._wake_in], [], [], left)
             self._reap()
+        return True
 
 
 def _kill_orphans() -> bool:
