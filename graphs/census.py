@@ -49,10 +49,10 @@ def graph(*, root: str | None = None, output: str = "census.jsonl") -> Graph:
 def python_files(root: str) -> list[str]:
     """Return the `.py` files below a folder, relative to it, sorted; without what is installed in it.
 
-    Raises `NotADirectoryError` for what is no folder.
+    Raises `NotADirectoryError` for what is not a folder.
     """
     if not Path(root).is_dir():
-        raise NotADirectoryError(f"cannot count the files in {root}: it is no folder; give one as root")
+        raise NotADirectoryError(f"cannot count the files in {root}: it is not a folder; name a folder as root")
     below = [(path, path.relative_to(root)) for path in Path(root).rglob("*.py")]
     return sorted(name.as_posix() for path, name in below if FOREIGN.isdisjoint(name.parts) and path.is_file())
 

@@ -2,11 +2,11 @@
 
     sluiceway run sluiceway.graphs.gzip:graph --set input=FILE --set output=FILE.gz
 
-The file is cut into blocks. Each is deflated by itself, primed with the 32 KiB before it so that it refers back over
-the cut as if there were none, and ended at a whole byte (`Z_SYNC_FLUSH`), so that the blocks put behind each other in
-their order are one deflate stream (RFC 1951) in one gzip member (RFC 1952). A cut costs about 20 bytes: with blocks of
-256 KiB, 0.00 to 0.10 % of what gzip -6 makes of texts, logs and random bytes, and 8 % of the next to nothing that it
-makes of nothing but zeros.
+The file is divided into blocks. Each is deflated by itself, primed with the 32 KiB before it so that it refers back over
+the boundary as if there were none, and ended at a whole byte (`Z_SYNC_FLUSH`), so that the blocks, appended in their
+order, are one deflate stream (RFC 1951) in one gzip member (RFC 1952). A boundary costs about 20 bytes: with blocks of
+256 KiB, 0.00 to 0.10 % of the size that gzip -6 reaches on texts, logs and random bytes, and 8 % of the very small size
+that it reaches on zeros.
 
 To make it your own, copy it under a name that Python's own library does not have, and write
 `from sluiceway import Graph, GraphError` in the place of its relative imports (or `import sluiceway as sw`, and `sw.`
@@ -52,14 +52,14 @@ def graph(*, input: str, output: str | None = None, level: int = 6, block_bytes:
 
 
 class Block(NamedTuple):
-    """A piece of the file and the up to 32 KiB that stand before it."""
+    """A piece of the file and the up to 32 KiB before it."""
 
     data: bytes
     before: bytes
 
 
 class Piece(NamedTuple):
-    """Where a block stands in a file that any process can open: what travels in its place, for a block is large."""
+    """Where a block is in a file that any process can open; sent instead of the block, which is large."""
 
     path: str
     offset: int
@@ -109,7 +109,7 @@ class FileBlocks:
         return [self.path]
 
     def size_hint(self) -> int | None:
-        """Return the number of blocks, where there is a file to look at."""
+        """Return the number of blocks, or `None` if there is no file whose size is known."""
         return -(-os.path.getsize(self.path) // self.block_bytes) if os.path.isfile(self.path) else None
 
     def reader(self, position: object | None, /) -> BlockReader | PieceReader:
@@ -121,10 +121,10 @@ class FileBlocks:
 
 
 class PieceReader:
-    """Tells where the blocks of a plain file are, as long as it was when it was opened."""
+    """Returns where the blocks of a plain file are, up to the length that it had when it was opened."""
 
     def __init__(self, path: str, block_bytes: int, offset: int) -> None:
-        with open(path, "rb") as file:  # one that may not be read is the source's error
+        with open(path, "rb") as file:  # a file that may not be read is the source's error
             self._end = os.fstat(file.fileno()).st_size
         self._path = path
         self._block_bytes = block_bytes

@@ -3,7 +3,7 @@
     sluiceway run sluiceway.graphs.kafka_logins:logins --set bootstrap_servers=localhost:9092
 
 Every message of the topic `event_topic` is one JSON object with a "type", as UTF-8 text. Logins are printed, one JSON
-object a line, in the order in which their messages were read; what is no user event goes to the dead letters. The
+object a line, in the order in which their messages were read; what is not a user event goes to the dead letters. The
 offsets of the group `event_group` follow what has been printed, so the next run goes on there.
 
 To make it your own, copy it and write `from sluiceway import Graph, jsonl, kafka` in the place of its relative imports.
@@ -41,7 +41,7 @@ def logins(
 
 
 def parse(message: KafkaMessage) -> dict[str, Any]:
-    """Read the value of one message; raises `ValueError` for what is no JSON object with a type."""
+    """Read the value of one message; raises `ValueError` for what is not a JSON object with a type."""
     event = json.loads(message.value or b"")
     if not isinstance(event, dict) or not isinstance(event.get("type"), str):
         raise ValueError("a user event is a JSON object with a type")

@@ -34,7 +34,7 @@ def graph(*, input: str = "events.jsonl", output: str = "logins.jsonl", rejected
 
 
 def parse(line: str) -> dict[str, Any]:
-    """Read one line; raises `ValueError` for what is no JSON object with a type."""
+    """Read one line; raises `ValueError` for what is not a JSON object with a type."""
     event = json.loads(line)
     if not isinstance(event, dict) or not isinstance(event.get("type"), str):
         raise ValueError("a user event is a JSON object with a type")

@@ -20,9 +20,9 @@ class AsyncGeneratorReader(OneByOne):
     """Reads an async iterator in an event loop of its own, in the thread that calls `read`.
 
     One task drives the iterator from its first event to its end, so that timeouts, task groups and context variables
-    inside it keep their task. `close` may be called by any thread: beside a `read` that waits, it cancels the waiting,
-    and the reading thread closes the iterator at the end of this `read` or in its next. Only that ends it early: where
-    somebody else cancels what it awaits, it has failed.
+    inside it keep their task. `close` may be called by any thread: while a `read` waits, it cancels the waiting,
+    and the reading thread closes the iterator at the end of this `read` or in its next. Only that ends it early: if
+    other code cancels what it awaits, it has failed.
     """
 
     interruptible = True

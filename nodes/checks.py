@@ -1,8 +1,8 @@
 """Checks of single arguments: whole numbers, seconds and flags.
 
 Decides which values are accepted, what they become (plain `int` and `float`, also for numpy's numbers) and how the
-text of a refusal reads. It does not know which arguments there are, nor what `None` means for
-one of them: a caller that accepts `None` passes only other values.
+text of a refusal reads. It does not know which arguments there are, nor what `None` means for one of them: a caller that
+accepts `None` passes only other values.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .errors import GraphError
 def check_whole(where: str, name: str, value: Any, remedy: str, *, least: int = 1, most: int | None = None) -> int:
     """Return a whole number between `least` and `most` (`None`: any) as an `int`.
 
-    Raises `GraphError` for other numbers, for booleans and for what is no integer. `where` begins its text, `name` is
+    Raises `GraphError` for other numbers, for booleans and for what is not an integer. `where` begins its text, `name` is
     the argument and `remedy` says what to pass.
     """
     try:
@@ -44,7 +44,7 @@ def check_seconds(
 ) -> float:
     """Return a finite number of seconds between `least` and `most` (`None`: any) as a `float`; `positive` refuses 0.
 
-    Raises `GraphError` for other numbers, for booleans and for what is no real number; see `check_whole`.
+    Raises `GraphError` for other numbers, for booleans and for what is not a real number; see `check_whole`.
     """
     number = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
     low = not math.isfinite(number) or number < least or (positive and number == 0)

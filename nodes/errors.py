@@ -71,15 +71,15 @@ class CheckpointError(SluicewayError):
 
 
 class LockError(SluicewayError):
-    """A run was not started, for its lock could not be taken; what the lock said is `__cause__`."""
+    """A run was not started because its lock could not be acquired; the lock's own error is `__cause__`."""
 
 
 class LockHeld(LockError):
-    """A run was not started, for another one holds its lock."""
+    """A run was not started because another one holds its lock."""
 
 
 class LockLost(LockError):
-    """A run was stopped, for its lock is lost or may be: another run may have begun to work."""
+    """A run was stopped because its lock is lost or may be: another run may have begun to work."""
 
 
 class GiveUp(Exception):
@@ -99,7 +99,7 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-#: How names begin that are said with "an".
+#: The beginnings of names that take "an".
 _SAID_WITH_VOWEL = ("a", "e", "i", "o", "ndarray", "unbound", "undefined", "unknown")
 
 
@@ -109,5 +109,5 @@ def kind_of(value: object) -> str:
 
 
 def with_article(name: str) -> str:
-    """Return the name of a type with "a" or "an", as it is said: "an int", "an ndarray", "a UUID"."""
+    """Return the name of a type with its article: "an int", "an ndarray", "a UUID"."""
     return f"an {name}" if name.lower().startswith(_SAID_WITH_VOWEL) else f"a {name}"

@@ -1,8 +1,8 @@
 """Names of the files that a run reads and writes: none is both, and none is written twice.
 
 Decides what is a pattern, and whether a sink would write what its run reads, what another sink writes, or what the run
-keeps: by device and inode where files are there, by name where they will be, for a pattern is looked up while the
-output is there already. Pipes and devices hold nothing that could be lost.
+keeps: by device and inode for files that exist, by name for those that will, because a pattern is matched when the
+output exists already. Pipes and devices hold nothing that could be lost.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class _Read:
         return _Read(source, path, matched, frozenset().union(*map(identities, paths)))
 
     def check(self, sink: Any, name: str, own: set[Identity]) -> None:
-        """Raise `GraphError` if the file that a sink writes is read, or would be once it is there."""
+        """Raise `GraphError` if the file that a sink writes is read, or would be once it exists."""
         if own & self.files:
             verb = "reads"
         elif self.is_pattern and _matches(self.path, name):
@@ -84,9 +84,9 @@ class _Read:
 
 
 def identities(path: Any) -> set[Identity]:
-    """Return what tells a regular file from all others: device and inode if it is there, and its own name.
+    """Return what identifies a regular file: device and inode if it exists, and its own name.
 
-    `path` may also be an open file. What is no regular file has none.
+    `path` may also be an open file. What is not a regular file has no identity.
     """
     try:
         if path == STANDARD or not isinstance(path, str):
@@ -95,7 +95,7 @@ def identities(path: Any) -> set[Identity]:
             about = os.stat(path)
     except FileNotFoundError:
         return {os.path.realpath(path)}
-    except (OSError, ValueError, AttributeError):  # closed, replaced by a test's, or not to be looked at
+    except (OSError, ValueError, AttributeError):  # closed, replaced by a test's, or not accessible
         return set()
     if not stat.S_ISREG(about.st_mode):
         return set()
@@ -115,7 +115,7 @@ def _names(end: Any, member: str) -> Sequence[str]:
 
 
 def _matches(pattern: str, name: str) -> bool:
-    """Whether a pattern will find a file of this name once it is there."""
+    """Whether a pattern will match a file of this name once it exists."""
     folder, last = os.path.split(pattern)
     real_folder, real_name = os.path.split(os.path.realpath(name))
     if real_name.startswith(".") and not last.startswith("."):

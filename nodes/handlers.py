@@ -45,7 +45,7 @@ class PerWorker(Generic[T_in, U_co]):
 
 
 class Recipe:
-    """What a step that is no plain handler is made from in its worker, such as one that keeps a state."""
+    """What a step other than a plain handler is made from in its worker, such as one that keeps a state."""
 
     @property
     def form(self) -> str:
@@ -108,7 +108,7 @@ def build(subject: Any) -> tuple[Callable[..., Any], Callable[[], Any] | None]:
 def build_all(
     subjects: Iterable[Any], closers: list[Callable[[], Any]]
 ) -> list[Callable[..., Any] | None]:
-    """Build every handler (`None` stays: a join), and append to `closers` what closes each as soon as it stands.
+    """Build every handler (`None` stays: a join), and append to `closers` what closes each as soon as it is built.
 
     So those built before one whose constructor raises can still be closed.
     """

@@ -1,6 +1,6 @@
-"""Which values JSON carries exactly, how the first field that it cannot is named, and JSON of somebody else.
+"""Which values JSON carries exactly, how the first field that it cannot carry is named, and JSON from outside.
 
-Decides that a text from outside is taken only if whatever is behind it can hold what it says.
+Decides that a text from outside is accepted only if every sink and database can hold what it says.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ def _step(key: str) -> str:
 
 
 def parsed(body: bytes, max_depth: int) -> Any:
-    """Return what a JSON text of a stranger says; raises `ValueError`, whose text repeats nothing of it, for no such text.
+    """Return the value of a JSON text from outside; raises `ValueError`, whose text repeats nothing of it, for any other.
 
-    Taken is what every sink and database can hold: values nested up to `max_depth` deep, finite numbers, whole ones of
+    Accepted is what every sink and database can hold: values nested up to `max_depth` deep, finite numbers, whole ones of
     up to 64 bits, text of whole characters without NUL, and no name twice in one object.
     """
     try:
@@ -115,7 +115,7 @@ def _check_outside(value: Any, room: int) -> None:
 def has_plain_keys(values: list[Any]) -> bool:
     """Whether every dict inside has only str keys; also false where a quick check cannot tell."""
     try:
-        ormsgpack.packb(values)  # it refuses other keys, at a tenth of the cost of a look at each in python
+        ormsgpack.packb(values)  # it refuses other keys, at a tenth of what a check of each in Python costs
     except (TypeError, ValueError):
         return False
     return True

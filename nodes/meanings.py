@@ -1,4 +1,4 @@
-"""What the fields of a class mean, said once beside each field, for `help` and the reference page.
+"""What the fields of a class mean, written once beside each field, for `help` and the reference page.
 
 Decides where a meaning is kept and how a list of fields reads. It knows none of the classes.
 """
@@ -19,7 +19,7 @@ def means(text: str, **more: Any) -> dict[str, Any]:
 
 
 def meaning_of(one: Field[Any]) -> str:
-    """Return what a field means; empty if nobody has said it."""
+    """Return what a field means; empty if that is not written."""
     return str(one.metadata.get("means", ""))
 
 

@@ -1,7 +1,7 @@
 """Readers over plain Python: iterables and generator functions.
 
 Decides how such a subject is read event by event and how it is ended. A plain iterator cannot say whether its next
-event is at hand, so these readers give one event per read (`one_by_one`) and show their raw `iterator` to a loop
+event is at hand, so these readers return one event per read (`one_by_one`) and offer their raw `iterator` to a loop
 that wants it without a call in between. This file knows nothing of numbers, batches or threads of the engine.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import GeneratorType
 from typing import Any
 
-#: What `_next` gives at the end.
+#: What `_next` returns at the end.
 END = object()
 
 

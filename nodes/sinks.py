@@ -26,7 +26,7 @@ class Sink(Protocol[T_in]):
     `write` and `close` are required. A sink may have these members too; each works without the others unless it
     says otherwise:
 
-    - `check_sink()`: called while the graph is built; raises `GraphError` for arguments that make no sink.
+    - `check_sink()`: called while the graph is built; raises `GraphError` for arguments that do not make a sink.
     - `open()`: called at the start of each run.
     - `abort()`: called in place of `close` when the run has failed.
     - `commit(n)`: makes everything written so far, all numbers up to `n`, durable. In a run with checkpoints it
@@ -46,7 +46,7 @@ class Sink(Protocol[T_in]):
     - `delivery`: "exactly-once" or "at-least-once", where that differs from what the members above imply.
     - `fence(token)`: called before `open` or `recover` with the token of the run's lock, for a sink that checks in its
       own transaction that no higher token has written.
-    - `settings()`: every option that decides where events are stored and what then stands there, as a mapping of names
+    - `settings()`: every option that decides where events are stored and what is then stored there, as a mapping of names
       to JSON values, without passwords. It is compared when a run goes on, so that a sink holds one form from its first
       event to its last.
     - `files_written()`: the paths of files that it writes. A run that reads one, or has two sinks for it, is refused.
@@ -99,7 +99,7 @@ def delivery_of(subject: object, *, ordered: bool = True) -> str:
 
 
 def checks_lock(subject: object) -> bool:
-    """Whether a sink checks the lock's token inside its own transaction, so that a lost lock surely holds it back."""
+    """Whether a sink checks the lock's token in its own transaction, so that a lost lock certainly stops its writes."""
     return callable(getattr(subject, "fence", None))
 
 

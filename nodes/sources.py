@@ -65,7 +65,7 @@ class Source(Protocol[T_co]):
     `reader` is required. A source may have these members too:
 
     - `size_hint()`: the number of events to expect, or `None`.
-    - `in_caller = True`: it is read in the process that called `run`, for it cannot be pickled.
+    - `in_caller = True`: it is read in the process that called `run`, because it cannot be pickled.
     - `acknowledges = True`: its readers have `acknowledge`.
     - `replay`, which runs with checkpoints ask for: "exact" if a reader opened at a position returns the events behind
       it, in reads of any size; "logged" if it may split or order them differently, so that its readers have `extent`
@@ -137,7 +137,7 @@ def _binds(signature: inspect.Signature, arguments: tuple[int, ...]) -> bool:
 
 
 def open_reader(subject: Any, position: object | None = None) -> SourceReader[Any]:
-    """Open a reader of whatever may stand in `Graph.source`; its `read` always takes `(limit, max_bytes)`.
+    """Open a reader of anything that `Graph.source` accepts; its `read` always takes `(limit, max_bytes)`.
 
     `position` goes to a `Source`; nothing else can go on from the middle. Raises `GraphError` for a subject that
     cannot be read, and whatever the user's part raises on opening.

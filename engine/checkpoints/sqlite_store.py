@@ -172,7 +172,7 @@ def describe_file(path: Path) -> str:
             (application,) = db.execute("PRAGMA application_id").fetchone()
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if application != APPLICATION:
-                raise CheckpointError(f"cannot look into {path}: it is no store of checkpoints; name one")
+                raise CheckpointError(f"cannot look into {path}: it is not a store of checkpoints; name one")
             if version != VERSION:
                 raise CheckpointError(
                     f"cannot look into {path}: it was written by another version of sluiceway (form {version}, this one"

@@ -127,7 +127,7 @@ class Backing(Protocol):
         """Acquire it for one run and return the run's name in the tables; the table `run` has a row for it then.
 
         With `fresh` tables of another version are accepted. Raises `CheckpointError` if another run uses it, and for
-        anything that is no store.
+        anything that is not a store.
         """
 
     def transaction(self) -> AbstractContextManager[Execute]:

@@ -130,7 +130,7 @@ class Encoder:
             return None
         try:
             return ormsgpack.packb(events, option=_EXACT)
-        except TypeError:  # a large int, a key that is no str, a lone surrogate, deep nesting
+        except TypeError:  # a large int, a key that is not a str, a lone surrogate, deep nesting
             self._without_msgpack = _RETRY_AFTER
             return None
 

@@ -94,7 +94,7 @@ class Inbox:
 
     def _record_answer(self, peer: str, message: messages.Message) -> None:
         if not self._supervisor.is_worker(peer):
-            raise ProtocolError(f"cannot take an ANSWER from {peer}: it is no worker")
+            raise ProtocolError(f"cannot take an ANSWER from {peer}: it is not a worker")
         shared, slot = self._grants.find(peer, message.fields[0])
         answer: AnswerMessage = messages.unpack_fields(peer, message, lambda it: messages.unpack_answer(it, shared, slot))
         wired = self._core.wiring.pools[WorkerName.parse(peer).pool]

@@ -50,7 +50,7 @@ class StoredBatch:
 
 
 def journal_path(checkpoint: object, at: int) -> Path:
-    """Return the path of the journal of source `at` of a run with `checkpoint=`; raises `GraphError` if that is no file."""
+    """Return the path of the journal of source `at` of a run with `checkpoint=`; raises `GraphError` if that is not a file."""
     if not isinstance(checkpoint, str | os.PathLike) or "://" in str(checkpoint):
         raise GraphError(
             "cannot make checkpoints with journal=True: a journal is kept beside the file of the checkpoints, and"
@@ -60,7 +60,7 @@ def journal_path(checkpoint: object, at: int) -> Path:
 
 
 def create_journal(path: Path) -> None:
-    """Create an empty journal in place of an old one; raises `CheckpointError` for a file that is no journal."""
+    """Create an empty journal in place of an old one; raises `CheckpointError` for a file that is not a journal."""
     remove_journal(path)
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
@@ -101,7 +101,7 @@ def check_nothing_stored(path: Path) -> None:
 def remove_journal(path: Path) -> None:
     """Remove a journal, if there is one.
 
-    Raises `CheckpointError` for a file that is no journal, is somebody else's, or is still in use.
+    Raises `CheckpointError` for a file that is not a journal, is somebody else's, or is still in use.
     """
     if not os.path.lexists(path):
         return

@@ -47,7 +47,7 @@ class PrivateFile:
         `status` is that of the file; those beside it are looked at too.
         """
         if not stat.S_ISREG(status.st_mode):
-            raise self.unusable(f"it is no plain file; {self.kind.another}")
+            raise self.unusable(f"it is not a plain file; {self.kind.another}")
         self._check_owner(self.path, status)
         for beside in self._beside():
             with contextlib.suppress(FileNotFoundError):

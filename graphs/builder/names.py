@@ -1,6 +1,6 @@
 """The name of a node: its `name=`, else that of its function, made unique with `-2`, `-3`.
 
-A name that was generated gives way to one that the user chooses later. What names the user may choose is in `checks`.
+A generated name changes if the user chooses the same one later. What names the user may choose is in `checks`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ RUN_OPTION_NAMES = (
     "checkpoint_interval_s", "resume", "lock", "setup",
 )  # fmt: skip
 
-#: Where the options of one call alone belong, for those who give them to another.
+#: Where the options of one call belong, for errors about them in another.
 _HOMES = {
     "batch_size": "map_batches",
     "journal": "graph.source",
@@ -55,7 +55,7 @@ FOREIGN_OPTIONS = {
 }
 
 
-#: Calls of other libraries, and ours.
+#: Calls of other libraries, and what to use instead.
 FOREIGN_NAMES = {
     **dict.fromkeys(("Pool", "ProcessPoolExecutor", "Parallel", "WorkerPool"), "sw.imap(fn, iterable, workers=4)"),
     **dict.fromkeys(("map", "map_async", "parallel_map"), "sw.imap(fn, iterable), or stream.map(fn) in a graph"),

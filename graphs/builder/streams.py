@@ -110,7 +110,7 @@ class Stream(Generic[T_co]):
 
         The events come one after the other in the order of their numbers, in one worker; the first state is a copy
         of `initial`. A function that raises ends the run, as under `on_error="fail"`. Raises `GraphError` for what is
-        no plain function of two, and for an `initial` that cannot be copied.
+        not a plain function of two, and for an `initial` that cannot be copied.
         """
         where = f"{NodeKind.SCAN.value} of graph {self.graph.name!r}"
         subjects.check_function(where, fn, "state, event")
@@ -131,7 +131,7 @@ class Stream(Generic[T_co]):
         `fn(event)` returns a str, bytes, a number, None, a date or time, a UUID, an Enum, or a tuple or frozenset of
         these. A key that is idle for longer than `ttl` of event time, `time(event)`, is forgotten, and counted in the
         report; `ttl` is in the unit of the times, a `timedelta` where they are datetimes. Raises `GraphError` for one
-        of the two without the other, and for what is no plain function.
+        of the two without the other, and for what is not a plain function.
         """
         where = f"{NodeKind.KEY_BY.value} of graph {self.graph.name!r}"
         subjects.check_function(where, fn, "event")
@@ -194,7 +194,7 @@ class KeyedStream(Generic[K, T_co]):
         """Turn each event into one with the state of its key: `fn(state, event)` returns `(state, output)`.
 
         Each key begins with a copy of `initial`. A function that raises ends the run. Raises `GraphError` for what is
-        no plain function of two, and for an `initial` that cannot be copied.
+        not a plain function of two, and for an `initial` that cannot be copied.
         """
         where = self._where(NodeKind.KEYED_SCAN)
         subjects.check_function(where, fn, "state, event")
@@ -226,8 +226,8 @@ class KeyedStream(Generic[K, T_co]):
 
         `window` is `sw.tumbling(size)`, `sw.sliding(size, slide)` or `sw.session(gap)`. A window closes when the
         highest time so far (the watermark) is `allowed_lateness` past its end, or the input ends; events that come
-        later than that are dropped and counted as `late` in the report. Raises `GraphError` for what is no window,
-        no function, or a lateness that is negative or in another unit.
+        later than that are dropped and counted as `late` in the report. Raises `GraphError` for what is not a window
+        or not a function, and for a lateness that is negative or in another unit.
         """
         where = self._where(NodeKind.WINDOW)
         if not isinstance(window, Tumbling | Sliding | Session):

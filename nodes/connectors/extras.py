@@ -1,7 +1,7 @@
 """Imports of optional packages: the ones that only some connectors need.
 
 Decides what the error says where such a package is missing. It does not know which connectors there are. The texts
-name a clone, for sluiceway is on no package index.
+name a clone, because sluiceway is not on a package index.
 """
 
 from __future__ import annotations

@@ -207,7 +207,7 @@ class _Call:
                     self._monitor.batch(self._number, self._column.start, self._column.size)
             if self.end_at < self._column.stop:
                 break
-        if watched:  # what happens when the events are freed is not the last one's fault
+        if watched:  # an error raised while the events are freed is not the last event's fault
             self._monitor.batch(self._number, self._column.start, self._column.size)
         return results
 

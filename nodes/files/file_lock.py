@@ -49,7 +49,7 @@ class FileLock:
         """Acquire the lock and return the fencing token, one more than that of the holder before.
 
         Raises `LockHeld` if another process holds it for longer than `wait_s`, `OSError` if the file cannot be created,
-        and `ValueError` for a file that is no lock.
+        and `ValueError` for a file that is not a lock.
         """
         if self._number is not None:
             raise LockHeld(f"cannot acquire {self!r}: this object holds it already; make one for each run")

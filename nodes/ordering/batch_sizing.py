@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from math import ceil
 
-#: What a batch should take of a worker, in seconds: long against what a batch costs (0.5 ms of the calling process and 0.2
-#: of the worker, so this is where 1 ms of work a piece comes to 0.94 of the ideal), short for a person.
+#: What a batch should take of a worker, in seconds: long compared with its overhead (0.5 ms of the calling process and 0.2
+#: of the worker, so that handlers of 1 ms reach 0.94 of the ideal), short for a person.
 TARGET_S = 0.016
 #: The same for each worker of the run: batches of this length keep the calling process busy for half of its time.
 TARGET_PER_WORKER_S = 0.001

@@ -50,7 +50,7 @@ class Blame:
         self._numbers: Counter[int] = Counter()
         self.used: dict[CallName, int] = {}
         self.verdicts: dict[CallName, Verdict] = {}
-        #: Calls whose verdict no worker can carry out; whoever records the death answers for their numbers. A call
+        #: Calls whose verdict no worker can carry out: the core answers for their numbers. A call
         #: without a node stands for the whole number.
         self.condemned: list[tuple[CallName, Verdict]] = []
         #: The numbers of those calls: no worker gets them again.
@@ -63,7 +63,7 @@ class Blame:
     def record_call_death(self, call: CallName, cause: str) -> None:
         """Record a death during one call; the call fails from `max_deaths` deaths on.
 
-        A worker that was told so and dies on it all the same could not answer for it: nobody can.
+        A worker that had the verdict and still died on the call could not answer for it: no worker can.
         """
         if call in self.verdicts:
             self._condemn(call, self.verdicts[call])
@@ -83,7 +83,7 @@ class Blame:
         """Record a death for a number that was alone, outside its handlers; return the verdict when it is due.
 
         No worker can carry out this verdict, because it dies before or after the handlers: the core answers instead. So it
-        does for a number that has killed often enough in its handlers, and whose worker was told not to call them.
+        does for a number that has killed often enough in its handlers, and whose worker had the verdict not to call them.
         """
         standing = next((verdict for call, verdict in self.verdicts.items() if call[1] == number), None)
         if standing is not None:
@@ -174,7 +174,7 @@ class Blame:
     def record_timeout(self, call: CallName, limit_s: float) -> None:
         """Record a time-out as an attempt; the call fails when it is not retried any more.
 
-        One that runs on although its worker was told not to make it is beyond every worker.
+        A call that runs although its worker had a verdict for it cannot be answered by any worker.
         """
         if call in self.verdicts:
             self._condemn(call, self.verdicts[call])

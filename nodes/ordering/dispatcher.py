@@ -16,7 +16,7 @@ from .budget import Pace
 from .intervals import Intervals
 from .task import Task, WorkerLoad, WorkerLoads
 
-#: While only the head may grow, a task is this fraction of a usual one.
+#: While only the head may grow, a task has this fraction of its usual size.
 HEAD_SHARE = 8
 
 

@@ -26,7 +26,7 @@ class Retention:
     def __init__(self, most_bytes: int) -> None:
         self.upto = 0
         self.packed: bytes | None = None
-        self.asked: int | None = None  #: the number of the snapshot that is asked for and has not come
+        self.asked: int | None = None  #: the number of the snapshot that was requested and has not arrived
         self._max_bytes = most_bytes
         self._max_numbers = MAX_NUMBERS
         self._kept_bytes = 0

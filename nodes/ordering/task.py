@@ -1,4 +1,4 @@
-"""Tasks and workers as the dispatcher of a pool knows them; finds the worker with the most room without a look at the others.
+"""Tasks and workers as the dispatcher of a pool knows them; finds the worker with the most room without a search.
 
 Decides who counts as having room. Who gets which numbers is decided in `dispatcher`.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ..program.program import Orders
 from .intervals import Intervals
 
-#: A heap with more than twice as many entries as workers, and this many, is made anew.
+#: A heap with more than twice as many entries as workers, and this many, is built again.
 _SPARE_ENTRIES = 16
 
 
@@ -31,7 +31,7 @@ class Task:
 
 @dataclass(slots=True, eq=False)
 class WorkerLoad:
-    """A worker as its dispatcher sees it; whoever changes it calls `WorkerLoads.update`."""
+    """A worker as its dispatcher sees it; call `WorkerLoads.update` after a change."""
 
     name: str
     tasks: dict[int, Task] = field(default_factory=dict)
@@ -132,7 +132,7 @@ class WorkerLoads:
         return best[2] if best is not None else None
 
     def roomiest_but(self, unit: int, spared: WorkerLoad) -> WorkerLoad | None:
-        """Return the same without one worker, which is to run empty; looks at all of them."""
+        """Return the same without one worker, which is to run empty; it goes through all of them."""
         limit = self._limit(unit)
         others = (worker for worker in self.by_name.values() if 0 <= worker.level < limit and worker is not spared)
         return min(others, key=lambda worker: (worker.load, worker.rank), default=None)

@@ -1,7 +1,7 @@
 """The name of a worker: its pool, its index in the pool, and its life, which counts the workers started for the pool.
 
 Decides the text form, which messages, file names and logs carry: `2.0.5` is the fifth worker started for pool 2, with
-index 0. Whoever needs a part of a name parses it here.
+index 0. Names are parsed here alone.
 """
 
 from __future__ import annotations

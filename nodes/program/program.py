@@ -55,12 +55,12 @@ class Program:
 
     @property
     def needs_loop(self) -> bool:
-        """Whether numbers are worked on one by one in an event loop: async handlers, or a pause between retries."""
+        """Whether numbers are handled one by one in an event loop: async handlers, or a pause between retries."""
         return any(step.is_async or (step.options.backoff_s > 0 and step.options.retries > 0) for step in self.steps)
 
     @property
     def takes_lists(self) -> bool:
-        """Whether a handler is called with lists of events, so that a task is one run and none of it is handed back."""
+        """Whether a handler is called with lists of events, so that a task is one run and none of it is returned."""
         return any(step.kind.traits.takes_lists for step in self.steps)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..errors import GiveUp, HandlerTimeout
 from .options import Options, type_name
 
-#: What a call past its `timeout_s` counts as.
+#: The error that a call past its `timeout_s` counts as.
 TIMED_OUT = (HandlerTimeout, TimeoutError)
 
 

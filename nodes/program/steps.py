@@ -27,7 +27,7 @@ class _Failed:
 #: The result of an event whose handler failed, in a list of results; false, so that a filter drops it.
 FAILED: Any = _Failed()
 
-#: The most outputs, and about the most bytes, of a flat_map for one event; more means a generator without end.
+#: The most outputs, and about the most bytes, of a flat_map for one event; more means that a generator never ends.
 MAX_OUTPUTS = 1_000_000
 MAX_OUTPUT_BYTES = 1 << 30
 _PIECE_EVENTS = 4096

@@ -42,7 +42,7 @@ class FoldRecipe(Recipe):
 
     @property
     def record(self) -> Record:
-        """What its results are flattened out as."""
+        """The layout in which its results are flattened."""
         if self.kind == "scan":
             return Record.PLAIN
         return Record.RANKED if self.final else Record.PAIR

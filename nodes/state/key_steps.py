@@ -14,7 +14,7 @@ from .keys import KeyCheck, Partitioner
 from .stateful import function_name
 from .times import TimeCheck, TimeScale
 
-#: Replaces values by what goes on; returns the position of the first invalid one and the error for it, or `None`.
+#: Replaces values by what is passed on; returns the position of the first invalid one and the error for it, or `None`.
 Check: TypeAlias = Callable[[list[Any]], tuple[int, Exception] | None]
 
 
@@ -54,7 +54,7 @@ class KeyRecipe(Recipe):
 
 
 class TimeRecipe(Recipe):
-    """The time function of windows or of a time to live; what goes on are ticks of `scale`."""
+    """The time function of windows or of a time to live; what is passed on are ticks of `scale`."""
 
     def __init__(self, fn: Callable[[Any], Any], scale: TimeScale) -> None:
         self.fn = fn

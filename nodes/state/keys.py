@@ -42,7 +42,7 @@ def stable_hash(key: Any) -> int:
         return _joined(key)
     if isinstance(key, Number):  # Python gives equal numbers of all types one hash, which no seed changes
         _check_equal_to_itself(key)
-        if kind.__name__ == "timedelta64":  # numpy counts it as an integer, but equal ones may have several hashes
+        if kind.__name__ == "timedelta64":  # an integer to numpy, but equal ones may have several hashes
             raise TypeError("key_by gave a timedelta64 as a key; give its .item(), a timedelta, or the number of its units")
         return hash(key)
     if key is None:
@@ -56,7 +56,7 @@ def stable_hash(key: Any) -> int:
 
 
 def _check_equal_to_itself(key: Any) -> None:
-    """Check that a key is none of the values that equal nothing, themselves included. Raises `ValueError` for one."""
+    """Check that a key is not one of the values that equal nothing, not even themselves. Raises `ValueError` for one."""
     if (isinstance(key, Decimal) and key.is_snan()) or key != key:
         raise ValueError(
             f"key_by gave {kind_of(key)} as a key that does not equal itself (nan or NaT); give None instead"
@@ -117,7 +117,7 @@ class KeyCheck:
         self._hashes = Hashes()
 
     def __call__(self, keys: list[Any]) -> tuple[int, Exception] | None:
-        """Return the position of the first value that is no key and the error for it; `None` where all are keys."""
+        """Return the position of the first value that is not a key and the error for it; `None` if all are keys."""
         if set(map(type, keys)) <= ALWAYS_VALID:
             return None
         known = self._hashes

@@ -174,7 +174,7 @@ def run_stateful(
 
 
 def fresh_state(initial: Any) -> Any:
-    """Return an own copy of an initial state."""
+    """Return an independent copy of an initial state."""
     return initial if type(initial) in IMMUTABLE else copy.deepcopy(initial)
 
 

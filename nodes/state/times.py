@@ -2,8 +2,8 @@
 
 Decides how the user's times (numbers of any type, datetimes with or without a zone) become ticks, how ticks become the
 bounds of windows again, and which times are refused. All arithmetic on times is done on ticks, so nothing of the
-user's types can overflow, round or stand still, and the clock changes of zones are left behind. A float is the decimal
-number that it is shown as: 0.1 is a tenth.
+user's types can overflow, round or fail to advance, and clock changes of zones have no effect. A float means the decimal
+number as which it is printed: 0.1 is a tenth.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MAX_EXPONENT = 400
 _EXACT = Context(prec=2000, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[InvalidOperation, Inexact])
 #: Ticks of sessions and times to live are this fine a part of their length, so that everyday times are whole.
 _DIGITS = 11
-#: Floats tell the bounds of a window apart up to this many lengths.
+#: Floats distinguish the bounds of a window up to this many lengths.
 _FLOAT_LENGTHS = 1 << 50
 
 
@@ -64,12 +64,12 @@ def check_span(where: str, span: Any, *, zero: bool = False) -> Any:
 def exact(number: Any) -> Any:
     """Return the exact value of a number of any type: an int where it is whole, else a Fraction.
 
-    Raises `TypeError` for what is no number, and `ValueError` for one that is not finite or has an exponent beyond 400.
+    Raises `TypeError` for what is not a number, and `ValueError` for one that is not finite or has an exponent beyond 400.
     """
     if isinstance(number, bool) or not isinstance(number, int | numbers.Real | Decimal):
         raise TypeError(f"{kind_of(number)} is no number")
     if isinstance(number, int):
-        return int.__add__(number, 0)  # also of a subclass, whatever its own methods are
+        return int.__add__(number, 0)  # of a subclass too, whatever its own methods do
     if isinstance(number, numbers.Integral):
         return operator.index(number)
     value = _fraction(number)
@@ -102,7 +102,7 @@ def _fraction(number: Any) -> Fraction:
 
 
 def _ticks_of(span: timedelta) -> int:
-    """Return a length in nanoseconds; that of pandas knows them."""
+    """Return a length in nanoseconds; a Timedelta of pandas has them."""
     plain = timedelta(span.days, span.seconds, span.microseconds)
     return plain // _MICROSECOND * _NS + int(getattr(span, "nanoseconds", 0))
 
@@ -162,7 +162,7 @@ class TimeScale:
         return _ticks_of(span) if isinstance(span, timedelta) else int(exact(span) * self.per_unit)
 
     def tick(self, time: Any) -> Any:
-        """Return a time in ticks. Raises `TypeError` or `ValueError` for what is no time of these lengths."""
+        """Return a time in ticks. Raises `TypeError` or `ValueError` for what is not a time of these lengths."""
         tick = self._datetime_tick(time) if self.clock else self._number_tick(time)
         if (self.lowest is not None and tick < self.lowest) or (self.highest is not None and tick > self.highest):
             raise ValueError(self._beyond())
@@ -172,7 +172,7 @@ class TimeScale:
         if not isinstance(time, datetime):
             raise TypeError(f"time= gave {kind_of(time)}, but lengths of time are timedelta; let it give a datetime")
         if time != time:
-            raise ValueError(f"time= gave {kind_of(time)}, which is no time; take such events out before")
+            raise ValueError(f"time= gave {kind_of(time)}, which is not a time; take such events out before")
         # From its parts, as whole numbers: the first and last datetimes of a zone do not overflow, nor does pandas.
         wall = datetime(time.year, time.month, time.day, time.hour, time.minute, time.second, time.microsecond)
         ticks = (wall - _EPOCH) // _MICROSECOND * _NS + int(getattr(time, "nanosecond", 0))
@@ -296,7 +296,7 @@ def _range_of(made: Any) -> tuple[int, int]:
 
 
 def _float_limit(length: int | Fraction, per_unit: int) -> int:
-    """Return the tick up to which floats tell the bounds of windows of a length apart."""
+    """Return the tick up to which floats distinguish the bounds of windows of a length."""
     return int(min(length * _FLOAT_LENGTHS, int(sys.float_info.max)) * per_unit)
 
 

@@ -167,7 +167,7 @@ def test_deep_code_is_measured_or_reported(tmp_path: Path) -> None:
 
 
 def test_a_census_needs_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(NotADirectoryError, match="it is no folder; give one as root"):
+    with pytest.raises(NotADirectoryError, match="it is not a folder; name a folder as root"):
         census.graph(root=str(tmp_path / "nowhere"))
 
 

@@ -122,13 +122,13 @@ _SAYS = ("random", "announces", "answer")
 def test_a_stranger(what: str, inside: Inside) -> None:
     with Attack(inside) as attack:
         attack.send(b"mallory", *STRANGE[what])
-        attack.is_refused("'mallory'", "no process of this run")
+        attack.is_refused("'mallory'", "not a process of this run")
 
 
 def test_a_stranger_whose_name_is_long_and_no_text(inside: Inside) -> None:
     with Attack(inside) as attack:
         attack.send(b"\x01\xff\n\x1b" * 60, b"x")
-        attack.is_refused("'\\x01\\\\xff\\n\\x1b", "no process of this run")
+        attack.is_refused("'\\x01\\\\xff\\n\\x1b", "not a process of this run")
 
 
 @pytest.mark.parametrize("name", [b"0.0.1", slow(b"0.0.2"), slow(b"source.0")])
@@ -185,7 +185,7 @@ def test_random_bytes_on_a_connection(seed: int, inside: Inside) -> None:
         try:
             attack.consume(20_000)
         except ProtocolError as error:
-            assert "no process of this run" in str(error)  # noqa: PT017 (it may go either way)
+            assert "not a process of this run" in str(error)  # noqa: PT017 (it may go either way)
 
 
 def test_a_message_that_announces_more_than_the_limit(inside: Inside) -> None:

@@ -152,7 +152,7 @@ class Router:
         peer = self._names.get(identity)
         if peer is None:
             raise ProtocolError(
-                f"cannot take a message from {_shown(identity)}: it is no process of this run; check what else opens"
+                f"cannot take a message from {_shown(identity)}: it is not a process of this run; check what else opens"
                 " the run's folder"
             )
         return Received(peer, peer in self._identities, [frame.buffer for frame in frames[1:]])

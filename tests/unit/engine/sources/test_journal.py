@@ -381,7 +381,7 @@ def test_what_is_no_journal_is_refused_and_left_alone(path: Path, tmp_path: Path
         db.execute("SELECT x FROM mine")
     path.unlink()
     path.mkdir()
-    with pytest.raises(sw.CheckpointError, match="no plain file"):
+    with pytest.raises(sw.CheckpointError, match="not a plain file"):
         create_journal(path)
     with pytest.raises(sw.CheckpointError, match="No such file"):
         create_journal(tmp_path / "nowhere" / "run.db.0.events")

@@ -187,7 +187,7 @@ class NoTime(datetime):
 @pytest.mark.parametrize(
     ("good", "bad", "length", "text"),
     [
-        (datetime(2024, 1, 1), NoTime(2024, 1, 1), HOUR, "NoTime, which is no time"),
+        (datetime(2024, 1, 1), NoTime(2024, 1, 1), HOUR, "NoTime, which is not a time"),
         (datetime(2024, 1, 1), datetime.max, HOUR, "has a bound that no datetime can be"),
         (datetime(2024, 1, 1), datetime.min, 7 * HOUR, "has a bound that no datetime can be"),
         (datetime(2024, 1, 1), datetime(2024, 1, 1, tzinfo=Lost()), HOUR, "no such zone"),
