@@ -10,11 +10,11 @@ import pytest
 from sluiceway.engine.core.core import Core
 from sluiceway.engine.core.effects import Deliver, Pull, SendTask
 from sluiceway.engine.core.topology import PoolWiring, Wiring
+from sluiceway.nodes.dispatch.task import Task
 from sluiceway.nodes.execution.executor import Executor
 from sluiceway.nodes.ordering.budget import Budget
 from sluiceway.nodes.ordering.segments import ExitData
 from sluiceway.nodes.ordering.sequencer import Chunk
-from sluiceway.nodes.ordering.task import Task
 from sluiceway.nodes.program.column import Column
 from sluiceway.nodes.program.kinds import NodeKind
 from sluiceway.nodes.program.program import Step, make_program

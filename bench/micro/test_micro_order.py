@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
+from sluiceway.nodes.dispatch.dispatcher import Dispatcher
 from sluiceway.nodes.ordering.barrier import Barrier
 from sluiceway.nodes.ordering.budget import Pace
-from sluiceway.nodes.ordering.dispatcher import Dispatcher
 from sluiceway.nodes.ordering.intervals import Intervals
 from sluiceway.nodes.ordering.sequencer import Chunk, Sequencer
 from sluiceway.nodes.program.kinds import NodeKind

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ...nodes.dispatch.blame import LastSeen
+from ...nodes.dispatch.dispatcher import Dispatcher
 from ...nodes.ordering.barrier import Barrier, FailureRecord
-from ...nodes.ordering.blame import LastSeen
 from ...nodes.ordering.budget import Budget
 from ...nodes.ordering.cuts import Cut, Cuts
-from ...nodes.ordering.dispatcher import Dispatcher
 from ...nodes.ordering.order_log import OrderLog
 from ...nodes.ordering.segments import ExitData
 from ...nodes.ordering.sequencer import Chunk, Sequencer

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ...nodes.dispatch.task import Task
 from ...nodes.ordering.barrier import FailureRecord, Release
 from ...nodes.ordering.cuts import Cut
 from ...nodes.ordering.order_log import Entries
 from ...nodes.ordering.segments import Slice
-from ...nodes.ordering.task import Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ answer. Who works on what is decided by the dispatchers, what is released by the
 
 from __future__ import annotations
 
-from ...nodes.ordering.dispatcher import merge_ready
+from ...nodes.dispatch.dispatcher import merge_ready
 from ...nodes.ordering.segments import ExitData, Segment
 from ...nodes.ordering.sequencer import Sequencer
 from .effects import DeliverLoose

@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ...nodes.dispatch.dispatcher import Dispatcher
+from ...nodes.dispatch.worker_name import WorkerName
 from ...nodes.ordering.budget import Budget
-from ...nodes.ordering.dispatcher import Dispatcher
 from ...nodes.ordering.intervals import Intervals
 from ...nodes.ordering.queue_stats import QueueStats
 from ...nodes.ordering.retention import Retention, share_of
-from ...nodes.ordering.worker_name import WorkerName
 from ...nodes.program.program import Tally
 from .topology import PoolWiring, Wiring
 

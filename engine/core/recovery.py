@@ -2,17 +2,17 @@
 
 Decides who replaces a dead worker and when, with which state the next one begins, and which failures the core itself
 answers with, because no worker survives the numbers they are for. Which event is to blame is decided in
-`nodes.ordering.blame`; processes are not known here.
+`nodes.dispatch.blame`; processes are not known here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ...nodes.dispatch.blame import LastSeen, Phase
+from ...nodes.dispatch.worker_name import WorkerName
 from ...nodes.ordering.barrier import FailureRecord
-from ...nodes.ordering.blame import LastSeen, Phase
 from ...nodes.ordering.cuts import Cuts
-from ...nodes.ordering.worker_name import WorkerName
 from .effects import Finish, Restore, Spawn
 from .pool import Counts, Pool
 from .stream_stores import StreamStores

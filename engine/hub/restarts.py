@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from ...nodes.ordering.worker_name import WorkerName
+from ...nodes.dispatch.worker_name import WorkerName
 
 MAX_RESTARTS = 10_000
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...nodes.ordering.worker_name import WorkerName
+from ...nodes.dispatch.worker_name import WorkerName
 from .transport.arena import Arena
 from .transport.extents import Slot
 from .transport.shared_frames import FRAME_BYTES, Region, frame_bytes

@@ -10,9 +10,9 @@ import logging
 from collections.abc import Callable
 from time import monotonic
 
+from ...nodes.dispatch.dispatcher import Dispatcher
+from ...nodes.dispatch.worker_name import WorkerName
 from ...nodes.errors import ProtocolError, with_article
-from ...nodes.ordering.dispatcher import Dispatcher
-from ...nodes.ordering.worker_name import WorkerName
 from ..hub.backend import RunHandle
 from ..plan.plan import Plan
 from ..reporting import failures

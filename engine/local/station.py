@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...nodes.ordering.blame import LastSeen
-from ...nodes.ordering.worker_name import WorkerName
+from ...nodes.dispatch.blame import LastSeen
+from ...nodes.dispatch.worker_name import WorkerName
 from ...nodes.program.program import Step
 from .processes.nursery import ChildExited, ChildStarted, Nursery, SpawnFailed, ZygoteDied
 from .transport.launch import ChildSettings

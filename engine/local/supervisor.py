@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Protocol
 
-from ...nodes.ordering.blame import LastSeen, Phase
+from ...nodes.dispatch.blame import LastSeen, Phase
 from ..core.core import Core
 from ..core.effects import Spawn
 from ..hub.restarts import Restarts

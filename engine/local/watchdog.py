@@ -11,9 +11,9 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...nodes.ordering.blame import LastSeen, Phase
+from ...nodes.dispatch.blame import LastSeen, Phase
+from ...nodes.dispatch.worker_name import WorkerName
 from ...nodes.ordering.stall import StallWatch
-from ...nodes.ordering.worker_name import WorkerName
 from ...nodes.program.program import Step
 from ..core.core import Core
 from .transport.status_page import StatusReading

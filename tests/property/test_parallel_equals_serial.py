@@ -20,10 +20,10 @@ from sluiceway.engine.codec.copying import safe_copies
 from sluiceway.engine.plan.compiler import compile_graph
 from sluiceway.engine.runners import inline
 from sluiceway.engine.sources import feed
+from sluiceway.nodes.dispatch import batch_sizing as pacing
 from sluiceway.nodes.execution.async_executor import AsyncExecutor
 from sluiceway.nodes.execution.executor import Executor
 from sluiceway.nodes.handlers import build
-from sluiceway.nodes.ordering import batch_sizing as pacing
 from sluiceway.nodes.program.column import Column
 from sluiceway.nodes.program.program import Answer, Program
 from sluiceway.nodes.program.steps import join_answers

@@ -38,7 +38,7 @@ from sluiceway.engine.core.effects import (
     StopWorker,
     Warn,
 )
-from sluiceway.nodes.ordering.batch_sizing import TARGET_S
+from sluiceway.nodes.dispatch.batch_sizing import TARGET_S
 from sluiceway.nodes.ordering.budget import Budget
 from sluiceway.nodes.ordering.order_log import OrderLog
 from sluiceway.nodes.ordering.source_positions import SourcePosition

@@ -14,9 +14,9 @@ from lives_scenario import OF_SOURCE, Scenario
 from lives_workers import Truth
 from sim_laws import Before, Laws
 from sluiceway.engine.core.effects import Acknowledge, AskState, Deliver, DeliverLoose, Effect, Finish, SendTask
+from sluiceway.nodes.dispatch.worker_name import WorkerName
 from sluiceway.nodes.ordering.cuts import Cut
 from sluiceway.nodes.ordering.retention import MAX_NUMBERS, POOL_SHARE
-from sluiceway.nodes.ordering.worker_name import WorkerName
 
 if TYPE_CHECKING:
     from lives import Life

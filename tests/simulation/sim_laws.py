@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from sim_scenario import MAX_DEATHS, Failed
 from sluiceway.engine.core.effects import Deliver, DeliverLoose, Effect, Finish, SendTask
+from sluiceway.nodes.dispatch.blame import LastSeen
 from sluiceway.nodes.ordering.barrier import FailureRecord, Release
-from sluiceway.nodes.ordering.blame import LastSeen
 from sluiceway.nodes.ordering.segments import SEGMENT_OVERHEAD, Slice
 from sluiceway.nodes.program.column import Column, join
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sim_scenario import failing_index, failure_of, handle
 from sluiceway.engine.core.effects import SendTask
+from sluiceway.nodes.dispatch.blame import LastSeen, Phase
 from sluiceway.nodes.ordering.barrier import FailureRecord
-from sluiceway.nodes.ordering.blame import LastSeen, Phase
 from sluiceway.nodes.ordering.segments import ExitData
 from sluiceway.nodes.program.column import Column, join
 

@@ -28,7 +28,7 @@ from sluiceway.engine.core.effects import (
     StopWorker,
     Warn,
 )
-from sluiceway.nodes.ordering.batch_sizing import TARGET_S
+from sluiceway.nodes.dispatch.batch_sizing import TARGET_S
 from sluiceway.nodes.ordering.budget import Budget
 from sluiceway.nodes.ordering.sequencer import Chunk
 

@@ -18,8 +18,8 @@ from sluiceway.engine.core.effects import Acknowledge, AskState, Commit
 from sluiceway.engine.core.pool import Pool
 from sluiceway.engine.delivery.sinks import SinkSet
 from sluiceway.engine.sources.resumed import ResumedSource
+from sluiceway.nodes.dispatch.dispatcher import Dispatcher
 from sluiceway.nodes.ordering.cuts import Cut, Cuts
-from sluiceway.nodes.ordering.dispatcher import Dispatcher
 from sluiceway.nodes.ordering.order_log import OrderLog, Run
 from sluiceway.nodes.ordering.retention import Retention
 from sluiceway.nodes.ordering.sequencer import Sequencer

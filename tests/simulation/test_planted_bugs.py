@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sim_laws import LawBroken
 from simulator import simulate
+from sluiceway.nodes.dispatch.blame import Blame
+from sluiceway.nodes.dispatch.dispatcher import Dispatcher
 from sluiceway.nodes.ordering.barrier import Barrier, Release
-from sluiceway.nodes.ordering.blame import Blame
 from sluiceway.nodes.ordering.budget import Budget, Pace
-from sluiceway.nodes.ordering.dispatcher import Dispatcher
 from sluiceway.nodes.ordering.segments import SegmentStore
 from sluiceway.nodes.ordering.sequencer import Sequencer
 from test_simulation import SCHEDULES

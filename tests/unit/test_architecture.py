@@ -34,7 +34,7 @@ IMPURE = {
     "threading", "time", "zmq",
 }  # fmt: skip
 #: Rooms whose every file decides and does nothing else.
-PURE_ROOMS = ("engine/core", "nodes/ordering")
+PURE_ROOMS = ("engine/core", "nodes/dispatch", "nodes/ordering")
 DECISIONS = (
     *(name for room in PURE_ROOMS for name in sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / room).glob("*.py"))),
     "nodes/program/column.py",

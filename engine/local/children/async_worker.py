@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from ....nodes.dispatch.blame import Phase
 from ....nodes.events import Failure
 from ....nodes.execution.async_executor import AsyncExecutor
-from ....nodes.ordering.blame import Phase
 from ....nodes.program.column import Column
 from ....nodes.program.program import Answer
 from ....nodes.program.steps import join_answers

@@ -13,7 +13,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from ....nodes.ordering.blame import Phase
+from ....nodes.dispatch.blame import Phase
 from ..transport.launch import ChildSettings
 from ..transport.link import Link
 from ..transport.shared_frames import keep_freed_blocks

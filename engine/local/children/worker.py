@@ -5,8 +5,8 @@ Decides nothing about order or credit, nor how a task is run: it receives messag
 
 from __future__ import annotations
 
+from ....nodes.dispatch.blame import Phase
 from ....nodes.errors import ProtocolError, with_article
-from ....nodes.ordering.blame import Phase
 from ...tasks.runner import TaskRunner
 from ..transport.messages import Kind
 from .setup import send_ready

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ....nodes.dispatch.worker_name import WorkerName
 from ....nodes.errors import describe
 from ....nodes.handlers import build_all
-from ....nodes.ordering.worker_name import WorkerName
 from ....nodes.state.stateful import States
 from ...codec.codec import Payload
 from ...codec.pickling import dumps, loads

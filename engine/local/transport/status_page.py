@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic_ns
 
-from ....nodes.ordering.blame import LastSeen, Phase
+from ....nodes.dispatch.blame import LastSeen, Phase
 
 _WORDS = 8
 _PHASE, _STEP, _SEQ, _INDEX, _SINCE = range(5)

@@ -9,8 +9,8 @@ import pytest
 from sluiceway.engine.core.core import Core
 from sluiceway.engine.core.effects import Deliver, Finish, Pull, SendTask, Spawn
 from sluiceway.engine.core.topology import PoolWiring, Wiring
+from sluiceway.nodes.dispatch.blame import LastSeen, Phase
 from sluiceway.nodes.ordering.barrier import FailureRecord
-from sluiceway.nodes.ordering.blame import LastSeen, Phase
 from sluiceway.nodes.ordering.budget import Budget
 from sluiceway.nodes.ordering.segments import ExitData
 from sluiceway.nodes.ordering.sequencer import Chunk, Order

@@ -8,13 +8,13 @@ import pytest
 from sluiceway.engine.core.core import Core
 from sluiceway.engine.core.effects import AskState, Commit, Deliver, Finish, Restore, SendTask, Spawn, StopWorker
 from sluiceway.engine.core.topology import PoolWiring, Wiring
+from sluiceway.nodes.dispatch.worker_name import WorkerName
 from sluiceway.nodes.ordering.barrier import FailureRecord
 from sluiceway.nodes.ordering.budget import Budget
 from sluiceway.nodes.ordering.order_log import OrderLog
 from sluiceway.nodes.ordering.retention import POOL_SHARE
 from sluiceway.nodes.ordering.segments import ExitData
 from sluiceway.nodes.ordering.sequencer import Chunk
-from sluiceway.nodes.ordering.worker_name import WorkerName
 from sluiceway.nodes.program.kinds import NodeKind
 from sluiceway.nodes.program.program import Step, make_program
 

@@ -18,8 +18,8 @@ from sluiceway.engine.options import RunOptions
 from sluiceway.engine.plan.plan import Plan
 from sluiceway.engine.tasks.runner import TaskRunner
 from sluiceway.engine.tasks.task import AnswerMessage, Grant, Part, TaskMessage
+from sluiceway.nodes.dispatch.blame import LastSeen, Phase
 from sluiceway.nodes.execution.monitor import NoMonitor
-from sluiceway.nodes.ordering.blame import LastSeen, Phase
 from sluiceway.nodes.ordering.sequencer import Chunk
 
 

@@ -9,7 +9,7 @@ from sluiceway.engine.core.effects import Spawn
 from sluiceway.engine.core.pool import MAX_RESTART_S
 from sluiceway.engine.core.topology import PoolWiring, Wiring
 from sluiceway.engine.hub.restarts import Restart, Restarts
-from sluiceway.nodes.ordering.blame import LastSeen, Phase
+from sluiceway.nodes.dispatch.blame import LastSeen, Phase
 from sluiceway.nodes.ordering.budget import Budget
 from sluiceway.nodes.ordering.sequencer import Chunk
 from sluiceway.nodes.program.kinds import NodeKind

@@ -9,11 +9,11 @@ from __future__ import annotations
 import heapq
 from collections import deque
 
+from ..ordering.budget import Pace
+from ..ordering.intervals import Intervals
 from ..program.program import Orders, Program
 from .batch_sizing import TARGET_BYTES, BatchSizer
 from .blame import Blame, LastSeen
-from .budget import Pace
-from .intervals import Intervals
 from .task import Task, WorkerLoad, WorkerLoads
 
 #: While only the head may grow, a task has this fraction of its usual size.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sluiceway.nodes.ordering.blame import LastSeen, Phase
+from sluiceway.nodes.dispatch.blame import LastSeen, Phase
+from sluiceway.nodes.dispatch.dispatcher import Dispatcher, merge_ready
+from sluiceway.nodes.dispatch.task import Task
 from sluiceway.nodes.ordering.budget import Pace
-from sluiceway.nodes.ordering.dispatcher import Dispatcher, merge_ready
 from sluiceway.nodes.ordering.intervals import Intervals
-from sluiceway.nodes.ordering.task import Task
 from sluiceway.nodes.program.kinds import NodeKind
 from sluiceway.nodes.program.options import Options
 from sluiceway.nodes.program.program import Step, make_program

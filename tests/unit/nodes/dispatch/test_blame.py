@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sluiceway.nodes.ordering.blame import Blame, LastSeen, Phase
+from sluiceway.nodes.dispatch.blame import Blame, LastSeen, Phase
 from sluiceway.nodes.program.kinds import NodeKind
 from sluiceway.nodes.program.options import Options
 from sluiceway.nodes.program.program import Step

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from sluiceway.nodes.dispatch.task import Task, WorkerLoad, WorkerLoads
 from sluiceway.nodes.ordering.intervals import Intervals
-from sluiceway.nodes.ordering.task import Task, WorkerLoad, WorkerLoads
 from sluiceway.nodes.program.program import Orders
 
 _WHAT = st.sampled_from(["add", "remove", "task", "done", "load", "leave", "isolate"])

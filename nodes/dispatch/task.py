@@ -9,8 +9,8 @@ import heapq
 from collections import Counter
 from dataclasses import dataclass, field
 
+from ..ordering.intervals import Intervals
 from ..program.program import Orders
-from .intervals import Intervals
 
 #: A heap with more than twice as many entries as workers, and this many, is built again.
 _SPARE_ENTRIES = 16

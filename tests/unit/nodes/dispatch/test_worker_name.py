@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sluiceway.nodes.ordering.worker_name import WorkerName
+from sluiceway.nodes.dispatch.worker_name import WorkerName
 
 
 def test_a_name_survives_its_text() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sluiceway.nodes.ordering.batch_sizing import (
+from sluiceway.nodes.dispatch.batch_sizing import (
     MAX_BATCH,
     MAX_GROWTH,
     MAX_PREFETCH,
