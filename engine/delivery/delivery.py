@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 from ...nodes.errors import HandlerError, LockLost
 from ...nodes.events import DeadLetter, Failure
@@ -42,6 +42,25 @@ class _Unreadable:
     error: CodecError
 
 
+class Refuted(Exception):
+    """What workers give is not what the calling thread gave for the same numbers; the text says where."""
+
+
+class Comparison(Protocol):
+    """The numbers below `stop` were handled and delivered before: what workers give for them is only compared."""
+
+    stop: int
+
+    def check(self, lo: int, hi: int, columns: Sequence[Column], letters: Sequence[DeadLetter]) -> None:
+        """Compare the numbers `lo .. hi - 1`; raises `Refuted`."""
+
+    def complete(self) -> None:
+        """Record that all numbers below `stop` are the same."""
+
+    def refute(self, why: str) -> NoReturn:
+        """Raise `Refuted`."""
+
+
 class Delivery:
     """The sinks of one run, and the steps that run in the caller: joins of the tail, handlers of dead letters."""
 
@@ -68,6 +87,7 @@ class Delivery:
         #: Whether the thread that delivers only unpacks for a consumer: no sink, step, lock or commit is due in it.
         self.only_consumer = lock is None and not plan.tail.program.steps and all(end.outlet for end in ends)
         self.delivered = self.sinks.first  #: the number up to which every ordered sink has everything
+        self.comparison: Comparison | None = None  #: while numbers are only compared
 
     def _letter_steps(self, plan: Plan) -> Executor | None:
         if plan.letters is None:
@@ -87,8 +107,8 @@ class Delivery:
         """Deliver a release segment by segment, calling `done` with the number reached; yields the consumer's events in lists."""
         self.sinks.log(effect.log)
         release = effect.release
-        for lo, hi in _parts(effect):
-            if self._straight and (reader := self._block_reader(effect.streams[0], lo)) is not None:
+        for lo, hi in _parts(effect, 0 if self.comparison is None else self.comparison.stop):
+            if self._straight and self.comparison is None and (reader := self._block_reader(effect.streams[0], lo)) is not None:
                 yield from self._by_blocks(reader, lo, hi)
                 del effect.streams[0][: bisect_right(effect.streams[0], hi, key=_stop_of)]
                 done(hi)
@@ -100,17 +120,43 @@ class Delivery:
                 columns = [column.slice(lo, hi) for column in columns]
             for slices in effect.streams:  # decoded segments are freed before the consumer runs
                 del slices[: bisect_right(slices, hi, key=_stop_of)]
-            letters = [letter for letter in release.letters if lo <= letter.seq < hi]
+            letters = [_letter(record) for record in release.letters if lo <= record.seq < hi]
+            if self.comparison is not None:
+                self._compare(self.comparison, lo, hi, columns, letters, broken)
+                done(hi)
+                continue
             ends = self._through_tail(columns)
             if hi > lo:
-                yield from self.columns(lo, hi, ends, [_letter(record) for record in letters])
+                yield from self.columns(lo, hi, ends, letters)
                 done(hi)
             if broken is not None:
                 raise self._unreadable_error(broken)
 
+    def _compare(
+        self,
+        comparison: Comparison,
+        lo: int,
+        hi: int,
+        columns: list[Column],
+        letters: list[DeadLetter],
+        broken: _Unreadable | None,
+    ) -> None:
+        """Compare what was handled before; raises `Refuted` where it differs."""
+        unmatched = self.unmatched
+        comparison.check(lo, hi, self._through_tail(columns), letters)
+        self.unmatched = unmatched  # these were counted before
+        if broken is not None:
+            comparison.refute(str(self._unreadable_error(broken)))
+        self.delivered = hi
+        if hi >= comparison.stop:
+            self.comparison = None
+            comparison.complete()
+
     def _block_reader(self, slices: list[Slice], lo: int) -> BlockReader | None:
         """Return a reader of the segment whose slice begins at `lo`, or `None` if it can only be decoded as a whole."""
-        part = next(part for part in slices if part.lo == lo)
+        part = next((part for part in slices if part.lo == lo), None)
+        if part is None:
+            return None  # a part of it was compared, so it is decoded
         segment, opened = part.segment, self._opened
         self._opened = None
         if segment.payload.codec not in IN_BLOCKS:
@@ -283,12 +329,16 @@ class Delivery:
             self.events_out += len(batch)
 
 
-def _parts(effect: Deliver) -> Sequence[tuple[int, int]]:
-    """Return the parts of a release by the segments of its first stream, so that one at a time is decoded."""
+def _parts(effect: Deliver, compared: int) -> Sequence[tuple[int, int]]:
+    """Return the parts of a release by the segments of its first stream, so that one at a time is decoded.
+
+    No part has numbers both below `compared` and above.
+    """
     release = effect.release
-    if not effect.streams:
-        return [(release.lo, release.hi)]
-    return [(part.lo, part.hi) for part in effect.streams[0]]
+    parts = [(part.lo, part.hi) for part in effect.streams[0]] if effect.streams else [(release.lo, release.hi)]
+    if not release.lo < compared < release.hi:
+        return parts
+    return [(a, b) for lo, hi in parts for a, b in ((lo, min(hi, compared)), (max(lo, compared), hi)) if a < b]
 
 
 def _stop_of(part: Slice) -> int:

@@ -18,6 +18,7 @@ from ..core.effects import Acknowledge, Pull, StopSource
 from ..plan.plan import Plan
 from ..reporting import failures
 from ..sources.feed import LINGER_S, Feed, listens_to_commits, make_feed
+from ..sources.held_feed import HeldFeed
 from ..sources.resumed import too_short
 from ..sources.slice_feed import FeedBatch, SliceFeed
 
@@ -32,7 +33,7 @@ class Feeds:
         self._plan = plan
         self._core = core
         self._keep = keep
-        self._feeds: dict[int, Feed | SliceFeed] = {}
+        self._feeds: dict[int, Feed | SliceFeed | HeldFeed] = {}
         self._encoders: dict[int, Encoder] = {}
         self._event_bytes: dict[int, float] = {}
         self._pulls: dict[int, tuple[int, int]] = {}
@@ -47,10 +48,11 @@ class Feeds:
         for at, source in enumerate(self._plan.sources):
             if not source.remote:
                 key = self._plan.key if self._core.sequencer.merges else None
-                self.add(at, make_feed(source.node.subject, key=key, name=source.node.name))
-                self._feeds[at].start(wake)
+                feed = make_feed(source.node.subject, key=key, name=source.node.name)
+                self.add(at, feed)
+                feed.start(wake)
 
-    def add(self, source: int, feed: Feed | SliceFeed) -> None:
+    def add(self, source: int, feed: Feed | SliceFeed | HeldFeed) -> None:
         """Add the feed that a source is read from."""
         self._feeds[source] = feed
         self._encoders[source] = Encoder()

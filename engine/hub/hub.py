@@ -33,8 +33,8 @@ from ..interpreter.forks import OwnerProcess
 from ..options import RunOptions
 from ..plan.plan import Plan
 from ..reporting import failures
-from ..sources.feed import POLL_S, Feed
-from ..sources.slice_feed import SliceFeed
+from ..sources.feed import POLL_S
+from ..sources.held_feed import HeldFeed
 from .backend import Backend, RunHandle
 from .feeds import EventPacking, Feeds
 from .outcome import Outcome
@@ -134,7 +134,7 @@ class Hub:
             assert failed is not None
             raise failed from failed.__cause__
 
-    def begin(self, number: int, feed: Feed | SliceFeed) -> None:
+    def begin(self, number: int, feed: HeldFeed) -> None:
         """Begin a paused run: number from `number` on, and read its one source from `feed`."""
 
         def command() -> None:

@@ -5,12 +5,13 @@ Decides that what cannot be packed is refused before anything starts, and names 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ...nodes.errors import GraphError, SluicewayError, describe, kind_of
 from ...nodes.handlers import PerWorker
-from ..codec.pickling import dumps, importing
+from ..codec.equality import are_same
+from ..codec.pickling import dumps, importing, loads
 from ..interpreter.settings import read_settings
 from .plan import Plan
 
@@ -31,6 +32,37 @@ def ship(plan: Plan, setup: Setup | None = None) -> dict[str, bytes]:
             subject = (source.node.name, source.node.subject, plan.key if len(plan.sources) > 1 else None)
             packed[f"source{at}"] = _dump(subject, [(source.node.name, source.node.subject)], "source", "its process")
     return packed
+
+
+def pack_handlers(plan: Plan) -> dict[str, bytes]:
+    """Pack every pool's handlers as they are now. Raises whatever pickle or the handlers raise."""
+    return {f"pool{at}": dumps(pool.handlers) for at, pool in enumerate(plan.pools)}
+
+
+def changed_since(plan: Plan, earlier: Mapping[str, bytes]) -> str | None:
+    """Return what has changed in the handlers since they were packed, as part of a sentence, or `None` if nothing has."""
+    for at, pool in enumerate(plan.pools):
+        packed = earlier[f"pool{at}"]
+        try:
+            if dumps(pool.handlers) == packed:
+                continue
+            before = loads(packed)
+        except Exception:  # what is changed while it is packed, or can no longer be packed or unpacked
+            before = [None] * len(pool.handlers)
+        names = [step.node for step in plan.wiring.pools[at].program.steps]
+        for node, subject, old in zip(names, pool.handlers, before, strict=True):
+            if not are_same(subject, old):
+                part = _changed_part(subject, old)
+                return f"the handler {node!r} captures {part or 'something'}, which has changed since the run began"
+    return None
+
+
+def _changed_part(subject: Any, old: Any) -> str | None:
+    """Return the name of the first thing that a handler captures and that is not what it was."""
+    if old is None:
+        return None
+    parts = zip(_captured(subject), _captured(old), strict=False)
+    return next((name for (name, value), (_, other) in parts if not are_same(value, other)), None)
 
 
 def refuse_inside_import() -> None:

@@ -1,37 +1,49 @@
 """A run without `workers=`: handles events in the calling thread at once, and in processes as soon as those pay.
 
 Decides how a run moves over without a break in the order: the calling thread delivers what it has handled, then what
-the processes release from the next number on. When processes pay is decided in `placement`. Only plain functions are
-handled so; a graph with anything that needs isolation starts in processes.
+the processes release from the next number on. When processes pay is decided in `placement`. They begin with a sample of
+what the calling thread has handled last; where they give something else for it (`sample`), the run stays here. Only plain
+functions are handled so; a graph with anything that needs isolation starts in processes.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from time import monotonic, perf_counter
 from typing import Any
 
-from ...nodes.errors import describe
+from ...nodes.errors import SluicewayError, describe
 from ...nodes.execution.batch_split import BatchSplitter
 from ...nodes.execution.executor import Executor
 from ...nodes.program.column import Column
+from ...nodes.program.program import Answer
 from ..codec.copying import safe_copies
+from ..codec.errors import CodecError
+from ..delivery.delivery import Refuted
 from ..options import RunOptions
 from ..plan.plan import Plan
+from ..plan.shipping import changed_since, pack_handlers
 from ..reporting.failures import source_error
 from ..reporting.figures import add_earlier
 from ..reporting.report import RunReport
 from ..sources.feed import POLL_S, Feed, make_feed
+from ..sources.held_feed import HeldFeed
 from ..sources.slice_feed import FeedBatch, SliceFeed
 from .caller import CallerRun, TurnSize
 from .placement import LONG_CALL_S, Placement, sample_size
 from .processes import ProcessRun, default_workers
+from .sample import MAX_SAMPLE, Proof, Sample
+
+_LOG = logging.getLogger("sluiceway")
 
 #: A turn takes about this long, in seconds, and at most this many events.
 _TURN_S = 0.002
 _MAX_TURN = 8192
+#: The largest event, in bytes, that is kept for a sample before processes are wanted.
+_MAX_EARLY_BYTES = 1 << 20
 
 
 class AutoRun(CallerRun):
@@ -59,8 +71,13 @@ class AutoRun(CallerRun):
         self._next = 0
         self._handed_over = False
         self._turn = TurnSize(_TURN_S, _MAX_TURN)
-        #: Events split off a turn when processes had already begun with those behind them.
+        #: Events with numbers that are read again here: split off a turn when processes had already begun with those
+        #: behind them, or taken back from the processes.
         self._unbegun: list[Any] = []
+        self._sample: Sample | None = None  #: of the turn that was taken last
+        self._sampled = threading.Event()  #: set when there is a sample, or the run is over
+        self._settled = False  #: whether nothing more is to be decided: processes have taken over, or never will
+        self._proof: Proof | None = None
         self._event_bytes = 0.0
 
     @property
@@ -115,17 +132,15 @@ class AutoRun(CallerRun):
         return report
 
     def _work(self) -> Iterator[list[Any]]:
+        # What `setup` has changed in the handlers, it changes in every worker too.
+        self._handlers_before = self._plan.shipped if self._options.setup is None else pack_handlers(self._plan)
         starter = threading.Thread(target=self._start_processes, name="sluiceway-starter", daemon=True)
         self._feed.start(self._wake.set)
         starter.start()
         try:
             yield from self._turns()
             if self._handed_over and self._processes is not None and self._stopped != "closed":
-                if self._stopped == "interrupt":
-                    self._processes.interrupt()
-                self._processes.set_waits(self.waits)
-                self._delivering = self._processes
-                yield from self._processes.work()
+                yield from self._deliver(self._processes)
         finally:
             self._finish(starter)
 
@@ -135,10 +150,47 @@ class AutoRun(CallerRun):
         with self._lock:
             self._over.set()
         self._wanted.set()
+        self._sampled.set()
         self._feed.stop()
         starter.join()
         if self._processes is not None:
             self._processes.abandon()
+
+    def _deliver(self, processes: ProcessRun) -> Iterator[list[Any]]:
+        """Deliver what the processes release; if they give something else than this thread, go on here."""
+        assert self._proof is not None
+        if self._stopped == "interrupt":
+            processes.interrupt()
+        processes.set_waits(self.waits)
+        self._delivering = processes
+        for kept in self._proof.sample.answers:
+            self._pipeline.uncount(kept.tallies, kept.skipped, len(kept.failures))
+        try:
+            yield from processes.work()
+            return
+        except Refuted as refuted:
+            why = str(refuted)
+        for kept in self._proof.sample.answers:
+            self._pipeline.count(kept.tallies, kept.skipped, len(kept.failures))
+        with self._lock:
+            self._delivering, self._handed_over = None, False
+            limit = self._options.limit
+            self._unbegun = self._proof.taken_back[: None if limit is None else limit - self._next]
+            self._next += len(self._unbegun)
+            self._feed.attach(self._wake.set)
+        self._stay(why)
+        yield from self._turns()
+
+    def _stay(self, why: str) -> None:
+        """Handle all that is to come in the calling thread, and say why once."""
+        self._settled, self._sample = True, None
+        self._placement.record_stay(why)
+        _LOG.warning(
+            "%s: %s; the run goes on in the calling process. Workers begin as clean interpreters: give them what the program"
+            " has set since its imports by setup=, or say workers= if each may be different",
+            self._plan.name,
+            self._placement.text,
+        )
 
     def _turns(self) -> Iterator[list[Any]]:
         """Handle events in this thread until the source ends or processes have taken over."""
@@ -147,7 +199,8 @@ class AutoRun(CallerRun):
         while (taken := self._next_events()) is not None:
             events = list(taken.events)
             if events:
-                lo = self._next - len(events)
+                lo = self._next - len(self._unbegun) - len(events)
+                self._begin_sample(lo, events)
                 weighed = placement.handled_s >= placement.due_s and not self._wanted.is_set()
                 sample = safe_copies(events[: sample_size(self._event_bytes)]) if weighed else []
                 started = perf_counter()
@@ -161,6 +214,7 @@ class AutoRun(CallerRun):
                     outputs = [column.events for column in answer.exits]
                     if placement.weigh(sample, outputs, size, done=self._next, left=self._remaining()):
                         self._wanted.set()
+                self._record_in_sample(answer)
                 yield from self._pipeline.deliver(answer)
                 self._progress.show_if_due(self.report)
                 if answer.size < size:
@@ -181,12 +235,15 @@ class AutoRun(CallerRun):
             if self._stopped == "closed":
                 return None
             with self._lock:
+                size = self._turn.size
                 if self._unbegun:
-                    events, self._unbegun = self._unbegun, []
+                    events, self._unbegun = self._unbegun[:size], self._unbegun[size:]
                     return FeedBatch(events, None, False)
                 if self._handed_over:
                     return None
-                left = self._turn.size if limit is None else min(self._turn.size, limit - self._next)
+                if self._wanted.is_set() and not self._settled:
+                    size = min(size, MAX_SAMPLE, sample_size(self._event_bytes))  # as small as a sample
+                left = size if limit is None else min(size, limit - self._next)
                 if left == 0:
                     self._stopped = self._stopped or "limit"
                     return None
@@ -196,6 +253,7 @@ class AutoRun(CallerRun):
                     if taken.events:
                         # The shallow size; it only bounds how far the source is read ahead.
                         self._event_bytes = float(sys.getsizeof(taken.events[-1]))
+                        self._sample = None  # until this turn has one, nobody may take over
                     self._next += len(taken.events)
                     self._turn_began = monotonic()
                     return taken
@@ -231,16 +289,73 @@ class AutoRun(CallerRun):
             if self._over.is_set():
                 return
             self._processes = processes
-            processes.start()
+            try:
+                processes.start()
+            except SluicewayError as error:
+                self._stay(str(error))
+                return
         while not processes.wait_until_up(LONG_CALL_S):
             self._split_long_turn()
+        changed = changed_since(self._plan, self._handlers_before)
+        if changed is not None:
+            self._stay(changed)
+            processes.abandon()
+            return
+        while not self._hand_over(processes):
+            while not self._sampled.wait(LONG_CALL_S):
+                self._split_long_turn()
+
+    def _hand_over(self, processes: ProcessRun) -> bool:
+        """Let processes begin with the sample of the current turn and what is behind it; return whether that is settled."""
         with self._lock:
-            if not self._over.is_set():
-                self._split_turn()  # they take what is not begun
-                self._handed_over = True
-                self._placement.record_start(self._next)
-                processes.begin(self._next, self._feed)
+            if self._over.is_set() or self._settled:
+                return True
+            if self._sample is None:
+                self._sampled.clear()
+                return False
+            self._split_turn()  # they take what is not begun
+            sample = self._sample
+            sample.trim(self._next)
+            self._proof = Proof(sample, HeldFeed(sample.events, self._feed))
+            self._handed_over = self._settled = True
+            self._placement.record_start(self._next)
+            processes.begin(sample.start, self._proof.feed, self._proof)
         self._wake.set()
+        return True
+
+    # -- the sample that both handle ----------------------------------------------------------------------------
+
+    def _begin_sample(self, lo: int, events: list[Any]) -> None:
+        """Keep the events of a turn behind which processes may take over: of all turns, once processes are wanted."""
+        if self._settled or self._placement.cores < 2:
+            return
+        wanted = self._wanted.is_set()
+        if not wanted and (len(events) > 1 or sys.getsizeof(events[0]) > _MAX_EARLY_BYTES):
+            return
+        try:
+            self._sample = Sample(lo, events)
+        except CodecError:
+            if wanted:
+                self._cannot_send("events")
+        self._sampled.set()
+
+    def _record_in_sample(self, answer: Answer) -> None:
+        """Keep what has become of events of the sample."""
+        if self._sample is None:
+            return
+        try:
+            self._sample.record(answer)
+        except CodecError:
+            if self._proof is None and self._wanted.is_set():
+                self._cannot_send("results")
+
+    def _cannot_send(self, what: str) -> None:
+        """Handle everything here: what is there cannot be sent."""
+        with self._lock:
+            if self._handed_over:
+                return
+            self._settled, self._sample = True, None
+            self._placement.record_unsendable(what)
 
     def _split_long_turn(self) -> bool:
         """Whether the current turn takes long; if so, split it."""

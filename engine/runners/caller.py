@@ -7,7 +7,7 @@ reading and numbering: that is the inline runner's, or that of a run that begins
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from time import monotonic
 from typing import Any
 
@@ -173,6 +173,20 @@ class CallerPipeline:
             yield from self.delivery.columns(answer.start, hi, columns, letters)
         if fatal is not None:
             raise failure_error(fatal, fatal.event, fatal.cause)
+
+    def uncount(self, tallies: Sequence[Tally], skipped: int, dead: int) -> None:
+        """Take what was counted for some numbers off: they are counted where they are handled once more."""
+        for total, tally in zip(self._tallies, tallies, strict=True):
+            total.add([-value for value in tally.as_list()])
+        self._skipped -= skipped
+        self._dead -= dead
+
+    def count(self, tallies: Sequence[Tally], skipped: int, dead: int) -> None:
+        """Add to what was counted."""
+        for total, tally in zip(self._tallies, tallies, strict=True):
+            total.add(tally.as_list())
+        self._skipped += skipped
+        self._dead += dead
 
     def report(self, *, read: int, wall_s: float, ended_by: str, runner: str) -> RunReport:
         """Return the report of what was handled in the calling thread."""

@@ -96,7 +96,7 @@ class Placement:
             encode_s, decode_s = codec_seconds(events)
             results = [codec_seconds(output[: max(1, int(len(output) * share))]) for output in outputs if output]
         except CodecError:
-            self.text = "no processes: its events cannot be sent to one"
+            self.record_unsendable("events")
             return False
         costs.send = (encode_s + sum(decode for _, decode in results)) / len(events) + _HUB_S
         costs.serve = (decode_s + sum(encode for encode, _ in results)) / len(events)
@@ -119,6 +119,14 @@ class Placement:
     def record_start(self, number: int) -> None:
         """Record from which number on events are handled in processes."""
         self.text = f"{self.cores} worker processes from number {number:,} on: {self._why}"
+
+    def record_stay(self, why: str) -> None:
+        """Record that processes were to be brought in, and why they are not used."""
+        self.text = f"no processes: {why}"
+
+    def record_unsendable(self, what: str) -> None:
+        """Record that processes are of no use: `what` ("events", "results") cannot be sent."""
+        self.text = f"no processes: its {what} cannot be sent to one"
 
     def _want(self, why: str) -> None:
         self._why = why

@@ -10,10 +10,11 @@ from collections.abc import Callable, Generator, Iterator
 from time import monotonic
 from typing import Any
 
+from ...nodes.errors import describe
 from ...nodes.sources import size_hint
 from ..checkpoints.checkpoints import PAUSES, Checkpoints
 from ..core.effects import Commit, Deliver, DeliverLoose
-from ..delivery.delivery import Delivery
+from ..delivery.delivery import Comparison, Delivery
 from ..delivery.sinks import opened
 from ..hub.hub import Hub
 from ..hub.outcome import Outcome, error_of
@@ -26,8 +27,7 @@ from ..plan.shipping import set_up_caller
 from ..reporting.figures import report_of
 from ..reporting.progress import ProgressTimer
 from ..reporting.report import RunReport
-from ..sources.feed import Feed
-from ..sources.slice_feed import SliceFeed
+from ..sources.held_feed import HeldFeed
 
 #: How long the caller's thread waits at a time, in seconds, so that progress is also shown when nothing arrives.
 _WAIT_S = 0.5
@@ -158,6 +158,8 @@ class ProcessRun:
         assert self._outcome is not None
         ended = error_of(self._outcome, self._delivery.delivered, self._hub.core.sequencer.next)
         if ended is not None:
+            if self._delivery.comparison is not None:
+                self._delivery.comparison.refute(f"workers fail where it did not fail here: {describe(ended)}")
             raise ended
 
     # -- for a run that begins in the calling thread ------------------------------------------------------------
@@ -170,9 +172,14 @@ class ProcessRun:
         """Wait until the first worker is ready or the run is over; return whether that happened in time."""
         return self._hub.up.wait(seconds)
 
-    def begin(self, number: int, feed: Feed | SliceFeed) -> None:
-        """Start reading from `feed`, whose next event is `number`, in a paused run."""
+    def begin(self, number: int, feed: HeldFeed, comparison: Comparison) -> None:
+        """Start reading from `feed`, whose next event is `number`, in a paused run.
+
+        What it gives is delivered once `comparison` is complete; until then `work` raises `Refuted` for any difference
+        and any failure, and has ended the processes.
+        """
         self._delivery.delivered = number
+        self._delivery.comparison = comparison
         self._hub.begin(number, feed)
 
     def abandon(self) -> None:
