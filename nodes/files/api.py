@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from .csv_file import CsvFile
 from .json_lines import JsonFile
-from .paths import Paths
+from .streams.paths import Paths
 from .text import TextFile
 
 __all__ = ["CsvFile", "JsonFile", "TextFile", "csv", "jsonl", "lines"]

@@ -19,7 +19,7 @@ from .csv_reader import CsvReader, header_of
 from .endpoint import FileEndpoint
 from .line_blocks import split_raw
 from .line_cursor import LineCursor
-from .paths import STANDARD, Paths
+from .streams.paths import STANDARD, Paths
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 _NOT_A_FIELD = (Mapping, list, tuple, set, frozenset, bytes, bytearray)

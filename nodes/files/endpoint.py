@@ -12,15 +12,15 @@ import os
 from typing import Any
 
 from ..errors import GraphError
-from .byte_streams import can_reread
 from .commit_token import parse_token
-from .compression import suffix_of
-from .decompression import FORMATS
 from .follow import FollowCursor
 from .line_blocks import Split
 from .line_cursor import LineCursor
 from .output import PARTIAL, FileOutput
-from .paths import STANDARD, Paths, checked_paths, existing_files, is_pattern, is_stream, unreadable
+from .streams.byte_streams import can_reread
+from .streams.compression import suffix_of
+from .streams.decompression import FORMATS
+from .streams.paths import STANDARD, Paths, checked_paths, existing_files, is_pattern, is_stream, unreadable
 
 
 class FileEndpoint:

@@ -14,9 +14,9 @@ import os
 import threading
 import time
 
-from .byte_streams import FileStream
 from .line_blocks import BLOCK_BYTES, LineBlocks, SeenBytes, Split
 from .line_cursor import LineCursor, LinePosition, parse_position
+from .streams.byte_streams import FileStream
 
 log = logging.getLogger("sluiceway")
 

@@ -17,7 +17,7 @@ from ..sinks import BadEvent
 from .endpoint import FileEndpoint
 from .line_blocks import split_at_newlines
 from .line_cursor import LineCursor
-from .paths import Paths
+from .streams.paths import Paths
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _ESCAPING = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))

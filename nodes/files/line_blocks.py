@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..errors import CheckpointError
-from .byte_streams import READ_ERRORS, ByteStream, open_stream
+from .streams.byte_streams import READ_ERRORS, ByteStream, open_stream
 
 #: Bytes read at once: large enough that the work per block vanishes, small enough for the processor's cache.
 BLOCK_BYTES = 1 << 18

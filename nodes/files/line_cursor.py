@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ..errors import CheckpointError
 from .line_blocks import BLOCK_BYTES, LineBlocks, SeenBytes, Split
-from .paths import STANDARD, existing_files
+from .streams.paths import STANDARD, existing_files
 
 
 class LinePosition(NamedTuple):

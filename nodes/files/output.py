@@ -18,10 +18,10 @@ import sys
 from typing import IO
 
 from ..errors import CheckpointError
-from .byte_streams import ends_with_newline
 from .commit_token import REMEDY, CommitToken, check_file, check_of, packed, unpacked
-from .compression import COMPRESS, StreamCompressor, suffix_of
-from .paths import STANDARD, is_stream
+from .streams.byte_streams import ends_with_newline
+from .streams.compression import COMPRESS, StreamCompressor, suffix_of
+from .streams.paths import STANDARD, is_stream
 
 log = logging.getLogger("sluiceway")
 

@@ -14,7 +14,7 @@ from ..sinks import BadEvent
 from .endpoint import FileEndpoint
 from .line_blocks import split_keeping, split_plain
 from .line_cursor import LineCursor
-from .paths import Paths
+from .streams.paths import Paths
 
 
 class LineReader:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from pages import check_examples, read_page
-from sluiceway.nodes.files import compression
+from sluiceway.nodes.files.streams import compression
 
 
 @pytest.mark.parametrize(("page", "count"), [("files", 2), ("http", 2), ("sql", 3)])

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 from sluiceway.nodes.errors import CheckpointError
-from sluiceway.nodes.files import compression
 from sluiceway.nodes.files.api import csv, jsonl, lines
+from sluiceway.nodes.files.streams import compression
 from sluiceway.nodes.sinks import Batch
 
 SUFFIXES = ["", ".gz", ".bz2", ".xz"]

@@ -11,8 +11,8 @@ import os
 from collections.abc import Sequence
 from os import PathLike
 
-from ..errors import GraphError, kind_of
-from ..file_names import STANDARD, is_pattern
+from ...errors import GraphError, kind_of
+from ...file_names import STANDARD, is_pattern
 
 Path = str | PathLike[str]
 Paths = Path | Sequence[Path]
