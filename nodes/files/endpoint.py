@@ -12,6 +12,7 @@ import os
 from typing import Any
 
 from ..errors import GraphError
+from .append_claim import AppendClaim, claim_file
 from .commit_token import parse_token
 from .follow import FollowCursor
 from .line_blocks import Split
@@ -36,6 +37,7 @@ class FileEndpoint:
         #: Standard input belongs to the calling process.
         self.in_caller = STANDARD in self.paths
         self._output: FileOutput | None = None
+        self._claim: AppendClaim | None = None
         try:
             "".encode(encoding)
         except LookupError:
@@ -64,7 +66,7 @@ class FileEndpoint:
         return f"{self.maker}({paths!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_output": None}
+        return {**self.__dict__, "_output": None, "_claim": None}
 
     def check_sink(self) -> None:
         """Raise `GraphError` unless exactly one file is named, to be written."""
@@ -98,9 +100,19 @@ class FileEndpoint:
     def files_written(self) -> tuple[str, ...]:
         """Return the names that are written, where it is a sink."""
         path = self.paths[0]
-        if self.append or is_stream(path):
+        if is_stream(path):
             return (path,)
+        if self.append:
+            return (path, claim_file(path))
         return (path, os.path.realpath(path) + PARTIAL)
+
+    def claim(self, run: str, place: str) -> tuple[str, int] | None:
+        """Return what a file that is appended to holds of a run, or of an unfinished one of the same place."""
+        self.check_sink()
+        path = self.paths[0]
+        # what is not appended is written anew by a run that begins, and what was printed is gone
+        self._claim = AppendClaim(path, run, place) if self.append and not is_stream(path) else None
+        return None if self._claim is None else self._claim.held()
 
     def open(self) -> None:
         """Open the file for the events of one run; raises `OSError` if it cannot be created."""
@@ -125,7 +137,10 @@ class FileEndpoint:
 
     def commit(self, n: int) -> dict[str, Any]:
         """Make everything that was written durable, up to number `n`, and return the token to resume from."""
-        return self.output().commit(n, self._header()).as_dict()
+        token = self.output().commit(n, self._header())
+        if self._claim is not None:
+            self._claim.record(n, token.length)
+        return token.as_dict()
 
     def recover(self, token: object) -> int:
         """Open the file in place of `open`, undo what was written after a commit, and return the number of that commit.
@@ -135,6 +150,8 @@ class FileEndpoint:
         """
         self.check_sink()
         committed = parse_token(token, repr(self))
+        if self._claim is not None:
+            self._claim.check_end(committed)
         self._output = FileOutput(self.paths[0], self.encoding, self.append, committed)
         self._set_header(committed.names)
         return committed.n
@@ -156,12 +173,18 @@ class FileEndpoint:
     def close(self) -> None:
         """Put the file under its final name: what was written is complete."""
         output, self._output = self._output, None
+        claim, self._claim = self._claim, None
         if output is not None:
             output.finish()
+        if claim is not None:
+            claim.finish()
 
     def abort(self) -> None:
         """Keep what was written as `NAME.partial` and leave the file itself as it was."""
         output, self._output = self._output, None
+        claim, self._claim = self._claim, None
+        if claim is not None:
+            claim.leave()
         if output is not None:
             output.abandon()
 
