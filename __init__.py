@@ -19,7 +19,10 @@ def _read_homes() -> dict[str, str]:
 
 _HOMES = _read_homes()
 
-__all__ = list(_HOMES)
+#: The folder of `__main__.py`, which `python -m sluiceway` looks for; there is no other module in it.
+__path__.append(os.path.join(__path__[0], "engine", "cli", "as_module"))
+
+__all__ = [name for name in _HOMES if not name.startswith("_")]
 
 
 def __getattr__(name: str) -> Any:

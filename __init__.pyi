@@ -7,6 +7,7 @@ from .engine.checkpoints.open_store import postgres_store as postgres_store
 from .engine.local.processes.warm import shutdown as shutdown
 from .engine.options import StopSignal as StopSignal
 from .engine.plan.plan import Plan as Plan
+from .engine.reporting.report import ErrorReport as ErrorReport
 from .engine.reporting.report import NodeReport as NodeReport
 from .engine.reporting.report import OrderReport as OrderReport
 from .engine.reporting.report import RunReport as RunReport
@@ -66,5 +67,6 @@ from .nodes.state.windows import session as session
 from .nodes.state.windows import sliding as sliding
 from .nodes.state.windows import tumbling as tumbling
 from .nodes.timer import every as every
+from .nodes.version import __version__ as __version__
 
 __all__: list[str]

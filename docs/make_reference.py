@@ -38,7 +38,7 @@ PARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ),
     ("Your own sources and sinks", "", ("Source", "SourceReader", "Sink", "Batch")),
     ("Locks and stores", "", ("file_lock", "postgres_lock", "redis_lock", "Lock", "postgres_store")),
-    ("Reports", "", ("RunReport", "NodeReport", "OrderReport")),
+    ("Reports", "", ("RunReport", "NodeReport", "OrderReport", "ErrorReport")),
     (
         "Errors",
         "A wrong option of a call is a `TypeError`; everything else that ends a run, Ctrl-C aside, is one of these.",

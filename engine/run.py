@@ -6,6 +6,7 @@ which node runs where; the hub and its core decide what passes between processes
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, Unpack, overload
@@ -19,7 +20,7 @@ from ..nodes.errors import GraphError, SluicewayError, kind_of
 from ..nodes.handlers import Handler
 from ..nodes.meanings import explain_options, means
 from ..nodes.program.options import HANDLER_OPTION_NAMES, HandlerOptions, NodeNaming, Options
-from .checkpoints.checkpoints import open_checkpoints
+from .checkpoints.checkpoints import Checkpoints, open_checkpoints
 from .checkpoints.open_store import may_be_resumed
 from .delivery.run_lock import AcquiredLock
 from .options import RunKeywords, RunOptions, check_run_options
@@ -34,7 +35,10 @@ from .runners.placement import may_start_in_caller
 from .runners.processes import ProcessRun, describe_backend
 from .runners.processes import default_workers as default_workers  # also for the command line
 from .runners.results import Results, Run
+from .runners.signals import AfterRun as AfterRun
 from .runners.signals import Interrupts
+
+_LOG = logging.getLogger("sluiceway")
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -180,6 +184,8 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
         )
         if missing is not None and (checkpoints is None or checkpoints.saved is None):
             raise missing  # a resumed run opens its sources at their positions, a finished one none
+        if checkpoints is not None:
+            _log_resumed(plan.name, checkpoints)
         if acquired is not None and checkpoints is not None:
             acquired.close_first(checkpoints.store.close)
         if not inline:
@@ -194,3 +200,11 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
     if inline:
         return InlineRun(plan, options, checkpoints)
     return AutoRun(plan, options) if starts_in_caller else ProcessRun(plan, options, checkpoints=checkpoints)
+
+
+def _log_resumed(graph: str, checkpoints: Checkpoints) -> None:
+    saved, place = checkpoints.saved, checkpoints.store.place
+    if saved is not None and checkpoints.finished:
+        _LOG.info("graph %r has finished before, by %s: nothing is read", graph, place)
+    elif saved is not None:
+        _LOG.info("graph %r goes on at number %d, by %s", graph, saved.n, place)

@@ -97,6 +97,10 @@ class PostgresTables:
         """The database without user and password, and the name."""
         return f"{database(self._url)} {self._run_name or self._name or ''}"
 
+    def is_there(self) -> bool:
+        """Whether there may be tables: a database tells only when it is reached."""
+        return True
+
     def acquire(self, graph: str, *, fresh: bool) -> str:
         """Open the session, lock the name in it, make the tables that are missing, and raise the epoch."""
         self._run_name = self._name or graph

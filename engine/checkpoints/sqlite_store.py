@@ -72,6 +72,10 @@ class _SqliteFile:
         """The machine and the absolute path; what the name itself links to may change."""
         return f"{os.uname().nodename}:{self.path.parent.resolve() / self.path.name}"
 
+    def is_there(self) -> bool:
+        """Whether there is such a file."""
+        return os.path.lexists(self.path)
+
     def acquire(self, graph: str, *, fresh: bool) -> str:
         """Lock the file and open it as a database; it serves one run, whatever the graph is called."""
         self._lock()

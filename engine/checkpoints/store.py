@@ -123,6 +123,9 @@ class Backing(Protocol):
     def place(self) -> str:
         """Where it is, the same from run to run and from folder to folder."""
 
+    def is_there(self) -> bool:
+        """Whether there may be tables already; acquiring what is not there makes it."""
+
     def acquire(self, graph: str, *, fresh: bool) -> str:
         """Acquire it for one run and return the run's name in the tables; the table `run` has a row for it then.
 
@@ -167,6 +170,8 @@ class TableStore:
                 f"cannot use {self._backing.where} for checkpoints: another run uses it; wait for its end, or make a"
                 " store for each"
             )
+        if resume == "required" and not self._backing.is_there():
+            raise self._nothing_to_resume()
         try:
             self._name = self._backing.acquire(str(identity["graph"]), fresh=resume == "never")
             with self._backing.transaction() as execute:
@@ -241,6 +246,12 @@ class TableStore:
         assert self._name is not None, "the store is not open"
         return {"name": self._name}
 
+    def _nothing_to_resume(self) -> CheckpointError:
+        return CheckpointError(
+            f"cannot resume from {self._backing.where}: it holds no checkpoint; name the {self._backing.noun} of"
+            " the run that is to go on, or begin with resume='auto'"
+        )
+
     def _start_or_resume(
         self, execute: Execute, identity: Mapping[str, Any], resume: Resume
     ) -> tuple[Saved | None, list[str]]:
@@ -248,10 +259,7 @@ class TableStore:
         saved = self._last(execute) if known is not None else None
         if saved is None:
             if resume == "required":
-                raise CheckpointError(
-                    f"cannot resume from {self._backing.where}: it holds no checkpoint; name the {self._backing.noun} of"
-                    " the run that is to go on, or begin with resume='auto'"
-                )
+                raise self._nothing_to_resume()
             self._start(execute, identity)
             return None, []
         assert known is not None

@@ -10,14 +10,23 @@ import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
+from uuid import UUID
 
 from ...nodes.errors import with_article
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _LISTS: dict[Any, Callable[[list[Any]], Any]] = {list: list, tuple: tuple, Sequence: list, Iterable: list}
+#: Types that are read from a text by a function of their own, and how such a text looks.
+_READ_BY: dict[Any, Callable[[str], Any]] = {
+    date: date.fromisoformat, datetime: datetime.fromisoformat, time: time.fromisoformat, Decimal: Decimal, UUID: UUID,
+}  # fmt: skip
+_LIKE = {date: ", such as 2024-02-29", datetime: ", such as 2024-02-29T12:30", time: ", such as 12:30"}
 #: Annotations that accept any text.
 _TEXT = (str, object, Any, os.PathLike)
 
@@ -29,8 +38,9 @@ class UsageError(Exception):
 def arguments_of(function: Callable[..., Any], pairs: Sequence[str], called: str) -> dict[str, Any]:
     """Return the keyword arguments that `pairs` ("key=value") mean for `function`, which error texts name `called`.
 
-    Texts become str, int, float, bool (true, false, yes, no, on, off), `Path`, a `Literal`'s value, or for `X | None`
-    also `None` ("none"); a list or tuple gets one value for each time its key is given. Raises `UsageError` for keys that are
+    Texts become str, int, float, bool (true, false, yes, no, on, off), `Path`, dates and times as ISO 8601, `Decimal`, `UUID`,
+    a `Literal`'s value, an `Enum`'s member by its name, or for `X | None` also `None`
+    ("none"); a list or tuple gets one value for each time its key is given. Raises `UsageError` for keys that are
     missing, unknown or given twice, and for texts that do not fit; it names the parameters with their types.
     """
     parameters = _parameters(function, called)
@@ -126,6 +136,15 @@ def _convert_one(hint: Any, origin: Any, text: str) -> Any:
             raise ValueError(f"this is no {hint.__name__}") from None
     if hint is Path:
         return Path(text)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        if text not in hint.__members__:
+            raise ValueError(f"it is one of {', '.join(hint.__members__)}")
+        return hint[text]
+    if hint in _READ_BY:
+        try:
+            return _READ_BY[hint](text)
+        except (ValueError, ArithmeticError):
+            raise ValueError(f"this is no {hint.__name__}{_LIKE.get(hint, '')}") from None
     if origin in _TEXT:
         return text
     raise ValueError(f"{with_article(type_text(hint))} cannot be written on the command line")
@@ -136,11 +155,17 @@ def type_text(hint: Any) -> str:
     return inspect.formatannotation(hint).replace("pathlib._local.", "").replace("pathlib.", "").replace("collections.abc.", "")
 
 
+def describe_parameters(function: Callable[..., Any], called: str) -> list[str]:
+    """Return a line for each value that `function` takes; raises `UsageError` where they cannot be told."""
+    parameters = _parameters(function, called)
+    return [f"  {_shown(name, one)}" for name, one in parameters.items()] or ["  none"]
+
+
 def _choice(parameters: dict[str, inspect.Parameter], called: str) -> str:
     if not parameters:
         return f"{called} takes no values, leave --set out"
-    shown = [
-        f"{name}: {type_text(one.annotation)}" + ("" if one.default is one.empty else f" = {one.default!r}")
-        for name, one in parameters.items()
-    ]
-    return f"the parameters of {called} are {', '.join(shown)}"
+    return f"the parameters of {called} are {', '.join(_shown(name, one) for name, one in parameters.items())}"
+
+
+def _shown(name: str, one: inspect.Parameter) -> str:
+    return f"{name}: {type_text(one.annotation)}" + ("" if one.default is one.empty else f" = {one.default!r}")

@@ -2,39 +2,28 @@
 
 Decides the commands and their options, the exit codes and what people read. Standard output belongs to the
 graph (a sink may be "-") and to the plan; progress, report and errors go to standard error. Exit codes: 0 done, 1 the run
-failed, 2 wrong usage and graphs that cannot run, 130 interrupted.
+failed, 2 wrong usage and graphs that cannot run, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import json
-import logging
-import os
-import select
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, get_args
 
-from ...nodes.errors import CheckpointError, GraphError, SinkError, SluicewayError
+from ...nodes.errors import CheckpointError, GraphError
+from ...nodes.version import __version__
 from ..checkpoints.open_store import describe_store
 from ..checkpoints.store import Resume
 from ..options import Runner
-from ..reporting.progress import Bar
-from ..reporting.report import RunReport
-from ..run import compile, default_workers, run
+from ..run import compile, default_workers
 from .arguments import UsageError
 from .bench import add_bench_command
-from .target import load_graph
-
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-#: Frames of these folders are sluiceway's and Python's own and say nothing about the user's code.
-_ENGINE = Path(__file__).parent.parent
-_OWN = (f"{_ENGINE}{os.sep}", f"{_ENGINE.parent / 'nodes'}{os.sep}", importlib.__path__[0], "<frozen importlib")
+from .run_command import run_graph
+from .speaking import DONE, FAILED, INTERRUPTED, USAGE, leave_stdout, print_line, print_traceback
+from .target import load_graph, target_help
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,12 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = args.command(args)
         sys.stdout.flush()
     except (UsageError, GraphError) as error:
-        _print_traceback(error.__cause__)
-        return _print_line(error, USAGE)
+        print_traceback(error.__cause__)
+        return print_line(error, USAGE)
     except KeyboardInterrupt:
-        return _print_line("interrupted", INTERRUPTED)
+        return print_line("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        _leave_stdout()
+        leave_stdout()
         return FAILED
     return code
 
@@ -59,61 +48,8 @@ def _checkpoints(args: argparse.Namespace) -> int:
     try:
         print(describe_store(args.store, args.name))
     except CheckpointError as error:
-        return _print_line(error, FAILED)
+        return print_line(error, FAILED)
     return DONE
-
-
-def _run(args: argparse.Namespace) -> int:
-    """Run a graph and report."""
-    graph = load_graph(args.graph, args.set)
-    report_file: Path | None = args.report
-    if report_file is not None and not report_file.absolute().parent.is_dir():
-        raise UsageError(f"cannot write --report {report_file}: its folder does not exist; make it first")
-    logging.basicConfig(format="%(levelname)s: %(name)s: %(message)s")
-    shown = args.progress if args.progress is not None else sys.stderr.isatty()
-    watch = _Watch(Bar() if shown else None)
-    failure: BaseException | None = None
-    try:
-        watch.last = run(
-            graph,
-            # With a number, every handler runs in processes of its own.
-            workers=args.workers or default_workers(),
-            runner=args.runner,
-            limit=args.limit,
-            time_limit_s=args.time_limit,
-            progress=watch,
-            checkpoint=args.checkpoint,
-            checkpoint_interval_s=args.checkpoint_interval,
-            resume=args.resume,
-        )
-    except GraphError:
-        raise
-    except SluicewayError as error:
-        failure, watch.last = error, error.report or watch.last
-    except KeyboardInterrupt as error:
-        failure = error
-    finally:
-        watch.close()
-    if failure is not None and not _reader_left(failure):
-        _print_traceback(failure.__cause__)
-    if watch.last is not None:
-        print(watch.last, file=sys.stderr)
-        if report_file is not None:
-            report_file.write_text(json.dumps(watch.last.as_dict(), indent=2) + "\n", encoding="utf-8")
-    return _ending(failure, watch.last)
-
-
-def _ending(failure: BaseException | None, report: RunReport | None) -> int:
-    """Print in one line how a run ended, unless it succeeded, and return the exit code."""
-    if failure is None:
-        return DONE
-    if isinstance(failure, KeyboardInterrupt):
-        counts = f": {report.events_in:,} events were read, {report.released:,} released" if report is not None else ""
-        return _print_line(f"interrupted{counts}", INTERRUPTED)
-    if _reader_left(failure):
-        _leave_stdout()
-        return _print_line("standard output was closed by its reader, and the run ended there", FAILED)
-    return _print_line(failure, FAILED)
 
 
 def _plan(args: argparse.Namespace) -> int:
@@ -126,71 +62,6 @@ def _plan(args: argparse.Namespace) -> int:
     return DONE
 
 
-class _Watch:
-    """Keeps the last report of a run, also of an interrupted one, and passes each to the progress bar, if any."""
-
-    def __init__(self, bar: Bar | None) -> None:
-        self.last: RunReport | None = None
-        self._bar = bar
-
-    def __call__(self, report: RunReport) -> None:
-        self.last = report
-        if self._bar is not None:
-            self._bar(report)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-
-# What people read on standard error
-
-
-def _print_line(what: object, code: int) -> int:
-    text = str(what).strip() or type(what).__name__
-    print(f"sluiceway: {text.splitlines()[0]}", file=sys.stderr)
-    return code
-
-
-def _print_traceback(error: BaseException | None) -> None:
-    """Show where in the user's code an error was raised: the worker's own traceback, or that of this process."""
-    if error is None:
-        return
-    remote = [note for note in getattr(error, "__notes__", ()) if note.startswith("remote traceback:\n")]
-    if remote:
-        print(remote[-1].partition("\n")[2], file=sys.stderr)
-        return
-    where = _users_part(error.__traceback__)
-    # A SyntaxError shows its place without any frame.
-    if where is not None or isinstance(error, SyntaxError):
-        print("".join(traceback.format_exception(type(error), error, where)).rstrip(), file=sys.stderr)
-
-
-def _users_part(frames: TracebackType | None) -> TracebackType | None:
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN):
-        frames = frames.tb_next
-    return frames
-
-
-# Standard output without a reader (`sluiceway run ... | head`)
-
-
-def _reader_left(failure: BaseException) -> bool:
-    """Whether a run failed because nobody reads standard output any more."""
-    if not isinstance(failure, SinkError) or not isinstance(failure.__cause__, BrokenPipeError):
-        return False
-    state = select.poll()
-    state.register(sys.stdout.fileno(), 0)  # errors are always reported
-    return bool(state.poll(0))
-
-
-def _leave_stdout() -> None:
-    """Replace standard output by the null device, so that what is still buffered does not fail at exit."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
-
-
 # The commands and their options
 
 
@@ -198,9 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sluiceway",
         description="Run event pipelines on all cores of one machine, with their order kept.",
-        epilog="Exit codes: 0 done, 1 the run failed, 2 wrong usage or a graph that cannot run, 130 interrupted.",
+        epilog="Exit codes: 0 done, 1 the run failed, 2 wrong usage or a graph that cannot run, 130 interrupted"
+        " (Ctrl-C), 143 terminated (SIGTERM).",
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    parser.add_argument("--version", action="version", version=f"sluiceway {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_plan(commands)
@@ -209,22 +81,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _Version(argparse.Action):
-    """Prints the version of the installed package; looking it up takes a while, so only on demand."""
+class _Help(argparse.Action):
+    """Prints the help of a command; behind a graph's name also the values that its function takes."""
 
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            print(f"sluiceway {version('sluiceway')}")
-        except PackageNotFoundError:
-            print("sluiceway, not installed: this is a source tree")
+    def __call__(self, parser: argparse.ArgumentParser, given: argparse.Namespace, *_: object) -> None:
+        parser.print_help()
+        if getattr(given, "graph", None):
+            print(f"\n{target_help(given.graph)}")
         parser.exit()
 
 
 def _add_run(commands: Any) -> None:
     parser = commands.add_parser(
         "run",
+        add_help=False,
         help="run a graph",
         description="Run a graph. Its handlers always run in processes of their own, unless --runner inline.",
         epilog="Progress and the report go to standard error; standard output is the graph's. The numbers in errors"
@@ -246,8 +116,13 @@ def _add_run(commands: Any) -> None:
         action=argparse.BooleanOptionalAction,
         help="show progress (default: where standard error is a terminal)",
     )
+    add(
+        "-v", "--verbose", action="count", default=0,
+        help="log where the run begins, goes on, waits, tries again and ends; twice: everything, also commits",
+    )  # fmt: skip
+    add("-q", "--quiet", action="store_true", help="only errors: no report, no progress, no warnings")
     _add_checkpointing(add)
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=run_graph)
 
 
 def _add_checkpointing(add: Callable[..., object]) -> None:
@@ -267,7 +142,10 @@ def _add_checkpointing(add: Callable[..., object]) -> None:
 
 def _add_plan(commands: Any) -> None:
     parser = commands.add_parser(
-        "plan", help="show which nodes run in which process", description="Show where a graph's nodes run, and why."
+        "plan",
+        add_help=False,
+        help="show which nodes run in which process",
+        description="Show where a graph's nodes run, and why.",
     )
     _add_graph(parser)
     parser.add_argument("--mermaid", action="store_true", help="as a Mermaid flow chart")
@@ -284,6 +162,9 @@ def _add_checkpoints(commands: Any) -> None:
 
 
 def _add_graph(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-h", "--help", action=_Help, nargs=0, help="show this; behind MODULE:GRAPH also the values that it takes"
+    )
     parser.add_argument(
         "graph", metavar="MODULE:GRAPH", help="a Graph or a function that returns one; also path/file.py:graph"
     )

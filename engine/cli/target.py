@@ -20,7 +20,7 @@ import cloudpickle
 
 from ...graphs.builder.graph import Graph
 from ...nodes.errors import GraphError, kind_of
-from .arguments import UsageError, arguments_of
+from .arguments import UsageError, arguments_of, describe_parameters
 
 #: What user code may raise while a graph is made; a script without a guard may also end itself.
 _USER_ERRORS = (Exception, SystemExit)
@@ -31,6 +31,16 @@ def load_graph(target: str, pairs: Sequence[str]) -> Graph:
 
     Raises `UsageError` for what cannot be found, imported or called; a `GraphError` of the user's code passes through.
     """
+    subject = _find(target)
+    if isinstance(subject, Graph):
+        if pairs:
+            raise UsageError(f"--set {pairs[0]}: {target} is a graph and takes no values; name a function that does")
+        return subject
+    return _call(subject, pairs, target)
+
+
+def _find(target: str) -> Any:
+    """Return the graph or the function that `MODULE:GRAPH` names."""
     where, colon, name = target.rpartition(":")
     if not colon or not where or not name:
         raise UsageError(f"{target!r} names no graph; write MODULE:GRAPH or path/file.py:graph")
@@ -39,13 +49,19 @@ def load_graph(target: str, pairs: Sequence[str]) -> Graph:
     subject = getattr(module, name, None)
     if subject is None:
         raise UsageError(f"{where} has no {name!r}; {_candidates(module)}")
-    if isinstance(subject, Graph):
-        if pairs:
-            raise UsageError(f"--set {pairs[0]}: {target} is a graph and takes no values; name a function that does")
-        return subject
-    if not callable(subject):
+    if not callable(subject) and not isinstance(subject, Graph):
         raise UsageError(f"{target} is {kind_of(subject)}; name a Graph or a function that returns one")
-    return _call(subject, pairs, target)
+    return subject
+
+
+def target_help(target: str) -> str:
+    """Return which values the function that `MODULE:GRAPH` names takes, as a text; raises what `load_graph` raises."""
+    subject = _find(target)
+    if isinstance(subject, Graph):
+        return f"{target} is a graph and takes no values."
+    lines = describe_parameters(subject, f"{target.rpartition(':')[2]}()")
+    doc = (inspect.getdoc(subject) or "").splitlines()
+    return "\n".join([*([f"{target}: {doc[0]}"] if doc else []), f"values of {target}, as --set key=value:", *lines])
 
 
 def _call(function: Any, pairs: Sequence[str], target: str) -> Graph:

@@ -6,11 +6,13 @@ opened under it is closed before it is released.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from ...nodes.errors import LockError, LockLost, SluicewayError, describe
 from ...nodes.locks import Lock
 
+_LOG = logging.getLogger("sluiceway")
 #: How often a lock is checked between the commits, in seconds.
 CHECK_S = 1.0
 
@@ -27,7 +29,7 @@ class RunLock:
         """Acquire the lock and return its token, `None` without a lock; raises `LockError`."""
         if self._lock is None:
             return None
-        token = acquire(self._lock)
+        token = self._lock.acquire() if isinstance(self._lock, AcquiredLock) else acquire(self._lock)
         self._acquired = True
         return token
 
@@ -68,8 +70,9 @@ class RunLock:
 
 def acquire(lock: Lock) -> int:
     """Acquire a lock and return its token; raises `LockError`, which is `LockHeld` while another run has the lock."""
+    _LOG.info("acquires the lock %r", lock)  # a standby waits here
     try:
-        return lock.acquire()
+        token = lock.acquire()
     except SluicewayError:
         raise
     except Exception as error:  # a server that is not there, a file that cannot be written, a lock of the user's
@@ -77,6 +80,8 @@ def acquire(lock: Lock) -> int:
             f"cannot take the lock {lock!r}: {describe(error)}; see that it can be reached and written from here, then"
             " start the run again"
         ) from error
+    _LOG.info("has the lock %r", lock)
+    return token
 
 
 class AcquiredLock:

@@ -6,6 +6,7 @@ order log before a delivery, the sinks before the checkpoint. Which events a sin
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from ..checkpoints.checkpoints import Checkpoints
 from ..interpreter.forks import OwnerProcess
 from ..plan.plan import Outlet, SinkPlan
 from .run_lock import RunLock
+
+_LOG = logging.getLogger("sluiceway")
 
 
 @dataclass(slots=True)
@@ -141,6 +144,7 @@ class SinkSet:
         tokens = self.commit(cut.n - 1)
         if self._checkpoints is not None:
             self._checkpoints.save(cut, tokens)
+        _LOG.debug("committed up to number %d", cut.n - 1)
 
     def commit(self, n: int) -> dict[str, Any]:
         """Commit every sink that can, up to number `n`, and return their tokens by name.

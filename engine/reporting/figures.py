@@ -125,7 +125,8 @@ def add_earlier(report: RunReport, earlier: RunReport) -> RunReport:
         )
         for name, node in report.nodes.items()
     }
-    report.in_caller, report.placement, report.wall_s = earlier.in_caller, earlier.placement, earlier.wall_s
+    for name in ("in_caller", "placement", "wall_s", "error", "began_at", "ended_at", "version", "host"):
+        setattr(report, name, getattr(earlier, name))
     return report
 
 

@@ -59,6 +59,20 @@ class OrderReport:
 
 
 @with_fields
+@dataclass(frozen=True, slots=True)
+class ErrorReport:
+    """What ended a run, as texts: for a program that reads the report of a run that it did not start."""
+
+    type: str = field(metadata=means("the name of the error's type, such as `HandlerError`"))
+    text: str = field(metadata=means("its text"))
+    node: str | None = field(default=None, metadata=means("the node that failed, where it was one"))
+    number: int | None = field(default=None, metadata=means("the number of the event that failed, where it was one"))
+    index: int | None = field(default=None, metadata=means("which output of that number it was"))
+    cause: str | None = field(default=None, metadata=means("the user's own exception, where there was one"))
+    traceback: str = field(default="", metadata=means("where it was raised, in the worker if it was there"))
+
+
+@with_fields
 @dataclass(slots=True)
 class RunReport:
     """What a run did; `print(report)` is for a person, `as_dict()` for a program.
@@ -97,6 +111,11 @@ class RunReport:
     ended_by: str = field(
         default="", metadata=means("source, limit, time_limit, stop, interrupt, closed or error; empty while it runs")
     )
+    error: ErrorReport | None = field(default=None, metadata=means("what ended it, if it failed"))
+    began_at: str = field(default="", metadata=means("when it began, as ISO 8601 in UTC"))
+    ended_at: str = field(default="", metadata=means("when it ended; empty while it runs"))
+    version: str = field(default="", metadata=means("the version of sluiceway"))
+    host: str = field(default="", metadata=means("the name of the machine"))
     children: dict[str, str] = field(
         default_factory=dict, metadata=means("each process of the run that has exited, and how")
     )

@@ -24,6 +24,7 @@ from ..plan.plan import Plan
 from ..plan.shipping import set_up_caller
 from ..reporting.failures import failure_error, warn_skipped
 from ..reporting.figures import add_tallies, is_reported, node_report
+from ..reporting.life import RunLife
 from ..reporting.progress import ProgressTimer
 from ..reporting.report import RunReport
 
@@ -36,6 +37,7 @@ class CallerRun(ABC):
         self._options = options
         self._pipeline = CallerPipeline(plan, lock, checkpoints)
         self._progress = ProgressTimer(options.progress)
+        self._life = RunLife(plan.name)
         self._began = monotonic()
         self._ended_s: float | None = None
         #: Why reading ended before the end of the sources, if it did.
@@ -97,27 +99,38 @@ class CallerRun(ABC):
 
     def batches(self) -> Generator[list[Any], None, None]:
         """Run to the end; yields the consumer's events in lists. Raises what ended the run."""
+        self._began = monotonic()
         try:
-            set_up_caller(self._plan, self._options.setup)
-            with opened(self._pipeline.delivery.sinks, self):
-                yield from self._work()
-        except GeneratorExit:
-            self._stopped = "closed"
-            raise
+            with self._life.told(self.report):
+                set_up_caller(self._plan, self._options.setup)
+                try:
+                    with opened(self._pipeline.delivery.sinks, self):
+                        yield from self._work()
+                except GeneratorExit:
+                    self._stopped = "closed"
+                    raise
         finally:
             self._ended_s = monotonic()
             if not self.is_forked():
                 self._progress.show_last(self.report)
 
+    @property
+    def _ended_by(self) -> str:
+        if not self._life.over:
+            return ""
+        return "error" if self.error is not None or self._life.failed else self._stopped or "source"
+
     def _stop_reading(self, why: str) -> None:
         self._stopped = self._stopped or why
 
     def _report(self, *, read: int, runner: str) -> RunReport:
-        return self._pipeline.report(
-            read=read,
-            wall_s=(self._ended_s or monotonic()) - self._began,
-            ended_by="error" if self.error is not None else self._stopped or "source",
-            runner=runner,
+        return self._life.stamp(
+            self._pipeline.report(
+                read=read,
+                wall_s=(self._ended_s or monotonic()) - self._began,
+                ended_by=self._ended_by,
+                runner=runner,
+            )
         )
 
 

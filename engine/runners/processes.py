@@ -25,6 +25,7 @@ from ..options import RunOptions
 from ..plan.plan import Plan
 from ..plan.shipping import set_up_caller
 from ..reporting.figures import report_of
+from ..reporting.life import RunLife
 from ..reporting.progress import ProgressTimer
 from ..reporting.report import RunReport
 from ..sources.held_feed import HeldFeed
@@ -60,6 +61,7 @@ class ProcessRun:
         self._checkpoints = checkpoints
         self._drain_s = options.drain_s
         self._progress = ProgressTimer(options.progress)
+        self._life = RunLife(plan.name)
         self._outcome: Outcome | None = None
         self._ended_s: float | None = None
         self._finished = False
@@ -120,7 +122,7 @@ class ProcessRun:
             events_out=delivery.events_out,
             wall_s=wall,
             read_s=hub.read_s or wall,
-            ended_by="error" if self.error is not None else ended,
+            ended_by="error" if self.error is not None or self._life.failed else ended,
             expected=self._expected,
         )
         if report.expected is None and hub.fraction:
@@ -129,18 +131,23 @@ class ProcessRun:
         report.restart_p50_s, report.restart_p99_s = hub.restarts.quantile_s(0.5), hub.restarts.quantile_s(0.99)
         if self._outcome is not None:
             report.children = self._outcome.children
-        return report
+        return self._life.stamp(report)
 
     def batches(self) -> Generator[list[Any], None, None]:
         """Run to the end; yields the consumer's events in lists. Raises what ended the run."""
-        set_up_caller(self._plan, self._setup)
-        with opened(self._delivery.sinks, self):
-            if self._checkpoints is not None and self._checkpoints.finished:
-                self._outcome, self._finished = Outcome("source"), True
-                return
-            self._begun = True
-            self._hub.start()
-            yield from self.work()
+        try:
+            with self._life.told(self.report):
+                set_up_caller(self._plan, self._setup)
+                with opened(self._delivery.sinks, self):
+                    if self._checkpoints is not None and self._checkpoints.finished:
+                        self._outcome, self._finished = Outcome("source"), True
+                        return
+                    self._begun = True
+                    self._hub.start()
+                    yield from self.work()
+        finally:
+            if not self._owner.is_forked():
+                self._progress.show_last(self.report)
 
     def work(self) -> Iterator[list[Any]]:
         """Deliver what the started hub releases until it ends, and raise the error that ended it."""
@@ -154,7 +161,6 @@ class ProcessRun:
         finally:
             if not self._owner.is_forked():  # a fork of the caller leaves the run alone
                 self._finish(why)
-                self._progress.show_last(self.report)
         assert self._outcome is not None
         ended = error_of(self._outcome, self._delivery.delivered, self._hub.core.sequencer.next)
         if ended is not None:

@@ -1,14 +1,18 @@
 """What Ctrl-C and SIGTERM do to a run in the main thread: once, stop reading and release; twice, stop now.
 
-Decides that only Python's default handlers are replaced, and only during the run.
+Decides that only Python's default handlers and an `AfterRun` are replaced, and only during the run.
 """
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
+
+_LOG = logging.getLogger("sluiceway")
 
 
 class Stoppable(Protocol):
@@ -16,6 +20,16 @@ class Stoppable(Protocol):
 
     def interrupt(self) -> None:
         """End the reading and release what is in flight within the deadline."""
+
+
+class AfterRun:
+    """A handler of SIGTERM that a run takes over as it does Python's own: the run ends in order, then `handle` is called."""
+
+    def __init__(self, handle: Callable[[], object]) -> None:
+        self._handle = handle
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self._handle()
 
 
 class Interrupts:
@@ -32,7 +46,8 @@ class Interrupts:
             return self
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             self._old[signal.SIGINT] = signal.signal(signal.SIGINT, self._on_signal)
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        term = signal.getsignal(signal.SIGTERM)
+        if term is signal.SIG_DFL or isinstance(term, AfterRun):
             self._old[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._on_signal)
         return self
 
@@ -51,6 +66,9 @@ class Interrupts:
     def reraise(self) -> None:
         """Do what the caught signal asks of the process, after the run; return if there was none."""
         if self.caught == signal.SIGTERM:
+            _LOG.info("ends by SIGTERM")
             signal.raise_signal(signal.SIGTERM)
+            # The kernel spares process 1 of a container its own signals: the code is what a shell makes of them.
+            raise SystemExit(128 + signal.SIGTERM)
         if self.caught is not None:
             raise KeyboardInterrupt

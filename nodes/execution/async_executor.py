@@ -23,6 +23,7 @@ from ..program.steps import FAILED, Copier, checked_batch, collect_async, join_a
 from ..state.stateful import EventCursor, States, run_stateful
 from .monitor import Monitor, NoMonitor
 from .program_run import ProgramRun
+from .retry_log import log_retry
 
 #: The longest pause between two attempts, in seconds.
 MAX_BACKOFF_S = 60.0
@@ -163,6 +164,7 @@ class AsyncExecutor:
                     return failure(step, name, HandlerTimeout(str(caught)), attempts, event, "timeout")
                 return failure(step, name, caught, attempts, event)
             tally.retries += 1
+            log_retry(step, name, caught, attempts + 1)
             await self._pause(backoff(step, attempts))
 
     async def _pause(self, seconds: float) -> None:

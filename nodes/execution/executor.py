@@ -22,6 +22,7 @@ from ..state.stateful import EventCursor, States, run_stateful
 from .batch_split import BatchSplitter, count_started
 from .monitor import Monitor, NoMonitor
 from .program_run import ProgramRun
+from .retry_log import log_retry
 
 #: A handler at least this slow is reported call by call: a report costs less than a twentieth of it.
 WATCH_FROM_S = 2e-6
@@ -252,6 +253,7 @@ class _Call:
             attempts += 1
             current.attempt = attempts
             self._tally.retries += 1
+            log_retry(step, name, error, attempts)
             self._monitor.event(self._number, *name)
             try:
                 result = self._call_one(self._original(position))

@@ -39,14 +39,14 @@ def failure(
 
 
 def user_frames(error: BaseException) -> Any:
-    """Return the traceback of `error`, beginning at the first frame outside `nodes`."""
+    """Return the traceback of `error`, beginning at the first frame outside `nodes` and `engine`."""
     frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith(_PACKAGE + ".nodes."):
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith(_OWN):
         frames = frames.tb_next
     return frames
 
 
-_PACKAGE = __name__.partition(".")[0]
+_OWN = tuple(f"{__name__.partition('.')[0]}.{layer}." for layer in ("nodes", "engine"))
 
 
 def verdict_for(orders: Orders, step: Step, name: tuple[int, int], event: Any) -> Failure | None:

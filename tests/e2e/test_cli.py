@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sluiceway as sw
 from sluiceway.engine.cli.main import main
 from sluiceway.graphs import gzip as ready_gzip
 
 FLOW = '''
 from __future__ import annotations
+import datetime
 import itertools
+from decimal import Decimal
+from enum import Enum
 import sys
 from pathlib import Path
 from typing import Literal
 import sluiceway as sw
 from flow_helper import double
+
+class Level(Enum):
+    LOW = 1
+    HIGH = 2
 
 def build(out: Path, n: int = 10, fail_at: int | None = None, form: Literal["plain", "signed"] = "plain") -> sw.Graph:
     def show(event: int) -> str:
@@ -51,6 +63,12 @@ def leaving() -> sw.Graph:
 def wrong() -> int:
     return 3
 
+def dated(when: datetime.date, price: Decimal = Decimal("1.5"), level: Level = Level.LOW) -> sw.Graph:
+    "Show what was given."
+    graph = sw.Graph("dated")
+    graph.source([(when, price, level.name)]).sink(print)
+    return graph
+
 def unwired() -> sw.Graph:
     return sw.Graph("unwired")
 
@@ -68,8 +86,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "flow_helper.py").write_text(HELPER)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    before = set(sys.modules)
+    before, log = set(sys.modules), logging.getLogger()
+    level, handlers = log.level, log.handlers[:]
     yield tmp_path
+    log.setLevel(level)  # a command line sets up the log of its process
+    log.handlers[:] = handlers
     for name in set(sys.modules) - before:
         if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
             del sys.modules[name]
@@ -102,7 +123,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> str:
         (["flow.inner:graph"], "there is no module 'flow.inner' in "),
         (["nowhere.py:graph"], "cannot open nowhere.py: there is no such Python file"),
         (["./flow:graph"], "cannot open flow: there is no such Python file"),
-        (["flow:graph"], "flow has no 'graph'; its graphs are build, copy, endless, raising, leaving, unwired, ready"),
+        (["flow:graph"], "flow has no 'graph'; its graphs are build, copy, endless, raising, leaving, dated, unwired, ready"),
         (["flow:number"], "flow:number is an int; name a Graph or a function that returns one"),
         (["flow:wrong"], "wrong() of flow:wrong returned an int; let it return the Graph"),
         (["flow:ready", "--set", "a=1"], "--set a=1: flow:ready is a graph and takes no values"),
@@ -112,6 +133,10 @@ def told(capsys: pytest.CaptureFixture[str]) -> str:
         (["flow:build", "--set", "out=o", "--set", "n=x"], "--set n=x: this is no int; the parameters of build() are"),
         (["flow:build", "--set", "out=o", "--set", "form=x"], "--set form=x: it is one of plain, signed; "),
         (["flow:ready", "--report", "no/r.json"], "cannot write --report no/r.json: its folder does not exist"),
+        (["flow:ready", "--report", "."], "cannot write --report .: Is a directory; name a file that can be written"),
+        (["flow:ready", "--checkpoint", "no/c.db"], "cannot use --checkpoint no/c.db: there is no folder "),
+        (["flow:dated", "--set", "when=May"], "--set when=May: this is no date, such as 2024-02-29; the parameters"),
+        (["flow:dated", "--set", "when=2024-02-29", "--set", "level=NO"], "--set level=NO: it is one of LOW, HIGH; "),
         (["flow:unwired"], "graph 'unwired'"),
     ],
 )
@@ -175,7 +200,7 @@ def test_a_function_that_raises_is_named_and_shown(folder: Path, capsys: pytest.
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1] == "sluiceway: raising() of flow:raising raised OSError: no such thing"
     assert [line.strip() for line in lines if line.startswith("  File")] == [
-        f'File "{folder / "flow.py"}", line 30, in raising'
+        f'File "{folder / "flow.py"}", line 37, in raising'
     ]
     assert main(["run", "flow:leaving"]) == 2
     assert capsys.readouterr().err.endswith("sluiceway: leaving() of flow:leaving raised SystemExit: 3\n")
@@ -185,7 +210,14 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert caught.value.code == 0
-    assert capsys.readouterr().out.startswith("sluiceway")
+    assert capsys.readouterr().out == f"sluiceway {sw.__version__}\n"
+    module = [sys.executable, "-m", "sluiceway", "--version"]
+    assert subprocess.run(module, capture_output=True, text=True, check=True).stdout == f"sluiceway {sw.__version__}\n"
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["version"] == sw.__version__
 
 
 def test_the_plan_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,6 +229,26 @@ def test_the_plan_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["plan", "flow.py:build", "--set", "out=o", "--mermaid"]) == 0
     assert capsys.readouterr().out.startswith("flowchart LR\n")
     assert not (folder / "o").exists()
+
+
+def test_help_behind_a_graph_shows_what_it_takes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("run", "plan"):
+        with pytest.raises(SystemExit) as caught:
+            main([command, "flow:dated", "--help"])
+        assert caught.value.code == 0
+        shown = capsys.readouterr().out
+        assert shown.startswith(f"usage: sluiceway {command} ")
+        assert shown.endswith(
+            "flow:dated: Show what was given.\nvalues of flow:dated, as --set key=value:\n  when: datetime.date\n"
+            "  price: decimal.Decimal = Decimal('1.5')\n  level: flow.Level = <Level.LOW: 1>\n"
+        )
+
+
+def test_dates_decimals_and_members_are_values(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = ["when=2024-02-29", "price=2.50", "level=HIGH"]
+    words = [word for value in values for word in ("--set", value)]
+    assert main(["run", "flow:dated", "--runner", "inline", "--quiet", *words]) == 0
+    assert capsys.readouterr() == ("(datetime.date(2024, 2, 29), Decimal('2.50'), 'HIGH')\n", "")
 
 
 # Runs
@@ -234,7 +286,7 @@ def test_a_failed_run_shows_where_and_exits_1(folder: Path, capsys: pytest.Captu
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "Traceback (most recent call last):"
     frames = [line.strip() for line in lines if line.startswith("  File")]
-    assert frames == [f'File "{folder / "flow.py"}", line 13, in show']
+    assert frames == [f'File "{folder / "flow.py"}", line 20, in show']
     assert "ValueError: unlucky" in lines
     assert lines[-1].startswith("sluiceway: node 'show' failed on number 3 (index 0) after 1 attempt: ValueError: unl")
     assert "everything below 3 is released" in lines[-1]
@@ -329,3 +381,86 @@ def test_a_missing_input_is_wrong_usage(
         f"sluiceway: cannot read nofile.txt: there is no such file in {tmp_path}; correct the path\n"
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_errors_speak_the_words_of_the_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "flow:build", "--runner", "inline", "--set", "out=o.txt", "--checkpoint", "run.db", "--quiet"]
+    assert main([*words, "--resume", "required"]) == 1
+    assert told(capsys) == (
+        "cannot resume from run.db: it holds no checkpoint; name the file of the run that is to go on, or begin with"
+        " --resume auto"
+    )
+    assert not (folder / "run.db").exists()
+    assert main(words) == 0
+    assert main([*words, "--limit", "2"]) == 1
+    text = told(capsys)
+    assert "with --limit 2: the run is at number 10 already" in text
+    assert text.endswith("begin afresh with --resume never")
+
+
+def test_quiet_says_errors_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "flow:build", "--runner", "inline", "--set", "out=o.txt", "--quiet"]
+    assert main(words) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main([*words, "--set", "fail_at=4"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("sluiceway: node 'show' failed on number 2")
+
+
+def test_verbose_logs_what_happens(folder: Path) -> None:
+    words = ["run", "flow:build", "--workers", "1", "--set", "out=o.txt", "--checkpoint", "run.db", "--set", "n=30"]
+    assert sluiceway(*words, "--time-limit", "0", "-v", cwd=folder).returncode == 0
+    done = sluiceway(*words, "-vv", cwd=folder)
+    lines = [line.partition(" sluiceway: ")[2] for line in done.stderr.splitlines() if ": sluiceway: " in line]
+    assert done.returncode == 0
+    assert any(line.startswith("graph 'flow' goes on at number ") for line in lines)
+    assert "graph 'flow' begins" in lines
+    assert "committed up to number 29" in lines
+    assert lines[-1].startswith("graph 'flow' ended by source: ")
+
+
+@pytest.mark.parametrize("runner", ["inline", "processes"])
+def test_a_report_says_when_where_and_why(folder: Path, capsys: pytest.CaptureFixture[str], runner: str) -> None:
+    words = ["run", "flow:build", "--runner", runner, "--workers", "1", "--report", "r.json", "--set", "out=o.txt"]
+    assert main([*words, "--set", "fail_at=6"]) == 1
+    report = json.loads((folder / "r.json").read_text())
+    error = report["error"]
+    assert (error["type"], error["node"], error["number"], error["index"]) == ("HandlerError", "show", 3, 0)
+    assert error["text"].startswith("node 'show' failed on number 3")
+    assert error["cause"] == "ValueError: unlucky second line"
+    assert [line for line in error["traceback"].splitlines() if line.startswith("  File")] == [
+        f'  File "{folder / "flow.py"}", line 20, in show'
+    ]
+    began, ended = (datetime.fromisoformat(report[name]) for name in ("began_at", "ended_at"))
+    assert began.utcoffset() == ended.utcoffset() == timedelta(0)
+    assert began <= ended
+    assert (report["version"], report["host"]) == (sw.__version__, os.uname().nodename)
+    assert main(words) == 0
+    assert json.loads((folder / "r.json").read_text())["error"] is None
+
+
+def test_a_report_that_cannot_be_written_at_the_end_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "flow:ready", "--runner", "inline", "--report", "/dev/full"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "sluiceway: cannot write --report: No space left on device; the run itself ended as said above"
+    )
+
+
+@pytest.mark.parametrize("runner", ["inline", "processes"])
+@pytest.mark.parametrize("ignores_interrupts", [False, True])
+def test_sigterm_is_one_line_a_report_and_exit_143(folder: Path, runner: str, ignores_interrupts: bool) -> None:
+    command = [sys.executable, "-m", "sluiceway", "run", "flow:endless", "--runner", runner, "--report", "r.json"]
+    if ignores_interrupts:  # as of a command that a shell has put into the background
+        command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
+    words = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": folder}
+    with subprocess.Popen(command, **words) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline() == "0\n"
+        process.send_signal(signal.SIGTERM)
+        process.stdout.read()
+        error = process.stderr.read()
+        code = process.wait(timeout=60)
+    assert code == 143
+    assert "Traceback" not in error
+    report = json.loads((folder / "r.json").read_text())
+    assert (report["ended_by"], report["error"], bool(report["ended_at"])) == ("interrupt", None, True)
+    released = report["released"]
+    assert error.splitlines()[-1] == f"sluiceway: terminated: {released:,} events were read, {released:,} released"
