@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import sluiceway as sw
 
@@ -457,3 +458,17 @@ def test_nobody_outlives_a_caller_that_is_killed(short_path: Path) -> None:
     again[-1] += "print(list(sw.imap(abs, [-1], workers=1)))"
     assert subprocess.run(again, capture_output=True, text=True, timeout=60, check=True).stdout == "[1]\n"
     assert list(short_path.glob("sluiceway-*")) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a PID namespace")
+def test_sigterm_of_process_1_of_a_container_ends_with_143_and_no_traceback(tmp_path: Path) -> None:
+    """The kernel does not end process 1 by a signal that it sends itself."""
+    script = tmp_path / "service.py"
+    script.write_text(SLOW.format(extra="", options=""))
+    namespace = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, str(script)]
+    process = subprocess.Popen(namespace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_line(process, "under way")
+    (inner,) = psutil.Process(process.pid).children()
+    inner.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (128 + signal.SIGTERM, "", "")
