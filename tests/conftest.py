@@ -56,7 +56,7 @@ def children_read_compiled_code(request: pytest.FixtureRequest, tmp_path_factory
     if sys.dont_write_bytecode and not compiled and len(request.session.items) >= 300:
         os.environ["PYTHONPYCACHEPREFIX"] = str(tmp_path_factory.mktemp("compiled"))
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-        subprocess.run([sys.executable, "-c", _IMPORT_ALL], check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", _IMPORT_ALL], check=True, timeout=300)
 
 
 _IMPORT_ALL = """

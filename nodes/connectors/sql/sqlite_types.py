@@ -13,6 +13,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ...errors import with_article
+
 _VIEW = "sluiceway_types"
 
 
@@ -94,7 +96,7 @@ class StoredDatetime(Stored):
 
     def store(self, value: Any) -> Any:
         if not isinstance(value, dt.datetime):
-            raise TypeError(f"a {type(value).__name__} is no date and time")
+            raise TypeError(f"{with_article(type(value).__name__)} is no date and time")
         if value.tzinfo is not None:
             value = value.astimezone(dt.UTC)
         return value.isoformat(" ", "microseconds")
