@@ -54,6 +54,8 @@ class RunKeywords(TypedDict, total=False):
     transport: Transport
     checkpoint: str | os.PathLike[str] | Store | None
     checkpoint_interval_s: float
+    kept_bytes: int
+    kept_bytes: int
     resume: Resume
     lock: Lock | None
     setup: Callable[[], object] | None
@@ -248,6 +250,14 @@ class RunOptions:
             "seconds between two checkpoints, and between the commits of sinks that commit and the acknowledgements "
             "of sources that want them, also without `checkpoint`",
             check_seconds, remedy=_DEFAULT,
+        ),
+    )
+    kept_bytes: int = field(
+        default=8 << 30,
+        metadata=_option(
+            "how many bytes (8 GiB) the answers of handlers with `durable=True` may take beside the checkpoints; the run "
+            "fails when it would be more, and goes on from there with a larger bound",
+            check_whole, remedy=_DEFAULT,
         ),
     )
     resume: Resume = field(

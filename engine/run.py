@@ -181,6 +181,7 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
             runner=options.runner,
             locked=options.lock is not None,
             limit=options.limit,
+            kept_bytes=options.kept_bytes,
         )
         if missing is not None and (checkpoints is None or checkpoints.saved is None):
             raise missing  # a resumed run opens its sources at their positions, a finished one none

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from ..plan.plan import Plan
 from ..sources.journal_file import check_nothing_stored, journal_path, remove_journal
 from ..sources.journaled import Journaled
 from ..sources.resumed import ResumedSource
-from .fingerprints import fingerprints, python_form
+from .fingerprints import fingerprint, fingerprints, python_form
+from .kept_store import KeptStore, kept_store
 from .open_store import store_of
 from .store import Resume, Saved, Store
 
@@ -51,6 +52,9 @@ class Checkpoints:
     run: str = ""  #: the id of the run, the same however often it is resumed
     forgets: bool = False  #: whether the caller asked to begin anew whatever is there
     announced: int = -1  #: the highest number that the run before may have committed to its sinks
+    kept: KeptStore | None = None  #: the answers of durable nodes, where there are such
+    #: The numbers whose answers are kept, as runs by the name of the node.
+    answered: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
     _ended: bool = False
 
     @property
@@ -126,10 +130,12 @@ def open_checkpoints(
     runner: str,
     locked: bool,
     limit: int | None,
+    kept_bytes: int,
 ) -> Checkpoints | None:
     """Open the store of a run and set its sources to their positions; return `None` for a run without checkpoints.
 
-    `locked` says that the run has a lock, `limit` after how many numbers its reading is to end.
+    `locked` says that the run has a lock, `limit` after how many numbers its reading is to end; `kept_bytes` is the most
+    that the answers of durable nodes may take.
 
     Raises `GraphError` for a graph that could not go on exactly, `CheckpointError` for what the store says.
     """
@@ -142,6 +148,9 @@ def open_checkpoints(
     if inline:
         pools, names = (0,), ("all",)
     store = store_of(checkpoint, locked=locked)
+    durable = [node for node in nodes if node.options.durable]
+    codes = {node.name: f"{python_form()} {fingerprint(node.subject)}" for node in durable}
+    kept = kept_store(store, codes, most_bytes=kept_bytes) if durable else None
     journals = {
         at: journal_path(checkpoint, at) for at, source in enumerate(plan.sources) if source.node.journal
     }
@@ -155,6 +164,9 @@ def open_checkpoints(
             )
         runs, reads = store.logged() if saved is not None else ([], [])
         announced = store.announced() if saved is not None else -1
+        by_code = [node.name for node in durable if node.options.durable == "by_code"]
+        n = saved.n if saved is not None else 0
+        answered = kept.open(n, afresh=saved is None, by_code=by_code) if kept is not None else {}
         for at, source in enumerate(plan.sources):
             place = _places(saved)[at] if saved is not None else SourcePosition()
             mine = [read for read in reads if read.source == at]
@@ -181,6 +193,8 @@ def open_checkpoints(
         run=saved.run if saved is not None else uuid.uuid4().hex,
         forgets=resume == "never",
         announced=announced,
+        kept=kept,
+        answered=answered,
     )
 
 

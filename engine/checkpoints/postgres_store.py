@@ -65,6 +65,18 @@ _LOG = sa.Table(
     sa.Column("extent", sa.LargeBinary, nullable=False),
     sa.Column("digest", sa.LargeBinary, nullable=False),
 )
+#: Made where a run has something to keep in it, and not among the others.
+_ANSWER = sa.Table(
+    "sluiceway_answer",
+    sa.MetaData(),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("node", sa.Text, primary_key=True),
+    sa.Column("first", sa.BigInteger, primary_key=True),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("code", sa.Text, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+)
 #: Makes this run the last one to acquire the store.
 _ACQUIRE = sa.text(
     "INSERT INTO sluiceway_run AS known (name, form, epoch) VALUES (:name, :form, 1)"
@@ -142,6 +154,14 @@ class PostgresTables:
                 f"cannot keep checkpoints in {self.where}: {describe(error)}; correct that and run again: it goes on from the"
                 " last one"
             ) from None
+
+    def make_answers(self) -> None:
+        """Make the table of kept answers unless there is one."""
+        assert self._session is not None, "the store is not open"
+        try:
+            ensure_table(self._session, _ANSWER, f"cannot keep answers in {self.where}")
+        except RuntimeError as error:
+            raise CheckpointError(str(error)) from None
 
     def damaged(self, reason: object) -> CheckpointError:
         """Return the error for contents that cannot be right."""

@@ -39,7 +39,7 @@ _KIND = FileKind(
 )
 #: The name of the one run in the tables of a file.
 _NAME = ""
-_TABLES = ("run", "checkpoint", "history", "log")
+_TABLES = ("run", "checkpoint", "history", "log", "answer")
 #: How often to try again to lock a file that another run uses, in seconds.
 _RETRY_S = 0.05
 
@@ -96,6 +96,15 @@ class _SqliteFile:
                 yield _executing(db)
         except sqlite3.DatabaseError as error:
             raise self._refusal(error) from error
+
+    def make_answers(self) -> None:
+        """Make the table of kept answers unless there is one."""
+        with self.transaction() as execute:
+            execute(
+                "CREATE TABLE IF NOT EXISTS answer (name TEXT NOT NULL, node TEXT NOT NULL, first INTEGER NOT NULL,"
+                " size INTEGER NOT NULL, code TEXT NOT NULL, body BLOB NOT NULL, digest BLOB NOT NULL,"
+                " PRIMARY KEY (name, node, first))"
+            )
 
     def damaged(self, reason: object) -> CheckpointError:
         """Return the error for a file that cannot be right."""

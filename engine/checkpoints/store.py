@@ -13,8 +13,8 @@ import json
 import logging
 import pickle
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
@@ -136,6 +136,9 @@ class Backing(Protocol):
     def transaction(self) -> AbstractContextManager[Execute]:
         """Return a transaction: durable when it has ended, undone by an exception. Errors come as `CheckpointError`."""
 
+    def make_answers(self) -> None:
+        """Make the table `answer` unless there is one."""
+
     def damaged(self, reason: object) -> CheckpointError:
         """Return the error for contents that cannot be right."""
 
@@ -158,6 +161,30 @@ class TableStore:
     def place(self) -> str:
         """Where it is kept."""
         return self._backing.place
+
+    @property
+    def where(self) -> str:
+        """Its name in error texts."""
+        return self._backing.where
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The values that name the run's rows in the tables, while the store is open."""
+        return self._own()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Execute]:
+        """Return a transaction for another part of the store; only one is open at a time."""
+        with self._one_at_a_time, self._backing.transaction() as execute:
+            yield execute
+
+    def make_answers(self) -> None:
+        """Make the table of kept answers unless there is one."""
+        self._backing.make_answers()
+
+    def damaged(self, reason: object) -> CheckpointError:
+        """Return the error for contents that cannot be right."""
+        return self._backing.damaged(reason)
 
     def wait(self, seconds: float) -> None:
         """Let `open` wait up to `seconds` for a run that is ending."""
@@ -198,14 +225,9 @@ class TableStore:
 
     def log(self, runs: Sequence[Run], reads: Sequence[Read]) -> None:
         """Add to the order log, durably."""
-        rows = [_row("run", run.source, run.number, run.count, b"") for run in runs]
-        for read in reads:
-            rows.append(_row("read", read.source, read.start, read.count, pickle.dumps(read.extent, protocol=5)))
-        if not rows:
-            return
-        own = self._own()
-        with self._one_at_a_time, self._backing.transaction() as execute:
-            execute(_ADD_TO_LOG, [{**own, **row} for row in rows])
+        if runs or reads:
+            with self.transaction() as execute:
+                add_to_log(execute, self._own(), runs, reads)
 
     def logged(self) -> tuple[list[Run], list[Read]]:
         """Return the entries of the order log, in the order in which they were written."""
@@ -329,6 +351,14 @@ class TableStore:
                 "DELETE FROM {t}log WHERE name = :name AND kind = 'read' AND source = :source AND first + size <= :start",
                 [{**own, "source": source, "start": start} for source, start in enumerate(saved.starts)],
             )
+
+
+def add_to_log(execute: Execute, own: Mapping[str, Any], runs: Sequence[Run], reads: Sequence[Read]) -> None:
+    """Add entries to the order log of a run; `own` has its name."""
+    rows = [_row("run", run.source, run.number, run.count, b"") for run in runs]
+    rows += [_row("read", read.source, read.start, read.count, pickle.dumps(read.extent, protocol=5)) for read in reads]
+    if rows:
+        execute(_ADD_TO_LOG, [{**own, **row} for row in rows])
 
 
 def describe_run(where: str, name: str, execute: Execute) -> str:

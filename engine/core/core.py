@@ -15,14 +15,17 @@ from ...nodes.dispatch.dispatcher import Dispatcher
 from ...nodes.ordering.barrier import Barrier, FailureRecord
 from ...nodes.ordering.budget import Budget
 from ...nodes.ordering.cuts import Cut, Cuts
+from ...nodes.ordering.kept_answers import KeptAnswer
 from ...nodes.ordering.order_log import OrderLog
 from ...nodes.ordering.segments import ExitData
 from ...nodes.ordering.sequencer import Chunk, Sequencer
 from ...nodes.ordering.source_positions import SourcePosition
+from .answers import Answers
 from .commits import Commits
-from .effects import MAX_SKIP_WARNINGS, Commit, Deliver, Effect, Finish, SendTask, StopWorker, Warn
+from .effects import Commit, Deliver, Effect, Finish, SendTask, StopWorker
 from .flow import Flow
-from .pool import Counts, Pool, make_pools
+from .keeping import Keeping
+from .pool import Counts, make_pools
 from .recovery import Recovery, condemned
 from .source_credit import MAX_PULL_NUMBERS, SourceCredit
 from .stream_stores import StreamStores
@@ -51,7 +54,8 @@ class Core:
         stateful = tuple(at for at, pool in enumerate(wiring.pools) if pool.stateful and self._resumes)
         self.cuts = Cuts(stateful, enabled=commits or self._resumes)
         self.sequencer = Sequencer(len(wiring.remote), wiring.order, limit, log)
-        self.pools = make_pools(wiring, budget, max_deaths)
+        self.pools = make_pools(wiring, budget, max_deaths, keeps=self._resumes)
+        self.keeping = Keeping(self.pools, self.sequencer, enabled=self._resumes)
         self.source_credit = SourceCredit(self.sequencer, wiring.remote, self.pools, budget)
         self.first = self.consumed = 0  #: `first`: where this run begins; the numbers below were an earlier one's
         self.ended_by: str | None = None
@@ -62,7 +66,18 @@ class Core:
         self.barrier_waited_s = 0.0
         self._packing = packing
         self.streams = StreamStores(wiring, budget)
-        self.flow = Flow(wiring, self.pools, self.streams, self.sequencer)
+        self.flow = Flow(wiring, self.pools, self.streams, self.keeping.delivery_log)
+        self.answers = Answers(
+            self.pools,
+            self.flow,
+            self.streams,
+            barrier=self.barrier,
+            counts=self.counts,
+            keeping=self.keeping,
+            source_credit=self.source_credit,
+            packing=packing,
+            end=lambda: self.end,
+        )
         self.recovery = Recovery(self.pools, self.cuts, self.streams, self.counts)
         self.commits = Commits(self.cuts, self.pools, self.streams)
         self._source_error: Any = None
@@ -83,12 +98,20 @@ class Core:
         for pool in self.pools:
             pool.begin_at(number)
 
-    def resume(self, number: int, positions: Sequence[SourcePosition], turn: int, states: Mapping[int, bytes]) -> None:
-        """Go on behind the committed cut of an earlier run."""
+    def resume(
+        self,
+        number: int,
+        positions: Sequence[SourcePosition],
+        turn: int,
+        states: Mapping[int, bytes],
+        kept: Mapping[int, Sequence[tuple[int, int]]],
+    ) -> None:
+        """Go on behind the committed cut of an earlier run, with its states and kept answers by the index of the pool."""
         self.begin_at(number)
         self.first = number
         self.sequencer.resume(number, positions, turn)
         self.commits.resume(number, states)
+        self.keeping.resume(number, kept)
 
     def record_ready(self, worker: str) -> None:
         """Record that a worker is ready and asks for work."""
@@ -129,21 +152,15 @@ class Core:
         pool = self.recovery.pool_of(worker)
         if pool is None:
             return
-        cut = bool(failures) and any(failure.on_error == "fail" for failure in failures)
-        new = pool.dispatcher.accept(worker, task, start, start + size, cut)
-        nbytes = sum([data.nbytes for data in exits])
-        pool.dispatcher.sizer.learn(size, seconds, nbytes)
-        pool.record_answer()
-        if not new:
-            return
-        whole = len(new) == 1 and new[0] == (start, start + size)
-        if failures:
-            self._record_failures(failures, None if whole else new)
-        pool.add_tallies(tallies)
-        for lo, hi in new:
-            self.flow.record_answer(pool, lo, hi, now)
-        for stream, data in zip(pool.wiring.exits, exits, strict=True):
-            self._effects += self.flow.record_arrival(stream, start, size, new, data, now)
+        self._effects += self.answers.record(pool, worker, task, start, size, exits, failures, tallies, seconds, now)
+
+    def record_recalled(self, at: int, answers: Sequence[KeptAnswer], upto: int, now: float) -> None:
+        """Record the answers that an earlier run has kept for the pool with index `at`: what was asked for, up to a number."""
+        self._effects += self.answers.record_recalled(self.pools[at], answers, upto, now)
+
+    def record_durable(self, group: int) -> None:
+        """Record that the answers of a group are durable."""
+        self.keeping.record_durable(group)
 
     def dispatcher_of(self, worker: str) -> Dispatcher | None:
         """Return the dispatcher of a worker, or `None` if the worker has exited."""
@@ -162,20 +179,9 @@ class Core:
             return
         effect = self.recovery.record_death(worker, seen, cause, ours=ours, killed=killed)
         for failure in condemned(pool):
-            self._answer(pool, failure)
+            self._effects += self.answers.record_condemned(pool, failure, self._last_cycle or 0.0)
         self._effects.append(effect)
         self.finished = self.finished or isinstance(effect, Finish)
-
-    def _answer(self, pool: Pool, failure: FailureRecord) -> None:
-        """Record the failure of a number that no worker of a pool survives, as if a worker had answered."""
-        now = self._last_cycle or 0.0
-        number = failure.seq
-        self._record_failures([failure], None)
-        self.flow.record_answer(pool, number, number + 1, now)
-        payload, nbytes = self._packing.pack([])
-        for stream in pool.wiring.exits:
-            data = ExitData(payload, nbytes, [0])
-            self._effects += self.flow.record_arrival(stream, number, 1, [(number, number + 1)], data, now)
 
     def record_overrun(self, worker: str, seen: LastSeen, limit_s: float) -> None:
         """Record that a call ran past its time limit; its worker is about to be killed for it."""
@@ -224,6 +230,8 @@ class Core:
         self._clock(now)
         if not self.finished:
             self._number(now)
+            self._effects += self.keeping.take()
+            self._effects += self.keeping.take_loose()
             # Nothing below answers a number, so the frontier does not change.
             frontier = self.frontier
             self._cut(frontier)
@@ -231,8 +239,9 @@ class Core:
             if self._ask_states():
                 self._hand_out(frontier, now)  # the numbers behind a state that had to be asked for first
             self._stop_leavers()
-            self._release(self.cuts.release_limit(frontier))
-            self._commit(frontier)
+            durable = self.keeping.release_limit(frontier)
+            self._release(self.cuts.release_limit(durable))
+            self._commit(durable)
             self._effects += self.source_credit.pull(self.in_flight)
             self._finish(frontier)
         effects, self._effects = self._effects, []
@@ -289,8 +298,7 @@ class Core:
                 payload, nbytes = self._packing.pack(chunk.items)
             elif chunk.truncated:
                 payload, nbytes = self._packing.head(payload, chunk.size)
-            lo, hi = self.sequencer.next - chunk.size, self.sequencer.next
-            self._effects += self.flow.record_arrival(SOURCE_STREAM, lo, chunk.size, [(lo, hi)], ExitData(payload, nbytes), now)
+            self._arrive(self.sequencer.next - chunk.size, chunk.size, ExitData(payload, nbytes), now)
         if self.sequencer.limited and not self.source_credit.stopped:
             self.sequencer.clear()
             self.stop_reading("limit")
@@ -298,8 +306,12 @@ class Core:
             self.end = number = self.sequencer.next
             self.sequencer.skip_to(number + 1)
             payload, nbytes = self._packing.pack([])
-            data = ExitData(payload, nbytes, [0])
-            self._effects += self.flow.record_arrival(SOURCE_STREAM, number, 1, [(number, number + 1)], data, now)
+            self._arrive(number, 1, ExitData(payload, nbytes, [0]), now)
+
+    def _arrive(self, start: int, size: int, data: ExitData, now: float) -> None:
+        """Record what the numbered input now has."""
+        new = [(start, start + size)]
+        self.keeping.hold(self.flow.record_arrival(SOURCE_STREAM, start, size, new, data, now))
 
     @property
     def _end_is_due(self) -> bool:
@@ -320,25 +332,10 @@ class Core:
         self._effects += asked
         return bool(asked)
 
-    def _record_failures(self, failures: Sequence[FailureRecord], only: list[tuple[int, int]] | None) -> None:
-        if only is not None:
-            failures = [f for f in failures if any(lo <= f.seq < hi for lo, hi in only)]
-        for failure in failures:
-            if failure.on_error == "skip":
-                self.counts.skipped += 1
-                if self.counts.skipped <= MAX_SKIP_WARNINGS:
-                    self._effects.append(Warn(failure))
-            else:
-                self.streams.charge_failure(failure.seq, failure.nbytes)
-        self.barrier.record_failures(failures)
-        if self.barrier.end_at is not None:
-            for pool in self.pools:
-                pool.dispatcher.stop_at = self.barrier.end_at
-            self._effects += self.source_credit.stop()
-
     def _hand_out(self, head: int, now: float) -> None:
-        waiting = self.barrier.released > self.consumed or self.flow.loose_out > 0
+        waiting = self.barrier.released > self.consumed or self.flow.loose_out > 0 or self.keeping.waits
         pace = self.budget.pace(waiting)
+        self._effects += self.keeping.recall(pace, head)
         for pool in self.pools:
             for task in pool.dispatcher.hand_out(pace, head, now):
                 inputs = self.streams.slices(pool.wiring.ports, task.start, task.stop)
@@ -359,7 +356,7 @@ class Core:
             return
         self.counts.dead_letters += len(release.letters)
         streams = self.streams.slices(self.wiring.tail, release.lo, release.hi)
-        self._effects.append(Deliver(release, streams, self.sequencer.take_log()))
+        self._effects.append(Deliver(release, streams, self.keeping.delivery_log()))
         for pool in self.pools:
             pool.dispatcher.forget(release.hi)
 
@@ -386,8 +383,8 @@ class Core:
 
     def _finish(self, frontier: int) -> None:
         upto = frontier if self.barrier.end_at is None else min(frontier, self.barrier.end_at)
-        if self.barrier.released < upto:
-            return  # a cut waits for its states, and what is above it for the cut
+        if self.barrier.released < upto or self.keeping.waits:
+            return  # a cut waits for its states, what is above it for the cut, and what follows from an answer for that
         failure = self.barrier.verdict(frontier)
         if failure is not None:
             self.finished = True

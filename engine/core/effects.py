@@ -8,6 +8,7 @@ from typing import Any
 from ...nodes.dispatch.task import Task
 from ...nodes.ordering.barrier import FailureRecord, Release
 from ...nodes.ordering.cuts import Cut
+from ...nodes.ordering.kept_answers import KeptAnswer
 from ...nodes.ordering.order_log import Entries
 from ...nodes.ordering.segments import Slice
 
@@ -108,6 +109,27 @@ class DeliverLoose:
     log: Entries | None = None  #: to be made durable first
 
 
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Make answers durable, each with the index of its pool, and with them entries of the order log, all at once or nothing.
+
+    Those of a lower `group` are durable before.
+    """
+
+    group: int
+    answers: tuple[tuple[int, KeptAnswer], ...]
+    log: Entries | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Return the answers that an earlier run of this pool has kept for `lo .. hi - 1`, or for the first of them."""
+
+    pool: int
+    lo: int
+    hi: int
+
+
 #: This many skipped events are logged; the others are only counted.
 MAX_SKIP_WARNINGS = 3
 
@@ -141,6 +163,8 @@ Effect = (
     | Acknowledge
     | AskState
     | Restore
+    | Keep
+    | Recall
     | Warn
     | Finish
 )

@@ -6,9 +6,11 @@ answer. Who works on what is decided by the dispatchers, what is released by the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ...nodes.dispatch.dispatcher import merge_ready
+from ...nodes.ordering.order_log import Entries
 from ...nodes.ordering.segments import ExitData, Segment
-from ...nodes.ordering.sequencer import Sequencer
 from .effects import DeliverLoose
 from .pool import Pool
 from .stream_stores import StreamStores
@@ -18,11 +20,13 @@ from .topology import Wiring
 class Flow:
     """Passes what each stream has on to those that read it."""
 
-    def __init__(self, wiring: Wiring, pools: list[Pool], streams: StreamStores, sequencer: Sequencer) -> None:
+    def __init__(
+        self, wiring: Wiring, pools: list[Pool], streams: StreamStores, take_log: Callable[[], Entries | None]
+    ) -> None:
         self.loose_out = 0  #: numbers that unordered sinks have got and are not done with
         self._loose = wiring.loose
         self._streams = streams
-        self._sequencer = sequencer
+        self._take_log = take_log  #: returns what a delivery must make durable before
         self._readers: list[list[tuple[Pool, int]]] = [
             [(pool, port) for pool in pools for port, read in enumerate(pool.wiring.ports) if read == stream]
             for stream in range(len(streams.stores))
@@ -42,17 +46,17 @@ class Flow:
                 for a, b in merge_ready(pool.covered, port, lo, hi):
                     pool.queue_stats.enter(b - a, now)
                     if not pool.wiring.in_order:
-                        pool.dispatcher.add_ready(a, b)
+                        pool.make_ready(a, b)
             if pool.wiring.in_order:
                 upto = pool.arrived_below
-                pool.dispatcher.add_ready(pool.in_order_upto, upto)
+                pool.make_ready(pool.in_order_upto, upto)
                 pool.in_order_upto = upto
         loose = []
         if stream in self._loose:
             for lo, hi in new:
                 self.loose_out += hi - lo
                 (slices,) = self._streams.slices((stream,), lo, hi)
-                loose.append(DeliverLoose(stream, lo, hi, slices, self._sequencer.take_log()))
+                loose.append(DeliverLoose(stream, lo, hi, slices, self._take_log()))
         return loose
 
     def record_answer(self, pool: Pool, lo: int, hi: int, now: float) -> None:

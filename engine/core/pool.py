@@ -14,6 +14,7 @@ from ...nodes.dispatch.dispatcher import Dispatcher
 from ...nodes.dispatch.worker_name import WorkerName
 from ...nodes.ordering.budget import Budget
 from ...nodes.ordering.intervals import Intervals
+from ...nodes.ordering.kept_answers import KeptNumbers
 from ...nodes.ordering.queue_stats import QueueStats
 from ...nodes.ordering.retention import Retention, share_of
 from ...nodes.program.program import Tally
@@ -40,6 +41,7 @@ class Counts:
     dead_letters: int = 0
     worker_deaths: int = 0
     replayed: int = 0  #: numbers that are handed out again because their worker died
+    recalled: int = 0  #: numbers that an earlier run has answered, once for each pool
 
 
 @dataclass(slots=True)
@@ -50,6 +52,7 @@ class Pool:
     dispatcher: Dispatcher
     covered: list[Intervals]
     retention: Retention | None = None  #: in a pool that keeps a state
+    kept: KeptNumbers | None = None  #: in a pool whose answers outlive the run
     queue_stats: QueueStats = field(default_factory=QueueStats)
     tallies: list[Tally] = field(default_factory=list)
     lives: int = 0
@@ -73,6 +76,16 @@ class Pool:
             self.retention.upto = number
         for covered in self.covered:
             covered.add(0, number)
+
+    def make_ready(self, lo: int, hi: int) -> None:
+        """Record that the inputs of `lo .. hi - 1` are there; what an earlier run has answered is not handed out."""
+        for a, b in [(lo, hi)] if self.kept is None else self.kept.take(lo, hi):
+            self.dispatcher.add_ready(a, b)
+
+    def wanted(self, lookahead: int) -> int:
+        """Return how many more numbers should be made ready, to keep the workers busy or to be recalled."""
+        wanted = self.dispatcher.wanted(lookahead)
+        return max(wanted, self.kept.wanted) if self.kept is not None else wanted
 
     def add_tallies(self, tallies: Sequence[Sequence[float]]) -> None:
         """Add the counts of one answer, step by step."""
@@ -154,8 +167,8 @@ class Pool:
         return self.dispatcher.idle_leavers()
 
 
-def make_pools(wiring: Wiring, budget: Budget, max_deaths: int | None) -> list[Pool]:
-    """Return the pools of a run, none of which has a worker yet."""
+def make_pools(wiring: Wiring, budget: Budget, max_deaths: int | None, *, keeps: bool) -> list[Pool]:
+    """Return the pools of a run, none of which has a worker yet; `keeps` says that answers can outlive it."""
     kept_bytes = share_of(budget.limit_bytes, sum(pool.stateful for pool in wiring.pools))
     all_workers = sum(pool.workers for pool in wiring.pools)
     return [
@@ -168,9 +181,11 @@ def make_pools(wiring: Wiring, budget: Budget, max_deaths: int | None) -> list[P
                 # Two answers of every worker may be under way when the budget is used up: half of it.
                 batch_bytes=budget.limit_bytes // (4 * pool.workers),
                 all_workers=all_workers,
+                durable=keeps and pool.durable is not None,
             ),
             [Intervals() for _ in pool.ports],
             Retention(kept_bytes) if pool.stateful else None,
+            KeptNumbers() if keeps and pool.durable is not None else None,
             tallies=[Tally() for _ in pool.program.steps],
         )
         for pool in wiring.pools

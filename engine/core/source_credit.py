@@ -67,7 +67,7 @@ class SourceCredit:
     def _wanted(self, in_flight: int) -> int:
         if not self._has_pools:
             return PLAIN_LOOKAHEAD - in_flight
-        return max([pool.dispatcher.wanted(self._lookahead) for pool in self._first])
+        return max([pool.wanted(self._lookahead) for pool in self._first])
 
     def _free(self) -> list[int]:
         """Return the sources that may be asked."""

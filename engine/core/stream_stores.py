@@ -30,15 +30,16 @@ class StreamStores:
         self._any_suspect = False  #: whether any segment was ever suspect
 
     def put(self, stream: int, segment: Segment, new: Sequence[tuple[int, int]]) -> None:
-        """Retain a segment; `new` are the parts that count, the others are consumed at once."""
+        """Retain a segment; `new` are the parts that count, the others between them are consumed at once."""
         store = self.stores[stream]
+        segment.lo, segment.hi = new[0][0], new[-1][1]
         self._budget.charge(store.put(segment))
-        if len(new) == 1 and new[0] == (segment.start, segment.stop):
+        if len(new) == 1:
             return
         counts = Intervals()
         for lo, hi in new:
             counts.add(lo, hi)
-        for lo, hi in counts.gaps(segment.start, segment.stop):
+        for lo, hi in counts.gaps(segment.lo, segment.hi):
             for _ in range(store.readers):
                 self.consume((stream,), lo, hi)
 

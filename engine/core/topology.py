@@ -27,6 +27,7 @@ class PoolWiring:
     exits: tuple[int, ...]
     in_order: bool = False  #: whether a number is ready only once all below it are
     stateful: bool = False  #: whether its handlers keep a state that is saved and rebuilt
+    durable: str | None = None  #: the node whose answers outlive the run, alone with its joins in this pool; if it has one
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,7 @@ class Delivery:
                 opened = segment, BlockReader(segment.start, segment.stop, segment.payload, segment.counts, segment.indices)
         except CodecError:  # raised again when the whole is decoded
             return None
-        if part.hi < segment.stop:
+        if part.hi < segment.hi:
             self._opened = opened
         return opened[1]
 
@@ -207,7 +207,7 @@ class Delivery:
                 whole = self._decode(self._plan.wiring.tail[stream], part.segment)
                 known = self._decoded[stream] = part.segment, whole
             parts.append(known[1].slice(a, b))
-            if b == part.segment.stop:
+            if b == part.segment.hi:
                 del self._decoded[stream]
         return join(parts)
 

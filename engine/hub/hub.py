@@ -24,7 +24,9 @@ from ..core.effects import (
     DeliverLoose,
     Effect,
     Finish,
+    Keep,
     Pull,
+    Recall,
     SendTask,
     StopSource,
     Warn,
@@ -37,6 +39,7 @@ from ..sources.feed import POLL_S
 from ..sources.held_feed import HeldFeed
 from .backend import Backend, RunHandle
 from .feeds import EventPacking, Feeds
+from .keeping_link import KeepingLink
 from .outcome import Outcome
 from .restarts import Restarts
 from .wakeup import Wakeup
@@ -75,7 +78,15 @@ class Hub:
         )
         if checkpoints is not None and checkpoints.saved is not None:
             saved = checkpoints.saved
-            self.core.resume(saved.n, checkpoints.places, saved.turn, checkpoints.packed())
+            kept = {
+                at: checkpoints.answered.get(pool.durable, ())
+                for at, pool in enumerate(plan.wiring.pools)
+                if pool.durable is not None
+            }
+            self.core.resume(saved.n, checkpoints.places, saved.turn, checkpoints.packed(), kept)
+        self._keeping: KeepingLink | None = None
+        if checkpoints is not None and checkpoints.kept is not None:
+            self._keeping = KeepingLink(checkpoints.kept, self.core, self._command, self._fail)
         self.feeds = Feeds(plan, self.core, backend.keep)
         self._cut_at = 0.0  #: when the next cut is due
         #: What the caller's thread is to deliver; the last entry is the `Outcome`.
@@ -153,7 +164,13 @@ class Hub:
 
     def record_commit(self, n: int) -> None:
         """Record that the sinks have committed the cut below `n`."""
-        self._command(lambda: self.core.record_commit(n))
+
+        def command() -> None:
+            self.core.record_commit(n)
+            if self._keeping is not None:
+                self._keeping.trim(n)
+
+        self._command(command)
 
     def record_loose_consumed(self, stream: int, lo: int, hi: int) -> None:
         """Record that the unordered sinks of a stream are done with `lo .. hi - 1`."""
@@ -205,6 +222,8 @@ class Hub:
     def _run(self) -> None:
         try:
             self.backend.start()
+            if self._keeping is not None:
+                self._keeping.start()
             if not self._paused:
                 self.feeds.start(self.wake)
             self.core.start()
@@ -214,7 +233,14 @@ class Hub:
         outcome = self._outcome
         assert outcome is not None
         self.up.set()
-        for step in (self.feeds.stop, self._stop_backend, self.core.clear, self.backend.close, self._close):
+        for step in (
+            self.feeds.stop,
+            self._stop_backend,
+            self._stop_keeping,
+            self.core.clear,
+            self.backend.close,
+            self._close,
+        ):
             try:
                 step()
             except BaseException as error:  # the other steps are taken all the same
@@ -227,6 +253,10 @@ class Hub:
         outcome = self._outcome
         assert outcome is not None
         outcome.children = self.backend.stop(orderly=outcome.orderly, hurried=lambda: self._hurry)
+
+    def _stop_keeping(self) -> None:
+        if self._keeping is not None:
+            self._keeping.close()
 
     def _close(self) -> None:
         atexit.unregister(self._abort_at_exit)
@@ -268,7 +298,7 @@ class Hub:
 
     def _check_ends(self, now: float) -> None:
         options = self._options
-        if now >= self._cut_at:
+        if now >= self._cut_at or (self._keeping is not None and self._keeping.is_filling):
             self._cut_at = now + options.checkpoint_interval_s
             self.core.cuts.request()
         if self._deadline is not None and now >= self._deadline:
@@ -305,6 +335,9 @@ class Hub:
             self.deliveries.put(effect)
             if self.listener is not None:
                 self.listener()
+        elif isinstance(effect, (Keep, Recall)):
+            assert self._keeping is not None, "answers are kept only where there is a place for them"
+            self._keeping.do(effect)
         elif isinstance(effect, (Pull, StopSource, Acknowledge)):
             return self.feeds.do(effect) if effect.source in self.feeds else self.backend.do(effect)
         elif isinstance(effect, Warn):

@@ -195,6 +195,7 @@ def _pools(
                 tuple(stream_of[node] for node in exits),
                 in_order=draft.barrier,
                 stateful=ordered and any(map(is_stateful, written.handlers)),
+                durable=draft.needs.durable,
             )
         )
         plans.append(

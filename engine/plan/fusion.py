@@ -1,6 +1,7 @@
 """Fusion: which handlers share a pool.
 
-Decides that a handler joins the pool of the node before it if both have the same needs and no barrier is between them;
+Decides that a handler joins the pool of the node before it if both have the same needs and no barrier is between them,
+and that a durable one is alone in its pool, so that an answer of the pool is its own;
 a join of streams that one worker has costs nothing; other joins are made where they are read. Does not know what else
 is in a plan, nor how a step is written down.
 """
@@ -20,6 +21,7 @@ from .program_writer import origin_of
 class _Needs:
     workers: int
     ordered: bool
+    durable: str | None = None  #: the node that keeps its answers, which shares its pool with no other handler
 
 
 @dataclass(eq=False, slots=True)
@@ -85,7 +87,9 @@ def _pool_of(
     node: Node, workers: int, home: dict[Node, PoolDraft | None], drafts: list[PoolDraft], by_source: dict[_Needs, PoolDraft]
 ) -> PoolDraft:
     options = node.options
-    needs = _Needs(1 if options.ordered else options.workers or workers, options.ordered)
+    needs = _Needs(
+        1 if options.ordered else options.workers or workers, options.ordered, node.name if options.durable else None
+    )
     given = node.inputs[0]
     origin, fenced = origin_of(given), given.kind is NodeKind.BARRIER
     before = home.get(origin)
@@ -99,6 +103,8 @@ def _pool_of(
     draft = PoolDraft(needs, [node], barrier=fenced or options.ordered)
     if options.ordered:
         draft.why = node.kind.traits.why_ordered or "ordered=True: one worker, numbers in order"
+    elif options.durable:
+        draft.why = f"durable: its answers are kept beside the checkpoints; {needs.workers} workers on demand"
     elif fenced:
         draft.why = f"behind a barrier: numbers arrive in order at {needs.workers} workers"
     elif from_source:

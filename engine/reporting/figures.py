@@ -99,6 +99,7 @@ def report_of(
         dead_letters=core.counts.dead_letters,
         worker_deaths=core.counts.worker_deaths,
         replayed=core.counts.replayed,
+        recalled=core.counts.recalled,
         released=core.barrier.released - core.first,
         in_flight=core.in_flight,
         peak_bytes=core.budget.peak_bytes,

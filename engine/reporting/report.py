@@ -96,6 +96,10 @@ class RunReport:
     keys: int = field(default=0, metadata=means("keys and open windows that have a state at the end"))
     worker_deaths: int = field(default=0, metadata=means("workers that died, or were killed at a time limit"))
     replayed: int = field(default=0, metadata=means("numbers that were handed out again because their worker died"))
+    recalled: int = field(
+        default=0,
+        metadata=means("numbers that durable handlers had answered in an earlier run, counted for each of these handlers"),
+    )
     restart_p50_s: float = field(
         default=0.0, metadata=means("median seconds from a worker's exit to its successor taking work")
     )
@@ -164,7 +168,7 @@ class RunReport:
 #: Counters that are printed where they are not 0.
 _COUNTS = (
     "filtered", "skipped", "unmatched", "dead_letters", "retries", "late", "forgotten", "keys", "worker_deaths",
-    "replayed",
+    "replayed", "recalled",
 )  # fmt: skip
 _NODE_HEAD = (
     f"  {'node':<20} {'workers':>7} {'events':>11} {'offered/s':>11} {'per worker/s':>12} {'busy':>5} {'p50':>9} {'p99':>9}"

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ...nodes.execution.executor import Executor
+from ...nodes.execution.kept_steps import KeptSteps
 from ...nodes.handlers import build_all
 from ...nodes.ordering.cuts import Cut
 from ...nodes.ordering.sequencer import Chunk, Sequencer
@@ -27,6 +28,7 @@ from ..reporting.report import RunReport
 from ..sources.direct import DirectSource
 from ..sources.resumed import too_short
 from .caller import CallerRun, TurnSize
+from .kept_calls import KeptCalls
 from .loop_thread import LoopThread
 
 if TYPE_CHECKING:
@@ -53,6 +55,11 @@ class InlineRun(CallerRun):
         #: The source that was read last, where sources take turns.
         self._source = 0
         self._commit_at = self._began + options.checkpoint_interval_s
+        self._kept: KeptCalls | None = None
+        self._kept_steps: KeptSteps | None = None
+        if checkpoints is not None and checkpoints.kept is not None and not checkpoints.finished:
+            self._kept = KeptCalls(checkpoints.kept, checkpoints.answered)
+            self._kept_steps = KeptSteps(self._kept)
         #: The number that carries no event and means the end of the input, once it is assigned.
         self._end: int | None = None
 
@@ -68,16 +75,22 @@ class InlineRun(CallerRun):
     def report(self) -> RunReport:
         """Return the report as of now."""
         read = self._sequencer.next - self._pipeline.delivery.sinks.first - (self._end is not None)
-        return self._report(read=max(0, read), runner="inline")
+        report = self._report(read=max(0, read), runner="inline")
+        report.recalled = self._kept.recalled if self._kept is not None else 0
+        return report
 
     def _work(self) -> Iterator[list[Any]]:
         closers: list[Callable[[], Any]] = []
         with LoopThread() as loop:
             try:
+                if self._kept is not None:
+                    self._kept.start()
                 if self._checkpoints is None or not self._checkpoints.finished:
                     yield from self._turns(self._executor(loop, closers))
             finally:
                 if not self.is_forked():
+                    if self._kept is not None:
+                        self._kept.close()
                     _close_handlers(loop, closers)
                     for source in self._sources:
                         source.close()
@@ -88,7 +101,8 @@ class InlineRun(CallerRun):
         program = self._plan.whole.program
 
         if not program.needs_loop:
-            plain = Executor(program, build_all(self._plan.whole.handlers, closers), safe_copies)
+            handlers = build_all(self._plan.whole.handlers, closers)
+            plain = Executor(program, handlers, safe_copies, kept=self._kept_steps)
             self._resume(plain)
             return plain.run
 
@@ -98,7 +112,9 @@ class InlineRun(CallerRun):
 
         async def make_inside() -> AsyncExecutor:
             handlers = build_all(self._plan.whole.handlers, closers)
-            return AsyncExecutor(program, handlers, safe_copies, ordered=ordered, is_ending=lambda: loop.cancelled)
+            return AsyncExecutor(
+                program, handlers, safe_copies, ordered=ordered, is_ending=lambda: loop.cancelled, kept=self._kept_steps
+            )
 
         executor = loop.run(make_inside())
         self._resume(executor)
@@ -136,6 +152,8 @@ class InlineRun(CallerRun):
             self._pipeline.delivery.sinks.log(self._sequencer.take_log())
             lo = self._sequencer.next - chunk.size
             answer = run([Column(lo, chunk.size, chunk.items)], NO_ORDERS)
+            if self._kept is not None:
+                self._kept.wait()  # nothing is released that does not follow from durable answers
             yield from self._pipeline.deliver(answer)
             self._progress.show_if_due(self.report)
             self._turn.adapt(monotonic() - started, shrink=shrink)
@@ -158,6 +176,8 @@ class InlineRun(CallerRun):
         if self._checkpoints is not None and self._executed.states:
             cut.states[0] = dumps(self._executed.states.snapshot())
         self._pipeline.delivery.sinks.commit_cut(cut)
+        if self._kept is not None:
+            self._kept.trim(cut.n)
         for source, place in zip(self._sources, self._sequencer.positions, strict=True):
             if place.position is not None and source.listens:
                 source.acknowledge(place.position)

@@ -31,6 +31,7 @@ class Dispatcher:
         max_deaths: int | None = 3,
         batch_bytes: int = TARGET_BYTES,
         all_workers: int = 1,
+        durable: bool = False,
     ) -> None:
         self.program = program
         self.accepted = Intervals()
@@ -52,7 +53,16 @@ class Dispatcher:
         if self._in_flight_cap:
             # A loop that works on lists must be able to hold one whole list and the next.
             self._in_flight_cap = 2 if ordered else max(self._in_flight_cap, 2 * max(self._lists, default=0))
-        self._loads = WorkerLoads(2 * self._in_flight_cap)
+        #: Where answers outlive the run, the most numbers that a worker may have whose answers are not durable: that is
+        #: what a crash may cost. A list of `map_batches` and the next one must fit.
+        self._most_undurable = 0
+        if durable:
+            calls = max(step.options.concurrency for step in program.steps if step.options.durable)
+            self._most_undurable = max(calls, 2 * max(self._lists, default=0))
+        most, full = 2 * self._in_flight_cap, None
+        if durable:
+            most, full = min(most, self._most_undurable), self._most_undurable - max(self._lists, default=1) + 1
+        self._loads = WorkerLoads(most, full)
         self.workers = self._loads.by_name
 
     @property
@@ -68,6 +78,8 @@ class Dispatcher:
             size = max(size, *self._lists)
         if self._in_flight_cap:
             size = min(size, max(1, self._in_flight_cap // 2))
+        if self._most_undurable:
+            size = min(size, max(1, self._most_undurable // 2))
         return size
 
     def wanted(self, lookahead: int) -> int:
@@ -104,7 +116,10 @@ class Dispatcher:
                 return tasks
             worker = self._idle() if apart else self._roomiest(unit, spared)
             if worker is not None:
-                tasks.append(self._task(worker, apart, self._size(pace, unit), now))
+                size = self._size(pace, unit)
+                if self._most_undurable:
+                    size = min(size, self._most_undurable - worker.load)
+                tasks.append(self._task(worker, apart, size, now))
                 continue
             if apart:
                 # The suspect waits until this worker has finished its tasks; the others go on meanwhile.
@@ -189,13 +204,33 @@ class Dispatcher:
         if worker is None or task is None:
             return []
         owed = task.open.shared(start, stop)
-        worker.load -= task.open.remove(start, task.stop if ends_here else stop)
+        answered = task.open.remove(start, task.stop if ends_here else stop)
+        if self._most_undurable:
+            worker.undurable += answered
+        else:
+            worker.load -= answered
         if not task.open:
             del worker.tasks[task_id]
             worker.isolated = False
         worker.answered += stop - start
         self._loads.update(worker)
         return [part for lo, hi in owed for part in self.accepted.add(lo, hi)]
+
+    def take_undurable(self) -> list[tuple[str, int]]:
+        """Return how many numbers each worker has answered since the last call, if their answers are to outlive the run."""
+        taken = []
+        for worker in self.workers.values():
+            if worker.undurable:
+                taken.append((worker.name, worker.undurable))
+                worker.undurable = 0
+        return taken
+
+    def record_durable(self, name: str, count: int) -> None:
+        """Record that the answers of a worker for `count` numbers are durable, or need not be."""
+        worker = self.workers.get(name)
+        if worker is not None:
+            worker.load -= count
+            self._loads.update(worker)
 
     def record_return(self, name: str, task_id: int, start: int) -> None:
         """Record that a worker returns the numbers of a task from `start` on, which it has not begun."""

@@ -35,7 +35,9 @@ class WorkerLoad:
 
     name: str
     tasks: dict[int, Task] = field(default_factory=dict)
-    load: int = 0  #: numbers it works on, without those that wait for a retry
+    #: Numbers it works on, without those that wait for a retry; where answers outlive the run, until they are durable.
+    load: int = 0
+    undurable: int = 0  #: of these, those answered that nobody has been asked to keep yet
     parked: int = 0
     answered: int = 0
     leaving: bool = False
@@ -50,13 +52,15 @@ _Entry = tuple[int, int, WorkerLoad]
 class WorkerLoads:
     """The workers of a pool by how full they are.
 
-    `max_numbers` is how many numbers a worker with a loop may hold; 0 where workers hold tasks one behind the other. What
-    is asked takes time for the levels in use, of which there are few, and not for each worker.
+    `max_numbers` is how many numbers a worker with a loop may hold; 0 where workers hold tasks one behind the other. From
+    `full_from` numbers on a worker gets none, if it is given. What is asked takes time for the levels in use, of which
+    there are few, and not for each worker.
     """
 
-    def __init__(self, max_numbers: int = 0) -> None:
+    def __init__(self, max_numbers: int = 0, full_from: int | None = None) -> None:
         self.by_name: dict[str, WorkerLoad] = {}
         self._max_numbers = max_numbers
+        self._full_from = full_from
         self._added = 0
         self._counts: Counter[int] = Counter()
         #: For each level the workers by load, lowest first. An entry counts while the worker's level and load are the same.
@@ -78,7 +82,7 @@ class WorkerLoads:
 
     def update(self, worker: WorkerLoad) -> None:
         """Record that what a worker holds has changed, or whether it gets more."""
-        if worker.leaving or worker.isolated:
+        if worker.leaving or worker.isolated or (self._full_from is not None and worker.load >= self._full_from):
             self._set_level(worker, -1)
             return
         level = max(0, worker.load) if self._max_numbers else len(worker.tasks)

@@ -21,6 +21,7 @@ from ..program.program import NO_ORDERS, Answer, Orders, Program, Step, Tally
 from ..program.retries import TIMED_OUT, may_retry
 from ..program.steps import FAILED, Copier, checked_batch, collect_async, join_answers, result_rule, shape
 from ..state.stateful import EventCursor, States, run_stateful
+from .kept_steps import KeptSteps, ends_run, join_given
 from .monitor import Monitor, NoMonitor
 from .program_run import ProgramRun
 from .retry_log import log_retry
@@ -53,7 +54,9 @@ class AsyncExecutor:
         monitor: Monitor | None = None,
         ordered: bool = False,
         is_ending: Callable[[], bool] = lambda: False,
+        kept: KeptSteps | None = None,
     ) -> None:
+        self._kept = kept
         self._program = program
         self._handlers = handlers
         self._copies = copies
@@ -93,9 +96,25 @@ class AsyncExecutor:
         for number, step, inputs, tally in run.calls():
             if step.kind.traits.stateful:
                 run.put(step, *self._run_stateful(number, step, inputs, orders, tally))
+            elif self._kept is not None and step.options.durable and orders.end is None:
+                run.put(step, *await self._run_kept(self._kept, number, step, inputs[0], orders, tally))
             else:
                 run.put(step, *await self._step(number, step, inputs[0], orders, tally))
         return run.answer()
+
+    async def _run_kept(
+        self, kept: KeptSteps, number: int, step: Step, column: Column, orders: Orders, tally: Tally
+    ) -> tuple[Column, list[Failure]]:
+        """Run a durable step."""
+        given = []
+        for piece in kept.pieces(step, column, whole=True):
+            if piece.recalled is not None:
+                given.append(piece.recalled)
+                continue
+            given.append(kept.keep(step, await self._step(number, step, piece.column, orders, tally)))
+            if ends_run(given[-1]):
+                break
+        return join_given(given, column)
 
     def _run_stateful(
         self, number: int, step: Step, inputs: list[Column], orders: Orders, tally: Tally

@@ -20,6 +20,7 @@ from ..program.steps import FAILED, Copier, checked_batch, result_rule, shape
 from ..state.key_steps import Check, Checked
 from ..state.stateful import EventCursor, States, run_stateful
 from .batch_split import BatchSplitter, count_started
+from .kept_steps import KeptSteps, ends_run, join_given
 from .monitor import Monitor, NoMonitor
 from .program_run import ProgramRun
 from .retry_log import log_retry
@@ -41,7 +42,9 @@ class Executor:
         monitor: Monitor | None = None,
         watch: bool = False,
         splitter: BatchSplitter | None = None,
+        kept: KeptSteps | None = None,
     ) -> None:
+        self._kept = kept
         self._program = program
         self._handlers = handlers
         self._copies = copies
@@ -66,6 +69,8 @@ class Executor:
         for number, step, inputs, tally in run.calls():
             if step.kind.traits.stateful:
                 run.put(step, *self._run_stateful(number, step, inputs, orders, tally))
+            elif self._kept is not None and step.options.durable and orders.end is None:
+                run.put(step, *self._run_kept(self._kept, number, step, inputs[0], orders, tally))
             else:
                 splittable = number == 0 and len(ports) == 1 and step.kind.traits.event_by_event and inputs[0].counts is None
                 call = _Call(self, number, step, inputs[0], orders, tally, self._splitter if splittable else None)
@@ -73,6 +78,21 @@ class Executor:
                 if call.stop < inputs[0].stop:
                     run.shorten(call.stop)
         return run.answer()
+
+    def _run_kept(
+        self, kept: KeptSteps, number: int, step: Step, column: Column, orders: Orders, tally: Tally
+    ) -> tuple[Column, list[Failure]]:
+        """Run a durable step."""
+        given = []
+        for piece in kept.pieces(step, column, whole=False):
+            if piece.recalled is not None:
+                given.append(piece.recalled)
+                continue
+            call = _Call(self, number, step, piece.column, orders, tally, None)
+            given.append(kept.keep(step, (call.run(), call.failures)))
+            if ends_run(given[-1]):
+                break
+        return join_given(given, column)
 
     def _run_stateful(
         self, number: int, step: Step, inputs: list[Column], orders: Orders, tally: Tally

@@ -49,6 +49,8 @@ class Barrier:
     def __init__(self) -> None:
         self.released = 0
         self.end_at: int | None = None
+        #: The numbers that fail the run: what any node makes of them now is not what it makes of them otherwise.
+        self.fatal: set[int] = set()
         self._fatal: list[FailureRecord] = []
         self._letters: list[tuple[tuple[int, int, int], int, FailureRecord]] = []
         self._letter_count = 0
@@ -58,6 +60,7 @@ class Barrier:
         for failure in failures:
             if failure.on_error == "fail":
                 self._fatal.append(failure)
+                self.fatal.add(failure.seq)
                 self.end_at = failure.seq if self.end_at is None else min(self.end_at, failure.seq)
             elif failure.on_error == "dead_letter":
                 self._letter_count += 1

@@ -16,7 +16,7 @@ SEGMENT_OVERHEAD = 256
 
 @dataclass(slots=True, eq=False)
 class Segment:
-    """Outputs of the numbers `start .. stop - 1` of one stream; `payload` is opaque here."""
+    """Outputs of the numbers `start .. stop - 1` of one stream, of which `lo .. hi - 1` count; `payload` is opaque here."""
 
     start: int
     stop: int
@@ -27,6 +27,8 @@ class Segment:
     at: float = 0.0  #: when it arrived, in seconds of the run's clock
     open: int = 0
     suspect: bool = False  #: whether a worker died unpacking or packing a part of it
+    lo: int = 0
+    hi: int = 0  #: 0: all of it counts
 
     @property
     def cost(self) -> int:
@@ -55,7 +57,7 @@ class Slice:
     @property
     def cost(self) -> int:
         """Its share of what the segment takes from the budget, in bytes."""
-        return self.segment.cost * (self.hi - self.lo) // (self.segment.stop - self.segment.start)
+        return self.segment.cost * (self.hi - self.lo) // (self.segment.hi - self.segment.lo)
 
 
 class SegmentStore:
@@ -73,10 +75,12 @@ class SegmentStore:
         """Retain a segment; return the bytes it is charged with, 0 if nobody reads the stream."""
         if not self.readers:
             return 0
-        assert segment.start not in self._segments
-        segment.open = self.readers * (segment.stop - segment.start)
-        insort(self._starts, segment.start)
-        self._segments[segment.start] = segment
+        if not segment.hi:
+            segment.lo, segment.hi = segment.start, segment.stop
+        assert segment.lo not in self._segments
+        segment.open = self.readers * (segment.hi - segment.lo)
+        insort(self._starts, segment.lo)
+        self._segments[segment.lo] = segment
         return segment.cost
 
     def clear(self) -> None:
@@ -90,9 +94,9 @@ class SegmentStore:
         at = bisect_right(self._starts, lo) - 1
         while lo < hi:
             segment = self._segments[self._starts[at]]
-            assert segment.start <= lo < segment.stop, "a number was handed out that is not retained"
-            found.append(Slice(segment, lo, min(hi, segment.stop)))
-            lo = segment.stop
+            assert segment.lo <= lo < segment.hi, "a number was handed out that is not retained"
+            found.append(Slice(segment, lo, min(hi, segment.hi)))
+            lo = segment.hi
             at += 1
         return found
 
@@ -104,7 +108,7 @@ class SegmentStore:
         at = max(0, bisect_right(self._starts, lo) - 1)
         while at < len(self._starts) and self._starts[at] < hi:
             segment = self._segments[self._starts[at]]
-            segment.open -= max(0, min(hi, segment.stop) - max(lo, segment.start))
+            segment.open -= max(0, min(hi, segment.hi) - max(lo, segment.lo))
             if segment.open <= 0:
                 assert segment.open == 0, "a reader consumed a number twice"
                 freed += segment.cost

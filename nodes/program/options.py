@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Any, TypeAlias, TypedDict, get_args
+from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 from ..checks import check_flag, check_seconds, check_whole, shown
 from ..errors import GraphError
@@ -45,6 +45,12 @@ def _check_errors(where: str, name: str, value: Any) -> tuple[str, ...]:
 def type_name(cls: type) -> str:
     """Return the full name of a class."""
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _check_durable(where: str, name: str, value: Any) -> Any:
+    if not isinstance(value, bool) and value != "by_code":
+        raise GraphError(f"{where}: {name}={shown(value)}; use True, 'by_code' or False")
+    return value
 
 
 _CHOSEN = "leave it out to let the engine choose"
@@ -132,6 +138,14 @@ class Options:
             check_whole, remedy=_CHOSEN, of_all=False,
         ),
     )
+    durable: bool | Literal["by_code"] = field(
+        default=False,
+        metadata=_option(
+            "in a run with `checkpoint`, `True` keeps each answer beside the checkpoints once it is there, so that no later "
+            "run calls for it again; `\"by_code\"` calls again where the code of the handler has changed",
+            _check_durable,
+        ),
+    )
 
     @property
     def keeps_original(self) -> bool:
@@ -158,6 +172,7 @@ class HandlerOptions(TypedDict, total=False):
     timeout_s: float | None
     concurrency: int
     on_error: OnError
+    durable: bool | Literal["by_code"]
 
 
 #: The names of the keyword arguments of a handler, for calls that pass them on.
@@ -167,8 +182,8 @@ HANDLER_OPTION_NAMES = tuple(option.name for option in options_of(NodeNaming, Op
 def check_options(where: str, given: Mapping[str, Any]) -> Options:
     """Return the options of a handler as plain numbers.
 
-    Raises `GraphError` for a value that its check refuses, and for `ordered=True` with several workers; `where` begins
-    the text.
+    Raises `GraphError` for a value that its check refuses, and for `ordered=True` with several workers or `durable`;
+    `where` begins the text.
     """
     plain = dict(given)
     for option in fields(Options):
@@ -182,4 +197,9 @@ def check_options(where: str, given: Mapping[str, Any]) -> Options:
         )
     if options.retry_on is not None and not options.retries:
         raise GraphError(f"{where}: retry_on= without retries=, so nothing is tried again; give retries= too")
+    if options.ordered and options.durable:
+        raise GraphError(
+            f"{where}: durable=True answers numbers of an earlier run without a call, so a handler with ordered=True would"
+            " not see them all; leave one of them out"
+        )
     return options

@@ -13,6 +13,7 @@ from typing import Any
 
 from lives_delivery import Caller
 from lives_ends import Crash, World
+from lives_keeping import KeepingThread
 from lives_laws import LifeLaws, check_all
 from lives_scenario import make_scenario
 from lives_sources import Intake
@@ -30,7 +31,9 @@ from sluiceway.engine.core.effects import (
     DeliverLoose,
     Effect,
     Finish,
+    Keep,
     Pull,
+    Recall,
     Restore,
     SendTask,
     Spawn,
@@ -53,7 +56,7 @@ class Life:
     def __init__(self, world: World, number: int) -> None:
         self.world = world
         self.first = world.store.saved.n if world.store.saved is not None else 0
-        self.scenario = scenario = world.scenario.of_life(number, self.first)
+        self.scenario = scenario = world.scenario.of_life(number, self.first, world.store.kept.ever)
         self.end = scenario.ends[number]
         self.rng: Random = world.rng
         self.now = 0.0
@@ -65,6 +68,7 @@ class Life:
         self.reference = Truth(scenario, list(world.fixed[: self.first]))  # type: ignore[arg-type]
         self.laws = LifeLaws(self)
         self._caller = Caller(self, self._checkpoints)
+        self._keeper = KeepingThread(self)
         self._intakes = [self._intake(at) for at in range(len(scenario.sources))]
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
@@ -93,7 +97,9 @@ class Life:
         )
         if checkpoints is not None and checkpoints.saved is not None:
             saved = checkpoints.saved
-            core.resume(saved.n, checkpoints.places, saved.turn, checkpoints.packed())
+            kept = {at: self.world.store.kept.known(at) for at in range(len(scenario.pools))}
+            core.resume(saved.n, checkpoints.places, saved.turn, checkpoints.packed(), kept)
+            self.world.recalled += bool(any(kept.values()))
             self.world.restored += bool(checkpoints.packed())
             self.world.repeated += checkpoints.order_log.next_run is not None
         for pool, script in zip(core.pools, scenario.pools, strict=True):
@@ -216,6 +222,8 @@ class Life:
             self.workers[effect.worker].receive(effect)
         elif isinstance(effect, (Deliver, DeliverLoose, Commit)):
             self._caller.put(effect)
+        elif isinstance(effect, (Keep, Recall)):
+            self._keeper.put(effect)
         elif isinstance(effect, Pull):
             self._intakes[effect.source].pull(effect.count)
         elif isinstance(effect, Spawn):

@@ -90,7 +90,7 @@ class Caller:
         lo, last = (effect.release.lo, effect.release.hi) if isinstance(effect, Deliver) else (effect.lo, effect.hi)
         while lo < last:
             hi = life.rng.randint(lo + 1, last)
-            life.laws.may_deliver(effect, hi)
+            life.laws.may_deliver(effect, lo, hi)
             life.world.fix(life.reference.tokens, hi)
             if isinstance(effect, Deliver):
                 self._write(effect, lo, hi)

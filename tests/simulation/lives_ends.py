@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any, NoReturn
 
+from lives_keeping import KeptRows
 from lives_scenario import Scenario
 from lives_sources import Source
 from sim_laws import LawBroken
@@ -38,6 +39,7 @@ class World:
         self.lives: list[str] = []
         self.points: set[str] = set()
         self.restored = 0
+        self.recalled = 0
         self.repeated = 0
         self._crash_at: str | None = None
         self._passes = 0
@@ -78,6 +80,7 @@ class MemoryStore:
         self.runs: list[Run] = []
         self.reads: list[Read] = []
         self.numbers_announced: list[int] = []
+        self.kept = KeptRows(world)
 
     def open(self, identity: Mapping[str, Any], resume: Resume) -> Saved | None:
         """Give the checkpoint."""
@@ -92,7 +95,8 @@ class MemoryStore:
         self._world.point("after the store")
 
     def trim(self, saved: Saved) -> None:
-        """Let go of what of the log is wholly behind a checkpoint."""
+        """Let go of what is wholly behind a checkpoint."""
+        self.kept.trim(saved.n)
         self.runs = [run for run in self.runs if run.number + run.count > saved.n]
         self.reads = [read for read in self.reads if read.start + read.count > saved.starts[read.source]]
 

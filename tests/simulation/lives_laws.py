@@ -10,11 +10,13 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, NoReturn
 
 from lives_ends import Outbox, Row, World
+from lives_keeping import KeepingLaws
 from lives_scenario import OF_SOURCE, Scenario
 from lives_workers import Truth
 from sim_laws import Before, Laws
-from sluiceway.engine.core.effects import Acknowledge, AskState, Deliver, DeliverLoose, Effect, Finish, SendTask
+from sluiceway.engine.core.effects import Acknowledge, AskState, Deliver, DeliverLoose, Effect, Finish, Recall, SendTask
 from sluiceway.nodes.dispatch.worker_name import WorkerName
+from sluiceway.nodes.ordering.barrier import FailureRecord
 from sluiceway.nodes.ordering.cuts import Cut
 from sluiceway.nodes.ordering.retention import MAX_NUMBERS, POOL_SHARE
 
@@ -32,6 +34,7 @@ class LifeLaws(Laws):
         self.released = self.delivered = self.committed = life.first
         self._first_out = [life.first] * len(life.scenario.pools)
         self._handed_to: dict[str, int] = {}
+        self.keeping = KeepingLaws(life)
 
     def broken(self, what: str) -> NoReturn:
         """Give up on all lives."""
@@ -49,6 +52,14 @@ class LifeLaws(Laws):
         for effect in effects:
             if type(effect) is AskState:
                 self._asked(effect)
+            elif type(effect) is Recall:
+                self.explain(self.keeping.asked(effect))
+
+    def explain(self, nbytes: int) -> None:
+        """Note bytes that may come, or have come, without a worker."""
+        self._possible += nbytes
+        self._largest_task = max(self._largest_task, nbytes)
+        self._most_possible = max(self._most_possible, self._possible)
 
     def _admitted(self, before: Before) -> None:
         core, scenario, tokens = self.life.core, self.life.scenario, self.life.reference.tokens
@@ -122,6 +133,7 @@ class LifeLaws(Laws):
         pool, task = worker.pool, job.task
         if not self.life.scenario.wiring.pools[pool].stateful:
             super().handed(worker, job)
+            self.keeping.handed(worker, task.start, task.stop)
             return
         if not worker.up or worker.told or worker.known_to_leave:
             self.broken(f"{worker.name} was given a task: ready {worker.up}, dead {worker.told}")
@@ -135,23 +147,38 @@ class LifeLaws(Laws):
         self._largest_task = max(self._largest_task, possible)
         self._most_possible = max(self._most_possible, self._possible)
 
+    def _in_order(self, pool: int, start: int, stop: int) -> None:
+        while (pool, self._first_out[pool]) in self.world.store.kept.ever:  # answered by an earlier life
+            self._first_out[pool] += 1
+        super()._in_order(pool, start, stop)
+
     def _growth(self, pool: int, number: int, events: int) -> int:
         return super()._growth(pool, number, events + self.life.scenario.final[pool])
 
+    def answered(self, worker: Worker, job: Job, start: int, stop: int, failures: Sequence[FailureRecord]) -> None:
+        """Note an answer that reaches the core now, from a worker that is not known to be dead."""
+        super().answered(worker, job, start, stop, failures)
+        self.keeping.answered(worker, start, stop)
+
     # -- what is durable ----------------------------------------------------------------------------------------
 
-    def may_deliver(self, effect: Deliver | DeliverLoose, hi: int) -> None:
-        """Check that what could be numbered or read otherwise again is in the log, before anyone sees it."""
+    def may_deliver(self, effect: Deliver | DeliverLoose, lo: int, hi: int) -> None:
+        """Check that all that is about to be seen follows from what is durable."""
+        self.may_be_seen(f"{effect!r:.80} is delivered", hi)
+        self.keeping.delivered(effect, lo, hi)
+
+    def may_be_seen(self, what: str, hi: int) -> None:
+        """Check that what could be numbered or read otherwise again is in the log."""
         life, store = self.life, self.world.store
         tokens = [token for token in life.reference.tokens[:hi] if token is not None]
         if life.scenario.mode != "store":
             return
         if life.scenario.wiring.order == "arrival" and len(life.scenario.sources) > 1 and store.logged_to() < len(tokens):
-            self.broken(f"{effect!r:.80} is delivered, and the log ends at number {store.logged_to()}")
+            self.broken(f"{what}, and the log ends at number {store.logged_to()}")
         for at, source in enumerate(life.scenario.sources):
             numbered = sum(token // OF_SOURCE == at for token in tokens)
             if source.kind == "logged" and store.read_to(at) < numbered:
-                self.broken(f"{numbered} events of source {at} are delivered, and the log ends at {store.read_to(at)}")
+                self.broken(f"{what}, {numbered} events of source {at}, and the log ends at {store.read_to(at)}")
 
     def may_commit(self, cut: Cut) -> None:
         """Check a cut that is about to be committed."""

@@ -5,6 +5,7 @@ A run has several lives: all but the last end before their time, by a crash at a
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -25,6 +26,8 @@ POINTS = (
     "before the store",
     "after the store",
     "before an acknowledgement",
+    "before the answers",
+    "after the answers",
 )
 #: Tokens of a source begin at so many times its index, those of its second partition half as many later.
 OF_SOURCE = 1000
@@ -99,7 +102,7 @@ class Scenario:
         """Say what a person needs to see first."""
         pools = "; ".join(
             f"{w.name}: {w.workers} workers, ports {w.ports}, exits {w.exits}{', state' if w.stateful else ''}"
-            f"{', final' if final else ''}{', loop' if s.loop else ''}, {s.each_s} s each"
+            f"{', durable' if w.durable else ''}{', final' if final else ''}{', loop' if s.loop else ''}, {s.each_s} s each"
             for w, s, final in zip(self.wiring.pools, self.pools, self.final, strict=True)
         )
         sources = ", ".join(f"{s.kind} {'+'.join(map(str, s.parts))}" for s in self.sources)
@@ -115,10 +118,13 @@ class Scenario:
         before = range(token, token - token % OF_PARTITION - 1, -1)
         return next((self.keys[at] for at in before if self.keys[at] is not None), None)
 
-    def of_life(self, life: int, first: int) -> Scenario:
-        """Give the scenario as a life that begins at number `first` has it: one may fail there that does not in others."""
+    def of_life(self, life: int, first: int, kept: Collection[tuple[int, int]]) -> Scenario:
+        """Give the scenario as a life that begins at number `first` has it: one may fail there that does not in others.
+
+        `kept` are the pools and numbers that were answered for ever: they do not fail any more.
+        """
         failing = self.ends[life].number
-        if failing is None or failing[1] < first:
+        if failing is None or failing[1] < first or failing in kept:
             return replace(self, life=life)
         pool, number = failing
         pools = list(self.pools)
@@ -129,6 +135,25 @@ class Scenario:
 
 def make_scenario(seed: int) -> Scenario:
     """Draw a run from a seed."""
+    return _with_durable_pools(_draw(seed))
+
+
+def _with_durable_pools(scenario: Scenario) -> Scenario:
+    """Give the scenario with some pools whose answers outlive a life; of their own numbers, so that all else stays."""
+    rng = Random(scenario.seed ^ 0xD0AB)
+    if scenario.mode != "store" or rng.random() < 0.4:
+        return scenario
+    pools = []
+    for pool in scenario.wiring.pools:
+        if not pool.stateful and rng.random() < 0.8:
+            *steps, last = pool.program.steps
+            last = replace(last, options=replace(last.options, durable=True, concurrency=rng.choice((1, 2, 3, 16))))
+            pool = replace(pool, program=replace(pool.program, steps=(*steps, last)), durable=last.node)
+        pools.append(pool)
+    return replace(scenario, wiring=replace(scenario.wiring, pools=tuple(pools)))
+
+
+def _draw(seed: int) -> Scenario:
     rng = Random(seed)
     numbers = rng.choice((1, 4, 10, 20, 20, 30, 60))
     pools: list[PoolWiring] = []

@@ -9,17 +9,21 @@ from typing import Any
 import pytest
 from lives import live
 from lives_ends import MemoryStore
+from lives_keeping import KeptRows
 from sim_laws import LawBroken
 from sluiceway.engine.checkpoints.checkpoints import Checkpoints
 from sluiceway.engine.checkpoints.store import Saved
+from sluiceway.engine.core.answers import Answers
 from sluiceway.engine.core.commits import Commits
 from sluiceway.engine.core.core import Core
-from sluiceway.engine.core.effects import Acknowledge, AskState, Commit
+from sluiceway.engine.core.effects import Acknowledge, AskState, Commit, DeliverLoose, Keep
+from sluiceway.engine.core.keeping import Keeping
 from sluiceway.engine.core.pool import Pool
 from sluiceway.engine.delivery.sinks import SinkSet
 from sluiceway.engine.sources.resumed import ResumedSource
 from sluiceway.nodes.dispatch.dispatcher import Dispatcher
 from sluiceway.nodes.ordering.cuts import Cut, Cuts
+from sluiceway.nodes.ordering.kept_answers import KeptAnswer, KeptNumbers
 from sluiceway.nodes.ordering.order_log import OrderLog, Run
 from sluiceway.nodes.ordering.retention import Retention
 from sluiceway.nodes.ordering.sequencer import Sequencer
@@ -30,6 +34,63 @@ _left, _ask_states, _commit, _state_to_ask = Dispatcher.record_exit, Commits.ask
 _place, _offered, _lose_state = PositionTracker.position, PositionTracker.record_reads, Pool.record_state_loss
 _resume, _trim, _took = Sequencer.resume, MemoryStore.trim, Retention.record_snapshot
 _begin_log, _begin_resumed, _keep, _whole = OrderLog.__init__, ResumedSource.__init__, Checkpoints.save, Cuts.take_complete
+
+_take_new, _take_loose, _ready, _find = Keeping.take, Keeping.take_loose, KeptNumbers.take, KeptRows.find
+_trim_kept, _keep_failed, _off_hands = KeptRows.trim, Answers._keep, Dispatcher.take_undurable
+
+
+def _release_before_durable(self: Keeping, frontier: int) -> int:
+    return frontier
+
+
+def _release_loose_before_durable(self: Keeping) -> list[DeliverLoose]:
+    ready = [effect for _, effect in self._loose]
+    self._loose.clear()
+    return ready
+
+
+def _durable_by_the_first_group(self: Keeping, frontier: int) -> int:
+    return min([frontier, *(group.lowest for group in list(self._groups)[:1] if group.lowest is not None)])
+
+
+def _keep_without_the_log(self: Keeping) -> list[Keep]:
+    return [replace(keep, log=None) for keep in _take_new(self)]
+
+
+def _answer_of_another_number(self: KeptRows, at: int, lo: int, hi: int) -> list[KeptAnswer]:
+    found = []
+    for answer in _find(self, at, lo, hi):
+        others = [row for pool, row in self.rows if pool == at and row.size == answer.size and row.start != answer.start]
+        found.append(replace(answer, exits=others[0].exits) if others else answer)
+    return found
+
+
+def _failures_of_no_number(self: KeptRows, at: int, lo: int, hi: int) -> list[KeptAnswer]:
+    return [replace(answer, failures=()) for answer in _find(self, at, lo, hi)]
+
+
+def _trim_one_too_many(self: KeptRows, n: int) -> None:
+    _trim_kept(self, n + 1)
+
+
+def _hand_out_what_is_kept(self: KeptNumbers, lo: int, hi: int) -> list[tuple[int, int]]:
+    rest = _ready(self, lo, hi)
+    if self._due and not rest:
+        self._due_count -= self._due[0][1] - self._due[0][0]
+        rest.append(self._due.pop(0))
+    return rest
+
+
+def _keep_what_fails(self: Answers, pool: Pool, *given: Any) -> None:
+    fatal, self._barrier.fatal = self._barrier.fatal, set()
+    _keep_failed(self, pool, *given)
+    self._barrier.fatal = fatal
+
+
+def _off_hands_when_answered(self: Dispatcher) -> list[tuple[str, int]]:
+    for name, count in _off_hands(self):
+        self.record_durable(name, count)
+    return []
 
 
 def _log_nothing(self: SinkSet, entries: Any) -> None:
@@ -196,6 +257,16 @@ PLANTED: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "numbers released past a cut": (Cuts, "release_limit", _release_past_a_cut),
     "sources told before the commit": (Core, "_commit", _tell_sources_early),
     "a pause taken for the end": (Checkpoints, "save", _finished_by_a_pause),
+    "an answer released before it is durable": (Keeping, "release_limit", _release_before_durable),
+    "an answer given to an unordered sink before it is durable": (Keeping, "take_loose", _release_loose_before_durable),
+    "one group taken for all": (Keeping, "release_limit", _durable_by_the_first_group),
+    "an answer kept without the order of its number": (Keeping, "take", _keep_without_the_log),
+    "a kept answer of another number": (KeptRows, "find", _answer_of_another_number),
+    "a kept answer without its failures": (KeptRows, "find", _failures_of_no_number),
+    "an answer trimmed one number too early": (KeptRows, "trim", _trim_one_too_many),
+    "a kept number worked on": (KeptNumbers, "take", _hand_out_what_is_kept),
+    "a number kept that fails the run": (Answers, "_keep", _keep_what_fails),
+    "hands that are free before the answers are durable": (Dispatcher, "take_undurable", _off_hands_when_answered),
     "an end taken for a pause": (Checkpoints, "save", _never_finished),
 }
 

@@ -1,0 +1,102 @@
+"""The thread that keeps answers: one transaction for all that came in while the last one was made durable.
+
+Decides the order: answers become durable as they were given, what is to be recalled or deleted has its place among them.
+Nothing waits for it but what is told by `done`.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ...nodes.ordering.kept_answers import KeptAnswer
+from ...nodes.ordering.order_log import Entries
+from .kept_store import KeptStore
+
+#: Keep answers, each with the name of its node, and then call a function.
+_Keep: TypeAlias = "tuple[Sequence[tuple[str, KeptAnswer]], Entries | None, Callable[[], None]]"
+#: A transaction takes no more answers than about this many bytes of memory or groups.
+_MOST_GROUPS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class _Other:
+    """Something to be done in its place between two transactions."""
+
+    work: Callable[[], None]
+
+
+class Keeper:
+    """Writes and reads the kept answers of one run. `fail` is called, in its thread, with the error that ended it."""
+
+    def __init__(self, store: KeptStore, fail: Callable[[BaseException], None]) -> None:
+        self._store = store
+        self._fail = fail
+        self._queue: queue.SimpleQueue[_Keep | _Other | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="sluiceway-keeper", daemon=True)
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether a checkpoint should make room."""
+        return self._store.is_filling
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def keep(self, answers: Sequence[tuple[str, KeptAnswer]], log: Entries | None, done: Callable[[], None]) -> None:
+        """Keep answers and entries of the order log; `done` is called when they, and all before them, are durable."""
+        self._queue.put((answers, log, done))
+
+    def recall(self, node: str, lo: int, hi: int, done: Callable[[list[KeptAnswer]], None]) -> None:
+        """Read answers of a node from number `lo` on, at most up to `hi`; `done` is called with the first of them."""
+        self._queue.put(_Other(lambda: done(self._store.read(node, lo, hi))))
+
+    def trim(self, n: int) -> None:
+        """Delete the answers below `n`."""
+        self._queue.put(_Other(lambda: self._store.trim(n)))
+
+    def close(self) -> None:
+        """Keep all that was given, and end the thread."""
+        if self._thread.ident is not None:
+            self._queue.put(None)
+            self._thread.join()
+
+    # -- the thread -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            given: _Keep | _Other | None = self._queue.get()
+            while given is not None:
+                if isinstance(given, _Other):
+                    given.work()
+                    given = self._queue.get()
+                else:
+                    given = self._keep_all(given)
+        except BaseException as error:
+            self._fail(error)
+
+    def _keep_all(self, first: _Keep) -> _Keep | _Other | None:
+        """Keep what was given and all that came since; return what comes next."""
+        groups = [first]
+        following: _Keep | _Other | None = None
+        waits = False
+        while len(groups) < _MOST_GROUPS:
+            try:
+                following = self._queue.get_nowait()
+            except queue.Empty:
+                waits = True
+                break
+            if not isinstance(following, tuple):
+                break
+            groups.append(following)
+            following = None
+            waits = len(groups) == _MOST_GROUPS
+        answers = [answer for group in groups for answer in group[0]]
+        self._store.write(answers, [group[1] for group in groups if group[1] is not None])
+        for _, _, done in groups:
+            done()
+        return self._queue.get() if waits else following

@@ -1,0 +1,175 @@
+"""The answers that outlive a run, in the tables of its checkpoints: one row for each answer of a durable node.
+
+Decides what a row is known by (the run's name, the node, its first number), that rows below the checkpoint are deleted,
+how much they may take in all, and what becomes of answers that were given by other code. A group of answers is one
+transaction, with the entries of the order log that it needs. Which answers are kept, and when, is not known here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ...nodes.errors import CheckpointError, GraphError
+from ...nodes.ordering.kept_answers import KeptAnswer
+from ...nodes.ordering.order_log import Entries
+from .kept_form import pack_answer, unpack_answer
+from .store import Execute, Store, TableStore, add_to_log
+
+#: About how many bytes of answers are recalled at once, and the most rows.
+RECALL_BYTES = 4 << 20
+_RECALL_ROWS = 256
+#: The most that one answer may take: neither SQLite nor PostgreSQL stores more in one piece.
+MAX_ANSWER_BYTES = 1_000_000_000
+_LOG = logging.getLogger("sluiceway")
+_ADD = (
+    "INSERT INTO {t}answer (name, node, first, size, code, body, digest)"
+    " VALUES (:name, :node, :first, :size, :code, :body, :digest)"
+)
+#: The rows that have a number from `:lo` on; the first of them may begin below it.
+_FIND = (
+    "SELECT first, size, length(body) FROM {t}answer WHERE name = :name AND node = :node AND first < :hi"
+    " AND first >= (SELECT coalesce(max(first), :lo) FROM {t}answer WHERE name = :name AND node = :node AND first <= :lo)"
+    " ORDER BY first LIMIT :most"
+)
+
+
+class KeptStore:
+    """The kept answers of one run. `codes` are fingerprints of the code of its durable nodes, by their names.
+
+    Used after the store was opened. Nothing of it may be used by two threads at once.
+    """
+
+    def __init__(self, store: TableStore, codes: Mapping[str, str], *, most_bytes: int) -> None:
+        self._store = store
+        self._codes = codes
+        self._most_bytes = most_bytes
+        self.nbytes = 0  #: what all answers take
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether so much is taken that a checkpoint should make room."""
+        return self.nbytes > self._most_bytes // 2
+
+    def open(self, n: int, *, afresh: bool, by_code: Sequence[str]) -> dict[str, list[tuple[int, int]]]:
+        """Return the numbers from `n` on that are answered, as runs by node; what is below `n` is deleted.
+
+        `afresh` deletes all of them. Of the nodes in `by_code` answers of other code are deleted; of the others they stay.
+        """
+        self._store.make_answers()
+        with self._store.transaction() as execute:
+            own = self._store.own
+            if afresh:
+                execute("DELETE FROM {t}answer WHERE name = :name", own)
+            else:
+                execute("DELETE FROM {t}answer WHERE name = :name AND first + size <= :n", {**own, "n": n})
+            known = {node: self._open_node(execute, node, drop=node in by_code) for node in self._codes}
+            ((self.nbytes,),) = execute(
+                "SELECT coalesce(sum(length(body)), 0) FROM {t}answer WHERE name = :name", own
+            )
+            self.nbytes = int(self.nbytes)
+        return known
+
+    def write(self, answers: Sequence[tuple[str, KeptAnswer]], logs: Sequence[Entries] = ()) -> None:
+        """Keep answers, each with the name of its node, and the entries of the order log, in one transaction.
+
+        Raises `CheckpointError` where they would take more than they may.
+        """
+        rows = [self._row(node, answer) for node, answer in answers]
+        nbytes = self.nbytes + sum(len(row["body"]) for row in rows)
+        if rows and nbytes > self._most_bytes:
+            raise CheckpointError(
+                f"cannot keep the answer of node {rows[0]['node']!r} for number {rows[0]['first']}: the kept answers in"
+                f" {self._store.where} would take {nbytes} bytes, and kept_bytes={self._most_bytes} is the most; run again"
+                " with a larger kept_bytes=, or with a shorter checkpoint_interval_s=, behind which they are deleted"
+            )
+        with self._store.transaction() as execute:
+            for entries in logs:
+                add_to_log(execute, self._store.own, entries.runs, entries.reads)
+            if rows:
+                execute(_ADD, rows)
+        self.nbytes = nbytes
+
+    def read(self, node: str, lo: int, hi: int) -> list[KeptAnswer]:
+        """Return the answers for the numbers from `lo` on, as many as are to be recalled at once, at most up to `hi`."""
+        own, nbytes, upto = {**self._store.own, "node": node}, 0, lo
+        found: list[KeptAnswer] = []
+        with self._store.transaction() as execute:
+            for first, size, length in execute(_FIND, {**own, "lo": lo, "hi": hi, "most": _RECALL_ROWS}):
+                a, b = max(lo, first), min(hi, first + size)
+                if a == upto and a < b:
+                    found.append(self._answer(execute, node, first, size, a, b))
+                    nbytes, upto = nbytes + length, b
+                if (a > upto and a < b) or nbytes >= RECALL_BYTES:
+                    break
+        if upto == lo:
+            raise self._store.damaged(f"its answer of node {node!r} for number {lo} is gone")
+        return found
+
+    def trim(self, n: int) -> None:
+        """Delete the answers that are wholly below `n`."""
+        with self._store.transaction() as execute:
+            which, values = " FROM {t}answer WHERE name = :name AND first + size <= :n", {**self._store.own, "n": n}
+            ((gone,),) = execute("SELECT coalesce(sum(length(body)), 0)" + which, values)
+            execute("DELETE" + which, values)
+        self.nbytes -= int(gone)
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _answer(self, execute: Execute, node: str, first: int, size: int, lo: int, hi: int) -> KeptAnswer:
+        """Return the part `lo .. hi - 1` of the answer in the row that begins at `first`."""
+        values = {**self._store.own, "node": node, "first": first}
+        select = "SELECT body, digest FROM {t}answer WHERE name = :name AND node = :node AND first = :first"
+        ((body, digest),) = execute(select, values)
+        if _digest(node, first, size, body) != bytes(digest):
+            raise self._store.damaged(f"its answer of node {node!r} for number {first} is not what was written")
+        answer = unpack_answer(lo, hi, body, f"the kept answer of node {node!r} for number {lo}")
+        return replace(answer, failures=tuple(failure for failure in answer.failures if lo <= failure.seq < hi))
+
+    def _open_node(self, execute: Execute, node: str, *, drop: bool) -> list[tuple[int, int]]:
+        """Return the numbers of a node that are answered; delete those of other code if `drop`, and say what was done."""
+        values = {**self._store.own, "node": node, "code": self._codes[node]}
+        where = " FROM {t}answer WHERE name = :name AND node = :node"
+        ((other,),) = execute(f"SELECT coalesce(sum(size), 0){where} AND code <> :code", values)
+        if other:
+            if drop:
+                execute(f"DELETE{where} AND code <> :code", values)
+            done = "are called for again" if drop else "are used as they are; durable='by_code' calls again"
+            _LOG.warning("node %r has kept answers of other code than it has now: those for %d numbers %s", node, other, done)
+        return [(first, first + size) for first, size in execute(f"SELECT first, size{where} ORDER BY first", values)]
+
+    def _row(self, node: str, answer: KeptAnswer) -> dict[str, Any]:
+        body, size = pack_answer(answer), answer.hi - answer.lo
+        if len(body) > MAX_ANSWER_BYTES:
+            raise CheckpointError(
+                f"cannot keep the answer of node {node!r} for number {answer.lo}: it takes {len(body)} bytes, and a store"
+                f" holds at most {MAX_ANSWER_BYTES} in one piece; return where the result is, such as the name of a file"
+            )
+        return {
+            **self._store.own,
+            "node": node,
+            "first": answer.lo,
+            "size": size,
+            "code": self._codes[node],
+            "body": body,
+            "digest": _digest(node, answer.lo, size, body),
+        }
+
+
+def kept_store(store: Store, codes: Mapping[str, str], *, most_bytes: int) -> KeptStore:
+    """Return the kept answers of a store; raises `GraphError` for a store that has no place for them."""
+    if not isinstance(store, TableStore):
+        raise GraphError(
+            f"cannot keep the answers of node {next(iter(codes))!r}, which is durable, in a store of your own: it has no place"
+            " for them; pass the path of a file or a PostgreSQL URL as checkpoint="
+        )
+    return KeptStore(store, codes, most_bytes=most_bytes)
+
+
+def _digest(node: str, first: int, size: int, body: bytes) -> bytes:
+    check = hashlib.blake2b(f"{node} {first} {size} ".encode(), digest_size=16)
+    check.update(body)
+    return check.digest()
