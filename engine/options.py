@@ -55,7 +55,6 @@ class RunKeywords(TypedDict, total=False):
     checkpoint: str | os.PathLike[str] | Store | None
     checkpoint_interval_s: float
     kept_bytes: int
-    kept_bytes: int
     resume: Resume
     lock: Lock | None
     setup: Callable[[], object] | None
