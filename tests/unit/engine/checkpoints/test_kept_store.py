@@ -121,7 +121,7 @@ def test_damage_is_told(path: Path, harm: str) -> None:
     kept.write([("a", answer(0, 1))])
     with kept._store.transaction() as execute:
         execute(harm)
-    with pytest.raises(CheckpointError, match=r"damaged .* its answer of node 'a' for number 0 is"):
+    with pytest.raises(CheckpointError, match=r"damaged .*its answer of node 'a' for number 0 is"):
         kept.read("a", 0, 1)
     kept._store.close()
 
