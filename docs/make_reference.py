@@ -23,7 +23,7 @@ PAGE = Path(__file__).with_name("reference.md")
 
 #: The page, part by part: a heading, what stands below it, and the names it shows.
 PARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("Running", "", ("run", "iterate", "imap", "compile", "Results", "Plan", "StopSignal")),
+    ("Running", "", ("run", "iterate", "imap", "compile", "Results", "Plan", "StopSignal", "shutdown")),
     ("Graphs and streams", "", ("Graph", "Stream", "KeyedStream", "zip", "merge")),
     ("Windows", "", ("tumbling", "sliding", "session", "Window")),
     ("Handlers", "", ("Handler", "per_worker", "current", "Context", "GiveUp", "DeadLetter")),
