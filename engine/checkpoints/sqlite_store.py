@@ -136,7 +136,9 @@ class _SqliteFile:
             descriptor = self._locked = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise self._file.unusable(f"{error.strerror}; name a file") from error
-        self._file.check(os.fstat(descriptor))
+        with self._file.refused():
+            status = os.fstat(descriptor)
+        self._file.check(status)
         deadline = time.monotonic() + self.wait_s
         while not _try_lock(descriptor):
             if time.monotonic() >= deadline:

@@ -87,8 +87,12 @@ def create_journal(path: Path) -> None:
 
 def check_nothing_stored(path: Path) -> None:
     """Raise `CheckpointError` for a journal with events that a run without a checkpoint would forget."""
-    if not os.path.lexists(path) or not os.path.getsize(path):
+    if not os.path.lexists(path):
         return
+    with closing(_open(path)) as db:
+        # One transaction makes all of a journal: where it has no table its run died before, and nothing is stored.
+        if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            return
     with closing(JournalFile(path, "")) as file:
         kept = file.count - file.first
     if kept:
@@ -106,8 +110,9 @@ def remove_journal(path: Path) -> None:
     if not os.path.lexists(path):
         return
     _open(path).close()
-    for suffix in (*BESIDE, ""):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    with _file(path).refused():
+        for suffix in (*BESIDE, ""):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 class JournalFile:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import sqlite3
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +51,7 @@ class PrivateFile:
             raise self.unusable(f"it is not a plain file; {self.kind.another}")
         self._check_owner(self.path, status)
         for beside in self._beside():
-            with contextlib.suppress(FileNotFoundError):
+            with self.refused(), contextlib.suppress(FileNotFoundError):
                 self._check_owner(beside, os.lstat(beside))
 
     def connect(self, timeout_s: float, *, exclusive: bool = False, any_version: bool = False) -> sqlite3.Connection:
@@ -67,7 +68,7 @@ class PrivateFile:
             # Written ahead, a transaction is one sync of one file; in the other modes of SQLite it is two to four.
             (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
             for path in (self.path, *self._beside()):  # a copy, or one that was made before, may be for others to read
-                with contextlib.suppress(FileNotFoundError):
+                with self.refused(), contextlib.suppress(FileNotFoundError):
                     os.chmod(path, 0o600)
             if mode != "wal":
                 raise self.unusable("SQLite cannot write ahead there; name a file on a local disk")
@@ -79,6 +80,14 @@ class PrivateFile:
             db.close()
             raise
         return db
+
+    @contextlib.contextmanager
+    def refused(self) -> Iterator[None]:
+        """Raise `CheckpointError` for what the system refuses to do with the file."""
+        try:
+            yield
+        except OSError as error:
+            raise self.unusable(f"{error.strerror}; mend that, or {self.kind.another}") from error
 
     def unusable(self, why: object, *, path: Path | None = None) -> CheckpointError:
         """Return the error for a file that is refused."""
