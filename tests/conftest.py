@@ -96,7 +96,7 @@ def nothing_is_left() -> Iterator[None]:
 
 
 def _after(seconds: float, look: Callable[[], set[Any]]) -> set[Any]:
-    """Give what is still there after waiting up to `seconds` for it to go."""
+    """Return what is still there after waiting up to `seconds` for it to go."""
     deadline = time.monotonic() + seconds
     while (left := look()) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -104,13 +104,13 @@ def _after(seconds: float, look: Callable[[], set[Any]]) -> set[Any]:
 
 
 def _children_after_shutdown() -> set[int]:
-    """Give them without the process that waits for the next run, which is meant to be left."""
+    """Return them without the process that waits for the next run, which is meant to be left."""
     sw.shutdown()
     return _children()
 
 
 def _children() -> set[int]:
-    """Give the processes that this one has started and not yet seen dead."""
+    """Return the processes that this one has started and not yet seen dead."""
     found: set[int] = set()
     for thread in os.listdir("/proc/self/task"):
         try:
@@ -124,7 +124,7 @@ def _children() -> set[int]:
 
 
 def _children_of_all() -> set[int]:
-    """Give the same where the kernel keeps no list of children: by a look at every process."""
+    """Return the same where the kernel keeps no list of children: by a look at every process."""
     found = set()
     for name in os.listdir("/proc"):
         if not name.isdigit():
@@ -140,13 +140,13 @@ def _children_of_all() -> set[int]:
 
 
 def _reaped() -> tuple[float, float, int]:
-    """Give a figure that changes with every child that was waited for."""
+    """Return a figure that changes with every child that was waited for."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime, usage.ru_stime, usage.ru_minflt
 
 
 def _marked() -> set[int]:
-    """Give all living processes that descend from this one, also those that were orphaned."""
+    """Return all living processes that descend from this one, also those that were orphaned."""
     found, mark = set(), f"{_MARK}={os.getpid()}".encode()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -175,7 +175,7 @@ def _threads() -> set[str]:
 
 
 def _run_folders() -> set[str]:
-    """Give the run folders whose lock this process holds."""
+    """Return the run folders whose lock this process holds."""
     found = set()
     for number in os.listdir("/proc/self/fd"):
         try:
@@ -188,7 +188,7 @@ def _run_folders() -> set[str]:
 
 
 def _shared_memory() -> set[str]:
-    """Give what the engine has in shared memory, but for what belongs to a run folder of another process."""
+    """Return what the engine has in shared memory, but for what belongs to a run folder of another process."""
     try:
         found = {name for name in os.listdir("/dev/shm") if name.startswith("sluiceway-")}
     except OSError:
@@ -217,11 +217,11 @@ class Seen:
     report: Any = None
 
     def sink(self, name: str, *, ordered: bool = True) -> Recorder:
-        """Give a sink that writes down what it gets under `name`."""
+        """Return a sink that writes down what it gets under `name`."""
         return Recorder(self, name, ordered)
 
     def events(self, name: str) -> list[Any]:
-        """Give the events that the sink `name` got, in order."""
+        """Return the events that the sink `name` got, in order."""
         return [event for sink, _, _, event in (*self.journal, *self.loose) if sink == name]
 
 
@@ -277,7 +277,7 @@ def assert_same(reference: Seen, seen: Seen) -> None:
 
 
 def described(error: BaseException | None) -> Any:
-    """Give everything of an error that must not depend on the runner."""
+    """Return everything of an error that must not depend on the runner."""
     if error is None:
         return None
     cause = error.__cause__
@@ -287,7 +287,7 @@ def described(error: BaseException | None) -> Any:
 
 @pytest.fixture(scope="session")
 def both() -> Callable[..., tuple[Seen, Seen]]:
-    """Give a function that runs what `make_graph(seen)` builds inline and in processes and asserts that they agree."""
+    """Return a function that runs what `make_graph(seen)` builds inline and in processes and asserts that they agree."""
 
     def run_both(make_graph: Callable[[Seen], sw.Graph], **options: Any) -> tuple[Seen, Seen]:
         inline = observe(make_graph, **{**options, "runner": "inline"})

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 
 def drawn(few: int, many: int, *strategies: Any, **named: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a decorator for a test over examples that hypothesis draws, as its `given` does.
+    """Return a decorator for a test over examples that hypothesis draws, as its `given` does.
 
     The test runs twice: with `few` examples, and marked slow with `many`. Strategies without a name are for its last
     parameters; what is left are fixtures and parameters of pytest.

@@ -8,5 +8,5 @@ import pytest
 
 
 def slow(*values: Any) -> Any:
-    """Give a case of a parametrized test that is only run with the slow tests: it adds little to those beside it."""
+    """Return a case of a parametrized test that is only run with the slow tests: it adds little to those beside it."""
     return pytest.param(*values, marks=pytest.mark.slow)

@@ -13,7 +13,7 @@ _EXAMPLE = re.compile(r"^```python run\n(.*?)^```\n+^```text\n(.*?)^```$", re.MU
 
 
 def read_page(name: str) -> str:
-    """Give the text of the page of a connector."""
+    """Return the text of the page of a connector."""
     return (_DOCS / "connectors" / f"{name}.md").read_text()
 
 

@@ -65,7 +65,7 @@ def _program(name: str) -> str | None:
 
 
 def why_not() -> str:
-    """Say why no server can be started here, or nothing."""
+    """Return why no server can be started here, or nothing."""
     missing = [name for name in ("initdb", "postgres") if _program(name) is None]
     if missing:
         return f"{' and '.join(missing)} not found: apt-get install postgresql"

@@ -6,10 +6,10 @@ MIB = 1 << 20
 
 
 def block_of(number: int, size: int = MIB) -> bytes:
-    """Give bytes that are all the same and tell their number."""
+    """Return bytes that are all the same and tell their number."""
     return bytes([number % 256]) * size
 
 
 def flip(block: bytes) -> bytes:
-    """Give bytes the other way round."""
+    """Return bytes the other way round."""
     return bytes(bytearray(block)[::-1])

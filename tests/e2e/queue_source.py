@@ -60,6 +60,6 @@ class UnsendableReader(QueueReader):
 
 
 def dawdle(number: int) -> int:
-    """Give a number after a little while."""
+    """Return a number after a little while."""
     threading.Event().wait(0.0001)
     return number

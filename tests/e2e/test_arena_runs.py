@@ -29,7 +29,7 @@ class Arenas(list[Arena]):
     granted = 0
 
     def all_is_free(self) -> bool:
-        """Say whether every place of every arena was given back."""
+        """Whether every place of every arena was given back."""
         return all(len(arena.free_ranges) == 1 and arena.free_ranges[0][0] == 0 for arena in self)
 
 

@@ -103,7 +103,7 @@ def sluiceway(*words: str, cwd: Path, stdin: str = "") -> subprocess.CompletedPr
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> str:
-    """Give the one line that was written to standard error."""
+    """Return the one line that was written to standard error."""
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("sluiceway: ")

@@ -19,7 +19,7 @@ AHEAD = 40
 
 
 def watched(folder: Path) -> Any:
-    """Give a handler of numbers of which the late ones wait until the consumer has seen the first dear one."""
+    """Return a handler of numbers of which the late ones wait until the consumer has seen the first dear one."""
     seen, hands = str(folder / "seen"), str(folder / "hand")
 
     def handle(n: int) -> tuple[int, int]:

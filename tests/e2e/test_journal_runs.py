@@ -75,7 +75,7 @@ sw.run(graph, runner=RUNNER, checkpoint=FOLDER / "run.db", checkpoint_interval_s
 
 
 def _lines(path: Path) -> list[str]:
-    """Give the whole lines of a file, none where there is no file."""
+    """Return the whole lines of a file, none where there is no file."""
     return path.read_text().split("\n")[:-1] if path.exists() else []
 
 

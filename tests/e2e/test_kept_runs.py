@@ -29,7 +29,7 @@ class Calls:
         return n * 2
 
     def made(self) -> dict[int, int]:
-        """Give how often each number was called for."""
+        """Return how often each number was called for."""
         return {int(path.name): path.stat().st_size for path in self._folder.iterdir()}
 
 

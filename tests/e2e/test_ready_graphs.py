@@ -60,7 +60,7 @@ def test_logins_are_kept_in_order_and_malformed_lines_set_apart(tmp_path: Path) 
 
 
 def is_event(line: str) -> bool:
-    """Say whether a line is a user event, in other words than the graph's."""
+    """Whether a line is a user event, in other words than the graph's."""
     try:
         return "type" in dict(json.loads(line))
     except (ValueError, TypeError):

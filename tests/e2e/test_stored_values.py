@@ -131,7 +131,7 @@ _KEPT = frozenset({"BINGET", "LONG_BINGET"})
 
 
 def names_in(packed: bytes) -> Iterator[str]:
-    """Give the dotted name of every global in pickles that follow each other, and in the pickles inside their bytes."""
+    """Return the dotted name of every global in pickles that follow each other, and in the pickles inside their bytes."""
     file = BytesIO(packed)
     while file.tell() < len(packed):
         texts: list[str] = []  # those that were pushed, the last two of which name a global
@@ -153,7 +153,7 @@ def names_in(packed: bytes) -> Iterator[str]:
 
 
 def blobs_in(path: Path) -> Iterator[bytes]:
-    """Give everything pickled in a store, or in a journal."""
+    """Return everything pickled in a store, or in a journal."""
     with closing(sqlite3.connect(path)) as db:
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if "events" in tables:

@@ -73,7 +73,7 @@ def triple(n: int) -> int:
 
 
 def is_even(n: int) -> bool:
-    """Say whether a number is even."""
+    """Whether a number is even."""
     return n % 2 == 0
 
 

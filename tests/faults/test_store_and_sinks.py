@@ -31,7 +31,7 @@ class TableSink:
         self.opened = 0
 
     def claim(self, run: str, place: str) -> tuple[str, int] | None:
-        """Say what the table holds of this run, or of an unfinished one from the same place."""
+        """Return what the table holds of this run, or of an unfinished one from the same place."""
         self.run, self.place = run, place
         table = self.table
         return (table.run, table.n) if table.run and (table.run == run or table.place == place) else None
@@ -251,7 +251,7 @@ class Numbered:
         return self
 
     def read(self, limit: int) -> list[dict[str, str]] | None:
-        """Give one event."""
+        """Return one event."""
         self.at += 1
         return [{"n": str(self.at - 1)}] if self.at <= EVENTS else None
 

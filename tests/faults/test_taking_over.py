@@ -19,7 +19,7 @@ MORE = 20
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Give a module that a worker finds as it is on the disk."""
+    """Return a module that a worker finds as it is on the disk."""
     (tmp_path / "config_here.py").write_text("FACTOR = 1\nPLUGINS = {}\ndef fetch(n):\n    raise OSError('no network')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     import config_here

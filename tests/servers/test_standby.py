@@ -62,7 +62,7 @@ class _Pair:
             self.running[process.pid] = process
 
     def collect(self) -> None:
-        """Take in which have ended by themselves."""
+        """Record which have ended by themselves."""
         for pid, process in list(self.running.items()):
             if process.poll() is not None:
                 self.ended.append((process.returncode, process.communicate()[1].decode()))

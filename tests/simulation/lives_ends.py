@@ -45,7 +45,7 @@ class World:
         self._passes = 0
 
     def broken(self, what: str) -> NoReturn:
-        """Give up on all lives."""
+        """Return up on all lives."""
         raise LawBroken(f"seed {self.scenario.seed}, after {self.lives}: {what}; {self.scenario.describe()}")
 
     def crash_at(self, point: str | None, passes: int) -> None:
@@ -83,7 +83,7 @@ class MemoryStore:
         self.kept = KeptRows(world)
 
     def open(self, identity: Mapping[str, Any], resume: Resume) -> Saved | None:
-        """Give the checkpoint."""
+        """Return the checkpoint."""
         return self.saved
 
     def write(self, saved: Saved) -> None:
@@ -108,7 +108,7 @@ class MemoryStore:
         self._world.point("after the log")
 
     def logged(self) -> tuple[list[Run], list[Read]]:
-        """Give the order log."""
+        """Return the order log."""
         return list(self.runs), list(self.reads)
 
     place = "simulated"
@@ -120,19 +120,19 @@ class MemoryStore:
         self._world.point("after the announcement")
 
     def announced(self) -> int:
-        """Give the highest number."""
+        """Return the highest number."""
         return max(self.numbers_announced, default=-1)
 
     def close(self) -> None:
         """Do nothing."""
 
     def logged_to(self) -> int:
-        """Give the number below which the log or the checkpoint tells whose events got the numbers."""
+        """Return the number below which the log or the checkpoint tells whose events got the numbers."""
         upto = self.saved.n if self.saved is not None else 0
         return max([upto, *(run.number + run.count for run in self.runs)])
 
     def read_to(self, source: int) -> int:
-        """Give the event of a source below which the log or the checkpoint tells what its reads gave."""
+        """Return the event of a source below which the log or the checkpoint tells what its reads gave."""
         upto = self.saved.starts[source] if self.saved is not None else 0
         return max([upto, *(read.start + read.count for read in self.reads if read.source == source)])
 
@@ -194,7 +194,7 @@ class Ledger:
         self._world.point("after a write")
 
     def commit(self, n: int) -> tuple[int, int]:
-        """Give where it stands."""
+        """Return where it stands."""
         self._world.point("before a commit")
         self._world.point("after a commit")
         return len(self.rows), n

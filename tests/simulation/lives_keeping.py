@@ -39,11 +39,11 @@ class KeptRows:
         self.rows = [(at, answer) for at, answer in self.rows if answer.hi > n]
 
     def known(self, at: int) -> list[tuple[int, int]]:
-        """Give the numbers of a pool whose answers are here."""
+        """Return the numbers of a pool whose answers are here."""
         return [(answer.lo, answer.hi) for pool, answer in self.rows if pool == at]
 
     def find(self, at: int, lo: int, hi: int) -> list[KeptAnswer]:
-        """Give the answers for some numbers, each cut to them, as far as they follow each other."""
+        """Return the answers for some numbers, each cut to them, as far as they follow each other."""
         found = []
         for row in sorted((answer for pool, answer in self.rows if pool == at), key=lambda answer: answer.lo):
             a, b = max(lo, row.lo), min(hi, row.hi)

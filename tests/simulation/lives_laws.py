@@ -37,7 +37,7 @@ class LifeLaws(Laws):
         self.keeping = KeepingLaws(life)
 
     def broken(self, what: str) -> NoReturn:
-        """Give up on all lives."""
+        """Return up on all lives."""
         life = self.life
         self.world.broken(
             f"life {life.scenario.life}, step {life.steps}, t={life.now:.6f}: {what}; next {life.core.sequencer.next},"
@@ -266,7 +266,7 @@ def _check_order(world: World, tokens: list[int]) -> None:
 
 
 def _rank(scenario: Scenario, token: int) -> tuple[bool, int, int]:
-    """Give what a merge by key goes by: events before the first key of their source come first."""
+    """Return what a merge by key goes by: events before the first key of their source come first."""
     key = scenario.key_of(token)
     return key is not None, key or 0, token // OF_SOURCE
 

@@ -47,7 +47,7 @@ class SourceScript:
     delay_s: float
 
     def tokens(self, at: int) -> list[list[int]]:
-        """Give the events of each partition of source `at`."""
+        """Return the events of each partition of source `at`."""
         return [list(range(first := at * OF_SOURCE + part * OF_PARTITION, first + n)) for part, n in enumerate(self.parts)]
 
 
@@ -99,7 +99,7 @@ class Scenario:
     life: int = 0
 
     def describe(self) -> str:
-        """Say what a person needs to see first."""
+        """Return what a person needs to see first."""
         pools = "; ".join(
             f"{w.name}: {w.workers} workers, ports {w.ports}, exits {w.exits}{', state' if w.stateful else ''}"
             f"{', durable' if w.durable else ''}{', final' if final else ''}{', loop' if s.loop else ''}, {s.each_s} s each"
@@ -114,12 +114,12 @@ class Scenario:
         )
 
     def key_of(self, token: int) -> int | None:
-        """Give the key that an event has: its own, or the last one before it."""
+        """Return the key that an event has: its own, or the last one before it."""
         before = range(token, token - token % OF_PARTITION - 1, -1)
         return next((self.keys[at] for at in before if self.keys[at] is not None), None)
 
     def of_life(self, life: int, first: int, kept: Collection[tuple[int, int]]) -> Scenario:
-        """Give the scenario as a life that begins at number `first` has it: one may fail there that does not in others.
+        """Return the scenario as a life that begins at number `first` has it: one may fail there that does not in others.
 
         `kept` are the pools and numbers that were answered for ever: they do not fail any more.
         """
@@ -139,7 +139,7 @@ def make_scenario(seed: int) -> Scenario:
 
 
 def _with_durable_pools(scenario: Scenario) -> Scenario:
-    """Give the scenario with some pools whose answers outlive a life; of their own numbers, so that all else stays."""
+    """Return the scenario with some pools whose answers outlive a life; of their own numbers, so that all else stays."""
     rng = Random(scenario.seed ^ 0xD0AB)
     if scenario.mode != "store" or rng.random() < 0.4:
         return scenario
@@ -270,7 +270,7 @@ def _make_source(rng: Random, events: int, mode: str, order: str) -> SourceScrip
 
 
 def _keys(rng: Random, sources: list[SourceScript]) -> dict[int, int | None]:
-    """Give each event a key that does not fall in its partition; where there is one, an event may repeat the last key."""
+    """Return each event a key that does not fall in its partition; where there is one, an event may repeat the last key."""
     keys: dict[int, int | None] = {}
     most = rng.choice((3, 100))
     for at, source in enumerate(sources):

@@ -41,7 +41,7 @@ class Source:
         return Reader(self, [0] * len(self.parts) if position is None else list(position))  # type: ignore[call-overload]
 
     def covered(self, position: Any) -> set[int]:
-        """Give the events that lie before a position."""
+        """Return the events that lie before a position."""
         return {token for tokens, upto in zip(self.parts, position, strict=True) for token in tokens[:upto]}
 
 
@@ -55,7 +55,7 @@ class Reader:
             source.world.broken(f"source {source.at} is to be read from {at}, and was told to let go of {source.gone}")
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[int] | None:
-        """Give some events, those of several partitions in any order."""
+        """Return some events, those of several partitions in any order."""
         rng, script = self._source.world.rng, self._source.script
         if all(upto == len(tokens) for upto, tokens in zip(self._at, self._source.parts, strict=True)):
             return None
@@ -73,7 +73,7 @@ class Reader:
         return events
 
     def _key(self, part: int) -> int:
-        """Give what decides which partition goes on: the key where there is one, else nothing."""
+        """Return what decides which partition goes on: the key where there is one, else nothing."""
         return self._source.world.scenario.keys.get(self._source.parts[part][self._at[part]]) or 0
 
     def replay(self, extent: tuple[int, ...]) -> Sequence[int]:
@@ -87,11 +87,11 @@ class Reader:
         return list(extent)
 
     def extent(self) -> tuple[int, ...]:
-        """Give what the last read gave."""
+        """Return what the last read gave."""
         return self._extent
 
     def position(self) -> tuple[int, ...]:
-        """Give the place behind the last read."""
+        """Return the place behind the last read."""
         return tuple(self._at)
 
     def acknowledge(self, position: tuple[int, ...]) -> None:
@@ -172,7 +172,7 @@ class Intake:
         return events or None
 
     def _give(self, most: int) -> bool:
-        """Give the next whole reads, at least one; gives whether there was one."""
+        """Return the next whole reads, at least one; gives whether there was one."""
         events: list[int] = []
         marks = []
         while self._waiting and (not events or len(events) + len(self._waiting[0][0]) <= most):
@@ -210,7 +210,7 @@ class Intake:
         core.record_source_end(self._at, self._error)
 
     def stop(self) -> bool:
-        """Give what was read ahead, and end; at once where the source is the caller's own, which is then said."""
+        """Return what was read ahead, and end; at once where the source is the caller's own, which is then said."""
         if self._life.scenario.wiring.remote[self._at]:
             self._later(self._stop)
             return False

@@ -18,7 +18,7 @@ _PRIME = (1 << 31) - 1
 def absorb(
     scenario: Scenario, pool: int, state: int, number: int, inputs: list[int], *, end: bool
 ) -> tuple[int, list[list[int]]]:
-    """Give the state behind a number, and what each exit of the pool gives for it."""
+    """Return the state behind a number, and what each exit of the pool gives for it."""
     wiring, script = scenario.wiring.pools[pool], scenario.pools[pool]
     rows: list[list[int]] = [[] for _ in wiring.exits]
     for event in inputs:
@@ -38,7 +38,7 @@ class Truth(Reference):
     _states: dict[int, list[int]] = field(default_factory=dict)
 
     def stream(self, stream: int, number: int) -> list[int]:
-        """Give the events that a stream holds for a number."""
+        """Return the events that a stream holds for a number."""
         if not stream and self.tokens[number] is None:
             return []
         pool = self._maker.get(stream)
@@ -48,7 +48,7 @@ class Truth(Reference):
         return self._known[stream, number]
 
     def state(self, pool: int, upto: int) -> int:
-        """Give the state of a pool behind the numbers below `upto`."""
+        """Return the state of a pool behind the numbers below `upto`."""
         states = self._states.setdefault(pool, [0])
         wiring = self.scenario.wiring.pools[pool]
         while len(states) <= upto:

@@ -56,7 +56,7 @@ class Laws:
         self._possible = self._most_possible = self._largest_task = self._largest_chunk = 0
 
     def broken(self, what: str) -> NoReturn:
-        """Give up on the run."""
+        """Return up on the run."""
         run = self.run
         raise LawBroken(
             f"seed {run.scenario.seed}, step {run.steps}, t={run.now:.6f}: {what}; next {run.core.sequencer.next},"

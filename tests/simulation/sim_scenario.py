@@ -76,7 +76,7 @@ class Scenario:
     lazy: float
 
     def describe(self) -> str:
-        """Say what a person needs to see first."""
+        """Return what a person needs to see first."""
         pools = "; ".join(
             f"{w.name}: {w.workers} workers, ports {w.ports}, exits {w.exits}"
             f"{', loop' if s.loop else ''}{', ordered' if w.ordered else ''}{', in order' if w.in_order else ''},"
@@ -267,7 +267,7 @@ class Reference:
                 self._maker[stream] = at
 
     def stream(self, stream: int, number: int) -> list[int]:
-        """Give the events that a stream holds for a number."""
+        """Return the events that a stream holds for a number."""
         if not stream:
             return [self.tokens[number]]
         known = self._known.get((stream, number))
@@ -278,11 +278,11 @@ class Reference:
         return known
 
     def inputs(self, pool: int, number: int) -> list[int]:
-        """Give the events that a pool works on for a number."""
+        """Return the events that a pool works on for a number."""
         return [event for stream in self.scenario.wiring.pools[pool].ports for event in self.stream(stream, number)]
 
     def failures(self, number: int) -> list[Failed]:
-        """Give the failures of a number in their order."""
+        """Return the failures of a number in their order."""
         found = []
         for at, script in enumerate(self.scenario.pools):
             if number in script.faults and (inputs := self.inputs(at, number)):
@@ -291,12 +291,12 @@ class Reference:
 
 
 def failing_index(number: int, count: int) -> int:
-    """Give which of a number's `count` events does the harm."""
+    """Return which of a number's `count` events does the harm."""
     return number % count
 
 
 def handle(scenario: Scenario, pool: int, stream: int, number: int, inputs: list[int]) -> list[int]:
-    """Give what a pool writes to one of its streams for a number."""
+    """Return what a pool writes to one of its streams for a number."""
     script = scenario.pools[pool]
     growth = script.growths[(number + stream) % len(script.growths)]
     fault = script.faults.get(number)
@@ -311,7 +311,7 @@ def handle(scenario: Scenario, pool: int, stream: int, number: int, inputs: list
 
 
 def failure_of(scenario: Scenario, pool: int, number: int, count: int) -> Failed:
-    """Give the failure of a number that does harm in a pool where it has `count` events."""
+    """Return the failure of a number that does harm in a pool where it has `count` events."""
     fault = scenario.pools[pool].faults[number]
     step = scenario.wiring.pools[pool].program.steps[fault.step]
     kind = {"error": "error", "poison": "died", "codec": "died", "slow": "timeout"}[fault.kind]

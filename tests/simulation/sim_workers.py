@@ -36,7 +36,7 @@ class Job:
             run.laws.same(f"the inputs of number {n} in pool {pool}", self.inputs[n], run.reference.inputs(pool, n))
 
     def call(self, run: Simulation, pool: int, number: int) -> tuple[LastSeen, tuple[str, int, int]]:
-        """Give the call that does harm in a number, as a worker is last seen in it and by its name."""
+        """Return the call that does harm in a number, as a worker is last seen in it and by its name."""
         fault = run.scenario.pools[pool].faults[number]
         index = failing_index(number, len(self.inputs[number]))
         seen = LastSeen(Phase.EVENT, fault.step, number, index)
@@ -164,7 +164,7 @@ class Worker:
         return found
 
     def harm(self, job: Job, number: int) -> str | None:
-        """Give what a number does when it is worked on now: `error`, or `poison` or `slow` without a verdict."""
+        """Return what a number does when it is worked on now: `error`, or `poison` or `slow` without a verdict."""
         fault = self.script.faults.get(number)
         if fault is None or not job.inputs[number]:
             return None
@@ -264,7 +264,7 @@ class PlainWorker(Worker):
             dispatcher.record_return(self.name, job.task.id, start)
 
     def _unpacking(self, job: Job, number: int) -> LastSeen:
-        """Give the last word of a worker that unpacks `number`: with care, it says which few numbers it is at."""
+        """Return the last word of a worker that unpacks `number`: with care, it says which few numbers it is at."""
         if not job.orders.careful:
             return LastSeen(Phase.CODEC, 0, job.start)
         step = max(1, isqrt(job.stop - job.start))
@@ -368,5 +368,5 @@ class LoopWorker(Worker):
 
 
 def last_call(seen: LastSeen) -> tuple[int, int, int]:
-    """Give step, number and index of a last word."""
+    """Return step, number and index of a last word."""
     return seen.step, seen.seq, seen.index

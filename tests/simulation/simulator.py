@@ -43,11 +43,11 @@ class Packing:
         self._each = scenario.sources[0].event_bytes
 
     def pack(self, items: list[Any]) -> tuple[Any, int]:
-        """Give the events themselves."""
+        """Return the events themselves."""
         return list(items), len(items) * self._each
 
     def head(self, payload: Any, count: int) -> tuple[Any, int]:
-        """Give the first events."""
+        """Return the first events."""
         return self.pack(payload[:count])
 
 
@@ -99,7 +99,7 @@ class Source:
             self.run.core.record_source_end(self.at, error)
 
     def stop(self) -> None:
-        """Give what was read ahead, later, and end."""
+        """Return what was read ahead, later, and end."""
         self.run.at(self.run.now + self.script.delay_s * self.run.rng.random(), self._stop)
 
     def _stop(self) -> None:

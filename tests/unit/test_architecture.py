@@ -90,7 +90,7 @@ def tree_of(path: Path) -> ast.Module:
 
 
 def imported(path: Path) -> Iterator[tuple[str, int]]:
-    """Give every module that a file imports, also inside functions, under its full name, with the line."""
+    """Return every module that a file imports, also inside functions, under its full name, with the line."""
     package = ["sluiceway", *path.relative_to(ROOT).parent.parts]
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
@@ -339,7 +339,7 @@ def test_nothing_prints_but_what_speaks_to_a_person() -> None:
 
 
 def prints(path: Path) -> Iterator[int]:
-    """Give the lines that print to the screen; a ready-made graph may, in the `main` that a shell calls."""
+    """Return the lines that print to the screen; a ready-made graph may, in the `main` that a shell calls."""
     tree = tree_of(path)
     mains = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"]
     allowed = {id(node) for main in mains for node in ast.walk(main)} if path.parent.name == "graphs" else set()
@@ -383,7 +383,7 @@ def test_no_path_of_a_machine_is_mentioned() -> None:
 
 
 def texts(folder: Path) -> Iterator[Path]:
-    """Give the project's text files, without what tools have made."""
+    """Return the project's text files, without what tools have made."""
     for path in sorted(folder.iterdir()):
         hidden = path.name.startswith(".") and path.name != ".ci"
         if path.is_symlink() or hidden or path.name in _MADE or path.name.endswith(".egg-info"):

@@ -12,7 +12,7 @@ from sluiceway.engine.cli.arguments import UsageError, arguments_of
 
 
 def taking(hint: Any) -> Callable[..., Any]:
-    """Give a function with one parameter of a type."""
+    """Return a function with one parameter of a type."""
 
     def function(*, value: Any) -> None:
         """Stand for a user's function."""

@@ -97,7 +97,7 @@ MAKERS = [list, dict, lambda: Job(0), lambda: bytearray(b"x"), lambda: np.zeros(
 
 
 def over_the_wire(payload: Payload, *, writable: bool = True) -> Payload:
-    """Give the payload as a socket would: other memory, as views."""
+    """Return the payload as a socket would: other memory, as views."""
     make = (lambda frame: memoryview(bytearray(frame))) if writable else (lambda frame: memoryview(bytes(frame)))
     return Payload(payload.codec, tuple(make(frame) for frame in payload.frames))
 
@@ -185,7 +185,7 @@ def test_a_cycle_inside_an_event_is_kept() -> None:
 
 
 def _shared_through(part: Any) -> list[list[Any]]:
-    """Give batches of two events that share `part` in different ways."""
+    """Return batches of two events that share `part` in different ways."""
     holder = (part,)
     return [
         [part, part],

@@ -67,7 +67,7 @@ SHARED: list[Any] = [
 
 
 def draw(made: random.Random, depth: int = 0) -> Any:
-    """Give a random event."""
+    """Return a random event."""
     makers: list[Callable[[], Any]] = [
         made.random,
         lambda: made.choice(SHARED),

@@ -276,7 +276,7 @@ def test_a_number_that_no_worker_can_unpack_is_answered_by_the_engine(on_error: 
 
 
 def _calls(action: Any) -> int:
-    """Give how many functions an action calls."""
+    """Return how many functions an action calls."""
     count = 0
 
     def note(frame: Any, event: str, argument: Any) -> None:

@@ -59,7 +59,7 @@ def until(true: Callable[[], object]) -> None:
 
 
 def stored(path: Path) -> tuple[int, int, bool]:
-    """Give the first event that is in a journal nobody has open, the number behind the last, and whether all came."""
+    """Return the first event that is in a journal nobody has open, the number behind the last, and whether all came."""
     file = JournalFile(path, "it")
     try:
         return file.first, file.count, file.ended
