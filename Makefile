@@ -21,7 +21,7 @@ TESTS := tests
 PYTEST_ARGS :=
 BENCH_ARGS :=
 
-.PHONY: help demo test slow test-all lint types bench clean
+.PHONY: help demo test ray slow test-all lint types bench clean
 
 help:  ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -30,7 +30,10 @@ demo: $(VENV)/.package  ## run a graph over the standard library, in processes a
 	@$(RUN) -m sluiceway.engine.cli.demo out
 
 test: $(VENV)/.dev $(VENV)/.package  ## run the tests that are fast
-	$(RUN) -m pytest $(TESTS) -m "not slow" -q -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(RUN) -m pytest $(TESTS) -m "not slow and not ray" -q -n 2 --dist loadfile $(PYTEST_ARGS)
+
+ray: $(VENV)/.dev $(VENV)/.package  ## run the tests that need a Ray cluster, on simulated nodes
+	$(RUN) -m pytest $(TESTS) -m "ray and not slow" -q $(PYTEST_ARGS)
 
 slow: $(VENV)/.dev $(VENV)/.package  ## run the tests that are slow
 	$(RUN) -m pytest $(TESTS) -m slow $(PYTEST_ARGS)

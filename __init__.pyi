@@ -7,6 +7,8 @@ from .engine.checkpoints.open_store import postgres_store as postgres_store
 from .engine.local.processes.warm import shutdown as shutdown
 from .engine.options import StopSignal as StopSignal
 from .engine.plan.plan import Plan as Plan
+from .engine.ray_runner import RayRunner as RayRunner
+from .engine.ray_runner import ray_runner as ray_runner
 from .engine.reporting.report import ErrorReport as ErrorReport
 from .engine.reporting.report import NodeReport as NodeReport
 from .engine.reporting.report import OrderReport as OrderReport

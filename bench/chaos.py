@@ -35,6 +35,7 @@ import sluiceway as sw
 from sluiceway.engine import options
 from sluiceway.engine.hub.hub import Hub
 from sluiceway.engine.local.backend import ChildBackend
+from sluiceway.engine.local.site import LocalSite
 from sluiceway.engine.plan import compiler
 from sluiceway.engine.plan import shipping as ship
 from sluiceway.engine.runners import processes as process_run
@@ -147,7 +148,7 @@ def run_under_fire(graph: sw.Graph, workers: int, every_s: float, seed: int) -> 
     before = tree.cpu_seconds()
     plan = compiler.compile_graph(graph, workers=workers)
     plan.shipped = ship.ship(plan)
-    running = process_run.ProcessRun(plan, options.RunOptions(workers=workers, max_deaths=None))
+    running = process_run.ProcessRun(plan, options.RunOptions(workers=workers, max_deaths=None), LocalSite())
     hub = running._hub
     with Killer(hub, every_s, random.Random(seed)) as killer:
         for _ in running.batches():

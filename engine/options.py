@@ -18,9 +18,12 @@ from ..nodes.handlers import accepts, is_async, is_generator
 from ..nodes.locks import Lock
 from ..nodes.meanings import means, with_fields
 from .checkpoints.store import Resume, Store
+from .ray_runner import RayRunner
 from .reporting.report import RunReport
 
-Runner = Literal["processes", "inline"]
+#: The runners that have a name; `ray_runner` makes one with settings.
+RunnerName = Literal["processes", "inline", "ray"]
+Runner = RunnerName | RayRunner
 Transport = Literal["ipc", "tcp"]
 
 
@@ -74,6 +77,12 @@ def _check_choice(where: str, name: str, value: Any, *, of: Any) -> Any:
         *others, last = (repr(choice) for choice in get_args(of))
         raise GraphError(f"{where} cannot use {name}={value!r}: there are {', '.join(others)} and {last}; choose one")
     return value
+
+
+def _check_runner(where: str, name: str, value: Any) -> Any:
+    if isinstance(value, RayRunner):
+        return value
+    return RayRunner() if _check_choice(where, name, value, of=RunnerName) == "ray" else value
 
 
 def _check_lock(where: str, name: str, value: Any) -> Any:
@@ -136,8 +145,8 @@ class RunOptions:
         default="processes",
         metadata=_option(
             '`"inline"` runs everything in the calling thread, one event after the other, with the same results: for '
-            "tests and debuggers",
-            _check_choice, of=Runner,
+            'tests and debuggers. `"ray"`, or a `sw.ray_runner(...)`, has the workers on a Ray cluster (extra `ray`)',
+            _check_runner,
         ),
     )
     progress: bool | Callable[[RunReport], object] | None = field(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, Unpack, overload
 
@@ -23,16 +24,18 @@ from ..nodes.program.options import HANDLER_OPTION_NAMES, HandlerOptions, NodeNa
 from .checkpoints.checkpoints import Checkpoints, open_checkpoints
 from .checkpoints.open_store import may_be_resumed
 from .delivery.run_lock import AcquiredLock
-from .options import RunKeywords, RunOptions, check_run_options
+from .local.site import LocalSite, Site
+from .options import RunKeywords, Runner, RunOptions, check_run_options
 from .plan.compiler import compile_graph
 from .plan.end_checks import check_apart, missing_input
 from .plan.plan import Plan
 from .plan.shipping import refuse_inside_import, ship
+from .ray_runner import RayRunner
 from .reporting.report import RunReport
 from .runners.auto import AutoRun
 from .runners.inline import InlineRun
 from .runners.placement import may_start_in_caller
-from .runners.processes import ProcessRun, describe_backend
+from .runners.processes import ProcessRun
 from .runners.processes import default_workers as default_workers  # also for the command line
 from .runners.results import Results, Run
 from .runners.signals import AfterRun as AfterRun
@@ -55,15 +58,19 @@ class ImapKeywords(RunKeywords, HandlerOptions, total=False):
     """The keyword arguments of `imap`: those of `run` and those of `Stream.map`."""
 
 
-def compile(graph: Graph, /, *, workers: int | None = None) -> Plan:
+def compile(graph: Graph, /, *, workers: int | None = None, runner: Runner = "processes") -> Plan:
     """Check a graph and place its nodes into processes without starting anything.
 
-    `workers` is the number of processes of each pool that sets none itself. Raises `GraphError` for a graph that
-    cannot run, also for a handler that cannot be sent to a worker.
+    `workers` is the number of processes of each pool that sets none itself; for `runner="ray"` this asks the cluster
+    what it has. Raises `GraphError` for a graph that cannot run, also for a handler that cannot be sent to a worker.
     """
-    options = check_run_options({"workers": workers}, "sw.compile")
-    plan = _compile(_checked_graph(graph, "sw.compile"), options)
-    ship(plan)
+    options = check_run_options({"workers": workers, "runner": runner}, "sw.compile")
+    site = _site_of(options)
+    try:
+        plan = _compile(_checked_graph(graph, "sw.compile"), options, site)
+        ship(plan)
+    finally:
+        site.close()
     return plan
 
 
@@ -147,28 +154,38 @@ def _checked_graph(graph: Graph, call: str) -> Graph:
     return graph
 
 
-def _compile(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Plan:
+def _compile(graph: GraphSpec, options: RunOptions, site: Site, **outlets: Any) -> Plan:
     """Return the plan of a graph for the workers of the options; `outlets` are for the compiler."""
-    workers = options.workers if options.workers is not None else default_workers()
+    workers = options.workers if options.workers is not None else site.default_workers()
     plan = compile_graph(graph, workers=workers, **outlets)
-    plan.joined_by = describe_backend()
+    plan.joined_by = site.describe()
     return plan
+
+
+def _site_of(options: RunOptions) -> Site:
+    """Return where the children of a run are; connects to Ray for a run on it."""
+    if not isinstance(options.runner, RayRunner):
+        return LocalSite(options.transport)
+    from .cluster.site import RaySite  # few runs are on a cluster
+
+    return RaySite(options.runner)
 
 
 def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
     """Compile a graph and return a run of it; `outlets` are for the compiler."""
     refuse_inside_import()
-    plan = _compile(graph, options, **outlets)
-    sources = [source.node for source in plan.sources]
-    inline = options.runner == "inline"
-    starts_in_caller = not inline and may_start_in_caller(plan, options)
-    acquired = None
-    if options.lock is not None and options.checkpoint is not None:
-        # A standby waits here: checkpoints are read once the previous run has ended.
-        acquired = AcquiredLock(options.lock)
-        options = replace(options, lock=acquired)
-    checkpoints = None
-    try:
+    with ExitStack() as undo:
+        site = _site_of(options)
+        undo.callback(site.close)
+        plan = _compile(graph, options, site, **outlets)
+        sources = [source.node for source in plan.sources]
+        inline = options.runner == "inline"
+        acquired = None
+        if options.lock is not None and options.checkpoint is not None:
+            # A standby waits here: checkpoints are read once the previous run has ended.
+            acquired = AcquiredLock(options.lock)
+            undo.callback(acquired.release)
+            options = replace(options, lock=acquired)
         missing = missing_input(plan)
         if missing is not None and not may_be_resumed(options.checkpoint, options.resume):
             raise missing
@@ -178,11 +195,13 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
             graph.nodes,
             checkpoint=options.checkpoint,
             resume=options.resume,
-            runner=options.runner,
+            inline=inline,
             locked=options.lock is not None,
             limit=options.limit,
             kept_bytes=options.kept_bytes,
         )
+        if checkpoints is not None:
+            undo.callback(checkpoints.store.close)
         if missing is not None and (checkpoints is None or checkpoints.saved is None):
             raise missing  # a resumed run opens its sources at their positions, a finished one none
         if checkpoints is not None:
@@ -192,15 +211,12 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
         if not inline:
             plan.shipped = ship(plan, options.setup)
         claim_iterators(graph, sources)
-    except BaseException:
-        if checkpoints is not None:
-            checkpoints.store.close()
-        if acquired is not None:
-            acquired.release()
-        raise
+        undo.pop_all()
     if inline:
         return InlineRun(plan, options, checkpoints)
-    return AutoRun(plan, options) if starts_in_caller else ProcessRun(plan, options, checkpoints=checkpoints)
+    if isinstance(site, LocalSite) and may_start_in_caller(plan, options):
+        return AutoRun(plan, options)
+    return ProcessRun(plan, options, site, checkpoints=checkpoints)
 
 
 def _log_resumed(graph: str, checkpoints: Checkpoints) -> None:

@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 import sluiceway as sw
 from mock_kafka import cluster, topic
+from ray_cluster import elsewhere, is_of_ray, nothing_on_nodes, ray_nodes
 from redis_server import db, server
 
 #: Fixtures that are written beside what they start.
-__all__ = ["cluster", "db", "server", "topic"]
+__all__ = ["cluster", "db", "elsewhere", "nothing_on_nodes", "ray_nodes", "server", "topic"]
 
 #: Every process that a test starts inherits this variable, also one that has lost its parent: the pid of these tests.
 _MARK = "SLUICEWAY_TESTS_OF"
@@ -82,7 +83,7 @@ def nothing_is_left() -> Iterator[None]:
         return
     children, shared, reaped = _children(), _shared_memory(), _reaped()
     yield
-    left = _after(_GONE_S, lambda: _children_after_shutdown() - children)
+    left = _after(_GONE_S, lambda: {pid for pid in _children_after_shutdown() - children if not is_of_ray(pid)})
     if _reaped() != reaped:
         left |= _after(_GONE_S, lambda: _marked() - children)
     told = [f"process {pid}: {_command(pid)}" for pid in sorted(left)]

@@ -25,7 +25,13 @@ def check_examples(
     `count` is how many there are; `server` is a server as the page names it, and the one to use instead. Where there is
     one the examples are one session, each going on from the one above; else each stands for itself.
     """
-    page = read_page(name)
+    check_page(read_page(name), count, capsys, server=server)
+
+
+def check_page(
+    page: str, count: int, capsys: pytest.CaptureFixture[str], *, server: tuple[str, str] | None = None
+) -> None:
+    """Do so for the text of a page; see `check_examples`."""
     examples = _EXAMPLE.findall(page)
     assert len(examples) == page.count("```python run") == count
     names: dict[str, Any] = {}

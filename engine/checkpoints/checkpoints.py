@@ -127,22 +127,21 @@ def open_checkpoints(
     *,
     checkpoint: str | os.PathLike[str] | Store | None,
     resume: Resume,
-    runner: str,
+    inline: bool,
     locked: bool,
     limit: int | None,
     kept_bytes: int,
 ) -> Checkpoints | None:
     """Open the store of a run and set its sources to their positions; return `None` for a run without checkpoints.
 
-    `locked` says that the run has a lock, `limit` after how many numbers its reading is to end; `kept_bytes` is the most
-    that the answers of durable nodes may take.
+    `inline` says that the whole graph runs in the calling thread, `locked` that the run has a lock, `limit` after how many
+    numbers its reading is to end; `kept_bytes` is the most that the answers of durable nodes may take.
 
     Raises `GraphError` for a graph that could not go on exactly, `CheckpointError` for what the store says.
     """
     if checkpoint is None:
         return None
     _check(plan)
-    inline = runner == "inline"
     pools = tuple(at for at, pool in enumerate(plan.wiring.pools) if pool.stateful)
     names = tuple(f"{plan.wiring.pools[at].name} ({at})" for at in pools)
     if inline:
@@ -154,7 +153,7 @@ def open_checkpoints(
     journals = {
         at: journal_path(checkpoint, at) for at, source in enumerate(plan.sources) if source.node.journal
     }
-    saved = store.open(_identity(plan, nodes, runner, names), resume)
+    saved = store.open(_identity(plan, nodes, inline, names), resume)
     try:
         if saved is not None:
             _check_limit(store.place, saved, limit)
@@ -228,13 +227,13 @@ def _unpacked(place: SourcePosition, reads: list[Read], source: str) -> tuple[So
     return place, [replace(read, extent=decode_stored(read.extent, what)) for read in reads]
 
 
-def _identity(plan: Plan, nodes: list[Node], runner: str, states: tuple[str, ...]) -> dict[str, Any]:
+def _identity(plan: Plan, nodes: list[Node], inline: bool, states: tuple[str, ...]) -> dict[str, Any]:
     return {
         "graph": plan.name,
-        "runner": runner,
+        "runner": "inline" if inline else "processes",
         "order": plan.order,
         "nodes": [[node.name, _kind(node), [given.name for given in node.inputs]] for node in nodes],
-        "number of workers of each node with a state": {} if runner == "inline" else _parts(plan),
+        "number of workers of each node with a state": {} if inline else _parts(plan),
         "states": list(states),
         "settings": {node.name: given for node in nodes if (given := _settings(node)) is not None},
         "code": {

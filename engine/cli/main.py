@@ -17,7 +17,7 @@ from ...nodes.errors import CheckpointError, GraphError
 from ...nodes.version import __version__
 from ..checkpoints.open_store import describe_store
 from ..checkpoints.store import Resume
-from ..options import Runner
+from ..options import RunnerName
 from ..run import compile, default_workers
 from .arguments import UsageError
 from .bench import add_bench_command
@@ -104,10 +104,11 @@ def _add_run(commands: Any) -> None:
     add = parser.add_argument
     add(
         "--runner",
-        choices=get_args(Runner),
+        choices=get_args(RunnerName),
         default="processes",
-        help="inline: everything in this process, one event after the other",
+        help="inline: everything in this process, one event after the other; ray: workers on a Ray cluster",
     )
+    add("--address", metavar="HOST:PORT", help="the Ray cluster of --runner ray, or auto (default: as ray.init() finds it)")
     add("--limit", type=_count, metavar="N", help="end reading after N events")
     add("--time-limit", type=_seconds, metavar="S", help="end reading after S seconds")
     add("--report", type=Path, metavar="FILE.json", help="write the report as JSON, also when the run fails")

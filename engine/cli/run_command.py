@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from ...nodes.errors import GraphError, SluicewayError
+from ..options import Runner
+from ..ray_runner import ray_runner
 from ..reporting.progress import Bar
 from ..reporting.report import RunReport
 from ..run import AfterRun, default_workers, run
@@ -46,6 +48,16 @@ def run_graph(args: argparse.Namespace) -> int:
         raise
 
 
+def _runner(args: argparse.Namespace) -> Runner:
+    """Return the runner that was asked for; only Ray has an address."""
+    if args.runner == "ray":
+        return ray_runner(args.address)
+    if args.address is not None:
+        raise UsageError("--address is that of a Ray cluster: add --runner ray")
+    name: Runner = args.runner
+    return name
+
+
 def _run(graph: Any, args: argparse.Namespace, report_file: ReportFile | None) -> int:
     shown = args.progress if args.progress is not None else sys.stderr.isatty() and not args.quiet
     watch = _Watch(Bar() if shown else None)
@@ -54,9 +66,9 @@ def _run(graph: Any, args: argparse.Namespace, report_file: ReportFile | None) -
         try:
             watch.last = run(
                 graph,
-                # With a number, every handler runs in processes of its own.
-                workers=args.workers or default_workers(),
-                runner=args.runner,
+                # With a number, every handler runs in processes of its own; on a cluster that is always so.
+                workers=args.workers or (None if args.runner == "ray" else default_workers()),
+                runner=_runner(args),
                 limit=args.limit,
                 time_limit_s=args.time_limit,
                 progress=watch,

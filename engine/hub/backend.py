@@ -48,14 +48,6 @@ class Backend(Protocol):
     Used by the hub's thread, except `open`. What is raised ends the run as its error.
     """
 
-    @staticmethod
-    def describe() -> str:
-        """Return how the calling process, the workers and the remote sources are joined, as a line of the printed plan."""
-
-    @staticmethod
-    def default_workers() -> int:
-        """Return the number of workers of a pool where neither the graph nor the run sets one: as many as can work at once."""
-
     def open(self, run: RunHandle) -> None:
         """Acquire what the run needs; called in the caller's thread. Releases everything if it raises."""
 

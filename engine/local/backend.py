@@ -19,10 +19,9 @@ from ..options import RunOptions
 from ..plan.plan import Plan
 from .grants import Grants
 from .inbox import Inbox
-from .limits import usable_cores
 from .remote_sources import RemoteSources
 from .site import Site, work_of
-from .station import Exited, Restarted, StackTaken, StationEvent, describe_exit
+from .station import Broken, Exited, Restarted, StackTaken, StationEvent, describe_exit
 from .supervisor import Supervisor
 from .transport import messages
 from .transport.arena import Arena
@@ -47,16 +46,6 @@ class ChildBackend:
         self._exits_at = 0.0  #: when to check for exits next
         self._watched = -1  #: the descriptor of the place that is registered with the selector
 
-    @staticmethod
-    def describe() -> str:
-        """Return how the processes of a run are joined."""
-        return "sockets: one ROUTER in the caller, a DEALER in every worker and source process (ipc, private folder)"
-
-    @staticmethod
-    def default_workers() -> int:
-        """Return the number of cores that this process may use."""
-        return usable_cores()
-
     def open(self, run: RunHandle) -> None:
         """Create the run's folder with what every child reads, and the arena; before that, see that there is room."""
         self._run = run
@@ -69,7 +58,7 @@ class ChildBackend:
             self._grants = Grants(self._arena)
             opened.callback(self._grants.clear)
             work = work_of(self._plan, self._options, paused=self._paused)
-            self._place = self._site.make_place(self.folder.path, work, run.core, run.wake)
+            self._place = self._site.make_place(self._plan, self.folder.path, work, run.core)
             opened.callback(self._place.close)
             self.supervisor = Supervisor(run.core, self._place, self._options, run.restarts, self._plan.name)
             self._opened = opened.pop_all()
@@ -162,7 +151,7 @@ class ChildBackend:
         elif isinstance(event, Restarted):
             self._watch(-1)  # the next one's descriptor may have the same number
             _LOG.warning("%s; all of them are started again", event.reason)
-        else:
+        elif isinstance(event, Broken):
             self._run.fail(SluicewayError(event.reason))
 
     def _record_exit(self, event: Exited) -> None:

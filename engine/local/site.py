@@ -5,7 +5,6 @@ Decides it for one machine; for a cluster there is a site in `engine/cluster`. A
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +12,7 @@ from ..codec.pickling import dumps
 from ..core.core import Core
 from ..options import RunOptions
 from ..plan.plan import Plan
-from .limits import check_room
+from .limits import check_room, usable_cores
 from .preload import modules_of
 from .processes.bootstrap import hash_seed
 from .station import ChildWork, Station
@@ -36,6 +35,8 @@ class SitePlace(Place, Protocol):
 class Site(Protocol):
     """Where the children of one run are."""
 
+    name: str  #: of the runner, for the report
+
     def check_room(self, plan: Plan) -> None:
         """Raise `SluicewayError` if there is no room for the children of a plan."""
 
@@ -45,14 +46,25 @@ class Site(Protocol):
     def bind(self, router: Router, folder: Path) -> None:
         """Open the socket that children talk to."""
 
-    def make_place(self, folder: Path, work: ChildWork, core: Core, wake: Callable[[], None]) -> SitePlace:
-        """Return the place where children run; called in the caller's thread. `wake` ends a wait for its events."""
+    def make_place(self, plan: Plan, folder: Path, work: ChildWork, core: Core) -> SitePlace:
+        """Return the place where children run; called in the caller's thread."""
+
+    def describe(self) -> str:
+        """Return how the calling process, the workers and the remote sources are joined, as a line of the printed plan."""
+
+    def default_workers(self) -> int:
+        """Return the number of workers of a pool where neither the graph nor the run sets one: as many as can work at once."""
+
+    def close(self) -> None:
+        """Release what the site itself has acquired; called in the caller's thread, at the end of the run."""
 
 
 class LocalSite:
     """This machine: a folder with a socket, or loopback with keys, and shared memory."""
 
-    def __init__(self, transport: str) -> None:
+    name = "processes"
+
+    def __init__(self, transport: str = "ipc") -> None:
         self._transport = transport
 
     def check_room(self, plan: Plan) -> None:
@@ -70,9 +82,21 @@ class LocalSite:
         else:
             router.bind_at("127.0.0.1")
 
-    def make_place(self, folder: Path, work: ChildWork, core: Core, wake: Callable[[], None]) -> Station:
+    def make_place(self, plan: Plan, folder: Path, work: ChildWork, core: Core) -> Station:
         """Return the station of this machine."""
         return Station(folder, work)
+
+    def describe(self) -> str:
+        """Return how the processes of a run are joined."""
+        how = "ipc, private folder" if self._transport == "ipc" else "tcp on loopback, keys of the run's own"
+        return f"sockets: one ROUTER in the caller, a DEALER in every worker and source process ({how})"
+
+    def default_workers(self) -> int:
+        """Return the number of cores that this process may use."""
+        return usable_cores()
+
+    def close(self) -> None:
+        """Do nothing: a machine needs no release."""
 
 
 def work_of(plan: Plan, options: RunOptions, *, paused: bool) -> ChildWork:

@@ -44,6 +44,14 @@ class ChildWork:
 
 
 @dataclass(frozen=True, slots=True)
+class Started:
+    """A child runs."""
+
+    child: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class Exited:
     """A child has exited: `code` is `None` if that is all that is known, and `cause` then says why.
 
@@ -80,7 +88,7 @@ class Broken:
     reason: str
 
 
-StationEvent = Exited | Overrun | StackTaken | Restarted | Broken
+StationEvent = Started | Exited | Overrun | StackTaken | Restarted | Broken
 
 
 class Station:
@@ -143,12 +151,18 @@ class Station:
         """The children that run or are being started."""
         return [*self._nursery.alive, *self._nursery.requested]
 
+    @property
+    def needs_clock(self) -> bool:
+        """Whether something may be due without anything having happened: a time limit, or a stack."""
+        return self._limited or bool(self._asked)
+
     def events(self, now: float) -> list[StationEvent]:
         """Return what happened since the last call, and kill the workers that are past a time limit."""
         found: list[StationEvent] = []
         for event in self._nursery.events():
             if isinstance(event, ChildStarted):
                 self._unready = 0
+                found.append(Started(event.child, event.pid))
             elif isinstance(event, ChildExited):
                 found.append(self._exit(event.child, event.code))
             elif isinstance(event, SpawnFailed):

@@ -23,6 +23,7 @@ from ...nodes.program.program import Answer
 from ..codec.copying import safe_copies
 from ..codec.errors import CodecError
 from ..delivery.delivery import Refuted
+from ..local.site import LocalSite
 from ..options import RunOptions
 from ..plan.plan import Plan
 from ..plan.shipping import changed_since, pack_handlers
@@ -284,7 +285,7 @@ class AutoRun(CallerRun):
                 break
         if self._over.is_set() or self._placement.cores < 2:
             return
-        processes = ProcessRun(self._plan, self._options, paused=True)
+        processes = ProcessRun(self._plan, self._options, LocalSite(self._options.transport), paused=True)
         with self._lock:
             if self._over.is_set():
                 return

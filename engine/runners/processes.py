@@ -20,7 +20,7 @@ from ..hub.hub import Hub
 from ..hub.outcome import Outcome, error_of
 from ..interpreter.forks import OwnerProcess
 from ..local.backend import ChildBackend
-from ..local.site import LocalSite
+from ..local.site import LocalSite, Site
 from ..options import RunOptions
 from ..plan.plan import Plan
 from ..plan.shipping import set_up_caller
@@ -35,28 +35,31 @@ _WAIT_S = 0.5
 
 
 def default_workers() -> int:
-    """Return the number of workers of a pool where neither the graph nor the run sets one."""
-    return ChildBackend.default_workers()
-
-
-def describe_backend() -> str:
-    """Return how the processes of a run are joined."""
-    return ChildBackend.describe()
+    """Return the number of workers of a pool on this machine where neither the graph nor the run sets one."""
+    return LocalSite().default_workers()
 
 
 class ProcessRun:
     """One run of a plan in processes; iterate `batches` to drive it.
 
-    With `paused` the workers start and nothing is read until `begin`; `work` then delivers from that number on.
+    The children are at `site`, which the run closes. With `paused` the workers start and nothing is read until `begin`;
+    `work` then delivers from that number on.
     """
 
     def __init__(
-        self, plan: Plan, options: RunOptions, *, paused: bool = False, checkpoints: Checkpoints | None = None
+        self,
+        plan: Plan,
+        options: RunOptions,
+        site: Site,
+        *,
+        paused: bool = False,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self._plan = plan
         self._setup = options.setup
         self._delivery = Delivery(plan, lock=options.lock, checkpoints=checkpoints)
-        backend = ChildBackend(plan, options, LocalSite(options.transport), paused=paused)
+        self._site = site
+        backend = ChildBackend(plan, options, site, paused=paused)
         self._hub = Hub(plan, options, backend, paused=paused, checkpoints=checkpoints)
         self._checkpoints = checkpoints
         self._drain_s = options.drain_s
@@ -127,6 +130,7 @@ class ProcessRun:
         )
         if report.expected is None and hub.fraction:
             report.expected = round((self._first + report.events_in) / hub.fraction) - self._first
+        report.runner = self._site.name
         report.unmatched += delivery.unmatched
         report.restart_p50_s, report.restart_p99_s = hub.restarts.quantile_s(0.5), hub.restarts.quantile_s(0.99)
         if self._outcome is not None:
@@ -148,6 +152,7 @@ class ProcessRun:
         finally:
             if not self._owner.is_forked():
                 self._progress.show_last(self.report)
+                self._site.close()
 
     def work(self) -> Iterator[list[Any]]:
         """Deliver what the started hub releases until it ends, and raise the error that ended it."""

@@ -282,11 +282,19 @@ def test_only_the_local_backend_and_one_room_know_the_process_that_they_run_in()
     assert {name for name in users if not name.startswith("engine/local/")} == PROCESS_CALLS_ELSEWHERE
 
 
-def test_only_the_run_in_processes_makes_the_local_backend() -> None:
+def test_only_runners_make_the_backend_of_children() -> None:
+    """And only the cluster, whose decks are stations with children of their own, uses more of it."""
     users = {user for user, names in arrows().items() if any(name.startswith("engine/local/") for name in names)}
-    assert {user for user in users if not user.startswith("engine/local/")} == {"engine/runners/processes.py"}
-    used = arrows()["engine/runners/processes.py"]
-    assert {name for name in used if name.startswith("engine/local/")} == {"engine/local/backend.py", "engine/local/site.py"}
+    others = {user for user in users if not user.startswith(("engine/local/", "engine/cluster/"))}
+    assert others == {"engine/run.py", "engine/runners/auto.py", "engine/runners/processes.py"}
+    used = {name for user in others for name in arrows()[user] if name.startswith("engine/local/")}
+    assert used == {"engine/local/backend.py", "engine/local/site.py"}
+
+
+def test_only_the_cluster_knows_ray() -> None:
+    users = {name_of(path) for path in PACKAGE if "ray" in {module.split(".")[0] for module, _ in imported(path)}}
+    assert users
+    assert {name for name in users if not name.startswith("engine/cluster/")} == set()
 
 
 def test_kinds_with_handlers_are_named_in_their_own_places_alone() -> None:

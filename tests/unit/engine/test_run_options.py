@@ -52,7 +52,7 @@ def test_numbers_become_plain() -> None:
         ({"drain_s": None}, "sw.run: drain_s=None, but it must be a number of seconds, 0 or more; leave it out for the default"),
         ({"max_deaths": 0}, "sw.run: max_deaths=0, but it must be a whole number, 1 or more; pass None for any number"),
         ({"close_s": -1}, "sw.run: close_s=-1, but it must be a number of seconds, 0 or more; leave it out for the default"),
-        ({"runner": "threads"}, "sw.run cannot use runner='threads': there are 'processes' and 'inline'; choose one"),
+        ({"runner": "threads"}, "sw.run cannot use runner='threads': there are 'processes', 'inline' and 'ray'; choose one"),
         ({"resume": None}, "sw.run cannot use resume=None: there are 'auto', 'never' and 'required'; choose one"),
         ({"transport": "udp"}, "sw.run cannot use transport='udp': there are 'ipc' and 'tcp'; choose one"),
         ({"stop": 1}, "sw.run cannot use stop=: it has no is_set(); pass a threading.Event or the like"),

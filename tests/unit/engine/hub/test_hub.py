@@ -151,14 +151,6 @@ class InProcess:
         # All that such a backend can tell: the task that it was on.
         self._run.core.record_death(effect.worker, LastSeen(Phase.BATCH, 0, effect.task.start), "was lost")
 
-    @staticmethod
-    def describe() -> str:
-        return "objects of one process"
-
-    @staticmethod
-    def default_workers() -> int:
-        return 1
-
     def keep(self, payload: Payload) -> Payload:
         self.kept += 1
         return payload

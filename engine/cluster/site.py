@@ -1,0 +1,101 @@
+"""The site of a run on Ray: workers on decks of the cluster, sources and sinks with the calling process.
+
+Decides what a plan asks of the cluster and what decks are given: their orders and this run's keys travel over Ray's own
+channel, never in an environment. The port that workers connect to is bound on this node's address for the run alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..codec.pickling import dumps
+from ..core.core import Core
+from ..hub.wakeup import Wakeup
+from ..local.limits import check_room
+from ..local.processes.bootstrap import THREAD_VARIABLES, search_path
+from ..local.station import ChildWork, Station
+from ..local.transport.router import Router
+from ..plan.plan import Plan
+from ..ray_runner import RayRunner
+from .deck import DeckWork
+from .decks import Decks
+from .demand import Demand, Profile, demand_of
+from .place import ClusterPlace
+from .session import ClusterSession
+
+
+class RaySite:
+    """The cluster that `runner` names; connects at once. Raises `GraphError` without Ray, or for Ray Client."""
+
+    name = "ray"
+
+    def __init__(self, runner: RayRunner) -> None:
+        self._runner = runner
+        self._session = ClusterSession(runner)
+
+    def check_room(self, plan: Plan) -> None:
+        """See that this machine has room for the sources, and for one connection of each worker."""
+        check_room(sum(source.remote for source in plan.sources))
+
+    def arena(self, folder: Path) -> Path | None:
+        """Return `None`: other machines share no memory."""
+        return None
+
+    def bind(self, router: Router, folder: Path) -> None:
+        """Bind at the address of this node, with keys of the run's own."""
+        router.bind_at(self._session.host())
+
+    def make_place(self, plan: Plan, folder: Path, work: ChildWork, core: Core) -> ClusterPlace:
+        """Return the place of a run; its decks are asked for when workers are wanted."""
+        demand = demand_of_plan(plan)
+        sources = None
+        if any(source.remote for source in plan.sources):
+            sources = Station(folder, work)
+        specs = {name: data for name, data in work.specs.items() if not name.startswith("source")}
+        deck_work = DeckWork(
+            replace(work, specs=specs),
+            search_path(),
+            list(sys.argv),
+            {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
+            sys.version_info[:2],
+        )
+        wakeup = Wakeup()
+        options: dict[str, Any] = {}
+        if self._runner.runtime_env is not None:
+            options["runtime_env"] = dict(self._runner.runtime_env)
+        most = self._runner.workers_per_deck
+        decks = Decks(self._session, demand, dumps(deck_work), options=options, most=most, notify=wakeup.notify)
+        limit_s = self._runner.start_limit_s
+        return ClusterPlace(
+            decks, self._session, sources, core=core, demand=demand, wakeup=wakeup, start_limit_s=limit_s
+        )
+
+    def describe(self) -> str:
+        """Return how the processes of a run are joined, and on what."""
+        nodes = self._session.nodes()
+        cores = sum(node.total.get("CPU", 0.0) for node in nodes)
+        return (
+            f"sockets: one ROUTER in the caller, at {self._session.host()}, a DEALER in every worker and source process"
+            f" (tcp, keys of the run's own); Ray has {len(nodes)} nodes with {cores:g} CPUs"
+        )
+
+    def default_workers(self) -> int:
+        """Return the number of CPUs of the cluster."""
+        return max(1, int(sum(node.total.get("CPU", 0.0) for node in self._session.nodes())))
+
+    def close(self) -> None:
+        """End the connection, if it was made for this run."""
+        self._session.close()
+
+
+def demand_of_plan(plan: Plan) -> Demand:
+    """Return what a plan asks of a cluster: the parts of one keyed node are one group."""
+    pools = []
+    for at, pool in enumerate(plan.pools):
+        group = at if pool.part is None else at - pool.part[0]
+        pools.append((pool.name, Profile((("CPU", 1.0),)), group, pool.workers))
+    return demand_of(pools)
