@@ -12,6 +12,9 @@ from typing import ClassVar
 from .checks import check_seconds, check_whole
 from .errors import GraphError, kind_of
 
+#: The longest wait for a tick at a time, in seconds; longer than the pauses between two reads that gave nothing.
+_WAIT_S = 0.25
+
 
 @dataclass(frozen=True, slots=True)
 class Every:
@@ -48,14 +51,20 @@ class TickReader:
         self._closed = threading.Event()
 
     def read(self, limit: int, max_bytes: int, /) -> Sequence[int] | None:
-        """Wait until a tick is due and return all that are, at most `limit`; `None` after the last or `close`."""
+        """Wait until a tick is due and return all that are, at most `limit`; `None` after the last or `close`.
+
+        While none is due for longer than `_WAIT_S`, return nothing from time to time: a caller with one thread has other
+        duties.
+        """
         if self._start is None:
             self._start = self._clock()
         while not self._closed.is_set() and self._next < self._stop:
             passed_s = self._clock() - self._start
             missing_s = (self._next - self._first) * self._seconds - passed_s
             if missing_s > 0:
-                self._closed.wait(min(missing_s, threading.TIMEOUT_MAX))
+                self._closed.wait(min(missing_s, _WAIT_S))
+                if missing_s > _WAIT_S and not self._closed.is_set():
+                    return ()
                 continue
             due = max(self._next + 1, self._first + int(passed_s / self._seconds) + 1)
             begin, self._next = self._next, int(min(due, self._next + max(limit, 1), self._stop))

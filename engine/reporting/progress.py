@@ -5,6 +5,7 @@ Decides what is shown and when; tqdm draws it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -29,11 +30,11 @@ class Bar:
     def __call__(self, report: RunReport) -> None:
         """Draw the state of a run."""
         if self._bar is None:
-            from tqdm import tqdm  # slow to import, and only a bar needs it
-
-            self._bar = tqdm(total=report.expected, unit=" events", desc=report.graph, dynamic_ncols=True, leave=True)
+            self._bar = _drawer()(total=report.expected, unit=" events", desc=report.graph, dynamic_ncols=True, leave=True)
             self._bar.start_t -= report.wall_s  # the run began before its first report
         bar = self._bar
+        if report.expected is not None:  # of files it is an estimate, which gets better
+            bar.total = max(report.expected, report.released)
         texts = [f"{report.events_in:,} read"]
         if report.order.head is not None and report.in_flight:
             texts.append(f"head at {report.order.head}")
@@ -47,6 +48,18 @@ class Bar:
         """Leave the last state on the screen."""
         if self._bar is not None:
             self._bar.close()
+
+
+def _drawer() -> type[tqdm[Any]]:
+    """Return what draws a bar: a widget in a notebook, text elsewhere. Slow to import, and only a bar needs it."""
+    if "ipykernel" in sys.modules:
+        from tqdm.autonotebook import tqdm as widget
+
+        drawn: type[tqdm[Any]] = widget
+        return drawn
+    from tqdm import tqdm
+
+    return tqdm
 
 
 class ProgressTimer:

@@ -126,7 +126,7 @@ class AutoRun(CallerRun):
 
     def report(self) -> RunReport:
         """Return the report as of now."""
-        report = self._report(read=self._next, runner="processes")
+        report = self._report(read=self._next, fraction=self._feed.fraction, runner="processes")
         report.placement = self._placement.text
         if self._handed_over and self._processes is not None:
             return add_earlier(self._processes.report(), report)

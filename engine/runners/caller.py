@@ -14,6 +14,7 @@ from typing import Any
 from ...nodes.events import DeadLetter, Failure
 from ...nodes.locks import Lock
 from ...nodes.program.program import Answer, Tally
+from ...nodes.sources import size_hint
 from ..checkpoints.checkpoints import Checkpoints
 from ..core.effects import MAX_SKIP_WARNINGS
 from ..delivery.delivery import Delivery
@@ -22,6 +23,7 @@ from ..interpreter.forks import OwnerProcess
 from ..options import RunOptions
 from ..plan.plan import Plan
 from ..plan.shipping import set_up_caller
+from ..reporting.expected import ExpectedEvents
 from ..reporting.failures import failure_error, warn_skipped
 from ..reporting.figures import add_tallies, is_reported, node_report
 from ..reporting.life import RunLife
@@ -38,6 +40,8 @@ class CallerRun(ABC):
         self._pipeline = CallerPipeline(plan, lock, checkpoints)
         self._progress = ProgressTimer(options.progress)
         self._life = RunLife(plan.name)
+        hints = [size_hint(source.node.subject) for source in plan.sources]
+        self._expected = ExpectedEvents(hints, options.limit, self._pipeline.delivery.sinks.first)
         self._began = monotonic()
         self._ended_s: float | None = None
         #: Why reading ended before the end of the sources, if it did.
@@ -123,15 +127,16 @@ class CallerRun(ABC):
     def _stop_reading(self, why: str) -> None:
         self._stopped = self._stopped or why
 
-    def _report(self, *, read: int, runner: str) -> RunReport:
-        return self._life.stamp(
-            self._pipeline.report(
-                read=read,
-                wall_s=(self._ended_s or monotonic()) - self._began,
-                ended_by=self._ended_by,
-                runner=runner,
-            )
+    def _report(self, *, read: int, fraction: float | None, runner: str) -> RunReport:
+        """Return the report of a run that has read `read` events, `fraction` (0 to 1) of its input if that is known."""
+        report = self._pipeline.report(
+            read=read,
+            wall_s=(self._ended_s or monotonic()) - self._began,
+            ended_by=self._ended_by,
+            runner=runner,
         )
+        report.expected = self._expected.estimate(read, fraction)
+        return self._life.stamp(report)
 
 
 class TurnSize:

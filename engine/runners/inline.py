@@ -75,7 +75,8 @@ class InlineRun(CallerRun):
     def report(self) -> RunReport:
         """Return the report as of now."""
         read = self._sequencer.next - self._pipeline.delivery.sinks.first - (self._end is not None)
-        report = self._report(read=max(0, read), runner="inline")
+        fraction = self._sources[0].fraction if len(self._sources) == 1 else None
+        report = self._report(read=max(0, read), fraction=fraction, runner="inline")
         report.recalled = self._kept.recalled if self._kept is not None else 0
         return report
 

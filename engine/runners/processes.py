@@ -24,6 +24,7 @@ from ..local.site import LocalSite, Site
 from ..options import RunOptions
 from ..plan.plan import Plan
 from ..plan.shipping import set_up_caller
+from ..reporting.expected import ExpectedEvents
 from ..reporting.figures import report_of
 from ..reporting.life import RunLife
 from ..reporting.progress import ProgressTimer
@@ -73,8 +74,8 @@ class ProcessRun:
         self.waits = True
         self._owner = OwnerProcess()
         self._begun = False
-        self._first = self._delivery.sinks.first
-        self._expected = expected_events(plan, options.limit, self._first)
+        hints = [size_hint(source.node.subject) for source in plan.sources]
+        self._expected = ExpectedEvents(hints, options.limit, self._delivery.sinks.first)
 
     @property
     def cut_short(self) -> bool:
@@ -126,10 +127,8 @@ class ProcessRun:
             wall_s=wall,
             read_s=hub.read_s or wall,
             ended_by="error" if self.error is not None or self._life.failed else ended,
-            expected=self._expected,
+            expected=self._expected.estimate(hub.core.events_in, hub.fraction),
         )
-        if report.expected is None and hub.fraction:
-            report.expected = round((self._first + report.events_in) / hub.fraction) - self._first
         report.runner = self._site.name
         report.unmatched += delivery.unmatched
         report.restart_p50_s, report.restart_p99_s = hub.restarts.quantile_s(0.5), hub.restarts.quantile_s(0.99)
@@ -251,12 +250,3 @@ class ProcessRun:
                 effect = Outcome(why)  # its thread was never started
             if isinstance(effect, Outcome):
                 self._outcome = effect
-
-
-def expected_events(plan: Plan, limit: int | None, first: int = 0) -> int | None:
-    """Return how many events are expected from number `first` on, or `None` if the sources cannot tell."""
-    hints = [size_hint(source.node.subject) for source in plan.sources]
-    known = [hint for hint in hints if hint is not None]
-    total = sum(known) if len(known) == len(hints) else None
-    known_ends = [end for end in (total, limit) if end is not None]
-    return max(0, min(known_ends) - first) if known_ends else None

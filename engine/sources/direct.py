@@ -29,6 +29,7 @@ class DirectSource:
         self._reader: Any = None
         self._closed = False
         self._count = 0
+        self._pause_s = PAUSES_S[0]
         self._marking = Marking.of(plan.node.subject)
         self.listens = self._marking.listens
         self.error: SourceError | CheckpointError | None = None
@@ -70,6 +71,12 @@ class DirectSource:
         self._count += len(events)
         return events, keys, ended
 
+    @property
+    def fraction(self) -> float | None:
+        """How much of the source was read, 0..1, if its reader knows."""
+        progress = getattr(self._reader, "progress", None)
+        return progress() if progress is not None else None
+
     def marks(self, size: int) -> list[ReadMark]:
         """Return the mark of the last read, of `size` events, if the source's positions are recorded."""
         if not size or self.error is not None or not self._marking.positions or self._closed:
@@ -82,20 +89,18 @@ class DirectSource:
             self._reader.acknowledge(position)
 
     def _read_batch(self, most: int) -> tuple[list[Any], bool]:
-        pause = PAUSES_S[0]
-        while True:
-            batch = self._reader.read(most, 1 << 20)
-            if batch is None:
-                if not self.listens:
-                    self.close()  # closed here, so that an exception counts as the source's error
-                return [], True
-            if batch:
-                return list(batch), False
-            # The reader has nothing yet and cannot say when; this thread has nothing else to do.
-            sleep(pause)
-            if self.listens:
-                return [], False  # a commit may be due meanwhile
-            pause = min(PAUSES_S[1], pause * 2)
+        batch = self._reader.read(most, 1 << 20)
+        if batch is None:
+            if not self.listens:
+                self.close()  # closed here, so that an exception counts as the source's error
+            return [], True
+        if batch:
+            self._pause_s = PAUSES_S[0]
+            return list(batch), False
+        # The reader has nothing yet and cannot say when. A commit, a stop or the time limit may be due meanwhile.
+        sleep(self._pause_s)
+        self._pause_s = min(PAUSES_S[1], self._pause_s * 2)
+        return [], False
 
     def _fail(self, error: BaseException, given: int) -> None:
         if isinstance(error, (SourceError, CheckpointError)):

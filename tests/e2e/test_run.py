@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -807,3 +808,19 @@ def test_a_worker_is_replaced_when_it_has_handled_enough() -> None:
     assert [n for n, _ in rows] == list(range(2000))
     assert len({pid for _, pid in rows}) > 1
     assert results.report.worker_deaths == 0
+
+
+def test_a_stop_and_a_time_limit_are_seen_while_a_source_waits(runner: Any) -> None:
+    """The next tick would come in a quarter of an hour."""
+    stop = threading.Event()
+    graph = sw.Graph()
+    graph.source(sw.every(1000)).map(lambda n: n).sink(lambda n: stop.set())
+    assert sw.run(graph, workers=1, runner=runner, stop=stop).ended_by == "stop"
+    assert sw.run(graph, workers=1, runner=runner, time_limit_s=0.2).ended_by == "time_limit"
+
+
+def test_ctrl_c_while_a_source_waits_inline() -> None:
+    graph = sw.Graph()
+    graph.source(sw.every(1000)).sink(lambda n: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        sw.run(graph, runner="inline")
