@@ -14,6 +14,7 @@ import ormsgpack
 
 from .errors import kind_of
 from .events import DeadLetter
+from .scalars import plain_value
 
 #: Characters of a name that an error repeats.
 _LONGEST = 60
@@ -22,8 +23,9 @@ _LONGEST = 60
 def unfit(value: Any) -> str | None:
     """Return which field JSON cannot carry and why, or `None` if JSON carries the value.
 
-    Carried are `None`, bool, int, finite float, str, list, tuple (as array) and dict with str keys, and subclasses of
-    these as what they derive from. A field is named like `$.user.emails[0]`; its value is never shown.
+    Carried are `None`, bool, int, finite float, str, list, tuple (as array) and dict with str keys, subclasses of these as
+    what they derive from, and numpy's scalars as the value that they are equal to. A field is named like
+    `$.user.emails[0]`; its value is never shown.
     """
     try:
         return _unfit(value, "$", ())
@@ -51,7 +53,16 @@ def _unfit(value: Any, path: str, above: tuple[int, ...]) -> str | None:
             if found := _unfit(item, path + _step(key), above):
                 return found
         return None
-    return f"{path} is {kind_of(value)}"
+    plain = plain_value(value)
+    return _unfit(plain, path, above) if plain is not value else f"{path} is {kind_of(value)}"
+
+
+def json_default(value: Any) -> Any:
+    """Return the plain value of a numpy scalar, as `default` of an encoder of JSON; raises `TypeError` for any other."""
+    plain = plain_value(value)
+    if plain is value:
+        raise TypeError(f"JSON cannot carry {kind_of(value)}")
+    return plain
 
 
 def _step(key: str) -> str:
@@ -115,7 +126,8 @@ def _check_outside(value: Any, room: int) -> None:
 def has_plain_keys(values: list[Any]) -> bool:
     """Whether every dict inside has only str keys; also false where a quick check cannot tell."""
     try:
-        ormsgpack.packb(values)  # it refuses other keys, at a tenth of what a check of each in Python costs
+        # it refuses other keys, at a tenth of what a check of each in Python costs
+        ormsgpack.packb(values, option=ormsgpack.OPT_SERIALIZE_NUMPY)
     except (TypeError, ValueError):
         return False
     return True

@@ -11,9 +11,10 @@ import csv
 import io
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import GraphError, kind_of
+from ..scalars import exact_text
 from ..sinks import BadEvent
 from .csv_reader import CsvReader, header_of
 from .endpoint import FileEndpoint
@@ -22,7 +23,6 @@ from .line_cursor import LineCursor
 from .streams.paths import STANDARD, Paths
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
-_NOT_A_FIELD = (Mapping, list, tuple, set, frozenset, bytes, bytearray)
 
 
 class CsvFile(FileEndpoint):
@@ -69,10 +69,10 @@ class CsvFile(FileEndpoint):
         self._names, self._header_due = names, names is None
 
     def write(self, events: Sequence[Mapping[str, object]], /) -> None:
-        """Write each dict as a row, its fields as `str` gives them and `None` as nothing.
+        """Write each dict as a row, its fields as the texts that say all of them, `None` as nothing.
 
-        Raises `BadEvent` for what is no dict, has other keys than the first, or holds a value that is no single
-        field; all before it is written.
+        Raises `BadEvent` for what is no dict, has other keys than the first, or holds a value that no text says whole
+        (`exact_text`); all before it is written.
         """
         self.output()
         rows: list[list[Any]] = []
@@ -90,28 +90,31 @@ class CsvFile(FileEndpoint):
     def _write_rows(self, rows: list[list[Any]]) -> None:
         if not rows:
             return
-        header = [self._names] if self._header_due else []
+        texts = [self._header_text()] if self._header_due else []
         try:
-            self.output().write(self._text([*header, *rows]))
+            self.output().write("".join([*texts, self._text(rows)]))
         except UnicodeEncodeError:
-            self._write_singly([*header, *rows], len(header))
+            self._write_singly([*texts, *(self._text([row]) for row in rows)], len(texts))
         self._header_due = False
 
-    def _write_singly(self, rows: list[Any], header_rows: int) -> None:
+    def _write_singly(self, texts: list[str], header_rows: int) -> None:
         """Write row by row, up to the one that the encoding cannot carry."""
-        for count, row in enumerate(rows):
+        for count, text in enumerate(texts):
             try:
-                self.output().write(self._text([row]))
+                self.output().write(text)
             except UnicodeEncodeError as error:
                 raise BadEvent(
-                    f"cannot write to {self!r}: a field has characters that {self.encoding} lacks; write it with "
-                    "encoding='utf-8', or replace them before the sink",
-                    max(count - header_rows, 0),
+                    f"cannot write to {self!r}: a field has {self.lacking()}", max(count - header_rows, 0)
                 ) from error
 
-    def _text(self, rows: list[Any]) -> str:
+    def _header_text(self) -> str:
+        """Return the row of names: quoted where the first begins with U+FEFF, which would else be taken for a mark."""
+        names: list[str] = self._names or []
+        return self._text([names], csv.QUOTE_ALL if names[0].startswith("\ufeff") else csv.QUOTE_MINIMAL)
+
+    def _text(self, rows: list[Any], quoting: Literal[0, 1] = csv.QUOTE_MINIMAL) -> str:
         text = io.StringIO(newline="")
-        csv.writer(text, delimiter=self.delimiter, lineterminator="\r\n").writerows(rows)
+        csv.writer(text, delimiter=self.delimiter, lineterminator="\r\n", quoting=quoting).writerows(rows)
         return text.getvalue()
 
     def _row(self, event: object) -> list[Any]:
@@ -129,14 +132,21 @@ class CsvFile(FileEndpoint):
                 f"the event's keys are not those of the header {self._names}, they differ in {differing}; give every "
                 "event the keys of the first"
             )
-        if not _PLAIN.issuperset(map(type, row)):
-            for name, value in zip(self._names, row, strict=True):
-                if isinstance(value, _NOT_A_FIELD):
-                    raise BadEvent(
-                        f"field {name} is {kind_of(value)}, which is no single field; convert it to a str "
-                        "before the sink, or use sluiceway.jsonl"
-                    )
-        return row
+        return row if _PLAIN.issuperset(map(type, row)) else self._as_texts(row)
+
+    def _as_texts(self, row: list[Any]) -> list[Any]:
+        """Return a row with texts for values that are no plain ones; raises `BadEvent` for one that no text says whole."""
+        assert self._names is not None
+        texts: list[Any] = []
+        for name, value in zip(self._names, row, strict=True):
+            text = None if value is None else exact_text(value)
+            if text is None and value is not None:
+                raise BadEvent(
+                    f"field {name} is {kind_of(value)}, which is no single field that can be read back; convert it to a str "
+                    "before the sink, or use sluiceway.jsonl"
+                )
+            texts.append(text)
+        return texts
 
     def _checked_names(self, event: Mapping[Any, object]) -> list[str]:
         names = list(event)

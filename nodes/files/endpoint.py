@@ -163,6 +163,12 @@ class FileEndpoint:
         """
         return parse_token(token, repr(self)).n if self.append else self.recover(token)
 
+    def lacking(self) -> str:
+        """Return what a text has that the encoding cannot carry, and what to do."""
+        if codecs.lookup(self.encoding).name.startswith("utf"):
+            return "half of a surrogate pair, which is no text; replace it before the sink"
+        return f"characters that {self.encoding} lacks; write it with encoding='utf-8', or replace them before the sink"
+
     def _header(self) -> list[str] | None:
         """Return the names that were written as a header, where the file has one."""
         return None

@@ -12,16 +12,36 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..events import DeadLetter
-from ..json_values import has_plain_keys, letter_fields, unfit
+from ..json_values import has_plain_keys, json_default, letter_fields, unfit
 from ..sinks import BadEvent
 from .endpoint import FileEndpoint
 from .line_blocks import split_at_newlines
 from .line_cursor import LineCursor
 from .streams.paths import Paths
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-_ESCAPING = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=json_default)
+_ESCAPING = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=json_default)
+#: Characters of a line from which on its numbers are not looked at one by one.
+_LONG = 1000
 _BLANKS = " \t\r\n"
+
+
+def _in_range(text: str) -> float:
+    """Return a number of JSON as a float; raises `ValueError` for one that would become infinite."""
+    number = float(text)
+    if number - number == 0.0:
+        return number
+    raise ValueError("a number is too large for a float")
+
+
+_STRICT = json.JSONDecoder(parse_float=_in_range)
+_DIGITS = bytes.maketrans(b"E123456789", b"e000000000")
+
+
+def _may_overflow(line: str) -> bool:
+    """Whether a number in a line may be too large for a float: it has an exponent of three digits, or very many digits."""
+    form = line.encode("utf-8", "surrogatepass").translate(_DIGITS, b"+")
+    return b"e000" in form or b"0" * 200 in form
 
 
 class JsonReader:
@@ -30,7 +50,8 @@ class JsonReader:
     def __init__(self, cursor: LineCursor) -> None:
         self._cursor = cursor
         # what JSONDecoder.decode calls for each value, without what it does around it
-        self._scan: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+        self._scan: Any = _STRICT.scan_once  # type: ignore[attr-defined]
+        self._scan_unchecked: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
         self._failure: ValueError | None = None
         self.progress = cursor.progress
         self.close = cursor.close
@@ -58,15 +79,15 @@ class JsonReader:
         add, scan = events.append, self._scan
         for index, line in enumerate(lines):
             try:
-                value, end = scan(line, 0)
+                value, end = (scan if len(line) < _LONG or _may_overflow(line) else self._scan_unchecked)(line, 0)
                 if end == len(line):
                     add(value)
                     continue
             except (StopIteration, ValueError, RecursionError):
-                pass  # json.loads below accepts the line or says what is wrong
+                pass  # the decoder below accepts the line or says what is wrong
             try:
                 if line.strip(_BLANKS):
-                    add(json.loads(line))
+                    add(_STRICT.decode(line))
             except (ValueError, RecursionError) as error:
                 self._cursor.next -= len(lines) - index
                 self._failure = self._not_json(error)

@@ -70,11 +70,7 @@ class TextFile(FileEndpoint):
             try:
                 output.write(line)
             except UnicodeEncodeError as error:
-                raise BadEvent(
-                    f"cannot write to {self!r}: the event has characters that {self.encoding} lacks; write it with "
-                    "encoding='utf-8', or replace them before the sink",
-                    position,
-                ) from error
+                raise BadEvent(f"cannot write to {self!r}: the event has {self.lacking()}", position) from error
 
     def _joined(self, events: Sequence[str]) -> str:
         if not self.keep_newline:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from ...errors import CheckpointError
 from ...events import DeadLetter
-from ...json_values import letter_fields, unfit
+from ...json_values import json_default, letter_fields, unfit
 from ...sinks import BadEvent
 from ..compared import digest, last_part
 from .client import PASSING, Client, Endpoint, NoAnswer, shown
@@ -91,7 +91,7 @@ class HttpSink:
             if reason is not None:
                 text = f"cannot send to {self!r}: {reason}, which JSON cannot carry; convert it before the sink"
                 return bodies, BadEvent(text, position)
-            bodies.append(json.dumps(value, separators=(",", ":")))
+            bodies.append(json.dumps(value, separators=(",", ":"), default=json_default))
         return bodies, None
 
     def _send(self, bodies: list[str], numbers: list[Number], first: int) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...errors import CheckpointError, LockLost, describe, kind_of
+from ...scalars import exact_text, plain_value
 from ...sinks import BadEvent
 from ..compared import address
 from .client import ANSWER_S, connect, package, text_of
@@ -320,8 +321,13 @@ class RedisSink:
     def _encoded(self, value: Any, name: Any, position: int) -> bytes:
         if isinstance(value, bytes):
             return value
-        if isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool)):
-            return str(value).encode()
+        value = plain_value(value)
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            try:
+                return str(exact_text(value)).encode()
+            except UnicodeEncodeError:
+                reason = f"field {name!r} has half of a surrogate pair, which is no text; replace it before the sink"
+            raise BadEvent(f"cannot write to {self!r}: {reason}", position)
         raise BadEvent(
             f"cannot write to {self!r}: field {name!r} is {kind_of(value)}, fields are str, bytes, int or float; "
             "make it one of them before the sink",

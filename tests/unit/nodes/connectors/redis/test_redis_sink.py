@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 import pickle
 import threading
 from typing import Any
 
+import numpy
 import pytest
 from redis_server import PASSWORD, RedisServer, redis_server
 from sluiceway.nodes.connectors.redis import sink as sink_module
@@ -312,3 +314,18 @@ def test_a_password_is_never_shown_and_a_sink_can_be_pickled(server: RedisServer
     assert PASSWORD not in str(caught.value)
     with pytest.raises(GraphError, match="fields must be a function"):
         redis_sink("s", url=server.url, fields="user")  # type: ignore[arg-type]
+
+
+def test_fields_are_written_as_what_they_are_equal_to(server: RedisServer, db: Any) -> None:
+    class Colour(str, enum.Enum):  # noqa: UP042 - its str() is not its text
+        RED = "red"
+
+    sink = redis_sink("s", url=server.url)
+    sink.open()
+    sink.write(Batch([{"a": numpy.int64(5), "b": numpy.float64(1.5), "c": Colour.RED, "d": 0.1}], [(0, 0)]))
+    with pytest.raises(BadEvent, match="field 'a' has half of a surrogate pair"):
+        sink.write(Batch([{"a": "\ud800"}], [(1, 0)]))
+    with pytest.raises(BadEvent, match="field 'a' is a bool"):
+        sink.write(Batch([{"a": numpy.bool_(True)}], [(1, 0)]))
+    sink.close()
+    assert [fields for _, fields in db.xrange("s")] == [{b"a": b"5", b"b": b"1.5", b"c": b"red", b"d": b"0.1"}]
