@@ -1,4 +1,4 @@
-"""Who has room, found without looking at every worker: equal to looking at every worker."""
+"""Who has room, found without a search: equal to a search through all workers."""
 
 from __future__ import annotations
 
