@@ -247,8 +247,9 @@ class RunOptions:
     checkpoint: str | os.PathLike[str] | Store | None = field(
         default=None,
         metadata=_option(
-            "of `run` alone: the file, PostgreSQL URL or store in which the run records how far it is, so that the same "
-            "call goes on there after a crash",
+            "the file, PostgreSQL URL or store in which a run records how far it is, so that the same call goes on there "
+            "after a crash; `imap` and `iterate` keep the answers of durable handlers there, and the same call gives all "
+            "results again from the first without making those calls",
             _check_checkpoint,
         ),
     )
@@ -305,6 +306,4 @@ def check_run_options(given: Mapping[str, Any], call: str) -> RunOptions:
             plain[option.name] = option.metadata["check"](call, option.name, value)
     if options.checkpoint is None and options.resume == "required":
         raise GraphError(f"{call} cannot use resume='required' without checkpoint=: name what the run continues from")
-    if options.checkpoint is not None and call != "sw.run":
-        raise GraphError(f"{call} cannot make checkpoints: its consumer cannot commit; use sw.run with a sink")
     return replace(options, **plain)

@@ -96,7 +96,8 @@ def run(graph: Graph, /, **options: Unpack[RunKeywords]) -> RunReport:
 def iterate(stream: Stream[T], /, *, ordered: bool = True, **options: Unpack[RunKeywords]) -> Results[T]:
     """Run a stream's graph and return its events as an iterator, in order, in the calling process.
 
-    With `ordered=False` they come as they are ready. Nothing starts before the first event is requested.
+    With `ordered=False` they come as they are ready. Nothing starts before the first event is requested. With `checkpoint`
+    the same call, made again, gives all events again from the first; durable handlers are not called for what is kept.
     """
     checked = check_run_options(options, "sw.iterate")
     if not isinstance(stream, Stream):
@@ -119,7 +120,8 @@ def imap(fn: Any, iterable: Iterable[Any], /, *more: Any, **options: Any) -> Res
     """Return `fn(event)` for every event of `iterable`, in order, computed by several processes.
 
     Takes the options of `run` and of `Stream.map`; `ordered=False` returns results as they are ready. Endless
-    iterables work. Under `on_error="dead_letter"` the `DeadLetter` takes the place of the result.
+    iterables work. Under `on_error="dead_letter"` the `DeadLetter` takes the place of the result. With `checkpoint` `fn` is
+    durable: the same call, made again after a crash or its end, gives all results again without a call for what is kept.
     """
     if more:
         raise TypeError(
@@ -130,6 +132,8 @@ def imap(fn: Any, iterable: Iterable[Any], /, *more: Any, **options: Any) -> Res
     of_run = check_run_options({k: v for k, v in options.items() if k in RUN_OPTION_NAMES}, "sw.imap")
     graph = Graph("imap")
     of_handler = {k: v for k, v in options.items() if k in HANDLER_OPTION_NAMES and k != "workers"}
+    if of_run.checkpoint is not None:
+        of_handler.setdefault("durable", True)
     stream = graph.source(iterable).map(fn, **of_handler)
     letters = graph.dead_letters() if of_handler.get("on_error") == "dead_letter" else None
     return Results.of(
@@ -199,6 +203,7 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
             locked=options.lock is not None,
             limit=options.limit,
             kept_bytes=options.kept_bytes,
+            repeats=bool(outlets),
         )
         if checkpoints is not None:
             undo.callback(checkpoints.store.close)
@@ -225,3 +230,6 @@ def _log_resumed(graph: str, checkpoints: Checkpoints) -> None:
         _LOG.info("graph %r has finished before, by %s: nothing is read", graph, place)
     elif saved is not None:
         _LOG.info("graph %r goes on at number %d, by %s", graph, saved.n, place)
+    for node, runs in checkpoints.answered.items():
+        if runs:
+            _LOG.info("node %r was answered for %d numbers, by %s", node, sum(hi - lo for lo, hi in runs), place)

@@ -79,6 +79,11 @@ def refused(n):
 def letter(failed):
     return f"{failed.seq} {failed.error}"
 
+if HOW == "imap":
+    results = sw.imap(ask, range(TOTAL), checkpoint=WHERE, runner=RUNNER, workers=WORKERS, concurrency=CONCURRENCY)
+    open(OUT, "w").writelines(f"{result}\\n" for result in results)
+    print("recalled", results.report.recalled)
+    sys.exit()
 graph = sw.Graph("paid")
 numbers = graph.source(range(TOTAL))
 durable = {"durable": True, "workers": WORKERS, "concurrency": CONCURRENCY}

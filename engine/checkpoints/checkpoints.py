@@ -23,7 +23,7 @@ from ...nodes.ordering.source_positions import SourcePosition
 from ...nodes.program.kinds import NodeKind
 from ...nodes.sources import is_source
 from ..codec.stored_values import decode_stored
-from ..plan.plan import Plan
+from ..plan.plan import Outlet, Plan
 from ..sources.journal_file import check_nothing_stored, journal_path, remove_journal
 from ..sources.journaled import Journaled
 from ..sources.resumed import ResumedSource
@@ -52,6 +52,8 @@ class Checkpoints:
     run: str = ""  #: the id of the run, the same however often it is resumed
     forgets: bool = False  #: whether the caller asked to begin anew whatever is there
     announced: int = -1  #: the highest number that the run before may have committed to its sinks
+    #: Whether a run that is begun again gives all its results again, from kept answers: it has no checkpoint but its beginning.
+    repeats: bool = False
     kept: KeptStore | None = None  #: the answers of durable nodes, where there are such
     #: The numbers whose answers are kept, as runs by the name of the node.
     answered: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
@@ -131,21 +133,25 @@ def open_checkpoints(
     locked: bool,
     limit: int | None,
     kept_bytes: int,
+    repeats: bool = False,
 ) -> Checkpoints | None:
     """Open the store of a run and set its sources to their positions; return `None` for a run without checkpoints.
 
     `inline` says that the whole graph runs in the calling thread, `locked` that the run has a lock, `limit` after how many
-    numbers its reading is to end; `kept_bytes` is the most that the answers of durable nodes may take.
+    numbers its reading is to end; `kept_bytes` is the most that the answers of durable nodes may take. With `repeats` a run
+    that is begun again gives its results again from the first.
 
     Raises `GraphError` for a graph that could not go on exactly, `CheckpointError` for what the store says.
     """
     if checkpoint is None:
         return None
-    _check(plan)
+    _check(plan, repeats=repeats)
     pools = tuple(at for at, pool in enumerate(plan.wiring.pools) if pool.stateful)
     names = tuple(f"{plan.wiring.pools[at].name} ({at})" for at in pools)
     if inline:
         pools, names = (0,), ("all",)
+    if repeats:
+        pools, names = (), ()
     store = store_of(checkpoint, locked=locked)
     durable = [node for node in nodes if node.options.durable]
     codes = {node.name: f"{python_form()} {fingerprint(node.subject)}" for node in durable}
@@ -153,7 +159,7 @@ def open_checkpoints(
     journals = {
         at: journal_path(checkpoint, at) for at, source in enumerate(plan.sources) if source.node.journal
     }
-    saved = store.open(_identity(plan, nodes, inline, names), resume)
+    saved = store.open(_identity(plan, nodes, inline, names, repeats=repeats), resume)
     try:
         if saved is not None:
             _check_limit(store.place, saved, limit)
@@ -176,7 +182,10 @@ def open_checkpoints(
                 check_nothing_stored(journals[at])
             if at in journals and (saved is None or not saved.finished):
                 subject = Journaled(subject, journals[at], name, afresh=saved is None)
-            again = ResumedSource(subject, name, place, mine)
+            known = kept.positions[at] if kept is not None and kept.positions and at not in journals else None
+            if known is not None and source.remote and not inline:
+                known, _ = _unpacked(known, [], name)
+            again = ResumedSource(subject, name, place, mine, known)
             plan.sources[at] = replace(source, node=replace(source.node, subject=again))
     except BaseException:
         store.close()
@@ -192,6 +201,7 @@ def open_checkpoints(
         run=saved.run if saved is not None else uuid.uuid4().hex,
         forgets=resume == "never",
         announced=announced,
+        repeats=repeats,
         kept=kept,
         answered=answered,
     )
@@ -227,13 +237,18 @@ def _unpacked(place: SourcePosition, reads: list[Read], source: str) -> tuple[So
     return place, [replace(read, extent=decode_stored(read.extent, what)) for read in reads]
 
 
-def _identity(plan: Plan, nodes: list[Node], inline: bool, states: tuple[str, ...]) -> dict[str, Any]:
+def _identity(
+    plan: Plan, nodes: list[Node], inline: bool, states: tuple[str, ...], *, repeats: bool
+) -> dict[str, Any]:
+    parts = {} if inline or repeats else _parts(plan)
+    again = {"way of going on": "all results again, from the first"} if repeats else {}
     return {
+        **again,
         "graph": plan.name,
         "runner": "inline" if inline else "processes",
         "order": plan.order,
         "nodes": [[node.name, _kind(node), [given.name for given in node.inputs]] for node in nodes],
-        "number of workers of each node with a state": {} if inline else _parts(plan),
+        "number of workers of each node with a state": parts,
         "states": list(states),
         "settings": {node.name: given for node in nodes if (given := _settings(node)) is not None},
         "code": {
@@ -266,7 +281,18 @@ def _kind(node: Node) -> str:
     return f"{node.kind.value} {form}".rstrip()
 
 
-def _check(plan: Plan) -> None:
+def _check(plan: Plan, *, repeats: bool) -> None:
+    if repeats and len(plan.sinks) > sum(isinstance(sink.node.subject, Outlet) for sink in plan.sinks):
+        name = next(sink.node.name for sink in plan.sinks if not isinstance(sink.node.subject, Outlet))
+        raise GraphError(
+            f"cannot give the results of graph {plan.name!r} again from checkpoint=: sink {name!r} would get them again too;"
+            " use sw.run with sinks, or iterate without them"
+        )
+    if repeats and not any(pool.durable for pool in plan.wiring.pools):
+        raise GraphError(
+            f"cannot use checkpoint= to iterate over graph {plan.name!r}: no handler is durable, so that nothing would be"
+            " kept; give those that are dear durable=True"
+        )
     for source in plan.sources:
         subject, name = source.node.subject, source.node.name
         again = not is_source(subject) or getattr(subject, "replay", "none") in ("exact", "logged")
@@ -277,7 +303,7 @@ def _check(plan: Plan) -> None:
             )
     for pool, wired in zip(plan.pools, plan.wiring.pools, strict=True):
         for handler in pool.handlers if pool.ordered and not wired.stateful else ():
-            if handler is not None and needs_build(handler):
+            if handler is not None and needs_build(handler) and not repeats:
                 raise GraphError(
                     f"cannot make checkpoints with node {pool.name!r}: it is an ordered handler class whose state nobody"
                     " can save; give it snapshot() and restore(state)"

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from ...nodes.ordering.kept_answers import KeptAnswer
-from ...nodes.ordering.order_log import Entries
-from .kept_store import KeptStore
+from .kept_store import KeptGroup, KeptStore
 
-#: Keep answers, each with the name of its node, and then call a function.
-_Keep: TypeAlias = "tuple[Sequence[tuple[str, KeptAnswer]], Entries | None, Callable[[], None]]"
-#: A transaction takes no more answers than about this many bytes of memory or groups.
+#: A group to keep, and a function to call then.
+_Keep: TypeAlias = "tuple[KeptGroup, Callable[[], None]]"
+#: The most groups in one transaction.
 _MOST_GROUPS = 4096
 
 
@@ -47,9 +46,9 @@ class Keeper:
         """Start the thread."""
         self._thread.start()
 
-    def keep(self, answers: Sequence[tuple[str, KeptAnswer]], log: Entries | None, done: Callable[[], None]) -> None:
-        """Keep answers and entries of the order log; `done` is called when they, and all before them, are durable."""
-        self._queue.put((answers, log, done))
+    def keep(self, group: KeptGroup, done: Callable[[], None]) -> None:
+        """Keep a group; `done` is called when it, and all before it, is durable."""
+        self._queue.put((group, done))
 
     def recall(self, node: str, lo: int, hi: int, done: Callable[[list[KeptAnswer]], None]) -> None:
         """Read answers of a node from number `lo` on, at most up to `hi`; `done` is called with the first of them."""
@@ -95,8 +94,7 @@ class Keeper:
             groups.append(following)
             following = None
             waits = len(groups) == _MOST_GROUPS
-        answers = [answer for group in groups for answer in group[0]]
-        self._store.write(answers, [group[1] for group in groups if group[1] is not None])
-        for _, _, done in groups:
+        self._store.write([group for group, _ in groups])
+        for _, done in groups:
             done()
         return self._queue.get() if waits else following

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...nodes.errors import CheckpointError, GraphError
 from ...nodes.ordering.kept_answers import KeptAnswer
 from ...nodes.ordering.order_log import Entries
+from ...nodes.ordering.source_positions import SourcePosition
+from ..codec.stored_values import decode_stored
 from .kept_form import pack_answer, unpack_answer
 from .store import Execute, Store, TableStore, add_to_log
 
@@ -24,6 +27,9 @@ RECALL_BYTES = 4 << 20
 _RECALL_ROWS = 256
 #: The most that one answer may take: neither SQLite nor PostgreSQL stores more in one piece.
 MAX_ANSWER_BYTES = 1_000_000_000
+#: A row of no node: its body are the positions of the sources. No number of an event is as high.
+_POSITIONS = ""
+MAX_NUMBER = (1 << 63) - 1
 _LOG = logging.getLogger("sluiceway")
 _ADD = (
     "INSERT INTO {t}answer (name, node, first, size, code, body, digest)"
@@ -37,6 +43,18 @@ _FIND = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class KeptGroup:
+    """What becomes durable at once: answers, each with the name of its node, and entries of the order log.
+
+    `positions` are those of the sources behind all that was numbered then.
+    """
+
+    answers: Sequence[tuple[str, KeptAnswer]] = ()
+    log: Entries | None = None
+    positions: tuple[SourcePosition, ...] = ()
+
+
 class KeptStore:
     """The kept answers of one run. `codes` are fingerprints of the code of its durable nodes, by their names.
 
@@ -48,6 +66,8 @@ class KeptStore:
         self._codes = codes
         self._most_bytes = most_bytes
         self.nbytes = 0  #: what all answers take
+        #: The positions of the sources behind all numbers with kept answers, where the run before had any.
+        self.positions: list[SourcePosition] = []
 
     @property
     def is_filling(self) -> bool:
@@ -66,31 +86,31 @@ class KeptStore:
                 execute("DELETE FROM {t}answer WHERE name = :name", own)
             else:
                 execute("DELETE FROM {t}answer WHERE name = :name AND first + size <= :n", {**own, "n": n})
+            self.positions = self._read_positions(execute)
             known = {node: self._open_node(execute, node, drop=node in by_code) for node in self._codes}
             ((self.nbytes,),) = execute(
-                "SELECT coalesce(sum(length(body)), 0) FROM {t}answer WHERE name = :name", own
+                "SELECT coalesce(sum(length(body)), 0) FROM {t}answer WHERE name = :name AND size > 0", own
             )
             self.nbytes = int(self.nbytes)
         return known
 
-    def write(self, answers: Sequence[tuple[str, KeptAnswer]], logs: Sequence[Entries] = ()) -> None:
-        """Keep answers, each with the name of its node, and the entries of the order log, in one transaction.
-
-        Raises `CheckpointError` where they would take more than they may.
-        """
-        rows = [self._row(node, answer) for node, answer in answers]
+    def write(self, groups: Sequence[KeptGroup]) -> None:
+        """Keep groups in one transaction; raises `CheckpointError` where answers would take more than they may."""
+        rows = [self._row(node, answer) for group in groups for node, answer in group.answers]
         nbytes = self.nbytes + sum(len(row["body"]) for row in rows)
         if rows and nbytes > self._most_bytes:
             raise CheckpointError(
                 f"cannot keep the answer of node {rows[0]['node']!r} for number {rows[0]['first']}: the kept answers in"
                 f" {self._store.where} would take {nbytes} bytes, and kept_bytes={self._most_bytes} is the most; run again"
-                " with a larger kept_bytes=, or with a shorter checkpoint_interval_s=, behind which they are deleted"
+                " with a larger kept_bytes="
             )
         with self._store.transaction() as execute:
-            for entries in logs:
-                add_to_log(execute, self._store.own, entries.runs, entries.reads)
+            for group in groups:
+                if group.log is not None:
+                    add_to_log(execute, self._store.own, group.log.runs, group.log.reads)
             if rows:
                 execute(_ADD, rows)
+                self._write_positions(execute, next(group.positions for group in reversed(groups) if group.answers))
         self.nbytes = nbytes
 
     def read(self, node: str, lo: int, hi: int) -> list[KeptAnswer]:
@@ -128,6 +148,20 @@ class KeptStore:
             raise self._store.damaged(f"its answer of node {node!r} for number {first} is not what was written")
         answer = unpack_answer(lo, hi, body, f"the kept answer of node {node!r} for number {lo}")
         return replace(answer, failures=tuple(failure for failure in answer.failures if lo <= failure.seq < hi))
+
+    def _write_positions(self, execute: Execute, positions: Sequence[SourcePosition]) -> None:
+        body = pickle.dumps([(place.position, place.skip, place.start, place.key) for place in positions], protocol=5)
+        own = {**self._store.own, "node": _POSITIONS}
+        execute("DELETE FROM {t}answer WHERE name = :name AND node = :node", own)
+        execute(_ADD, {**own, "first": MAX_NUMBER, "size": 0, "code": "", "body": body, "digest": _digest("", 0, 0, body)})
+
+    def _read_positions(self, execute: Execute) -> list[SourcePosition]:
+        select = "SELECT body, digest FROM {t}answer WHERE name = :name AND node = :node"
+        for body, digest in execute(select, {**self._store.own, "node": _POSITIONS}):
+            if _digest("", 0, 0, body) != bytes(digest):
+                raise self._store.damaged("what it says of the sources is not what was written")
+            return [SourcePosition(*values) for values in decode_stored(body, "the positions behind the kept answers")]
+        return []
 
     def _open_node(self, execute: Execute, node: str, *, drop: bool) -> list[tuple[int, int]]:
         """Return the numbers of a node that are answered; delete those of other code if `drop`, and say what was done."""

@@ -33,7 +33,10 @@ from .topology import SOURCE_STREAM, Packing, Wiring, closes
 
 
 class Core:
-    """Drives one run. Record what happened, then call `cycle` and carry out the effects it returns."""
+    """Drives one run. Record what happened, then call `cycle` and carry out the effects it returns.
+
+    With a `log` the run goes on from its last checkpoint when it is begun again, or with `repeats` from its first number.
+    """
 
     def __init__(
         self,
@@ -45,17 +48,18 @@ class Core:
         max_deaths: int | None = 3,
         commits: bool = False,
         log: OrderLog | None = None,
+        repeats: bool = False,
     ) -> None:
         self.wiring = wiring
         self.budget = budget
         self.counts = Counts()
         self.barrier = Barrier()
-        self._resumes = log is not None
+        self._resumes = log is not None and not repeats
         stateful = tuple(at for at, pool in enumerate(wiring.pools) if pool.stateful and self._resumes)
         self.cuts = Cuts(stateful, enabled=commits or self._resumes)
         self.sequencer = Sequencer(len(wiring.remote), wiring.order, limit, log)
-        self.pools = make_pools(wiring, budget, max_deaths, keeps=self._resumes)
-        self.keeping = Keeping(self.pools, self.sequencer, enabled=self._resumes)
+        self.pools = make_pools(wiring, budget, max_deaths, keeps=log is not None)
+        self.keeping = Keeping(self.pools, self.sequencer, enabled=log is not None)
         self.source_credit = SourceCredit(self.sequencer, wiring.remote, self.pools, budget)
         self.first = self.consumed = 0  #: `first`: where this run begins; the numbers below were an earlier one's
         self.ended_by: str | None = None

@@ -11,6 +11,7 @@ from ...nodes.ordering.cuts import Cut
 from ...nodes.ordering.kept_answers import KeptAnswer
 from ...nodes.ordering.order_log import Entries
 from ...nodes.ordering.segments import Slice
+from ...nodes.ordering.source_positions import SourcePosition
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +114,13 @@ class DeliverLoose:
 class Keep:
     """Make answers durable, each with the index of its pool, and with them entries of the order log, all at once or nothing.
 
-    Those of a lower `group` are durable before.
+    Those of a lower `group` are durable before. `positions` are those of the sources behind all that is numbered.
     """
 
     group: int
     answers: tuple[tuple[int, KeptAnswer], ...]
-    log: Entries | None = None
+    log: Entries | None
+    positions: tuple[SourcePosition, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class Keeping:
             return []
         self._count += 1
         self._groups.append(_Group(self._count, min((answer.lo for _, answer in self._new), default=None), held))
-        keep = Keep(self._count, tuple(self._new), log)
+        keep = Keep(self._count, tuple(self._new), log, self._sequencer.positions)
         self._new = []
         return [keep]
 

@@ -142,7 +142,7 @@ class SinkSet:
         if self._checkpoints is not None and any(callable(getattr(end.sink, "recover", None)) for end in self._opened):
             self._checkpoints.announce(cut.n - 1)
         tokens = self.commit(cut.n - 1)
-        if self._checkpoints is not None:
+        if self._checkpoints is not None and not self._checkpoints.repeats:
             self._checkpoints.save(cut, tokens)
         _LOG.debug("committed up to number %d", cut.n - 1)
 

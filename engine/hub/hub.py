@@ -67,6 +67,7 @@ class Hub:
         self._options = options
         self._paused = paused
         self.backend = backend
+        self._repeats = checkpoints is not None and checkpoints.repeats
         self.core = Core(
             plan.wiring,
             EventPacking(),
@@ -75,6 +76,7 @@ class Hub:
             max_deaths=options.max_deaths,
             commits=plan.commits,
             log=checkpoints.order_log if checkpoints is not None else None,
+            repeats=self._repeats,
         )
         if checkpoints is not None and checkpoints.saved is not None:
             saved = checkpoints.saved
@@ -167,7 +169,7 @@ class Hub:
 
         def command() -> None:
             self.core.record_commit(n)
-            if self._keeping is not None:
+            if self._keeping is not None and not self._repeats:
                 self._keeping.trim(n)
 
         self._command(command)
@@ -298,7 +300,7 @@ class Hub:
 
     def _check_ends(self, now: float) -> None:
         options = self._options
-        if now >= self._cut_at or (self._keeping is not None and self._keeping.is_filling):
+        if now >= self._cut_at or (self._keeping is not None and self._keeping.is_filling and not self._repeats):
             self._cut_at = now + options.checkpoint_interval_s
             self.core.cuts.request()
         if self._deadline is not None and now >= self._deadline:

@@ -11,7 +11,7 @@ from time import monotonic
 
 from ...nodes.ordering.kept_answers import KeptAnswer
 from ..checkpoints.keeper import Keeper
-from ..checkpoints.kept_store import KeptStore
+from ..checkpoints.kept_store import KeptGroup, KeptStore
 from ..core.core import Core
 from ..core.effects import Keep, Recall
 
@@ -44,7 +44,8 @@ class KeepingLink:
         """Carry out an effect; the core hears of it when it is done."""
         if isinstance(effect, Keep):
             answers = [(self._nodes[at], answer) for at, answer in effect.answers]
-            self._keeper.keep(answers, effect.log, partial(self._record_durable, effect.group))
+            done = partial(self._record_durable, effect.group)
+            self._keeper.keep(KeptGroup(answers, effect.log, effect.positions), done)
         else:
             self._keeper.recall(self._nodes[effect.pool], effect.lo, effect.hi, partial(self._record_recalled, effect.pool))
 

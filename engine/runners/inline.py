@@ -46,7 +46,8 @@ class InlineRun(CallerRun):
     def __init__(self, plan: Plan, options: RunOptions, checkpoints: Checkpoints | None = None) -> None:
         super().__init__(plan, options, options.lock, checkpoints)
         self._checkpoints = checkpoints
-        self._commits = plan.commits or checkpoints is not None
+        self._goes_on = checkpoints is not None and not checkpoints.repeats  #: from the last checkpoint, when it is begun again
+        self._commits = plan.commits or self._goes_on
         self._sequencer = Sequencer(
             len(plan.sources), plan.order, options.limit, checkpoints.order_log if checkpoints is not None else None
         )
@@ -58,7 +59,7 @@ class InlineRun(CallerRun):
         self._kept: KeptCalls | None = None
         self._kept_steps: KeptSteps | None = None
         if checkpoints is not None and checkpoints.kept is not None and not checkpoints.finished:
-            self._kept = KeptCalls(checkpoints.kept, checkpoints.answered)
+            self._kept = KeptCalls(checkpoints.kept, checkpoints.answered, lambda: self._sequencer.positions)
             self._kept_steps = KeptSteps(self._kept)
         #: The number that carries no event and means the end of the input, once it is assigned.
         self._end: int | None = None
@@ -66,7 +67,7 @@ class InlineRun(CallerRun):
     @property
     def cut_short(self) -> bool:
         """Whether the run ended before its end without an error, so that what was written is not the whole."""
-        return self._stopped in ("interrupt", "closed") or (self._checkpoints is not None and self._stopped in PAUSES)
+        return self._stopped in ("interrupt", "closed") or (self._goes_on and self._stopped in PAUSES)
 
     def interrupt(self) -> None:
         """End the reading; what was read is still delivered."""
@@ -163,7 +164,7 @@ class InlineRun(CallerRun):
         for source in self._sources:
             if source.error is not None:
                 raise source.error
-        if self._plan.wiring.needs_end and closes(self._stopped, resumes=self._checkpoints is not None):
+        if self._plan.wiring.needs_end and closes(self._stopped, resumes=self._goes_on):
             self._end = self._sequencer.next
             self._sequencer.skip_to(self._end + 1)
             yield from self._pipeline.deliver(run([Column(self._end, 1, [], [0])], Orders(end=self._end)))
@@ -174,10 +175,10 @@ class InlineRun(CallerRun):
         """Commit what is delivered, which is every number so far, and acknowledge it to the sources."""
         sequencer = self._sequencer
         cut = Cut(sequencer.next, sequencer.positions, sequencer.turn, final, self._stopped)
-        if self._checkpoints is not None and self._executed.states:
+        if self._goes_on and self._executed.states:
             cut.states[0] = dumps(self._executed.states.snapshot())
         self._pipeline.delivery.sinks.commit_cut(cut)
-        if self._kept is not None:
+        if self._kept is not None and self._goes_on:
             self._kept.trim(cut.n)
         for source, place in zip(self._sources, self._sequencer.positions, strict=True):
             if place.position is not None and source.listens:

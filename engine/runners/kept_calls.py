@@ -7,7 +7,7 @@ packed is a failure of its event, as it is in processes.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ...nodes.events import Failure
 from ...nodes.execution.kept_steps import Given
@@ -15,21 +15,31 @@ from ...nodes.ordering.barrier import FailureRecord
 from ...nodes.ordering.intervals import Intervals
 from ...nodes.ordering.kept_answers import KeptAnswer
 from ...nodes.ordering.segments import ExitData
+from ...nodes.ordering.source_positions import SourcePosition
 from ...nodes.program.column import Column, join
 from ...nodes.program.failures import failure
 from ...nodes.program.program import Step
 from ...nodes.program.steps import keep
 from ..checkpoints.keeper import Keeper
-from ..checkpoints.kept_store import KeptStore
+from ..checkpoints.kept_store import KeptGroup, KeptStore
 from ..codec.codec import Encoder, Payload, decode
 from ..codec.errors import CodecError
 from ..reporting.failures import event_of
 
 
 class KeptCalls:
-    """The answers of the durable nodes of one run; `answered` are the numbers of an earlier one, as runs by node."""
+    """The answers of the durable nodes of one run; `answered` are the numbers of an earlier one, as runs by node.
 
-    def __init__(self, store: KeptStore, answered: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+    `positions` returns those of the sources behind all that is numbered.
+    """
+
+    def __init__(
+        self,
+        store: KeptStore,
+        answered: Mapping[str, Sequence[tuple[int, int]]],
+        positions: Callable[[], tuple[SourcePosition, ...]],
+    ) -> None:
+        self._positions = positions
         self.recalled = 0  #: numbers that were not called for again, each for each node
         self._store = store
         self._known: dict[str, Intervals] = {}
@@ -82,7 +92,7 @@ class KeptCalls:
             data = ExitData(_own(payload), payload.nbytes, column.counts, column.indices)
             records = tuple(_record(step, failed) for failed in failures if failed.seq < column.stop)
             answer = KeptAnswer(column.start, column.stop, column.start, column.size, [data], records)
-            self._keeper.keep([(step.node, answer)], None, _nothing)
+            self._keeper.keep(KeptGroup([(step.node, answer)], None, self._positions()), _nothing)
             self._waits = True
         return column, failures
 
@@ -90,7 +100,7 @@ class KeptCalls:
         """Wait until all that was given is durable; raises `CheckpointError` if that failed."""
         if self._waits:
             self._told.clear()
-            self._keeper.keep([], None, self._told.set)
+            self._keeper.keep(KeptGroup(), self._told.set)
             if self._error is None:
                 self._told.wait()
             self._waits = False

@@ -81,7 +81,8 @@ class ProcessRun:
     def cut_short(self) -> bool:
         """Whether the run ended before its end without an error, so that what was written is not the whole."""
         ended_by = "" if self._outcome is None else self._outcome.ended_by
-        return ended_by in ("interrupt", "closed") or (self._checkpoints is not None and ended_by in PAUSES)
+        paused = self._checkpoints is not None and not self._checkpoints.repeats and ended_by in PAUSES
+        return paused or ended_by in ("interrupt", "closed")
 
     @property
     def name(self) -> str:

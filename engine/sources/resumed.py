@@ -28,12 +28,23 @@ _SKIP_BATCH = 4096
 
 
 class ResumedSource:
-    """A source resumed at a checkpoint: repeats the logged reads, then continues."""
+    """A source resumed at a checkpoint: repeats the logged reads, then continues.
+
+    `known` is the position up to which answers are kept: what is read up to there must be what was read before.
+    """
 
     marked = True
 
-    def __init__(self, subject: Any, name: str, place: SourcePosition | None = None, reads: Sequence[Read] = ()) -> None:
+    def __init__(
+        self,
+        subject: Any,
+        name: str,
+        place: SourcePosition | None = None,
+        reads: Sequence[Read] = (),
+        known: SourcePosition | None = None,
+    ) -> None:
         self._subject, self._name = subject, name
+        self._known = known.position if known is not None else None
         self._place = place or SourcePosition()
         self._reads = tuple(reads)
         self.last_key = self._place.key
@@ -49,9 +60,11 @@ class ResumedSource:
         """Open the source at the position of the checkpoint."""
         place = self._place
         if is_source(self._subject):
+            if self._known is not None and getattr(self._subject, "replay", "none") == "exact":
+                open_reader(self._subject, self._known).close()  # raises for other contents than it had up to there
             reader = open_reader(self._subject, place.position)
             return _ResumedReader(reader, place.skip, self._reads, self._name)
-        return SkippingReader(self._subject, place.position, place.skip, self._name)
+        return SkippingReader(self._subject, place.position, place.skip, self._name, self._known)
 
 
 class _ResumedReader:
@@ -100,40 +113,64 @@ class _ResumedReader:
 class SkippingReader:
     """A reader over an iterable or the result of a function; its position is the number of events read, and their digest."""
 
-    def __init__(self, subject: Any, position: Any, skip: int, name: str) -> None:
+    def __init__(self, subject: Any, position: Any, skip: int, name: str, known: Any = None) -> None:
         self._reader = open_reader(subject)
         self._iterator = self._reader.iterator  # type: ignore[attr-defined]
         self._lent = is_lent(subject)
         self._sized = isinstance(subject, (list, tuple, range))
+        self._name = name
         self._count = 0
         self._digest = hashlib.blake2b(digest_size=16)
+        #: The number of events at which the digest is compared next, and that digest.
+        self._known: tuple[int, str] | None = None
+        if self._sized and known is not None:  # before anything is done with them
+            SkippingReader(subject, known, 0, name)
+            known = None
         if position is not None:
-            self._skip_events(position[0], name)
-            if self._digest.hexdigest() != position[1]:
-                self._reader.close()
-                raise CheckpointError(
-                    f"cannot resume: source {name!r} gives other events than in the run before, among the first"
-                    f" {position[0]}; give the same input, store what cannot be read again in a file first, or begin"
-                    " afresh with resume='never'"
-                )
-        self._skip_events(skip, name)
+            self._known = position
+            self._skip_events(position[0])
+            self._compare()
+        self._known = known if known is not None and known[0] > self._count else None
+        self._skip_events(skip)
 
-    def _skip_events(self, count: int, name: str) -> None:
+    def _skip_events(self, count: int) -> None:
         while count:
             events = list(islice(self._iterator, min(count, _SKIP_BATCH)))
             if not events:
-                raise too_short(name)
+                raise too_short(self._name)
             self._count_events(events)
             count -= len(events)
 
     def _count_events(self, events: list[Any]) -> None:
+        """Count events that are read, and compare the digest where that is due: at most so many are read before."""
+        if self._known is not None and self._count + len(events) >= self._known[0]:
+            upto = self._known[0] - self._count
+            self._add(events[:upto])
+            self._compare()
+            events = events[upto:]
+        self._add(events)
+
+    def _add(self, events: list[Any]) -> None:
         self._count += len(events)
         self._digest.update(_digestible(events))
 
+    def _compare(self) -> None:
+        """Raise `CheckpointError` unless the events up to here are those of the run before."""
+        if self._known is not None and self._known != (self._count, self._digest.hexdigest()):
+            self._reader.close()
+            raise CheckpointError(
+                f"cannot resume: source {self._name!r} gives other events than in the run before, among the first"
+                f" {self._known[0]}; give the same input, store what cannot be read again in a file first, or begin"
+                " afresh with resume='never'"
+            )
+        self._known = None
+
     def read(self, limit: int, max_bytes: int, /) -> Sequence[Any] | None:
-        """Return events that are certainly there: many of a list or range, otherwise the next one."""
+        """Return what is there for certain: of a list or range many events, of all else the next one."""
         events = list(islice(self._iterator, min(limit, 1024) if self._sized else 1))
         if not events:
+            if self._known is not None:
+                raise too_short(self._name)
             return None
         self._count_events(events)
         return safe_copies(events) if self._lent else events

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from sluiceway.engine.checkpoints.keeper import Keeper
-from sluiceway.engine.checkpoints.kept_store import KeptStore, kept_store
+from sluiceway.engine.checkpoints.kept_store import KeptGroup, KeptStore, kept_store
 from sluiceway.engine.checkpoints.sqlite_store import file_store
 from sluiceway.engine.codec.codec import Encoder, decode
 from sluiceway.nodes.errors import CheckpointError, GraphError
@@ -51,8 +51,8 @@ def path(tmp_path: Path) -> Path:
 def test_what_was_written_is_read(path: Path) -> None:
     kept, known = opened(path)
     assert known == {"a": [], "b": []}
-    kept.write([("a", answer(0, 2)), ("a", answer(4, 6, 2, 8, 4)), ("b", answer(0, 1))])
-    kept.write([("a", answer(2, 4, 2, 8, 3))])
+    kept.write([KeptGroup([("a", answer(0, 2)), ("a", answer(4, 6, 2, 8, 4)), ("b", answer(0, 1))])])
+    kept.write([KeptGroup([("a", answer(2, 4, 2, 8, 3))])])
     kept._store.close()
     kept, known = opened(path)
     assert known == {"a": [(0, 2), (2, 4), (4, 6)], "b": [(0, 1)]}
@@ -65,14 +65,14 @@ def test_what_was_written_is_read(path: Path) -> None:
 
 def test_the_order_log_is_written_with_them(path: Path) -> None:
     kept, _ = opened(path)
-    kept.write([("a", answer(0, 2))], [Entries((Run(0, 1, 2),), ()), Entries((Run(2, 0, 1),), ())])
+    kept.write([KeptGroup([("a", answer(0, 2))], Entries((Run(0, 1, 2),), ())), KeptGroup((), Entries((Run(2, 0, 1),), ()))])
     assert kept._store.logged() == ([Run(0, 1, 2), Run(2, 0, 1)], [])
     kept._store.close()
 
 
 def test_a_row_that_is_partly_below_a_checkpoint_stays(path: Path) -> None:
     kept, _ = opened(path)
-    kept.write([("a", answer(0, 4)), ("a", answer(4, 8)), ("b", answer(3, 4))])
+    kept.write([KeptGroup([("a", answer(0, 4)), ("a", answer(4, 8)), ("b", answer(3, 4))])])
     kept.trim(5)
     assert [one.lo for one in kept.read("a", 5, 8)] == [5]
     kept._store.close()
@@ -85,7 +85,7 @@ def test_a_row_that_is_partly_below_a_checkpoint_stays(path: Path) -> None:
 
 def test_a_new_run_forgets_them(path: Path) -> None:
     kept, _ = opened(path)
-    kept.write([("a", answer(0, 4))])
+    kept.write([KeptGroup([("a", answer(0, 4))])])
     kept._store.close()
     kept, known = opened(path, afresh=True)
     assert known == {"a": [], "b": []}
@@ -94,7 +94,7 @@ def test_a_new_run_forgets_them(path: Path) -> None:
 
 def test_answers_of_other_code(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     kept, _ = opened(path)
-    kept.write([("a", answer(0, 4)), ("b", answer(0, 4))])
+    kept.write([KeptGroup([("a", answer(0, 4)), ("b", answer(0, 4))])])
     kept._store.close()
     kept, known = opened(path, codes={"a": "new", "b": "new"}, by_code=["b"])
     assert known == {"a": [(0, 4)], "b": []}
@@ -105,12 +105,12 @@ def test_answers_of_other_code(path: Path, caplog: pytest.LogCaptureFixture) -> 
 
 def test_the_bound(path: Path) -> None:
     kept, _ = opened(path, most_bytes=400)
-    kept.write([("a", answer(0, 1))])
+    kept.write([KeptGroup([("a", answer(0, 1))])])
     with pytest.raises(CheckpointError, match="kept_bytes=400 is the most"):
-        kept.write([("a", answer(1, 2, 0, 200))])
+        kept.write([KeptGroup([("a", answer(1, 2, 0, 200))])])
     kept.trim(1)
     assert not kept.is_filling
-    kept.write([("a", answer(1, 2))])
+    kept.write([KeptGroup([("a", answer(1, 2))])])
     assert [one.lo for one in kept.read("a", 1, 9)] == [1]
     kept._store.close()
 
@@ -118,7 +118,7 @@ def test_the_bound(path: Path) -> None:
 @pytest.mark.parametrize("harm", ["UPDATE answer SET body = x'00'", "DELETE FROM answer"])
 def test_damage_is_told(path: Path, harm: str) -> None:
     kept, _ = opened(path)
-    kept.write([("a", answer(0, 1))])
+    kept.write([KeptGroup([("a", answer(0, 1))])])
     with kept._store.transaction() as execute:
         execute(harm)
     with pytest.raises(CheckpointError, match=r"damaged .*its answer of node 'a' for number 0 is"):
@@ -137,10 +137,10 @@ def test_the_thread_keeps_in_order_and_says_what_failed(path: Path) -> None:
     errors: list[BaseException] = []
     keeper = Keeper(kept, errors.append)
     for n in range(5):
-        keeper.keep([("a", answer(n, n + 1))], None, lambda n=n: told.append(n))
+        keeper.keep(KeptGroup([("a", answer(n, n + 1))]), lambda n=n: told.append(n))
     keeper.recall("a", 1, 3, lambda found: told.append([one.lo for one in found]))
     keeper.trim(2)
-    keeper.keep([("a", answer(7, 8, 0, 4000))], None, lambda: told.append("never"))
+    keeper.keep(KeptGroup([("a", answer(7, 8, 0, 4000))]), lambda: told.append("never"))
     keeper.start()
     keeper.close()
     assert told == [0, 1, 2, 3, 4, [1, 2]]
