@@ -33,9 +33,9 @@ from .topology import SOURCE_STREAM, Packing, Wiring, closes
 
 
 class Core:
-    """Drives one run. Record what happened, then call `cycle` and carry out the effects it returns.
+    """Drives one run: record what happened, then call `cycle` and carry out the effects it returns.
 
-    With a `log` the run goes on from its last checkpoint when it is begun again, or with `repeats` from its first number.
+    With a `log` a run begun again goes on from its last checkpoint, with `repeats` from its first number.
     """
 
     def __init__(
@@ -61,10 +61,9 @@ class Core:
         self.pools = make_pools(wiring, budget, max_deaths, keeps=log is not None)
         self.keeping = Keeping(self.pools, self.sequencer, enabled=log is not None)
         self.source_credit = SourceCredit(self.sequencer, wiring.remote, self.pools, budget)
-        self.first = self.consumed = 0  #: `first`: where this run begins; the numbers below were an earlier one's
+        self.first = self.consumed = 0  #: `first`: where this run begins, behind an earlier one
         self.ended_by: str | None = None
-        #: The number that carries no event and stands for the end of the input, once it is numbered.
-        self.end: int | None = None
+        self.end: int | None = None  #: the number without an event that stands for the end of the input, once there is one
         self.finished = False
         self.waiting_peak = 0
         self.barrier_waited_s = 0.0

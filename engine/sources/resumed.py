@@ -142,7 +142,7 @@ class SkippingReader:
             count -= len(events)
 
     def _count_events(self, events: list[Any]) -> None:
-        """Count events that are read, and compare the digest where that is due: at most so many are read before."""
+        """Count events that are read; compare the digest where that is due, which may be between two of them."""
         if self._known is not None and self._count + len(events) >= self._known[0]:
             upto = self._known[0] - self._count
             self._add(events[:upto])
