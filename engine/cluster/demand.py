@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-#: Fractions of resources are counted by Ray in units of 1/10,000.
-_UNIT = 1e-4
+#: Ray counts fractions of resources in units of 1/10,000.
+_DIGITS = 4
+_UNIT = 10**-_DIGITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Profile:
 
     def times(self, berths: int) -> dict[str, float]:
         """Return what a deck of some berths costs."""
-        return {name: round(amount * berths / _UNIT) * _UNIT for name, amount in self.needs}
+        return {name: round(amount * berths, _DIGITS) for name, amount in self.needs}
 
 
 @dataclass(frozen=True, slots=True)

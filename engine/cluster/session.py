@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -64,7 +65,10 @@ class ClusterSession:
 
     def __init__(self, runner: RayRunner) -> None:
         self.ray: Any = need("ray", "ray", "runner='ray'")
-        self._ours = _CONNECTION.acquire(self.ray, runner)
+        #: Called once, at the latest when nobody has this any more: results may never be asked for.
+        self._release: Callable[[], object] = lambda: None
+        if _CONNECTION.acquire(self.ray, runner):
+            self._release = weakref.finalize(self, _CONNECTION.release, self.ray)
 
     def host(self) -> str:
         """Return the address of this process's node."""
@@ -86,9 +90,7 @@ class ClusterSession:
 
     def close(self) -> None:
         """End the use of the connection."""
-        if self._ours:
-            self._ours = False
-            _CONNECTION.release(self.ray)
+        self._release()
 
 
 def _connect(ray: Any, runner: RayRunner) -> None:
