@@ -18,13 +18,22 @@ OnError = Literal["fail", "skip", "dead_letter"]
 @public
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Where a handler stands: `(seq, index)` names the event, `attempt` counts from 1, `worker` from 0."""
+    """Where a handler stands: `(seq, index)` names the event, `attempt` counts from 1, `worker` from 0.
+
+    In the constructor of a handler class there is no event yet: `seq` and `index` are -1, `attempt` is 0. A worker that
+    replaces another has its number.
+    """
 
     seq: int
     index: int
     node: str
     attempt: int
     worker: int
+
+    @staticmethod
+    def of_constructor(node: str, worker: int) -> Context:
+        """Return the context in which the handler of a node is built."""
+        return Context(-1, -1, node, 0, worker)
 
 
 @public
@@ -70,14 +79,14 @@ context_of_call: ContextVar[Callable[[], Context]] = ContextVar("sluiceway_conte
 
 
 def current() -> Context:
-    """Return the context of the event that the calling handler works on.
+    """Return the context of the event that the calling handler works on, or of the constructor of a handler class.
 
-    Raises `LookupError` outside a handler, and in threads that a handler starts.
+    Raises `LookupError` elsewhere, and in threads that a handler starts.
     """
     try:
         get = context_of_call.get()
     except LookupError:
         raise LookupError(
-            "sluiceway.current() was called outside a handler; call it inside, in the handler's own thread"
+            "sluiceway.current() was called outside a handler; call it inside or in its constructor, in the handler's own thread"
         ) from None
     return get()

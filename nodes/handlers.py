@@ -9,9 +9,11 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, get_origin
 
 from .errors import GraphError, kind_of
+from .events import Context, context_of_call
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -106,15 +108,20 @@ def build(subject: Any) -> tuple[Callable[..., Any], Callable[[], Any] | None]:
 
 
 def build_all(
-    subjects: Iterable[Any], closers: list[Callable[[], Any]]
+    subjects: Iterable[Any], closers: list[Callable[[], Any]], *, nodes: Iterable[str], worker: int = 0
 ) -> list[Callable[..., Any] | None]:
     """Build every handler (`None` stays: a join), and append to `closers` what closes each as soon as it is built.
 
-    So those built before one whose constructor raises can still be closed.
+    So those built before one whose constructor raises can still be closed. `nodes` are their names and `worker` is the
+    number of this worker, which their constructors may ask for.
     """
     handlers: list[Callable[..., Any] | None] = []
-    for subject in subjects:
-        handler, close = (None, None) if subject is None else build(subject)
+    for subject, node in zip(subjects, nodes, strict=True):
+        token = context_of_call.set(partial(Context.of_constructor, node, worker))
+        try:
+            handler, close = (None, None) if subject is None else build(subject)
+        finally:
+            context_of_call.reset(token)
         handlers.append(handler)
         if close is not None:
             closers.append(close)

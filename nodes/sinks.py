@@ -14,8 +14,8 @@ from typing import Any, Protocol, TypeVar
 
 from .errors import GraphError, kind_of
 
-T = TypeVar("T")
 T_in = TypeVar("T_in", contravariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 Numbers = list[tuple[int, int]]
 
@@ -55,19 +55,19 @@ class Sink(Protocol[T_in]):
     An exception with an integer `position` says which event of the batch is to blame; see `BadEvent`.
     """
 
-    def write(self, events: Sequence[T_in], /) -> None:
+    def write(self, events: Batch[T_in], /) -> None:
         """Write a batch; `events.numbers` holds `(seq, index)` of each event."""
 
     def close(self) -> None:
         """Finish: the run has succeeded and everything is written."""
 
 
-class Batch(list[T]):
+class Batch(list[T_co]):  # type: ignore[type-var]  # a sink reads it only: it is covariant in effect
     """A list of events whose `numbers` are worked out when they are asked for."""
 
     __slots__ = ("_numbers",)
 
-    def __init__(self, events: Iterable[T], numbers: Callable[[], Numbers] | Numbers) -> None:
+    def __init__(self, events: Iterable[T_co], numbers: Callable[[], Numbers] | Numbers) -> None:
         super().__init__(events)
         self._numbers = numbers
 

@@ -92,7 +92,9 @@ class Delivery:
     def _letter_steps(self, plan: Plan) -> Executor | None:
         if plan.letters is None:
             return None
-        return Executor(plan.letters.program, build_all(plan.letters.handlers, self._closers), safe_copies)
+        program = plan.letters.program
+        nodes = [step.node for step in program.steps]
+        return Executor(program, build_all(plan.letters.handlers, self._closers, nodes=nodes), safe_copies)
 
     def _close(self) -> None:
         self._decoded.clear()
@@ -313,7 +315,7 @@ class Delivery:
             column = column.slice(min(end.recovered + 1, column.stop), column.stop)
             if not column.events:
                 return
-        batch = Batch(column.events, column.numbers)
+        batch: Batch[Any] = Batch(column.events, column.numbers)
         try:
             end.sink.write(batch)
         except LockLost:

@@ -101,9 +101,10 @@ class InlineRun(CallerRun):
         self, loop: LoopThread, closers: list[Callable[[], Any]]
     ) -> Callable[[list[Column], Orders], Answer]:
         program = self._plan.whole.program
+        nodes = [step.node for step in program.steps]
 
         if not program.needs_loop:
-            handlers = build_all(self._plan.whole.handlers, closers)
+            handlers = build_all(self._plan.whole.handlers, closers, nodes=nodes)
             plain = Executor(program, handlers, safe_copies, kept=self._kept_steps)
             self._resume(plain)
             return plain.run
@@ -113,7 +114,7 @@ class InlineRun(CallerRun):
         ordered = any(pool.ordered for pool in self._plan.pools)
 
         async def make_inside() -> AsyncExecutor:
-            handlers = build_all(self._plan.whole.handlers, closers)
+            handlers = build_all(self._plan.whole.handlers, closers, nodes=nodes)
             return AsyncExecutor(
                 program, handlers, safe_copies, ordered=ordered, is_ending=lambda: loop.cancelled, kept=self._kept_steps
             )

@@ -14,10 +14,10 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES) == 3
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=["setup", "total"])
+@pytest.mark.parametrize("example", EXAMPLES, ids=["setup", "device", "total"])
 def test_an_example_runs(example: str, tmp_path: Path) -> None:
     assert "assert" in example
     script = tmp_path / "example.py"

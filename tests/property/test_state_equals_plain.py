@@ -54,7 +54,8 @@ def in_parts(stream: Any, events: Numbers, workers: int, rng: Random) -> Found:
     total = Tally()
     for pool, wired in zip(plan.pools, plan.wiring.pools, strict=True):
         def fresh(pool: Any = pool, wired: Any = wired) -> Executor:
-            return Executor(wired.program, build_all(pool.handlers, []), safe_copies)
+            nodes = [step.node for step in wired.program.steps]
+            return Executor(wired.program, build_all(pool.handlers, [], nodes=nodes), safe_copies)
 
         executor = fresh()
         given: list[list[Column]] = []

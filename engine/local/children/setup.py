@@ -66,7 +66,7 @@ def _current_call() -> tuple[str | None, int | None]:
     if get is None:
         return None, None
     context = get()
-    return context.node, context.seq
+    return context.node, context.seq if context.seq >= 0 else None
 
 
 class ForwardStream(io.TextIOBase):

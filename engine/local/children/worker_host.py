@@ -49,7 +49,8 @@ class WorkerHost:
 
     def build_handlers(self) -> list[Callable[..., Any] | None]:
         """Build the handlers; `closers` then holds the functions that close them."""
-        return build_all(self._handlers, self.closers)
+        nodes = [step.node for step in self.spec.program.steps]
+        return build_all(self._handlers, self.closers, nodes=nodes, worker=self.index)
 
     def read_task(self, message: Message) -> TaskMessage:
         """Return the task of a message; its large frames are in the arena."""

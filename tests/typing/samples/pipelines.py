@@ -55,6 +55,14 @@ class Collector:
     def close(self) -> None: ...
 
 
+class Numbered:
+    def write(self, events: sw.Batch[float], /) -> None:
+        for (seq, index), event in zip(events.numbers, events, strict=True):
+            print(seq + index, event)
+
+    def close(self) -> None: ...
+
+
 def rows(limit: int = 3) -> Iterator[Login]:
     yield Login("ada", 1.0)
 
@@ -145,6 +153,8 @@ numbers.sink(results.append)
 numbers.sink(print, name="shown", ordered=False)
 numbers.map(float).sink(Collector())
 numbers.sink(Collector())
+numbers.sink(Numbered())
+numbers.map(float).sink(Numbered())
 graph.dead_letters().map(lambda letter: letter.error).sink(print)
 assert_type(graph.dead_letters(), sw.Stream[sw.DeadLetter])
 

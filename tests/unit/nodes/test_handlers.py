@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import pytest
+import sluiceway as sw
 from sluiceway.nodes.errors import GraphError
-from sluiceway.nodes.handlers import build, is_async, is_generator, is_handler_class, needs_build, per_worker
+from sluiceway.nodes.handlers import build, build_all, is_async, is_generator, is_handler_class, needs_build, per_worker
 
 T = TypeVar("T")
 #: For calls that a type checker refuses as well.
@@ -183,3 +184,40 @@ def test_a_function_that_makes_no_handler_is_found_when_it_is_built() -> None:
 def test_a_function_that_makes_an_async_handler_is_told_to_give_the_class() -> None:
     with pytest.raises(TypeError, match="give per_worker the class"):
         build(per_worker(make_fetch))
+
+
+def test_a_constructor_knows_its_node_and_its_worker() -> None:
+    class Placed:
+        def __init__(self) -> None:
+            self.place = sw.current()
+
+        def __call__(self, event: int) -> sw.Context:
+            return self.place
+
+    plain, placed = build_all([len, Placed], [], nodes=["length", "model"], worker=3)
+    assert plain is len
+    assert placed is not None
+    assert placed(1) == sw.Context(-1, -1, "model", 0, 3)
+    with pytest.raises(LookupError, match="outside a handler"):
+        sw.current()
+
+
+@pytest.mark.parametrize("options", [{"runner": "inline"}, {"workers": 2}])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_every_worker_builds_with_its_own_number(options: dict[str, Any], is_async: bool) -> None:
+    class Placed:
+        def __init__(self) -> None:
+            self.worker, self.node = sw.current().worker, sw.current().node
+
+        def __call__(self, event: int) -> tuple[int, int, str]:
+            return self.worker, sw.current().worker, self.node
+
+    class AsyncPlaced(Placed):
+        async def __call__(self, event: int) -> tuple[int, int, str]:  # type: ignore[override]
+            return super().__call__(event)
+
+    graph = sw.Graph()
+    placed = graph.source(range(200)).map(AsyncPlaced if is_async else Placed, name="model")
+    found = list(sw.iterate(placed, **options))
+    assert all(built == called and node == "model" for built, called, node in found)
+    assert {built for built, *_ in found} <= {0, 1}
