@@ -11,10 +11,14 @@ it grows, for ever, also past its rotation.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .csv_file import CsvFile
-from .json_lines import JsonFile
 from .streams.paths import Paths
 from .text import TextFile
+
+if TYPE_CHECKING:
+    from .json_lines import JsonFile
 
 __all__ = ["CsvFile", "JsonFile", "TextFile", "csv", "jsonl", "lines"]
 
@@ -34,17 +38,21 @@ def lines(
     return TextFile(path, encoding=encoding, keep_newline=keep_newline, append=append, follow=follow)
 
 
-def jsonl(path: Paths, *, append: bool = False, follow: bool = False) -> JsonFile:
+def jsonl(path: Paths, *, type: Any = None, append: bool = False, follow: bool = False) -> JsonFile:
     """Read or write JSON lines files: every line is one JSON value, in UTF-8.
 
-    Blank lines are skipped; a line that is not JSON is a `ValueError` with file and line number. As a sink, what JSON
+    Blank lines are skipped; a line that is not JSON is a `ValueError` with file and line number. With `type` (a dataclass,
+    a TypedDict, a `msgspec.Struct`) each line becomes a value of it, and one that does not fit is an error that also names
+    the field. As a sink, what JSON
     cannot carry is refused with its field named: sets, bytes, dates, keys that are no `str`, NaN and infinities. Tuples
     are written as arrays, dead letters as objects, with the `repr` of an event that JSON cannot carry.
 
     Raises `GraphError` for arguments that are no paths and for what cannot be followed; files are looked up
     when a run starts.
     """
-    return JsonFile(path, append=append, follow=follow)
+    from .json_lines import JsonFile  # its parser takes 10 ms to import
+
+    return JsonFile(path, append=append, follow=follow, type_=type)
 
 
 def csv(

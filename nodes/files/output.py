@@ -113,16 +113,20 @@ class FileOutput:
         """Write text; raises `UnicodeEncodeError`, with nothing written, for text the encoding cannot carry."""
         if not text:
             return
-        self._changed = True
         if self.path == STANDARD:
+            self._changed = True
             sys.stdout.write(text)
             sys.stdout.flush()
             return
+        self.write_encoded(self._encoder.encode(text))
+
+    def write_encoded(self, data: bytes) -> None:
+        """Write bytes that are text in the file's encoding; not for standard output."""
+        self._changed = True
         if self._file is None:
             raise CheckpointError(
                 f"cannot go on in {self.path}: it is finished and in its place, but the run is not; {REMEDY}"
             )
-        data = self._encoder.encode(text)
         if self._members is not None:
             self._file.write(self._members.compress(data))
         elif self.target is not None:
