@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy
 import sql_checks as checks
+from hypothesis import strategies as st
 from sluiceway.nodes.connectors.sql.api import sql, sql_sink
 from sluiceway.nodes.sinks import BadEvent
 
@@ -35,7 +36,10 @@ VALUES: list[Any] = [
     dt.timedelta(hours=30, microseconds=7), uuid.UUID(int=5),
     {"a": [1, None, 1.5]}, {"a": 1e23}, {}, [], [1, 2], ["1", "2"], [1.5], (1, 2), {1: 2}, {"a": math.nan}, {"a": (1,)}, {1, 2},
     numpy.int64(5), numpy.uint64(2**64 - 1), numpy.float64(1.5), numpy.float32(0.1), numpy.bool_(True), numpy.str_("text"),
-    numpy.datetime64("2024-01-01"), None,
+    numpy.datetime64("2024-01-01"), None, numpy.float16(0.5), {"a": numpy.int64(5)}, {"a": "\0"}, "a\0b", "\ud800",
+    {"a": "\ud800"},
+    dt.timedelta(days=-1, hours=5), dt.timedelta(microseconds=1000), dt.time(10, 30, 0, 5000), D("-0.0"), D("1E-30"), -0.0,
+    5e-324,
 ]  # fmt: skip
 SQLITE = (
     "BOOLEAN", "INTEGER", "BIGINT", "REAL", "FLOAT", "DOUBLE PRECISION", "NUMERIC", "DECIMAL(10,2)", "TEXT", "VARCHAR(5)",
@@ -44,12 +48,15 @@ SQLITE = (
 POSTGRES = (
     "BOOLEAN", "SMALLINT", "INTEGER", "BIGINT", "REAL", "DOUBLE PRECISION", "NUMERIC", "NUMERIC(10,2)", "NUMERIC(5)", "TEXT",
     "VARCHAR(5)", "CHAR(5)", "BYTEA", "DATE", "TIMESTAMP", "TIMESTAMPTZ", "TIME", "TIMETZ", "INTERVAL", "JSON", "JSONB", "UUID",
-    "INTEGER[]", "TEXT[]", "DOUBLE PRECISION[]",
+    "INTEGER[]", "TEXT[]", "DOUBLE PRECISION[]", "TIMESTAMP(0)", "TIMESTAMPTZ(3)", "TIME(3)", "INTERVAL(0)",
+    "INTERVAL HOUR TO MINUTE", "NUMERIC(4, -2)",
 )  # fmt: skip
 
 
 def same(written: Any, read: Any) -> bool:
     """Whether a value came back: not a number is itself, and what Python holds for equal is equal."""
+    if isinstance(written, numpy.generic):
+        written = written.item()
     if isinstance(written, float) and math.isnan(written):
         return isinstance(read, float) and math.isnan(read)
     return bool(type(read) is type(written) and read == written) or bool(read == written)
@@ -80,6 +87,26 @@ def changed(url: str, table: str, values: list[Any]) -> list[tuple[Any, Any]]:
     ]
 
 
+_PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
+_JSON = st.recursive(
+    _PLAIN,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=6,
+)
+ANYTHING = st.one_of(
+    st.integers(-(2**65), 2**65), st.floats(width=32), st.decimals(), st.decimals(-1000, 1000, places=2), st.binary(max_size=20),
+    st.datetimes(), st.datetimes(timezones=st.timezones()), st.dates(), st.times(), st.times(timezones=st.just(ZONE)),
+    st.timedeltas(), st.uuids(), st.integers(-128, 127).map(numpy.int8), st.floats(width=32).map(numpy.float32),
+    st.integers(0, 2**64 - 1).map(numpy.uint64), _JSON,
+)  # fmt: skip
+
+
+def any_value_comes_back(url: str, kind: str, values: list[Any]) -> None:
+    """Whatever is written to a column of a type: equal, or refused."""
+    checks.execute(url, "DROP TABLE IF EXISTS anything", f"CREATE TABLE anything (n INTEGER PRIMARY KEY, v {kind})")
+    assert changed(url, "anything", values) == []
+
+
 def existing_columns_change_nothing(url: str, types: tuple[str, ...]) -> None:
     """A table that is there."""
     wrong = {}
@@ -87,7 +114,7 @@ def existing_columns_change_nothing(url: str, types: tuple[str, ...]) -> None:
         checks.execute(url, f"CREATE TABLE there{at} (n INTEGER PRIMARY KEY, v {kind})")
         if found := changed(url, f"there{at}", VALUES):
             wrong[kind] = found
-    assert wrong == {}
+    assert wrong == {}, wrong
 
 
 def made_columns_change_nothing(url: str) -> None:
@@ -104,4 +131,4 @@ def made_columns_change_nothing(url: str) -> None:
         sink.close()
         if found := changed(url, f"made{at}", VALUES):
             wrong[repr(first)] = found
-    assert wrong == {}
+    assert wrong == {}, wrong

@@ -19,6 +19,8 @@ import pytest
 import sluiceway as sw
 import sql_checks as checks
 import sql_values
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from marks import slow
 from postgres_server import PASSWORD, PostgresServer, postgres
 from sluiceway.nodes.connectors.sql.api import postgres_lock, sql, sql_sink
@@ -490,6 +492,24 @@ def the_server_has_no_session_left(request: pytest.FixtureRequest) -> Iterator[N
 
 def test_existing_columns_change_nothing(postgres: PostgresServer) -> None:
     sql_values.existing_columns_change_nothing(postgres.database(), sql_values.POSTGRES)
+
+
+@pytest.fixture
+def anything(postgres: PostgresServer) -> str:
+    return postgres.database()
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(sql_values.POSTGRES), st.lists(sql_values.ANYTHING, min_size=1, max_size=20))
+def test_any_value_comes_back(anything: str, kind: str, values: list[Any]) -> None:
+    sql_values.any_value_comes_back(anything, kind, values)
+
+
+def test_a_domain_changes_nothing(postgres: PostgresServer) -> None:
+    url = postgres.database()
+    below = {"cents": "NUMERIC(10,2)", "moment": "TIMESTAMP(0)", "word": "VARCHAR(5)", "count": "SMALLINT", "days": "DATE"}
+    checks.execute(url, *(f"CREATE DOMAIN {name} AS {kind}" for name, kind in below.items()))
+    sql_values.existing_columns_change_nothing(url, (*below, "cents[]", "MONEY"))
 
 
 @pytest.mark.slow

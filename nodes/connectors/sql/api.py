@@ -51,7 +51,8 @@ def sql(
     when a run starts.
     """
     need("sqlalchemy", "sql", "sql()")
-    from .database import checked_url
+    from .database import checked_url, is_sqlite
+    from .parameters import bound, check_names
     from .queries import Wanted
     from .source import SqlSource
 
@@ -67,6 +68,9 @@ def sql(
         poll_s = check_seconds(where_called, "poll_s", poll_s, "pass for example 0.5, or None to end")
     settle_s = check_seconds(where_called, "settle_s", settle_s, "pass for example 0.5")
     batch_size = check_whole(where_called, "batch_size", batch_size, "pass for example 1000")
+    url, values = checked_url(url, "sql()"), dict(params or {})
+    check_names(where or query or "", values, where_called)
+    bound(values, where_called, sqlite=is_sqlite(url))
     wanted = Wanted(
         table=table,
         query=query,
@@ -74,10 +78,10 @@ def sql(
         key=keys,
         columns=None if columns is None else tuple(columns),
         where=where,
-        params=tuple((params or {}).items()),
+        params=tuple(values.items()),
         after=None if after is None else tuple(after) if isinstance(after, tuple | list) else (after,),
     )
-    return SqlSource(checked_url(url, "sql()"), wanted, poll_s, settle_s, batch_size)
+    return SqlSource(url, wanted, poll_s, settle_s, batch_size)
 
 
 def sql_sink(

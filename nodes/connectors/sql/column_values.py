@@ -6,6 +6,7 @@ integer of numpy as an integer), and what is refused since the database would ro
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import decimal
 import json
@@ -16,9 +17,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy.dialects.postgresql import DOMAIN, INTERVAL, MONEY
 
-from .sqlite_types import StoredBoolean, StoredDatetime, StoredDecimal, exact_number
+from ...json_values import json_default
+from ...scalars import plain_value
+from .sqlite_types import (
+    StoredBoolean,
+    StoredBytes,
+    StoredDate,
+    StoredDatetime,
+    StoredDecimal,
+    StoredJson,
+    StoredTime,
+    exact_number,
+)
 
 Fit = Callable[[Any], Any]
 _SMALL, _WHOLE, _LARGE = 2**15, 2**31, 2**63
@@ -30,7 +42,9 @@ class Unfit(ValueError):
 
 def fit_of(kind: Any, *, sqlite: bool) -> Fit | None:
     """Return the function that gives the value to write for a value, or raises `Unfit`; `None`: whatever is there."""
-    if isinstance(kind, sa.JSON):
+    if isinstance(getattr(kind, "item_type", kind), DOMAIN | MONEY):
+        return lambda value: _refused()  # how it rounds is not known here, or what it gives back is another value
+    if isinstance(kind, sa.JSON | StoredJson):
         return lambda value: _json(value, sqlite)
     if isinstance(kind, sa.ARRAY):
         item = fit_of(kind.item_type, sqlite=sqlite)
@@ -53,23 +67,29 @@ def fit_of(kind: Any, *, sqlite: bool) -> Fit | None:
 def _fit_of_others(kind: Any, sqlite: bool) -> Fit | None:
     if isinstance(kind, StoredDatetime):
         return lambda value: _moment(value, dt.datetime)
-    if isinstance(kind, sa.DateTime):
-        return lambda value: _zoned(_moment(value, dt.datetime), kind.timezone)
-    if isinstance(kind, sa.Date):
+    if isinstance(kind, StoredTime):
+        return lambda value: _zoned(_moment(value, dt.time), False)
+    if isinstance(kind, sa.Date | StoredDate):
         return lambda value: _moment(value, dt.date)
+    digits = getattr(kind, "precision", None)  # of a second, in PostgreSQL
+    if isinstance(kind, sa.DateTime):
+        return lambda value: _rounded(_zoned(_moment(value, dt.datetime), kind.timezone), digits)
     if isinstance(kind, sa.Time):
-        return lambda value: _zoned(_moment(value, dt.time), not sqlite and kind.timezone)
+        return lambda value: _rounded(_zoned(_moment(value, dt.time), kind.timezone), digits)
+    if isinstance(kind, INTERVAL) and kind.fields is not None:
+        return lambda value: _refused()  # it drops what is smaller than its last field
     if isinstance(kind, sa.Interval | INTERVAL):
-        return lambda value: _moment(value, dt.timedelta)
+        return lambda value: _rounded(_moment(value, dt.timedelta), digits)
     if isinstance(kind, sa.Uuid):
         return lambda value: _same(value, uuid.UUID)
-    if isinstance(kind, sa.LargeBinary):
+    if isinstance(kind, sa.LargeBinary | StoredBytes):
         return _binary
     if isinstance(kind, sa.Enum):
         return _text
     if isinstance(kind, sa.String):
-        length, padded = (None, False) if sqlite else (kind.length, isinstance(kind, sa.CHAR))
-        return lambda value: _text(value, length, padded)
+        if sqlite:
+            return _text
+        return lambda value: _without_nul(_text(value, kind.length, isinstance(kind, sa.CHAR)))
     return _plain if sqlite else None
 
 
@@ -81,8 +101,17 @@ def fitted(row: Mapping[str, Any], fits: Mapping[str, Fit | None]) -> dict[str, 
         try:
             made[name] = value if value is None or fit is None else fit(value)
         except Exception:  # also what the value's own code raises: its text may hold the value
-            raise Unfit(name) from None
+            made[name] = _as_plain(value, name, fit)
     return made
+
+
+def _as_plain(value: Any, name: str, fit: Fit | None) -> Any:
+    """Return what to write for a scalar of numpy; raises `Unfit` with the name of the column."""
+    with contextlib.suppress(Exception):
+        plain = plain_value(value)
+        if fit is not None and plain is not value:
+            return fit(plain)
+    raise Unfit(name)
 
 
 def _same(value: Any, kind: type) -> Any:
@@ -185,6 +214,20 @@ def _zoned(value: Any, zoned: bool) -> Any:
     return value
 
 
+def _rounded(value: Any, digits: int | None) -> Any:
+    """Return a time unless a column that keeps only `digits` digits of a second would round it."""
+    micros = value.microseconds if isinstance(value, dt.timedelta) else value.microsecond
+    if digits is not None and micros % 10 ** (6 - digits):
+        raise Unfit
+    return value
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise Unfit
+    return text
+
+
 def _binary(value: Any) -> bytes:
     if not isinstance(value, bytes | bytearray | memoryview):
         raise Unfit
@@ -208,14 +251,17 @@ def _array(value: Any, item: Fit) -> list[Any]:
 
 
 def _json(value: Any, sqlite: bool) -> Any:
-    text = json.dumps(value, allow_nan=False)
-    if json.loads(text) != value:
+    value = plain_value(value)
+    text = json.dumps(value, allow_nan=False, default=json_default)
+    made = json.loads(text)
+    if made != value or (not sqlite and "\\u0000" in text):
         raise Unfit
-    if sqlite and isinstance(value, int) and not -_LARGE <= value < _LARGE:
+    if sqlite and isinstance(made, int) and not -_LARGE <= made < _LARGE:
         raise Unfit  # the column's affinity would make a float of it
     if not sqlite:
-        _check_numbers(value)
-    return value
+        json.dumps(made, ensure_ascii=False).encode()  # raises for half of a surrogate pair
+        _check_numbers(made)
+    return made
 
 
 def _check_numbers(value: Any) -> None:

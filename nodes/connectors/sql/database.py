@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import DOMAIN, TIME, TIMESTAMP
 
 from ...errors import GraphError
 from .sqlite_types import StoredDatetime, exact_type
@@ -93,6 +94,11 @@ def database(url: str) -> str:
 def backend(url: str) -> str:
     """Return the kind of database, like `"sqlite"` and `"postgresql"`."""
     return sa.make_url(url).get_backend_name()
+
+
+def is_sqlite(url: str) -> bool:
+    """Whether a URL is of an SQLite database."""
+    return sa.make_url(url).get_backend_name() == "sqlite"
 
 
 def driver(url: str) -> str:
@@ -193,9 +199,35 @@ def reflected(connection: sa.Connection, name: str, schema: str | None) -> sa.Ta
         for column in table.columns:
             column.type = exact_type(column.type, column.name)
     for column in table.columns:
+        if isinstance(column.type, DOMAIN):
+            column.type = _below(connection, column)
         if isinstance(column.type, sa.JSON):
             column.type.none_as_null = True
     return table
+
+
+def _below(connection: sa.Connection, column: sa.Column[Any]) -> Any:
+    """Return the type below a domain with its lengths and digits, which a look at the table does not tell."""
+    kind = column.type.data_type  # type: ignore[attr-defined]
+    table = column.table
+    with begin(connection, write=False):
+        row = connection.execute(
+            sa.text(
+                "SELECT numeric_precision, numeric_scale, character_maximum_length, datetime_precision FROM "
+                "information_schema.columns WHERE table_schema = coalesce(:schema, current_schema()) AND table_name = :name "
+                "AND column_name = :column"
+            ),
+            {"schema": table.schema, "name": table.name, "column": column.name},
+        ).one_or_none()
+    if row is None:
+        return column.type
+    if isinstance(kind, sa.Numeric) and not isinstance(kind, sa.Float):
+        return sa.Numeric(row[0], row[1])
+    if isinstance(kind, sa.String) and not isinstance(kind, sa.Enum):
+        return type(kind)(row[2])
+    if isinstance(kind, TIMESTAMP | TIME):
+        return type(kind)(kind.timezone, row[3])
+    return kind
 
 
 def ensure_table(connection: sa.Connection, table: sa.Table, what: str) -> None:

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
+from ...errors import kind_of
+from ...scalars import plain_value
 from .database import is_time, reflected
-from .sqlite_types import types_of_query
+from .parameters import bound
+from .sqlite_types import StoredDatetime, time_form, types_of_query
 
 _KEY, _CLOCK = "sluiceway_key", "sluiceway_clock"
 
@@ -46,8 +50,10 @@ class Selection:
 
     def __init__(self, connection: sa.Connection, wanted: Wanted, what: str) -> None:
         self._wanted = wanted
-        self.params = dict(wanted.params)
+        self._sqlite = connection.dialect.name == "sqlite"
+        self.params = bound(dict(wanted.params), what, sqlite=self._sqlite)
         self._what = what
+        self._form: str | None = None  # of the times read so far
         self._from = self._table(connection) if wanted.query is None else self._query(connection, wanted.query)
         self.names = wanted.columns or tuple(self._from.columns.keys())
         self.key, self.unique = self._key()
@@ -56,7 +62,6 @@ class Selection:
                 raise LookupError(f"{what}: there is no column {name!r}, only {', '.join(self._from.columns.keys())}")
         first = self._from.columns[self.key[0]]
         self.timed = is_time(first.type)
-        self._sqlite = connection.dialect.name == "sqlite"
         self._typed = [self._from.columns[name] for name in self.key]
         self._raw = [sa.type_coerce(column, sa.types.NullType()) if self._sqlite else column for column in self._typed]
         self._clock = self._age_or_now(first)
@@ -75,7 +80,8 @@ class Selection:
         connection.rollback()
         types = types_of_query(connection, text, self.params) if connection.dialect.name == "sqlite" else {}
         columns = (sa.column(name, types.get(name)) for name in names)
-        return sa.text(text).columns(*columns).subquery("sluiceway_query")
+        # a line of its own: the query may end in a comment
+        return sa.text(f"{text}\n").columns(*columns).subquery("sluiceway_query")
 
     def _key(self) -> tuple[Key, bool]:
         primary = tuple(column.name for column in self._from.primary_key) if isinstance(self._from, sa.Table) else ()
@@ -126,6 +132,29 @@ class Selection:
         width = len(self.names)
         return dict(zip(self.names, row, strict=False)), tuple(row[width : width + len(self.key)])
 
+    def check_form(self, key: Key) -> None:
+        """Raise `ValueError` for a time of SQLite that has another form than those before: their order is not that of texts."""
+        if not (self._sqlite and self.timed) or (form := time_form(key[0])) is None:
+            return
+        if self._form is None:
+            self._form = form
+        elif self._form != form:
+            raise ValueError(
+                f"{self._what}: column {self.key[0]!r} holds times in more than one form, and SQLite compares them as texts, so "
+                "that rows would be missed or come twice; bring them into one form, or take another key"
+            )
+
+    def ends(self) -> list[sa.Select[Any]]:
+        """Return the statements for the lowest and the highest key, where `after` is compared with times of SQLite."""
+        if self._wanted.after is None or not (self._sqlite and self.timed):
+            return []
+        first = self._wanted.after[0]
+        if not isinstance(first, datetime):
+            raise ValueError(f"{self._what}: column {self.key[0]!r} holds times, after= is {kind_of(first)}; pass a datetime")
+        self.check_form((StoredDatetime("DATETIME", "").store(first),))
+        keys = sa.select(self._raw[0]).select_from(self._from).where(self._raw[0].is_not(None)).limit(1)
+        return [keys.order_by(self._raw[0]), keys.order_by(self._raw[0].desc())]
+
     def age_s(self, row: Sequence[Any]) -> float:
         """Return how long ago the time in the key of a row of `page` was, in seconds by the database's clock."""
         clock, value = row[-1], row[len(self.names)]
@@ -150,7 +179,7 @@ class Selection:
         if after is not None:
             yield _beyond(self._raw, after)
         elif self._wanted.after is not None:
-            yield _beyond(self._typed, self._wanted.after)
+            yield _beyond(self._typed, tuple(map(plain_value, self._wanted.after)))
 
 
 def _beyond(columns: Sequence[Any], values: Sequence[Any], below: bool = False) -> sa.ColumnElement[bool]:

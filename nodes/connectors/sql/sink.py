@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from ...errors import CheckpointError, with_article
+from ...scalars import plain_value
 from ...sinks import BadEvent
 from .claim_table import ClaimTable
 from .column_values import Fit, fit_of
@@ -267,6 +268,7 @@ class SqlSink:
 
     def _type_for(self, value: Any) -> Any:
         """Return the column type for a first value: one that takes it as it is."""
+        value = plain_value(value)
         if isinstance(value, dt.datetime) and value.tzinfo is None:
             return sa.DateTime()
         if isinstance(value, uuid.UUID) and self._connected().dialect.name == "sqlite":

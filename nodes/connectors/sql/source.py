@@ -118,6 +118,7 @@ class SqlReader:
                 lambda connection: Selection(connection, source.wanted, self._what)
             )
             self._after = self._parse_position(position)
+            self._check_forms()
         except BaseException:
             self.close()
             raise
@@ -142,6 +143,15 @@ class SqlReader:
                     f"{', '.join(self._selection.key)}; set key= as it was, or begin anew"
                 )
         raise ValueError(f"{self._what} from {kind_of(position)}: it is no position of this source")
+
+    def _check_forms(self) -> None:
+        """Refuse to begin among times that SQLite cannot compare; raises `ValueError`."""
+        if self._after is not None:
+            self._selection.check_form(self._after)
+            return
+        for statement in self._selection.ends():
+            for row in self._ask(statement):
+                self._selection.check_form(tuple(row))
 
     # -- what the engine calls --------------------------------------------------------------------------------------
 
@@ -286,6 +296,7 @@ class SqlReader:
         total = 0
         for row in page:
             event, key = self._selection.split(row)
+            self._selection.check_form(key)
             weight = _weight(event)
             total += weight
             self._rows.append((event, key, weight))

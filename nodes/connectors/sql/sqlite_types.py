@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import json
+import math
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import sqlalchemy as sa
 
 from ...errors import with_article
+from ...json_values import json_default
 
 _VIEW = "sluiceway_types"
 
@@ -43,10 +47,10 @@ class Stored(sa.types.UserDefinedType[Any]):
                 return None
             try:
                 return self.load(value)
-            except (TypeError, ValueError, ArithmeticError):
-                kind = type(value).__name__
+            except (TypeError, ValueError, ArithmeticError, RecursionError):
+                kind = with_article(type(value).__name__)
             raise NotOfItsType(
-                f"column {self.column!r} is {self.spec} and a row holds a {kind} in it that is none; correct the row "
+                f"column {self.column!r} is {self.spec} and a row holds {kind} in it that is none; correct the row "
                 f"(typeof({self.column}) finds it), or read it with query= and CAST"
             )
 
@@ -105,6 +109,54 @@ class StoredDatetime(Stored):
         return dt.datetime.fromisoformat(value)
 
 
+class StoredDate(Stored):
+    """A text `YYYY-MM-DD`."""
+
+    cache_ok = True
+
+    def store(self, value: Any) -> Any:
+        if not isinstance(value, dt.date) or isinstance(value, dt.datetime):
+            raise TypeError(f"{with_article(type(value).__name__)} is no date")
+        return value.isoformat()
+
+    def load(self, value: Any) -> Any:
+        return dt.date.fromisoformat(value)
+
+
+class StoredTime(Stored):
+    """A text `HH:MM:SS.ffffff`."""
+
+    cache_ok = True
+
+    def store(self, value: Any) -> Any:
+        if not isinstance(value, dt.time):
+            raise TypeError(f"{with_article(type(value).__name__)} is no time of day")
+        return value.isoformat("microseconds")
+
+    def load(self, value: Any) -> Any:
+        return dt.time.fromisoformat(value)
+
+
+class StoredJson(Stored):
+    """A text of JSON; numbers become numbers, for the column compares as one."""
+
+    cache_ok = True
+
+    def store(self, value: Any) -> Any:
+        return json.dumps(value, allow_nan=False, default=json_default)
+
+    def load(self, value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError
+        return value if isinstance(value, int | float) else json.loads(value)
+
+
+class StoredBytes(Stored):
+    """Bytes, or whatever else stands there: the column converts nothing."""
+
+    cache_ok = True
+
+
 def exact_number(value: decimal.Decimal) -> int | float:
     """Return the number that SQLite holds for a decimal exactly; raises `ValueError` if there is none."""
     if value.is_finite():
@@ -118,13 +170,37 @@ def exact_number(value: decimal.Decimal) -> int | float:
 
 def exact_type(kind: Any, column: str) -> Any:
     """Return the type to use for a column of SQLite, by the type that was looked up: one that changes no value."""
-    if isinstance(kind, sa.DateTime):
-        return StoredDatetime("DATETIME", column)
-    if isinstance(kind, sa.Numeric) and not isinstance(kind, sa.Float):
-        return StoredDecimal("NUMERIC", column)
-    if isinstance(kind, sa.Boolean):
-        return StoredBoolean("BOOLEAN", column)
-    return Stored("", column) if isinstance(kind, sa.types.NullType) else kind
+    for of_sqlalchemy, stored, spec in _STORED:
+        if isinstance(kind, of_sqlalchemy) and not isinstance(kind, sa.Float):
+            return stored(spec, column)
+    return kind
+
+
+#: By what a column is looked up, and which type it has here, with the name that SQLite knows.
+_STORED: tuple[tuple[type, type[Stored], str], ...] = (
+    (sa.DateTime, StoredDatetime, "DATETIME"),
+    (sa.Date, StoredDate, "DATE"),
+    (sa.Time, StoredTime, "TIME"),
+    (sa.Numeric, StoredDecimal, "NUMERIC"),
+    (sa.Boolean, StoredBoolean, "BOOLEAN"),
+    (sa.JSON, StoredJson, "JSON"),
+    (sa.LargeBinary, StoredBytes, "BLOB"),
+    (sa.types.NullType, Stored, ""),
+)
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\d([ T])\d\d:\d\d(:\d\d)?(\.\d+)?(.*)")
+
+
+def time_form(stored: Any) -> str | None:
+    """Return the form of a stored time, as far as texts of one form are in the order of their times; `None` for a date.
+
+    A zone behind the digits makes `12:00:00Z` come behind `12:00:00.5Z`, so there the number of digits is part of the form.
+    """
+    found = _TIME.fullmatch(stored) if isinstance(stored, str) else None
+    if found is None:
+        return None if isinstance(stored, str) and len(stored) == 10 else type(stored).__name__
+    separator, seconds, fraction, zone = found.groups()
+    return f"{separator}{zone}{len(seconds or '')}{len(fraction or '')}" if zone else separator
 
 
 def types_of_query(connection: sa.Connection, query: str, params: Iterable[str]) -> dict[str, Any]:
