@@ -161,7 +161,9 @@ def _checked_graph(graph: Graph, call: str) -> Graph:
 def _compile(graph: GraphSpec, options: RunOptions, site: Site, **outlets: Any) -> Plan:
     """Return the plan of a graph for the workers of the options; `outlets` are for the compiler."""
     workers = options.workers if options.workers is not None else site.default_workers()
-    plan = compile_graph(graph, workers=workers, **outlets)
+    plan = compile_graph(graph, workers=workers, seats=site.seats, **outlets)
+    if options.runner != "inline":
+        site.check_hardware(plan)
     plan.joined_by = site.describe()
     return plan
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from ...nodes.errors import SluicewayError, describe
+from ...nodes.program.hardware import VISIBLE, Seat, gpus_of
 from ..codec.pickling import loads
 from ..hub.wakeup import Wakeup
 from ..local.processes import warm
@@ -54,11 +55,13 @@ class DeckFacts:
 
 @dataclass(frozen=True, slots=True)
 class SpawnOrder:
-    """Start a worker; `spec` names what describes its work."""
+    """Start a worker; `spec` names what describes its work, `gpus` is how many of the deck's GPUs its berth has."""
 
     child: str
     spec: str
     settings: ChildSettings
+    berth: int
+    gpus: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ class Deck:
         self._up = threading.Event()
         self._over = threading.Event()
         self._ending: float | None = None  #: the grace in seconds, once the end was asked for
+        self._seats: dict[str, Seat] = {}  #: of workers that are about to be started
         self._took: dict[str, str] = {}
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="sluiceway-deck", daemon=True)
@@ -111,6 +115,7 @@ class Deck:
             os.environ.pop(name, None)
         os.environ.update(work.thread_variables)
         self._children = work.children
+        self._gpus = [str(gpu) for gpu in ray.get_gpu_ids()]
         self._thread.start()
         self._up.wait()
         if self._error is not None:
@@ -142,7 +147,7 @@ class Deck:
         try:
             folder = RunDir()
             try:
-                station = Station(folder.path, self._children)
+                station = Station(folder.path, self._children, self._seats.pop)
                 try:
                     station.start()
                     self._up.set()
@@ -166,7 +171,7 @@ class Deck:
             selector.register(watched, selectors.EVENT_READ)
             while self._ending is None:
                 while self._orders:
-                    _carry_out(station, self._orders.popleft())
+                    self._carry_out(station, self._orders.popleft())
                 for event in station.events(monotonic()):
                     self._events.put(event)
                     if isinstance(event, Broken):
@@ -182,11 +187,12 @@ class Deck:
                 ready = selector.select(_TICK_S if station.needs_clock else _IDLE_S)
                 self._wakeup.clear(readable=any(key.fd == self._wakeup.descriptor for key, _ in ready))
 
-
-def _carry_out(station: Station, order: Order) -> None:
-    if isinstance(order, SpawnOrder):
-        station.spawn(order.child, order.spec, order.settings)
-    elif isinstance(order, KillOrder):
-        station.kill(order.child)
-    else:
-        station.ask_stack(order.worker, monotonic())
+    def _carry_out(self, station: Station, order: Order) -> None:
+        if isinstance(order, SpawnOrder):
+            gpus = gpus_of(order.gpus, order.berth, self._gpus) if order.gpus else []
+            self._seats[order.child] = Seat(((VISIBLE, ",".join(gpus)),)) if gpus else Seat()
+            station.spawn(order.child, order.spec, order.settings)
+        elif isinstance(order, KillOrder):
+            station.kill(order.child)
+        else:
+            station.ask_stack(order.worker, monotonic())

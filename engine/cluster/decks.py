@@ -84,9 +84,8 @@ class Decks:
         profile = self._demand.profiles[plan.profile]
         resources = profile.times(plan.berths)
         placement: Any = "SPREAD" if profile.placement == "spread" else "DEFAULT"
-        node = plan.node if plan.node is not None or profile.placement in (None, "spread", "pack") else profile.placement
-        if node is not None:
-            placement = NodeAffinitySchedulingStrategy(node, soft=False)
+        if plan.node is not None:
+            placement = NodeAffinitySchedulingStrategy(plan.node, soft=False)
         return (
             self._ray.remote(concurrency_groups={"orders": 1, "events": 1})(Deck)
             .options(
@@ -135,9 +134,11 @@ class Decks:
         """Ask a worker for its stack."""
         self.give(worker, StackOrder(worker))
 
-    def spawn(self, child: str, deck: str, spec: str, settings: ChildSettings) -> None:
-        """Start a worker on a deck."""
-        self._handles[deck].orders.append(SpawnOrder(child, spec, settings))
+    def spawn(self, child: str, deck: str, berth: int, spec: str, settings: ChildSettings) -> None:
+        """Start a worker on a berth of a deck."""
+        handle = self._handles[deck]
+        gpus = self._demand.profiles[handle.plan.profile].gpus
+        handle.orders.append(SpawnOrder(child, spec, settings, berth, gpus))
 
     def where(self, worker: str) -> str:
         """Return the node of a worker, an empty text if it has none."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ...nodes.program.hardware import seats_in
+
 #: Ray counts fractions of resources in units of 1/10,000.
 _DIGITS = 4
 _UNIT = 10**-_DIGITS
@@ -16,14 +18,33 @@ _UNIT = 10**-_DIGITS
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What one berth costs, in Ray's resources ("CPU", "GPU" and the user's own), and where decks of it may be."""
+    """What one berth costs, in Ray's resources ("CPU", "GPU" and the user's own), and where decks of it may be.
+
+    `owner` is the group of a pool that has berths of its own; the others share theirs.
+    """
 
     needs: tuple[tuple[str, float], ...]
     placement: str | None = None
+    owner: int | None = None
 
-    def allows(self, node: str) -> bool:
-        """Whether decks may be on a node: the placement is none, a strategy, or the id of the node."""
-        return self.placement in (None, "pack", "spread", node)
+    @property
+    def gpus(self) -> float:
+        """The GPUs of one worker."""
+        return dict(self.needs).get("GPU", 0.0)
+
+    @property
+    def most(self) -> int | None:
+        """How many berths a deck may have: those that share one GPU are alone with it, as Ray counts whole GPUs."""
+        return seats_in(self.gpus, 1) if 0 < self.gpus < 1 else None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether decks belong on one node, which the placement names."""
+        return self.placement not in (None, "pack", "spread")
+
+    def allows(self, node: NodeRoom) -> bool:
+        """Whether decks may be on a node: the placement is none, a strategy, or the id or a name of the node."""
+        return not self.is_bound or self.placement in (node.id, *node.names)
 
     def times(self, berths: int) -> dict[str, float]:
         """Return what a deck of some berths costs."""
@@ -75,6 +96,7 @@ class NodeRoom:
     id: str
     total: Mapping[str, float]
     free: Mapping[str, float]
+    names: tuple[str, ...] = ()  #: its address and host name
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +120,8 @@ def plan_decks(at: int, profile: Profile, berths: int, nodes: Sequence[NodeRoom]
     With the placement "spread" nodes get about the same number of berths each. A deck that must wait has no more berths
     than would fit on some node, so that it starts as soon as one is free. `most` bounds the berths of a deck.
     """
-    nodes = [node for node in nodes if profile.allows(node.id)]
+    nodes = [node for node in nodes if profile.allows(node)]
+    most = min((size for size in (most, profile.most) if size is not None), default=None)
     free = {node.id: berths if (n := fits(profile, node.free)) is None else n for node in nodes}
     chosen = dict.fromkeys(free, 0)
     left = berths
@@ -115,7 +138,8 @@ def plan_decks(at: int, profile: Profile, berths: int, nodes: Sequence[NodeRoom]
     for node, count in chosen.items():
         plans += [DeckPlan(at, size, node) for size in _split(count, most)]
     largest = max([berths if (n := fits(profile, node.total)) is None else n for node in nodes], default=0)
-    plans += [DeckPlan(at, size, None) for size in _split(left, min(max(1, largest), most or left or 1))]
+    home = nodes[0].id if nodes and profile.is_bound else None
+    plans += [DeckPlan(at, size, home) for size in _split(left, min(max(1, largest), most or left or 1))]
     return plans
 
 

@@ -130,9 +130,9 @@ class ClusterPlace:
         for cause in died:
             _LOG.warning("%s; its workers are started again where there is room", cause)
         broken = self._record_deaths(len(died), now) or self._ask(now)
-        for worker, deck, _ in self._decks.fleet.assign():
+        for worker, deck, berth in self._decks.fleet.assign():
             spec, settings = self._specs.pop(worker)
-            self._decks.spawn(worker, deck, spec, settings)
+            self._decks.spawn(worker, deck, berth, spec, settings)
         self._decks.send()
         return found if broken is None else [*found, broken]
 
@@ -173,6 +173,8 @@ class ClusterPlace:
         """Ask for decks in another form, if those that wait found no room as they are."""
         waiting: dict[int, list[str]] = {}
         for name, (plan, asked_at) in self._decks.pending().items():
+            if self._demand.profiles[plan.profile].is_bound:
+                continue  # it is asked for as it can be had
             patience_s = _AGAIN_S if plan.node is None else self._start_limit_s / 2
             if now - asked_at >= patience_s:
                 waiting.setdefault(plan.profile, []).append(name)
@@ -181,7 +183,7 @@ class ClusterPlace:
         nodes = self._session.nodes()
         for profile, names in waiting.items():
             wanted = self._demand.profiles[profile]
-            if any(fits(wanted, node.free) for node in nodes if wanted.allows(node.id)):
+            if any(fits(wanted, node.free) for node in nodes if wanted.allows(node)):
                 for name in names:
                     self._decks.give_up(name)
                 self._decks.ask(profile, self._decks.fleet.missing(profile), now)

@@ -78,7 +78,12 @@ class ClusterSession:
         """Return the nodes that are alive, with what they have and what of it is free."""
         free = self._free()
         return [
-            NodeRoom(node["NodeID"], node["Resources"], free.get(node["NodeID"], {}))
+            NodeRoom(
+                node["NodeID"],
+                node["Resources"],
+                free.get(node["NodeID"], {}),
+                (node["NodeManagerAddress"], node["NodeManagerHostname"]),
+            )
             for node in self.ray.nodes()
             if node["Alive"]
         ]

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ...nodes.errors import GraphError
+from ...nodes.program.hardware import Hardware
 from ..codec.pickling import dumps
 from ..core.core import Core
 from ..hub.wakeup import Wakeup
@@ -23,7 +25,7 @@ from ..plan.plan import Plan
 from ..ray_runner import RayRunner
 from .deck import DeckWork
 from .decks import Decks
-from .demand import Demand, Profile, demand_of
+from .demand import Demand, Profile, demand_of, fits
 from .place import ClusterPlace
 from .session import ClusterSession
 
@@ -36,6 +38,25 @@ class RaySite:
     def __init__(self, runner: RayRunner) -> None:
         self._runner = runner
         self._session = ClusterSession(runner)
+
+    def seats(self, hardware: Hardware) -> int | None:
+        """Return how many workers the cluster has room for, where they need more than a CPU; one at the least."""
+        profile = _profile_of(hardware, None)
+        return max(1, sum(fits(profile, node.total) or 0 for node in self._session.nodes() if profile.allows(node)))
+
+    def check_hardware(self, plan: Plan) -> None:
+        """Refuse devices and cores by number: they are those of one machine."""
+        for pool in plan.pools:
+            if pool.hardware is not None and pool.hardware.devices:
+                raise GraphError(
+                    f"cannot run node {pool.name!r} with devices= on Ray: each node has its own; say how many GPUs a worker"
+                    " needs, num_gpus=1, and Ray assigns them"
+                )
+            if pool.hardware is not None and pool.hardware.cpus:
+                raise GraphError(
+                    f"cannot run node {pool.name!r} with cpus= on Ray: its nodes are shared, and Ray pins nothing; leave it"
+                    " out, or say num_cpus="
+                )
 
     def check_room(self, plan: Plan) -> None:
         """See that this machine has room for the sources, and for one connection of each worker."""
@@ -97,5 +118,15 @@ def demand_of_plan(plan: Plan) -> Demand:
     pools = []
     for at, pool in enumerate(plan.pools):
         group = at if pool.part is None else at - pool.part[0]
-        pools.append((pool.name, Profile((("CPU", 1.0),)), group, pool.workers))
+        pools.append((pool.name, _profile_of(pool.hardware, group), group, pool.workers))
     return demand_of(pools)
+
+
+def _profile_of(hardware: Hardware | None, group: int | None) -> Profile:
+    """Return the profile of a pool's berths: a shared CPU each, or what its workers need for themselves."""
+    if hardware is None:
+        return Profile((("CPU", 1.0),))
+    needs = [("CPU", 1.0 if hardware.num_cpus is None else hardware.num_cpus), *hardware.resources]
+    if hardware.num_gpus:
+        needs.append(("GPU", hardware.num_gpus))
+    return Profile(tuple(needs), hardware.placement, group)

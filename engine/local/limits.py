@@ -11,9 +11,11 @@ import sys
 import threading
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import takewhile
 from typing import Any
 
 from ...nodes.errors import SluicewayError
+from ...nodes.program.hardware import VISIBLE
 
 #: Descriptors of the calling process, measured: for the run, and for each child.
 _RUN_DESCRIPTORS = 28
@@ -55,6 +57,18 @@ def shortage(children: int, room: Room) -> str | None:
             f" {room.memory_bytes / 2**30:.1f}; set fewer workers, about as many as there are cores"
         )
     return None
+
+
+def machine_gpus() -> list[str]:
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    if VISIBLE in os.environ:
+        named = [name.strip() for name in os.environ[VISIBLE].split(",")]
+        return list(takewhile(lambda name: name not in ("", "-1"), named))  # so does CUDA
+    try:
+        found = [name.removeprefix("nvidia") for name in os.listdir("/dev") if name.startswith("nvidia")]
+    except FileNotFoundError:  # another system
+        return []
+    return sorted((name for name in found if name.isdigit()), key=int)
 
 
 def usable_cores() -> int:

@@ -8,13 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from ...nodes.program.hardware import Hardware, seats_in
 from ..codec.pickling import dumps
 from ..core.core import Core
 from ..options import RunOptions
 from ..plan.plan import Plan
-from .limits import check_room, usable_cores
+from .limits import check_room, machine_gpus, usable_cores
 from .preload import modules_of
 from .processes.bootstrap import hash_seed
+from .seats import Seats
 from .station import ChildWork, Station
 from .supervisor import Place
 from .transport.launch import WorkerSpec
@@ -36,6 +38,12 @@ class Site(Protocol):
     """Where the children of one run are."""
 
     name: str  #: of the runner, for the report
+
+    def seats(self, hardware: Hardware) -> int | None:
+        """Return the number of workers of a pool that nobody says, by what each needs of a machine; `None` as always."""
+
+    def check_hardware(self, plan: Plan) -> None:
+        """Raise `GraphError` for a plan that asks for what cannot be had here."""
 
     def check_room(self, plan: Plan) -> None:
         """Raise `SluicewayError` if there is no room for the children of a plan."""
@@ -67,6 +75,16 @@ class LocalSite:
     def __init__(self, transport: str = "ipc") -> None:
         self._transport = transport
 
+    def seats(self, hardware: Hardware) -> int | None:
+        """Return one for each device or set of cores, or as many as the GPUs of this machine are for."""
+        if hardware.seats is None and hardware.num_gpus:
+            return seats_in(hardware.num_gpus, len(machine_gpus())) or None
+        return hardware.seats
+
+    def check_hardware(self, plan: Plan) -> None:
+        """See that the machine has the GPUs and cores."""
+        Seats(plan, machine_gpus())
+
     def check_room(self, plan: Plan) -> None:
         """See that the system has the descriptors, threads and memory; see `limits`."""
         check_room(plan.processes)
@@ -84,7 +102,7 @@ class LocalSite:
 
     def make_place(self, plan: Plan, folder: Path, work: ChildWork, core: Core) -> Station:
         """Return the station of this machine."""
-        return Station(folder, work)
+        return Station(folder, work, Seats(plan, machine_gpus()).of)
 
     def describe(self) -> str:
         """Return how the processes of a run are joined."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...nodes.dispatch.blame import LastSeen
 from ...nodes.dispatch.worker_name import WorkerName
+from ...nodes.program.hardware import Seat
 from ...nodes.program.program import Step
 from .processes.nursery import ChildExited, ChildStarted, Nursery, SpawnFailed, ZygoteDied
 from .transport.launch import ChildSettings
@@ -92,10 +93,14 @@ StationEvent = Started | Exited | Overrun | StackTaken | Restarted | Broken
 
 
 class Station:
-    """The children of one run on this machine. Used by one thread, which must live as long as they do."""
+    """The children of one run on this machine. Used by one thread, which must live as long as they do.
 
-    def __init__(self, folder: Path, work: ChildWork) -> None:
+    `seat_of` returns the devices and cores of a worker, by its name.
+    """
+
+    def __init__(self, folder: Path, work: ChildWork, seat_of: Callable[[str], Seat] = lambda worker: Seat()) -> None:
         self._folder = folder
+        self._seat_of = seat_of
         self._steps = work.steps
         self._limited = any(is_limited(step) for steps in work.steps for step in steps)
         self._nursery = Nursery(
@@ -120,7 +125,9 @@ class Station:
         """Start a child; its work is described in the file `spec` of the folder. A worker gets a status page."""
         if not spec.startswith("source"):
             self._pages[child] = StatusPage(self._folder / f"{child}.status", create=True)
-        self._nursery.spawn(child, replace(settings, spec_path=str(self._folder / spec)).dump())
+        seat = Seat() if spec.startswith("source") else self._seat_of(child)
+        path = str(self._folder / spec)
+        self._nursery.spawn(child, replace(settings, spec_path=path, variables=seat.variables, cores=seat.cores).dump())
 
     def kill(self, child: str) -> None:
         """Kill a child and all of its process group; its exit follows. No effect if it has exited."""

@@ -6,14 +6,16 @@ pools (`fusion`), keyed nodes (`key_expansion`), programs (`program_writer`). Do
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...graphs.builder.checks import check_graph
 from ...graphs.builder.spec import GraphSpec, Node
 from ...nodes.errors import GraphError
+from ...nodes.program.hardware import Hardware
 from ...nodes.program.kinds import NodeKind
+from ...nodes.program.options import Options
 from ...nodes.sources import is_source
 from ..core.topology import SOURCE_STREAM, PoolWiring, Wiring
 from .fusion import PoolDraft, fuse
@@ -26,13 +28,15 @@ def compile_graph(
     graph: GraphSpec,
     *,
     workers: int,
+    seats: Callable[[Hardware], int | None] = lambda hardware: hardware.seats,
     outlet: Node | None = None,
     outlet_ordered: bool = True,
     letters_outlet: Node | None = None,
 ) -> Plan:
     """Check a graph and place its nodes; raises `GraphError` for one that cannot run.
 
-    `workers` is the number of workers of each pool whose nodes set none. `outlet` is a node whose events the caller
+    `workers` is the number of workers of each pool whose nodes set none, unless `seats` gives one by what they need of a
+    machine. `outlet` is a node whose events the caller
     consumes itself (`iterate`), as if it had a sink; `letters_outlet` likewise for dead letters.
     """
     nodes = check_graph(
@@ -40,10 +44,15 @@ def compile_graph(
         outlets=[node for node in (outlet, letters_outlet) if node is not None],
         letters_read=letters_outlet is not None,
     )
+
+    def count(options: Options) -> int:
+        needed = options.hardware
+        return options.workers or (needed is not None and seats(needed)) or workers
+
     outlets, free_id = (outlet, letters_outlet), len(graph.nodes)
-    split = _Layout.of(ExpandedNodes(nodes, workers), outlets, outlet_ordered, free_id)
+    split = _Layout.of(ExpandedNodes(nodes, count), outlets, outlet_ordered, free_id)
     whole = _Layout.of(ExpandedNodes(nodes, None), outlets, outlet_ordered, free_id)
-    drafts = fuse(split.nodes, workers, split.expansions)
+    drafts = fuse(split.nodes, count, split.expansions)
     stream_of = _streams(split, drafts)
     joined: set[Node] = set()
     pools, wired = _pools(drafts, stream_of, joined)
@@ -217,6 +226,7 @@ def _pools(
                 draft.why,
                 any(node.options.workers is not None for node in draft.nodes),
                 draft.part,
+                draft.needs.hardware,
             )
         )
     return plans, wired

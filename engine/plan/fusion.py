@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...graphs.builder.spec import Node
+from ...nodes.program.hardware import Hardware
 from ...nodes.program.kinds import NodeKind
-from .key_expansion import Expansion
+from .key_expansion import Expansion, WorkerCount
 from .program_writer import origin_of
 
 
@@ -21,6 +22,7 @@ from .program_writer import origin_of
 class _Needs:
     workers: int
     ordered: bool
+    hardware: Hardware | None = None
     durable: str | None = None  #: the node that keeps its answers, which shares its pool with no other handler
 
 
@@ -46,8 +48,11 @@ class PoolDraft:
         return [node for node in self.nodes if not node.kind.traits.beside_key] or self.nodes
 
 
-def fuse(nodes: Sequence[Node], workers: int, keyed: dict[Node, Expansion]) -> list[PoolDraft]:
-    """Put every handler into a pool: that of its producer where the needs are equal, else a new one."""
+def fuse(nodes: Sequence[Node], workers: WorkerCount, keyed: dict[Node, Expansion]) -> list[PoolDraft]:
+    """Put every handler into a pool: that of its producer where the needs are equal, else a new one.
+
+    `workers` is the number of workers by the options of a node.
+    """
     drafts: list[PoolDraft] = []
     home: dict[Node, PoolDraft | None] = {}
     by_source: dict[_Needs, PoolDraft] = {}
@@ -75,7 +80,8 @@ def fuse(nodes: Sequence[Node], workers: int, keyed: dict[Node, Expansion]) -> l
             clock.nodes.append(node)
             home[node] = clock
         elif node in keyed and keyed[node].parts > 1 and node.kind is not NodeKind.CLOCK:
-            home[node] = draft = PoolDraft(_Needs(1, True), [node], barrier=True, part=keyed[node].part_of(node))
+            needs = _Needs(1, True, node.options.hardware)
+            home[node] = draft = PoolDraft(needs, [node], barrier=True, part=keyed[node].part_of(node))
             draft.why = "by key: each worker has a part of the keys, numbers in order"
             drafts.append(draft)
         elif node.kind.traits.built:
@@ -84,11 +90,18 @@ def fuse(nodes: Sequence[Node], workers: int, keyed: dict[Node, Expansion]) -> l
 
 
 def _pool_of(
-    node: Node, workers: int, home: dict[Node, PoolDraft | None], drafts: list[PoolDraft], by_source: dict[_Needs, PoolDraft]
+    node: Node,
+    workers: WorkerCount,
+    home: dict[Node, PoolDraft | None],
+    drafts: list[PoolDraft],
+    by_source: dict[_Needs, PoolDraft],
 ) -> PoolDraft:
     options = node.options
     needs = _Needs(
-        1 if options.ordered else options.workers or workers, options.ordered, node.name if options.durable else None
+        1 if options.ordered else workers(options),
+        options.ordered,
+        options.hardware,
+        node.name if options.durable else None,
     )
     given = node.inputs[0]
     origin, fenced = origin_of(given), given.kind is NodeKind.BARRIER

@@ -8,7 +8,7 @@ nothing is split. Knows nothing of pools and streams.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,13 +38,17 @@ class Expansion:
         return self.states.index(node), self.parts
 
 
+#: Returns the number of workers by the options of a node.
+WorkerCount = Callable[[Options], int]
+
+
 class ExpandedNodes:
-    """The nodes of a graph, with those behind a `key_by` in `workers` parts, or in one (`None`) whatever they ask for.
+    """The nodes of a graph, with those behind a `key_by` in as many parts as `workers` says, or in one (`None`).
 
     The graph's own nodes stay as they are.
     """
 
-    def __init__(self, nodes: Sequence[Node], workers: int | None) -> None:
+    def __init__(self, nodes: Sequence[Node], workers: WorkerCount | None) -> None:
         self.nodes: list[Node] = []
         #: Under every node that was made: what it belongs to.
         self.expansions: dict[Node, Expansion] = {}
@@ -72,7 +76,7 @@ class ExpandedNodes:
         key = self.replacement(node.inputs[0])
         events = key.inputs[0]
         made = _PartRecipe(node, key)
-        parts = 1 if self._workers is None else min(MAX_PARTITIONS, node.options.workers or self._workers)
+        parts = 1 if self._workers is None else min(MAX_PARTITIONS, self._workers(node.options))
         expansion = Expansion(key, parts, [], made.needs_end)
         columns, before = [], len(self.nodes)
         if made.with_key:

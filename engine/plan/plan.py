@@ -10,6 +10,7 @@ from typing import Any
 
 from ...graphs.builder.spec import Node
 from ...nodes.ordering.sequencer import Order
+from ...nodes.program.hardware import Hardware
 from ...nodes.program.program import Program
 from ...nodes.sinks import checks_lock, delivery_of
 from ..core.topology import Wiring
@@ -33,6 +34,7 @@ class PoolPlan:
     why: str
     explicit: bool = False  #: whether a node of it asks for a number of workers
     part: tuple[int, int] | None = None  #: the index of its part of the keys, and the number of parts
+    hardware: Hardware | None = None  #: what each of its workers needs of a machine
 
 
 @dataclass(frozen=True, slots=True)

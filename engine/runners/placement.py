@@ -47,7 +47,7 @@ def may_start_in_caller(plan: Plan, options: RunOptions) -> bool:
         return False
     if any(subject is not None and needs_build(subject) for subject in plan.whole.handlers):
         return False
-    return all(not pool.ordered and not pool.explicit for pool in plan.pools)
+    return all(not pool.ordered and not pool.explicit and pool.hardware is None for pool in plan.pools)
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ A new option is a field of `Options` here and the code that acts on it; every st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, Literal, TypeAlias, TypedDict, get_args
@@ -15,6 +15,14 @@ from ..checks import check_flag, check_seconds, check_whole, shown
 from ..errors import GraphError
 from ..events import OnError
 from ..meanings import means, options_of, with_fields
+from .hardware import (
+    Hardware,
+    check_amount,
+    check_cores,
+    check_devices,
+    check_placement,
+    check_resources,
+)
 
 
 def _option(
@@ -147,6 +155,67 @@ class Options:
         ),
     )
 
+    devices: tuple[str, ...] | None = field(
+        default=None,
+        metadata=_option(
+            "devices of this machine, such as `[\"cuda:0\", \"cuda:1\"]`, dealt out to the workers in turn: each sees its own "
+            "alone, by `CUDA_VISIBLE_DEVICES`, which is set before it imports anything. Without `workers` one worker each",
+            check_devices, written="Sequence[str] | None",
+        ),
+    )
+    cpus: tuple[tuple[int, ...], ...] | None = field(
+        default=None,
+        metadata=_option(
+            "cores of this machine to which the workers are pinned in turn: `[0, 1]`, or several for each, `[[0, 1], [2, 3]]`. "
+            "Without `workers` one worker each",
+            check_cores, written="Sequence[int | Sequence[int]] | None",
+        ),
+    )
+    num_gpus: float | None = field(
+        default=None,
+        metadata=_option(
+            "GPUs of each worker, which sees no other: a whole number, or a part of one that several share; on Ray each "
+            "node's",
+            check_amount, parts=True,
+        ),
+    )
+    num_cpus: float | None = field(
+        default=None,
+        metadata=_option(
+            "on Ray: the CPUs of each worker, which shares none with other pools; else without effect",
+            check_amount,
+        ),
+    )
+    resources: tuple[tuple[str, float], ...] | None = field(
+        default=None,
+        metadata=_option(
+            "on Ray: resources of yours that each worker needs, such as `{\"big\": 1}`; else without effect",
+            check_resources, written="Mapping[str, float] | None",
+        ),
+    )
+    placement: str | None = field(
+        default=None,
+        metadata=_option(
+            "on Ray: `\"pack\"`, `\"spread\"`, or the id, address or name of the one node for all workers; else without effect",
+            check_placement,
+        ),
+    )
+
+    @property
+    def hardware(self) -> Hardware | None:
+        """What each worker needs of its machine; `None` for nothing in particular."""
+        given = (self.devices, self.cpus, self.num_gpus, self.num_cpus, self.resources, self.placement)
+        if not any(given):
+            return None
+        return Hardware(
+            self.devices or (),
+            self.cpus or (),
+            self.num_gpus or 0.0,
+            self.num_cpus,
+            self.resources or (),
+            self.placement,
+        )
+
     @property
     def keeps_original(self) -> bool:
         """Whether a failed event must be available as it was before the handler touched it."""
@@ -173,6 +242,12 @@ class HandlerOptions(TypedDict, total=False):
     concurrency: int
     on_error: OnError
     durable: bool | Literal["by_code"]
+    devices: Sequence[str] | None
+    cpus: Sequence[int | Sequence[int]] | None
+    num_gpus: float | None
+    num_cpus: float | None
+    resources: Mapping[str, float] | None
+    placement: str | None
 
 
 #: The names of the keyword arguments of a handler, for calls that pass them on.

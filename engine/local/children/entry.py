@@ -42,12 +42,20 @@ def main(child: str, argument: bytes) -> None:
 def _run_worker(child: str, argument: bytes) -> None:
     """Run a worker until the hub says stop."""
     settings = ChildSettings.load(argument)
+    _take_seat(settings)
     page = StatusPage(Path(settings.spec_path).parent / f"{child}.status", create=False)
     link = Link(settings)
     set_up_process(settings, link)
     with open(Path(settings.spec_path).parent / f"{child}.stack", "a", opener=_private) as stack:
         _write_stack_on_signal(stack)
         _serve(settings, link, page)
+
+
+def _take_seat(settings: ChildSettings) -> None:
+    """Take the devices and cores of this worker, before anything of the user's is imported."""
+    os.environ.update(settings.variables)
+    if settings.cores:
+        os.sched_setaffinity(0, settings.cores)
 
 
 def _private(path: str, flags: int) -> int:

@@ -23,19 +23,33 @@ class ChildSettings:
     forward_prints: bool
     curve: tuple[bytes, bytes, bytes] | None
     spec_path: str
+    variables: tuple[tuple[str, str], ...] = ()  #: of its environment, set before it imports anything
+    cores: tuple[int, ...] = ()  #: that it may use; none for all
 
     def dump(self) -> bytes:
         """Pack for the child's start."""
         curve = list(self.curve) if self.curve is not None else None
         return ormsgpack.packb(
-            [self.endpoint, self.name, self.identity, self.levels, self.forward_prints, curve, self.spec_path]
+            [
+                self.endpoint,
+                self.name,
+                self.identity,
+                self.levels,
+                self.forward_prints,
+                curve,
+                self.spec_path,
+                self.variables,
+                self.cores,
+            ]
         )
 
     @staticmethod
     def load(packed: bytes) -> ChildSettings:
         """Unpack in the child."""
-        endpoint, name, identity, levels, forward, curve, spec = ormsgpack.unpackb(packed)
-        return ChildSettings(endpoint, name, identity, levels, forward, tuple(curve) if curve else None, spec)
+        endpoint, name, identity, levels, forward, curve, spec, variables, cores = ormsgpack.unpackb(packed)
+        keys = tuple(curve) if curve else None
+        pairs = tuple((name, value) for name, value in variables)
+        return ChildSettings(endpoint, name, identity, levels, forward, keys, spec, pairs, tuple(cores))
 
 
 @dataclass(frozen=True, slots=True)

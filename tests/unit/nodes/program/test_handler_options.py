@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 import pytest
@@ -17,8 +18,14 @@ def test_the_words_of_a_call_are_the_options() -> None:
     assert words.pop("name") is str
     assert words.pop("retry_on") == ErrorTypes | None  # what is kept of them are their names
     assert declared.pop("retry_on") == tuple[str, ...] | None
+    assert words.pop("devices") == Sequence[str] | None
+    assert declared.pop("devices") == tuple[str, ...] | None
+    assert words.pop("cpus") == Sequence[int | Sequence[int]] | None
+    assert declared.pop("cpus") == tuple[tuple[int, ...], ...] | None
+    assert words.pop("resources") == Mapping[str, float] | None
+    assert declared.pop("resources") == tuple[tuple[str, float], ...] | None
     assert words == {name: declared[name] for name in words}
-    assert set(HANDLER_OPTION_NAMES) == {"name", "retry_on", *words}
+    assert set(HANDLER_OPTION_NAMES) == {"name", "retry_on", "devices", "cpus", "resources", *words}
     assert set(declared) - set(words) == {"batch_size"}  # a parameter of map_batches alone
 
 
