@@ -90,12 +90,18 @@ class GiveUp(Exception):
     """
 
 
+#: How much of an exception's text a line shows, in characters; the exception itself keeps all of it.
+_LONGEST_TEXT = 2000
+
+
 def describe(error: BaseException) -> str:
-    """Return `Type: text` on one line, also for an exception whose `__str__` raises."""
+    """Return `Type: text` on one line of bounded length, also for an exception whose `__str__` raises."""
     try:
         text = " ".join(str(error).split())
     except Exception as second:
         text = f"<text unavailable: its __str__ raised {type(second).__name__}>"
+    if len(text) > _LONGEST_TEXT:
+        text = f"{text[:_LONGEST_TEXT]}... ({len(text):,} characters)"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import ormsgpack
 
 from ...nodes.errors import describe
+from ...nodes.program.failures import USER_ERRORS
 from . import blocks, pickling
 from .errors import CodecError, explain, type_name
 from .partial_pickle import PartialPickle
@@ -140,7 +141,7 @@ class Encoder:
             return _pickle_by_value(events, separate)
         try:
             return pickling.dump(events, separate=separate, by_value=False)
-        except Exception:  # whatever a __reduce__ raises; the next attempt reports it
+        except USER_ERRORS:  # whatever a __reduce__ raises; the next attempt reports it
             result = _pickle_by_value(events, separate)
             self._without_pickle = _RETRY_AFTER
             return result
@@ -195,7 +196,7 @@ def building(what: str) -> Iterator[None]:
         yield
     except CodecError:
         raise
-    except Exception as error:
+    except USER_ERRORS as error:
         raise CodecError(
             f"{what} cannot be decoded ({type(error).__name__}); it is damaged, or its "
             "classes cannot be built in this process"
@@ -239,7 +240,7 @@ def decode_part(
             mark(a, b)
         try:
             events[a - lo : b - lo] = pickling.load_partial(pickled.only(a, b), map(_writable, payload.frames[1:]))[a:b]
-        except Exception as error:
+        except USER_ERRORS as error:
             if b - a > 1:
                 waiting += [((a + b) // 2, b), (a, (a + b) // 2)]
                 continue
@@ -310,11 +311,11 @@ def copies(events: list[Any]) -> list[Any]:
 def _pickle_by_value(events: list[Any], separate: bool) -> tuple[bytes, list[memoryview]]:
     try:
         return pickling.dump(events, separate=separate, by_value=True)
-    except Exception as error:
+    except USER_ERRORS as error:
         raise _encode_error(events, error) from error
 
 
-def _encode_error(events: list[Any], error: Exception) -> CodecError:
+def _encode_error(events: list[Any], error: BaseException) -> CodecError:
     """Return the error for the first event that cannot be pickled."""
     for position, event in enumerate(events):
         if (own := _refusal(event)) is not None:
@@ -322,10 +323,10 @@ def _encode_error(events: list[Any], error: Exception) -> CodecError:
     return CodecError(f"batch of {len(events)} events cannot be pickled ({type(error).__name__})")
 
 
-def _refusal(value: Any) -> Exception | None:
+def _refusal(value: Any) -> BaseException | None:
     try:
         pickling.dump([value], separate=True, by_value=True)
-    except Exception as error:
+    except USER_ERRORS as error:
         return error
     return None
 

@@ -5,6 +5,7 @@ Knows nothing of how events are encoded: a function that says whether an object 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
@@ -28,10 +29,15 @@ def explain(event: Any, error: BaseException, can_encode: Callable[[Any], bool])
     """Return why `event` could not be encoded, which raised `error`, and a remedy."""
     if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
         return f"event of type {type_name(event)} is nested too deep to be pickled; send it in a flatter form"
-    steps, part = _descend(event, can_encode)
+    try:
+        steps, part = _descend(event, can_encode)
+    except Exception:  # the event's own code raises where its parts are looked at
+        steps, part = [], event
     what = f"event of type {type_name(event)}"
     if steps:
         what += f": {', '.join(steps)} is {with_article(type_name(part))}, which"
+    if inspect.isawaitable(part):
+        return f"{what} was called and not awaited; make the handler an `async def` that awaits it"
     if isinstance(part, memoryview):
         return f"{what} cannot leave its process; send bytes(view) instead"
     return f"{what} cannot be pickled ({type(error).__name__}); send what it is made from instead"

@@ -21,10 +21,13 @@ from ...nodes.errors import (
 )
 from ...nodes.events import Failure
 from ...nodes.ordering.barrier import FailureRecord
+from ...nodes.program.failures import USER_ERRORS
 from ..codec.codec import Payload, decode
 from ..codec.errors import CodecError
 
 _LOG = logging.getLogger("sluiceway")
+#: The longest position that a text shows, in characters.
+_LONGEST_POSITION = 40
 
 
 class RemoteError(Exception):
@@ -45,7 +48,7 @@ def rebuild_exception(frames: Sequence[Any], text: str, remote: str) -> BaseExce
     if packed:
         try:
             loaded = pickle.loads(packed)
-        except Exception as why:  # a constructor of the user's that needs more arguments than were pickled
+        except USER_ERRORS as why:  # a constructor of the user's that needs more arguments than were pickled
             _LOG.debug("an exception of another process cannot be rebuilt: %s", type(why).__name__)
         else:
             if isinstance(loaded, BaseException):
@@ -77,13 +80,18 @@ def source_error(
     if isinstance(why, (SourceError, CheckpointError)):
         return why
     error = SourceError(
-        f"source {name!r} failed after {count} events (position {position}): {text}; everything it gave before is"
+        f"source {name!r} failed after {count} events{_shown_position(position)}: {text}; everything it gave before is"
         " released",
         node=name,
     )
     error.position = position
     error.__cause__ = why
     return error
+
+
+def _shown_position(position: str) -> str:
+    """Return a position for an error text: one of many parts says nothing to a person, and stays in the attribute."""
+    return f" (position {position})" if position and len(position) <= _LONGEST_POSITION else ""
 
 
 def start_error(pool: str, text: str, why: BaseException) -> HandlerError | CheckpointError:

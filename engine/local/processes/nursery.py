@@ -72,6 +72,11 @@ class Nursery:
         if self._starter is not None:
             raise RuntimeError("cannot start the nursery: it runs already; shut it down first")
         self._owner = os.getpid()
+        if not self._executable:
+            raise SluicewayError(
+                "cannot start child processes: sys.executable is empty, as in an embedded interpreter; set it to the path of"
+                " this Python, or run with runner='inline'"
+            )
         self._surroundings = warm.surroundings(self._entry, self._executable, self._seed)
         self._starter = warm.find(self._surroundings)
         if self._starter is not None:
