@@ -2,12 +2,14 @@
 
 Decides the token of file sinks:
 
-    {"kind": "file", "n": int, "length": int, "check": int, "tail": bytes, "encoder": int | str, "names": list[str] | None}
+    {"kind": "file", "n": int, "length": int, "check": int, "tail": bytes, "encoder": int | str, "names": list[str] | None,
+     "whole": int | None}
 
 `n` is the last number that is in the file, `length` the bytes of the file that are durable, `check` the CRC-32 of the
 last 4,096 of them (or of all, where they are fewer). `tail` holds the plain bytes of a compressed file that
 are in no complete stream yet, packed by zlib (`compression`); it is empty for plain files. `encoder` is
 the state of the text encoder. `names` is the header of a CSV file, `None` before it is written and for other files.
+`whole` is the CRC-32 of all durable bytes of a file that is written anew, `None` for one that is appended to.
 For standard output, devices and pipes, length, check and tail have no meaning.
 """
 
@@ -36,6 +38,7 @@ class CommitToken:
     tail: bytes = b""
     encoder: int | str = 0
     names: list[str] | None = None
+    whole: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the token as plain values."""
@@ -77,6 +80,24 @@ def check_of(number: int, length: int) -> int:
     return zlib.crc32(data)
 
 
+def whole_check_of(number: int, length: int) -> int:
+    """Return the CRC-32 of the first `length` bytes of the open file `number`, all of which are read."""
+    check = at = 0
+    while at < length:
+        piece = os.pread(number, min(length - at, 1 << 20), at)
+        if not piece:
+            break
+        check, at = zlib.crc32(piece, check), at + len(piece)
+    return check
+
+
+def holds(number: int, committed: CommitToken) -> bool:
+    """Whether the open file `number` begins with the bytes that the token describes."""
+    if check_of(number, committed.length) != committed.check:
+        return False
+    return committed.whole is None or whole_check_of(number, committed.length) == committed.whole
+
+
 def check_file(number: int, path: str, committed: CommitToken) -> None:
     """Raise `CheckpointError` unless the open file begins with the bytes that the token describes."""
     size = os.fstat(number).st_size
@@ -84,7 +105,7 @@ def check_file(number: int, path: str, committed: CommitToken) -> None:
         raise CheckpointError(
             f"cannot go on in {path}: it has {size} bytes, but the checkpoint knows {committed.length}; {REMEDY}"
         )
-    if check_of(number, committed.length) != committed.check:
+    if not holds(number, committed):
         raise CheckpointError(
             f"cannot go on in {path}: it has {size} bytes, but those before {committed.length} are not what the checkpoint "
             f"knows; {REMEDY}"

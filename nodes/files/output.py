@@ -15,10 +15,12 @@ import os
 import pwd
 import stat
 import sys
+import zlib
+from dataclasses import replace
 from typing import IO
 
 from ..errors import CheckpointError
-from .commit_token import REMEDY, CommitToken, check_file, check_of, packed, unpacked
+from .commit_token import REMEDY, CommitToken, check_file, check_of, holds, packed, unpacked
 from .streams.byte_streams import ends_with_newline
 from .streams.compression import COMPRESS, StreamCompressor, suffix_of
 from .streams.paths import STANDARD, is_stream
@@ -44,6 +46,8 @@ class FileOutput:
         self._committed = committed
         self._changed = committed is None
         self._synced_folder = False
+        self._whole = 0 if committed is None or committed.whole is None else committed.whole  # CRC-32 of what was written
+        self._knows_whole = committed is None or committed.whole is not None
         if path != STANDARD:
             self._open(append)
             if committed is not None:
@@ -127,10 +131,10 @@ class FileOutput:
             raise CheckpointError(
                 f"cannot go on in {self.path}: it is finished and in its place, but the run is not; {REMEDY}"
             )
-        if self._members is not None:
-            self._file.write(self._members.compress(data))
-        elif self.target is not None:
+        if self.target is not None:
+            data = data if self._members is None else self._members.compress(data)
             self._file.write(data)
+            self._whole = zlib.crc32(data, self._whole)
         else:
             compress = COMPRESS.get(self._suffix)
             self._file.write(compress(data) if compress is not None else data)
@@ -142,8 +146,7 @@ class FileOutput:
             self._committed = self._sync(n, names)
             self._changed = False
         else:
-            known = self._committed
-            self._committed = CommitToken(n, known.length, known.check, known.tail, known.encoder, names)
+            self._committed = replace(self._committed, n=n, names=names)
         return self._committed
 
     def _sync(self, n: int, names: list[str] | None) -> CommitToken:
@@ -162,7 +165,8 @@ class FileOutput:
             self._synced_folder = True
         length = os.fstat(number).st_size
         tail = b"" if self._members is None else packed(self._members.waiting())
-        return CommitToken(n, length, check_of(number, length), tail, state, names)
+        whole = self._whole if self.target is not None and self._knows_whole else None
+        return CommitToken(n, length, check_of(number, length), tail, state, names, whole)
 
     def finish(self) -> None:
         """Finish the file and give it its final name."""
@@ -293,7 +297,7 @@ def _is_done(target: str, suffix: str, committed: CommitToken) -> bool:
         rest = members.last()
     with open(target, "rb") as file:
         size, whole = os.fstat(file.fileno()).st_size, committed.length + len(rest)
-        if size == whole and check_of(file.fileno(), committed.length) == committed.check:
+        if size == whole and holds(file.fileno(), committed):
             file.seek(committed.length)
             if file.read() == rest:
                 return True

@@ -163,7 +163,7 @@ def test_the_token_is_small_and_plain(tmp_path: Path) -> None:
     sink = csv(tmp_path / "a.csv")
     sink.open()
     assert sink.commit(-1) == {
-        "kind": "file", "n": -1, "length": 0, "check": 0, "tail": b"", "encoder": 0, "names": None
+        "kind": "file", "n": -1, "length": 0, "check": 0, "tail": b"", "encoder": 0, "names": None, "whole": 0
     }  # fmt: skip
     sink.write([{"a": 1, "b": 2}])
     token = sink.commit(0)
@@ -220,6 +220,33 @@ def test_a_shortened_file_is_refused_with_both_lengths(tmp_path: Path, append: b
     assert sink.recover(token) == 0
     sink.close()
     assert path.read_bytes() == b"1234\n"
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_byte_that_changed_far_from_the_end_is_refused(
+    tmp_path: Path, small_members: None, suffix: str, finished: bool
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    sink = lines(path)
+    sink.open()
+    chance = random.Random(1)
+    sink.write([str(chance.random()) for _ in range(5000)])
+    token = sink.commit(0)
+    crash(sink)
+    sink.recover(token)  # the check goes on where it was
+    sink.write([str(chance.random()) for _ in range(5000)])
+    token = sink.commit(1)
+    sink.close() if finished else crash(sink)
+    held = path if finished else tmp_path / f"a{suffix}.partial"
+    whole = held.read_bytes()
+    for at in (0, 17, len(whole) // 2):
+        held.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(CheckpointError, match=r"cannot go on in .*a"):
+            sink.recover(copied(token))
+    held.write_bytes(whole)
+    assert sink.recover(copied(token)) == 1
+    sink.abort()
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
