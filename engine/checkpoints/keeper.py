@@ -1,4 +1,4 @@
-"""The thread that keeps answers: one transaction for all that came in while the last one was made durable.
+"""The thread that keeps answers: one transaction for all that came in during the last one.
 
 Decides the order: answers become durable as they were given, what is to be recalled or deleted has its place among them.
 Nothing waits for it but what is told by `done`.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ...nodes.ordering.kept_answers import KeptAnswer
-from .kept_store import KeptGroup, KeptStore
+from .kept_store import SYNC_S, KeptGroup, KeptStore
 
 #: A group to keep, and a function to call then.
 _Keep: TypeAlias = "tuple[KeptGroup, Callable[[], None]]"
@@ -35,6 +35,8 @@ class Keeper:
         self._store = store
         self._fail = fail
         self._queue: queue.SimpleQueue[_Keep | _Other | None] = queue.SimpleQueue()
+        self._open = 0  #: groups that are given and not durable
+        self._counting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="sluiceway-keeper", daemon=True)
 
     @property
@@ -48,7 +50,19 @@ class Keeper:
 
     def keep(self, group: KeptGroup, done: Callable[[], None]) -> None:
         """Keep a group; `done` is called when it, and all before it, is durable."""
+        with self._counting:
+            self._open += 1
         self._queue.put((group, done))
+
+    def keep_now(self, group: KeptGroup) -> bool:
+        """Keep a group in the calling thread, if nothing is before it and that is quick; return whether it is durable."""
+        if self._open or not self._store.is_quick(group):
+            return False
+        waited = self._store.waits_for_sync
+        self._store.write([group], now=True)
+        if not waited:
+            self._queue.put(_Other(_nothing))  # so that the thread syncs it in time
+        return True
 
     def recall(self, node: str, lo: int, hi: int, done: Callable[[list[KeptAnswer]], None]) -> None:
         """Read answers of a node from number `lo` on, at most up to `hi`; `done` is called with the first of them."""
@@ -68,13 +82,15 @@ class Keeper:
 
     def _run(self) -> None:
         try:
-            given: _Keep | _Other | None = self._queue.get()
+            given = self._next()
             while given is not None:
                 if isinstance(given, _Other):
                     given.work()
-                    given = self._queue.get()
+                    given = self._next()
                 else:
                     given = self._keep_all(given)
+            if self._store.waits_for_sync:
+                self._store.sync()
         except BaseException as error:
             self._fail(error)
 
@@ -95,6 +111,21 @@ class Keeper:
             following = None
             waits = len(groups) == _MOST_GROUPS
         self._store.write([group for group, _ in groups])
+        with self._counting:
+            self._open -= len(groups)
         for _, done in groups:
             done()
-        return self._queue.get() if waits else following
+        return self._next() if waits else following
+
+    def _next(self) -> _Keep | _Other | None:
+        """Return what is to be done next; sync what was written where nothing comes for a while."""
+        if self._store.waits_for_sync:
+            try:
+                return self._queue.get(timeout=SYNC_S)
+            except queue.Empty:
+                self._store.sync()
+        return self._queue.get()
+
+
+def _nothing() -> None:
+    return

@@ -2,7 +2,10 @@
 
 Decides what a row is known by (the run's name, the node, its first number), that rows below the checkpoint are deleted,
 how much they may take in all, and what becomes of answers that were given by other code. A group of answers is one
-transaction, with the entries of the order log that it needs. Which answers are kept, and when, is not known here.
+transaction, with the entries of the order log that it needs. It is written when that returns, so that it outlives every
+process; it is synced to the disk with the next checkpoint, and after a tenth of a second at the latest, for a sync takes
+longer than many a call. A group with entries of the order log is synced at once, as these always are. Which answers are
+kept, and when, is not known here.
 """
 
 from __future__ import annotations
@@ -10,8 +13,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import pickle
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from time import monotonic
 from typing import Any
 
 from ...nodes.errors import CheckpointError, GraphError
@@ -27,6 +32,10 @@ RECALL_BYTES = 4 << 20
 _RECALL_ROWS = 256
 #: The most that one answer may take: neither SQLite nor PostgreSQL stores more in one piece.
 MAX_ANSWER_BYTES = 1_000_000_000
+#: Groups of fewer bytes are written where they come up.
+QUICK_BYTES = 1 << 16
+#: What is written is synced to the disk after so many seconds at the latest.
+SYNC_S = 0.1
 #: A row of no node: its body are the positions of the sources. No number of an event is as high.
 _POSITIONS = ""
 MAX_NUMBER = (1 << 63) - 1
@@ -58,7 +67,7 @@ class KeptGroup:
 class KeptStore:
     """The kept answers of one run. `codes` are fingerprints of the code of its durable nodes, by their names.
 
-    Used after the store was opened. Nothing of it may be used by two threads at once.
+    Used after the store was opened. What two threads write at once comes one after the other.
     """
 
     def __init__(self, store: TableStore, codes: Mapping[str, str], *, most_bytes: int) -> None:
@@ -66,6 +75,10 @@ class KeptStore:
         self._codes = codes
         self._most_bytes = most_bytes
         self.nbytes = 0  #: what all answers take
+        self._counting = threading.Lock()
+        self.waits_for_sync = False  #: whether some of it outlives the processes of the run, and not yet their machine
+        self._sync_at = 0.0
+        self._positions: tuple[SourcePosition, ...] = ()  #: written with each sync
         #: The positions of the sources behind all numbers with kept answers, where the run before had any.
         self.positions: list[SourcePosition] = []
 
@@ -94,24 +107,49 @@ class KeptStore:
             self.nbytes = int(self.nbytes)
         return known
 
-    def write(self, groups: Sequence[KeptGroup]) -> None:
-        """Keep groups in one transaction; raises `CheckpointError` where answers would take more than they may."""
+    def is_quick(self, group: KeptGroup) -> bool:
+        """Whether writing a group now takes less time than another thread would need to hear of it."""
+        if group.log is not None or self._store.is_busy or not self._store.is_local:
+            return False
+        return sum(data.nbytes for _, answer in group.answers for data in answer.exits) < QUICK_BYTES
+
+    def write(self, groups: Sequence[KeptGroup], *, now: bool = False) -> None:
+        """Keep groups in one transaction, without a sync if it is to be `now`.
+
+        Raises `CheckpointError` where answers would take more than they may.
+        """
         rows = [self._row(node, answer) for group in groups for node, answer in group.answers]
-        nbytes = self.nbytes + sum(len(row["body"]) for row in rows)
-        if rows and nbytes > self._most_bytes:
+        nbytes = sum(len(row["body"]) for row in rows)
+        total = self.nbytes + nbytes
+        if rows and total > self._most_bytes:
             raise CheckpointError(
                 f"cannot keep the answer of node {rows[0]['node']!r} for number {rows[0]['first']}: the kept answers in"
-                f" {self._store.where} would take {nbytes} bytes, and kept_bytes={self._most_bytes} is the most; run again"
+                f" {self._store.where} would take {total} bytes, and kept_bytes={self._most_bytes} is the most; run again"
                 " with a larger kept_bytes="
             )
-        with self._store.transaction() as execute:
+        synced = not now and (monotonic() >= self._sync_at or any(group.log is not None for group in groups))
+        with self._store.transaction(synced=synced) as execute:
             for group in groups:
                 if group.log is not None:
                     add_to_log(execute, self._store.own, group.log.runs, group.log.reads)
             if rows:
                 execute(_ADD, rows)
-                self._write_positions(execute, next(group.positions for group in reversed(groups) if group.answers))
-        self.nbytes = nbytes
+                self._positions = next(group.positions for group in reversed(groups) if group.answers)
+            if synced:
+                self._write_positions(execute)
+        with self._counting:
+            self.nbytes += nbytes
+        if synced:
+            self.waits_for_sync, self._sync_at = False, monotonic() + SYNC_S
+        elif rows:
+            self.waits_for_sync = True
+
+    def sync(self) -> None:
+        """Sync what was written to the disk."""
+        self.waits_for_sync = False  # before: what is written meanwhile waits for the next one
+        with self._store.transaction() as execute:
+            self._write_positions(execute)
+        self._sync_at = monotonic() + SYNC_S
 
     def read(self, node: str, lo: int, hi: int) -> list[KeptAnswer]:
         """Return the answers for the numbers from `lo` on, as many as are to be recalled at once, at most up to `hi`."""
@@ -135,7 +173,8 @@ class KeptStore:
             which, values = " FROM {t}answer WHERE name = :name AND first + size <= :n", {**self._store.own, "n": n}
             ((gone,),) = execute("SELECT coalesce(sum(length(body)), 0)" + which, values)
             execute("DELETE" + which, values)
-        self.nbytes -= int(gone)
+        with self._counting:
+            self.nbytes -= int(gone)
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
@@ -149,8 +188,11 @@ class KeptStore:
         answer = unpack_answer(lo, hi, body, f"the kept answer of node {node!r} for number {lo}")
         return replace(answer, failures=tuple(failure for failure in answer.failures if lo <= failure.seq < hi))
 
-    def _write_positions(self, execute: Execute, positions: Sequence[SourcePosition]) -> None:
-        body = pickle.dumps([(place.position, place.skip, place.start, place.key) for place in positions], protocol=5)
+    def _write_positions(self, execute: Execute) -> None:
+        places = self._positions
+        if not places:
+            return
+        body = pickle.dumps([(place.position, place.skip, place.start, place.key) for place in places], protocol=5)
         own = {**self._store.own, "node": _POSITIONS}
         execute("DELETE FROM {t}answer WHERE name = :name AND node = :node", own)
         execute(_ADD, {**own, "first": MAX_NUMBER, "size": 0, "code": "", "body": body, "digest": _digest("", 0, 0, body)})

@@ -82,6 +82,8 @@ _ACQUIRE = sa.text(
     "INSERT INTO sluiceway_run AS known (name, form, epoch) VALUES (:name, :form, 1)"
     " ON CONFLICT (name) DO UPDATE SET epoch = known.epoch + 1 RETURNING form, epoch"
 )
+#: The commit of this transaction does not wait for the server's disk; the next one that does waits for both.
+_ASYNCHRONOUS = sa.text("SET LOCAL synchronous_commit TO off")
 _EPOCH = sa.text("SELECT epoch FROM sluiceway_run WHERE name = :name FOR UPDATE")
 
 
@@ -89,6 +91,7 @@ class PostgresTables:
     """The tables of one database; without a `name` a run is stored under the name of its graph."""
 
     noun = "store"
+    is_local = False
 
     def __init__(self, url: str, name: str | None) -> None:
         self.wait_s = _ENDING_S
@@ -136,7 +139,7 @@ class PostgresTables:
         raise CheckpointError(reason)
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[Execute]:
+    def transaction(self, *, synced: bool = True) -> Iterator[Execute]:
         """Return a transaction of the run that was the last to acquire the store."""
         session = self._session
         assert session is not None, "the store is not open"
@@ -148,6 +151,8 @@ class PostgresTables:
                         f"cannot keep checkpoints in {self.where}: another run has taken it over; this one wrote nothing"
                         " since, let the other one finish"
                     )
+                if not synced:
+                    session.execute(_ASYNCHRONOUS)
                 yield _executing(session)
         except sa.exc.SQLAlchemyError as error:
             raise CheckpointError(

@@ -113,6 +113,7 @@ class Backing(Protocol):
     """The database of a store: the tables `run`, `checkpoint`, `history` and `log`, in which a run has a name."""
 
     noun: str  #: what to call it in "name another file"
+    is_local: bool  #: whether a transaction that is not synced takes less time than telling another thread
     wait_s: float  #: how long `acquire` waits for a run that is ending, in seconds
 
     @property
@@ -133,8 +134,11 @@ class Backing(Protocol):
         anything that is not a store.
         """
 
-    def transaction(self) -> AbstractContextManager[Execute]:
-        """Return a transaction: durable when it has ended, undone by an exception. Errors come as `CheckpointError`."""
+    def transaction(self, *, synced: bool = True) -> AbstractContextManager[Execute]:
+        """Return a transaction: durable when it has ended, undone by an exception. Errors come as `CheckpointError`.
+
+        One that is not `synced` outlives every process of the run, and is durable with the next one that is.
+        """
 
     def make_answers(self) -> None:
         """Make the table `answer` unless there is one."""
@@ -168,14 +172,24 @@ class TableStore:
         return self._backing.where
 
     @property
+    def is_local(self) -> bool:
+        """Whether a transaction that is not synced takes less time than telling another thread."""
+        return self._backing.is_local
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether another thread has a transaction open."""
+        return self._one_at_a_time.locked()
+
+    @property
     def own(self) -> dict[str, Any]:
         """The values that name the run's rows in the tables, while the store is open."""
         return self._own()
 
     @contextmanager
-    def transaction(self) -> Iterator[Execute]:
+    def transaction(self, *, synced: bool = True) -> Iterator[Execute]:
         """Return a transaction for another part of the store; only one is open at a time."""
-        with self._one_at_a_time, self._backing.transaction() as execute:
+        with self._one_at_a_time, self._backing.transaction(synced=synced) as execute:
             yield execute
 
     def make_answers(self) -> None:

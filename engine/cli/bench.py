@@ -22,6 +22,7 @@ BENCHES = {
     "scale": "what an event costs with more workers, depth, branches, window, events in flight",
     "gzip": "a gzip on all cores beside gzip and pigz",
     "checkpoint": "what checkpoints cost: the same run without, every second and every tenth of one",
+    "durable": "what it costs to keep each answer: the same handlers durable and not, and the time from source to sink",
     "memory": "whether the memory of the caller and every child stays flat, within the budget and a fixed sum",
     "chaos": "workers killed all the time: the output must be the same, and what it costs",
     "micro": "the parts one by one",

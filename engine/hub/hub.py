@@ -339,7 +339,7 @@ class Hub:
                 self.listener()
         elif isinstance(effect, (Keep, Recall)):
             assert self._keeping is not None, "answers are kept only where there is a place for them"
-            self._keeping.do(effect)
+            return self._keeping.do(effect)
         elif isinstance(effect, (Pull, StopSource, Acknowledge)):
             return self.feeds.do(effect) if effect.source in self.feeds else self.backend.do(effect)
         elif isinstance(effect, Warn):

@@ -40,14 +40,18 @@ class KeepingLink:
         """Start the thread."""
         self._keeper.start()
 
-    def do(self, effect: Keep | Recall) -> None:
-        """Carry out an effect; the core hears of it when it is done."""
+    def do(self, effect: Keep | Recall) -> bool:
+        """Carry out an effect; return whether the core was told at once that it is done, as it is else told later."""
         if isinstance(effect, Keep):
             answers = [(self._nodes[at], answer) for at, answer in effect.answers]
-            done = partial(self._record_durable, effect.group)
-            self._keeper.keep(KeptGroup(answers, effect.log, effect.positions), done)
+            group = KeptGroup(answers, effect.log, effect.positions)
+            if self._keeper.keep_now(group):
+                self._core.record_durable(effect.group)
+                return True
+            self._keeper.keep(group, partial(self._record_durable, effect.group))
         else:
             self._keeper.recall(self._nodes[effect.pool], effect.lo, effect.hi, partial(self._record_recalled, effect.pool))
+        return False
 
     def trim(self, n: int) -> None:
         """Delete the answers below a checkpoint."""

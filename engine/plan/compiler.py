@@ -12,7 +12,6 @@ from typing import Any
 
 from ...graphs.builder.checks import check_graph
 from ...graphs.builder.spec import GraphSpec, Node
-from ...nodes.errors import GraphError
 from ...nodes.program.hardware import Hardware
 from ...nodes.program.kinds import NodeKind
 from ...nodes.program.options import Options
@@ -138,12 +137,6 @@ def _letters_program(layout: _Layout) -> ProgramPlan | None:
     """Return what runs over the dead letters in the calling process, or `None` if nobody reads them."""
     if layout.letters is None or not layout.letter_sinks:
         return None
-    durable = next((node for node in layout.letter_nodes if node.options.durable), None)
-    if durable is not None:
-        raise GraphError(
-            f"node {durable.name!r} is durable and handles dead letters, which is done in the calling process as they are"
-            " delivered: leave out durable=, its calls are made again after a crash"
-        )
     exits = [sink.inputs[0] for sink in layout.letter_sinks]
     written = write_program(layout.letter_nodes, exits, {layout.letters: 0}, set())
     sinks = [SinkPlan(sink, None, "dead letters at their place, in order") for sink in layout.letter_sinks]

@@ -92,8 +92,10 @@ class KeptCalls:
             data = ExitData(_own(payload), payload.nbytes, column.counts, column.indices)
             records = tuple(_record(step, failed) for failed in failures if failed.seq < column.stop)
             answer = KeptAnswer(column.start, column.stop, column.start, column.size, [data], records)
-            self._keeper.keep(KeptGroup([(step.node, answer)], None, self._positions()), _nothing)
-            self._waits = True
+            group = KeptGroup([(step.node, answer)], None, self._positions())
+            if not self._keeper.keep_now(group):
+                self._keeper.keep(group, _nothing)
+                self._waits = True
         return column, failures
 
     def wait(self) -> None:

@@ -146,6 +146,16 @@ def test_memory_says_so_where_its_run_cannot_start(tmp_path: Path) -> None:
     assert not (tmp_path / "memory.json").exists()
 
 
+def test_durable_compares_the_same_handlers(tmp_path: Path) -> None:
+    given = tables("durable", tmp_path)
+    assert [title.partition(",")[0] for title in given] == [
+        f"durable: {case}" for case in ("plain_1ms", "async_1ms", "async_20ms", "latency")
+    ]
+    for without, durable in given.values():
+        assert (without["handler"], durable["handler"]) == ("checkpoints alone", "durable")
+        assert durable["× without"] == pytest.approx(durable["ms"] / without["ms"])
+
+
 def test_checkpoint_compares_intervals_and_outputs(tmp_path: Path) -> None:
     given = tables("checkpoint", tmp_path)
     assert [title.partition(",")[0] for title in given] == ["checkpoint: files", "checkpoint: counts"]

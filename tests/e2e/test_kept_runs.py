@@ -108,7 +108,7 @@ def test_failures_are_answers(tmp_path: Path, calls: Calls, runner: Any) -> None
 def test_what_is_committed_is_trimmed(tmp_path: Path, calls: Calls) -> None:
     sw.run(graph_of(tmp_path, calls), checkpoint=tmp_path / "run.db")
     with sqlite3.connect(tmp_path / "run.db") as db:
-        assert db.execute("SELECT count(*) FROM answer").fetchone() == (0,)
+        assert db.execute("SELECT count(*) FROM answer WHERE size > 0").fetchone() == (0,)
     assert (tmp_path / "run.db").stat().st_mode & 0o777 == 0o600
 
 
@@ -169,10 +169,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
         numbers.map(str, durable="no")  # type: ignore[arg-type]
     with pytest.raises(GraphError, match=r"durable=True answers numbers of an earlier run without a call"):
         numbers.map(str, durable=True, ordered=True)
-    numbers.map(str, on_error="dead_letter").sink(print)
-    graph.dead_letters().map(str, name="told", durable=True).sink(print)
-    with pytest.raises(GraphError, match=r"node 'told' is durable and handles dead letters"):
-        sw.compile(graph)
+    with pytest.raises(GraphError, match=r"durable=True has no place there"):
+        graph.dead_letters().map(str, name="told", durable=True)
 
 
 def test_answers_that_cannot_be_packed_fail_their_events(tmp_path: Path) -> None:

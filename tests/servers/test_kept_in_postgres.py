@@ -17,7 +17,8 @@ __all__ = ["postgres"]
 @pytest.mark.parametrize("how", ["two", pytest.param("async", marks=pytest.mark.slow)])
 def test_killed_runs_over_a_database(tmp_path: Path, postgres: PostgresServer, how: str) -> None:
     with counting_service() as service:
-        check(tmp_path, service, how, total=300 if how == "two" else 3000, kills=2 if how == "two" else 20, where=postgres.database())
+        total, kills = (300, 2) if how == "two" else (3000, 20)
+        check(tmp_path, service, how, total=total, kills=kills, where=postgres.database())
 
 
 def test_a_map_gives_its_results_again(postgres: PostgresServer) -> None:
