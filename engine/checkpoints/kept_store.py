@@ -34,7 +34,7 @@ _RECALL_ROWS = 256
 MAX_ANSWER_BYTES = 1_000_000_000
 #: Groups of fewer bytes are written where they come up.
 QUICK_BYTES = 1 << 16
-#: What is written is synced to the disk after so many seconds at the latest.
+#: What is written is synced to the disk after this time at the latest, in seconds.
 SYNC_S = 0.1
 #: A row of no node: its body are the positions of the sources. No number of an event is as high.
 _POSITIONS = ""
@@ -92,7 +92,7 @@ class KeptStore:
 
         `afresh` deletes all of them. Of the nodes in `by_code` answers of other code are deleted; of the others they stay.
         """
-        self._store.make_answers()
+        self._store.backing.make_answers()
         with self._store.transaction() as execute:
             own = self._store.own
             if afresh:
@@ -109,7 +109,7 @@ class KeptStore:
 
     def is_quick(self, group: KeptGroup) -> bool:
         """Whether writing a group now takes less time than another thread would need to hear of it."""
-        if group.log is not None or self._store.is_busy or not self._store.is_local:
+        if group.log is not None or self._store.is_busy or not self._store.backing.is_local:
             return False
         return sum(data.nbytes for _, answer in group.answers for data in answer.exits) < QUICK_BYTES
 
@@ -124,7 +124,7 @@ class KeptStore:
         if rows and total > self._most_bytes:
             raise CheckpointError(
                 f"cannot keep the answer of node {rows[0]['node']!r} for number {rows[0]['first']}: the kept answers in"
-                f" {self._store.where} would take {total} bytes, and kept_bytes={self._most_bytes} is the most; run again"
+                f" {self._store.backing.where} would take {total} bytes, and kept_bytes={self._most_bytes} is the most; run again"
                 " with a larger kept_bytes="
             )
         synced = not now and (monotonic() >= self._sync_at or any(group.log is not None for group in groups))
@@ -164,7 +164,7 @@ class KeptStore:
                 if (a > upto and a < b) or nbytes >= RECALL_BYTES:
                     break
         if upto == lo:
-            raise self._store.damaged(f"its answer of node {node!r} for number {lo} is gone")
+            raise self._store.backing.damaged(f"its answer of node {node!r} for number {lo} is gone")
         return found
 
     def trim(self, n: int) -> None:
@@ -184,7 +184,7 @@ class KeptStore:
         select = "SELECT body, digest FROM {t}answer WHERE name = :name AND node = :node AND first = :first"
         ((body, digest),) = execute(select, values)
         if _digest(node, first, size, body) != bytes(digest):
-            raise self._store.damaged(f"its answer of node {node!r} for number {first} is not what was written")
+            raise self._store.backing.damaged(f"its answer of node {node!r} for number {first} is not what was written")
         answer = unpack_answer(lo, hi, body, f"the kept answer of node {node!r} for number {lo}")
         return replace(answer, failures=tuple(failure for failure in answer.failures if lo <= failure.seq < hi))
 
@@ -201,7 +201,7 @@ class KeptStore:
         select = "SELECT body, digest FROM {t}answer WHERE name = :name AND node = :node"
         for body, digest in execute(select, {**self._store.own, "node": _POSITIONS}):
             if _digest("", 0, 0, body) != bytes(digest):
-                raise self._store.damaged("what it says of the sources is not what was written")
+                raise self._store.backing.damaged("what it says of the sources is not what was written")
             return [SourcePosition(*values) for values in decode_stored(body, "the positions behind the kept answers")]
         return []
 

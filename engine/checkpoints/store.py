@@ -167,14 +167,9 @@ class TableStore:
         return self._backing.place
 
     @property
-    def where(self) -> str:
-        """Its name in error texts."""
-        return self._backing.where
-
-    @property
-    def is_local(self) -> bool:
-        """Whether a transaction that is not synced takes less time than telling another thread."""
-        return self._backing.is_local
+    def backing(self) -> Backing:
+        """The database."""
+        return self._backing
 
     @property
     def is_busy(self) -> bool:
@@ -191,14 +186,6 @@ class TableStore:
         """Return a transaction for another part of the store; only one is open at a time."""
         with self._one_at_a_time, self._backing.transaction(synced=synced) as execute:
             yield execute
-
-    def make_answers(self) -> None:
-        """Make the table of kept answers unless there is one."""
-        self._backing.make_answers()
-
-    def damaged(self, reason: object) -> CheckpointError:
-        """Return the error for contents that cannot be right."""
-        return self._backing.damaged(reason)
 
     def wait(self, seconds: float) -> None:
         """Let `open` wait up to `seconds` for a run that is ending."""
