@@ -23,32 +23,29 @@ from functools import partial
 from types import CodeType
 from typing import Any
 
-import cloudpickle
 from cloudpickle import cloudpickle as _by_value
 
-from ...nodes.errors import kind_of
+from . import main_module
 from .errors import CodecError
+from .picklers import SENT, ByValuePickler, DefiningPickler, own_reducers
 
 #: A buffer of at least this size gets a frame of its own.
 OUT_OF_BAND_BYTES = 16 * 1024
 
 _END = b"N."  # a pickled None
-_FILENAME = 10  # the place of `co_filename` among the arguments of `CodeType`, in Python 3.11 to 3.13
 _MAKERS = frozenset({"_make_skeleton_class", "_make_skeleton_enum"})
-
-Resolver = Callable[[str], object]
 
 
 class _Process:
     """How this process treats names of `__main__`; the caller's process keeps the defaults."""
 
-    resolver: Resolver | None = None
+    resolver: main_module.Resolver | None = None
     adopts = False
     #: The modules that are being imported for what is unpacked, the innermost last.
     imports: list[str] = []  # noqa: RUF012
 
 
-def set_definition_resolver(resolver: Resolver | None) -> None:
+def set_definition_resolver(resolver: main_module.Resolver | None) -> None:
     """Set the function that finds objects of `__main__` which this process does not have.
 
     `resolver` gets the dotted name inside `__main__` and returns the object; it may install it there, and is then not
@@ -58,10 +55,10 @@ def set_definition_resolver(resolver: Resolver | None) -> None:
 
 
 def adopt_main_classes(enabled: bool) -> None:
-    """Set whether a class of `__main__` that came with a handler is installed in this process's `__main__`.
+    """Set whether what came with a handler and is the script's belongs to this process's `__main__`.
 
-    Meant for workers, whose `__main__` is not the user's: the class is then sent by its name and the caller gets
-    its own class. Only top level names that are free are taken.
+    Meant for workers, whose `__main__` is not the user's: its functions share the names there, and its classes are sent by
+    their name, so that the caller gets its own. Only top level names that are free are taken.
     """
     _Process.adopts = enabled
 
@@ -69,6 +66,19 @@ def adopt_main_classes(enabled: bool) -> None:
 def importing() -> str | None:
     """Return the module that this child process is importing for something it unpacks, if it is."""
     return _Process.imports[-1] if _Process.imports else None
+
+
+def find_of_script(name: str) -> Any:
+    """Return what a dotted name is in the `__main__` of this process, or in a script that was run in another way.
+
+    Raises `AttributeError` if there is none.
+    """
+    first, *rest = name.split(".")
+    main = sys.modules[main_module.MAIN]
+    value = getattr(main, first) if hasattr(main, first) else SENT.find(first)
+    for part in rest:
+        value = getattr(value, part)
+    return value
 
 
 def dump(events: list[Any], *, separate: bool, by_value: bool) -> tuple[bytes, list[memoryview]]:
@@ -87,9 +97,9 @@ def dump(events: list[Any], *, separate: bool, by_value: bool) -> tuple[bytes, l
         buffers.append(view)
         return False
 
-    make = _ByValuePickler if by_value else _AdoptingPickler if _Process.adopts else pickle.Pickler
+    make = ByValuePickler if by_value else pickle.Pickler
     pickler = make(file, 5, buffer_callback=in_band)
-    if not by_value and (own := _own_reducers()):
+    if not by_value and (own := own_reducers()):
         pickler.dispatch_table = copyreg.dispatch_table | own
     for group in [events] if separate else ([event] for event in events):
         pickler.dump(group)
@@ -98,10 +108,13 @@ def dump(events: list[Any], *, separate: bool, by_value: bool) -> tuple[bytes, l
     return file.getvalue(), buffers
 
 
-def dumps(value: Any) -> bytes:
-    """Pickle one value; what cannot be imported is written with its definition. Raises whatever pickle or the value raises."""
+def dumps(value: Any, look: Callable[[Any], None] | None = None) -> bytes:
+    """Pickle one value; what cannot be imported is written with its definition. Raises whatever pickle or the value raises.
+
+    `look` is called with every object in it that is not of a plain builtin type, and may raise.
+    """
     file = io.BytesIO()
-    _DefiningPickler(file, 5).dump(value)
+    DefiningPickler(file, 5, look=look).dump(value)
     return file.getvalue()
 
 
@@ -146,7 +159,7 @@ def _holds_unknown(events: list[Any]) -> bool:
     """Whether something in `events` stands for a name that is not known here."""
     found: list[_Unknown] = []
 
-    class Looking(_DefiningPickler):
+    class Looking(DefiningPickler):
         def reducer_override(self, value: Any) -> Any:
             if isinstance(value, _Unknown):
                 found.append(value)
@@ -164,59 +177,6 @@ class _Unknown:
     """Stands for a name that is not known in this process; nothing can be made with it."""
 
 
-def _own_reducers() -> dict[type, Callable[[Any], Any]]:
-    """Return the reducers that take precedence over those of pickle and cloudpickle."""
-    numpy = sys.modules.get("numpy")
-    return {numpy.ndarray: _reduce_array} if numpy else {}
-
-
-def _reduce_array(array: Any) -> Any:
-    """Reduce a numpy array so that it arrives writable, also if the sender's is a read-only view."""
-    return (array if array.flags.writeable else array.copy(order="K")).__reduce_ex__(5)
-
-
-def _refuse(value: Any) -> Any:
-    raise TypeError(f"{kind_of(value)} cannot be carried as what it is")
-
-
-def _reduce_code(code: CodeType) -> Any:
-    """Reduce code with the name of its file, which cloudpickle leaves out from 3.1.3 on: tracebacks show lines by it."""
-    make, parts = cloudpickle.Pickler.dispatch_table[CodeType](code)
-    # In its place among the arguments: a function of ours that set it would be named in what states are kept as.
-    return make, (*parts[:_FILENAME], code.co_filename, *parts[_FILENAME + 1 :])
-
-
-class _DefiningPickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Writes classes and functions that cannot be imported with their definition; `own` reducers take precedence."""
-
-    def __init__(
-        self, file: io.BytesIO, protocol: int, *, buffer_callback: Any = None, own: dict[type, Any] | None = None
-    ) -> None:
-        # The table is read once, when the base starts.
-        self.dispatch_table = {**cloudpickle.Pickler.dispatch_table, CodeType: _reduce_code, **(own or {})}
-        super().__init__(file, protocol, buffer_callback=buffer_callback)
-
-
-class _ByValuePickler(_DefiningPickler):
-    """The same for events: refuses objects that would arrive as another type."""
-
-    def __init__(self, file: io.BytesIO, protocol: int, *, buffer_callback: Any) -> None:
-        # cloudpickle would turn these two into bytes and StringIO.
-        own = {memoryview: _refuse, io.TextIOWrapper: _refuse, **_own_reducers()}
-        super().__init__(file, protocol, buffer_callback=buffer_callback, own=own)
-
-
-class _AdoptingPickler(pickle.Pickler):
-    """Installs classes that say they are from `__main__` there before they are written by name."""
-
-    def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, type) and value.__module__ == "__main__" and value.__qualname__.isidentifier():
-            main = sys.modules["__main__"]
-            if not hasattr(main, value.__qualname__):
-                setattr(main, value.__qualname__, value)
-        return NotImplemented
-
-
 class _Unpickler(pickle.Unpickler):
     """Finds the user's `__main__` also in processes that have another one, and leaves known classes as they are."""
 
@@ -232,6 +192,10 @@ class _Unpickler(pickle.Unpickler):
                 return partial(self._make_class, found)
             if name == "_class_setstate":
                 return partial(self._fill_class, found)
+            if name == "_make_function" and _Process.adopts:
+                return partial(_make_function, found)
+            if name == "_function_setstate" and _Process.adopts:
+                return partial(_fill_function, found)
         return found
 
     def _find(self, module: str, name: str) -> Any:
@@ -244,8 +208,10 @@ class _Unpickler(pickle.Unpickler):
             finally:
                 _Process.imports.pop()
         except AttributeError:
-            if module != "__main__" or _Process.resolver is None:
+            if module not in main_module.NAMES:
                 raise
+            if _Process.resolver is None:
+                return find_of_script(name)
         return _Process.resolver(name)
 
     def _make_class(self, make: Callable[..., type], *arguments: Any) -> type:
@@ -257,7 +223,33 @@ class _Unpickler(pickle.Unpickler):
 
     def _fill_class(self, fill: Callable[[type, Any], type], cls: type, state: Any) -> type:
         # A class that this process has keeps its own attributes: what another process did to its copy stays there.
-        return cls if cls in self._known else fill(cls, state)
+        if cls in self._known:
+            return cls
+        cls = fill(cls, state)
+        if _Process.adopts:
+            _adopt(state[1])
+        return cls
+
+
+def _adopt(names: dict[str, Any]) -> None:
+    """Put names of the script into this process's `__main__`; what is there stays: it may have been changed since."""
+    there = vars(sys.modules[main_module.MAIN])
+    for name, value in names.items():
+        there.setdefault(name, value)
+
+
+def _make_function(make: Callable[..., Any], code: CodeType, around: dict[str, Any], *rest: Any) -> Any:
+    """Make a function; those of the script look their names up in `__main__`, all in the same."""
+    return make(code, vars(sys.modules[main_module.MAIN]) if around.get("__name__") in main_module.NAMES else around, *rest)
+
+
+def _fill_function(fill: Callable[[Any, Any], None], function: Any, state: Any) -> None:
+    """Fill a function; names that `__main__` has by now keep their values."""
+    main = vars(sys.modules[main_module.MAIN])
+    names = state[1]["__globals__"]
+    if function.__globals__ is main:
+        state[1]["__globals__"] = {name: value for name, value in names.items() if name not in main}
+    fill(function, state)
 
 
 class _PartialUnpickler(_Unpickler):

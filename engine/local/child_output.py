@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from typing import Any
 
 import ormsgpack
 
 from ...nodes.errors import ProtocolError, describe
-from ..codec.pickling import dumps
+from ..codec.picklers import dumps_definition
+from ..codec.pickling import find_of_script
 from .transport.messages import Message
 
 _LOG = logging.getLogger("sluiceway")
@@ -92,11 +92,8 @@ class ChildOutput:
 
 def definition(name: str) -> bytes | None:
     """Return the pickled value of a dotted name in the `__main__` of this process; `None` if it has none."""
-    value: Any = sys.modules.get("__main__")
     try:
-        for part in name.split("."):
-            value = getattr(value, part)
-        return dumps(value)
+        return dumps_definition(find_of_script(name))
     except Exception as error:  # whatever it is, the child reports it with the number it concerns
         _LOG.debug("there is no definition of %s to send: %s", name, type(error).__name__)
         return None

@@ -132,6 +132,7 @@ class Inbox:
 
     def _send_definition(self, peer: str, name: str) -> None:
         packed = child_output.definition(name)
+        self._router.flush_pending(peer)  # one that asks before it is ready waits for the answer
         self._router.send(peer, messages.pack(messages.Kind.DEFINE, name, packed is not None, frames=[packed or b""]))
 
     def receive_output(self) -> None:
@@ -148,5 +149,7 @@ class Inbox:
                     self._output.show(*message.fields)
                 elif message.kind is messages.Kind.READY:
                     self._router.flush_pending(received.peer)
+                elif message.kind is messages.Kind.NEED:
+                    self._send_definition(received.peer, message.fields[0])
             except ProtocolError as error:
                 _LOG.warning("%s", error)

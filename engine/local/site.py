@@ -119,7 +119,7 @@ class LocalSite:
 
 def work_of(plan: Plan, options: RunOptions, *, paused: bool) -> ChildWork:
     """Return what the children of a run are to do: one file for the workers of each pool, one for each source."""
-    specs = {name: plan.shipped[name] for name in ("setup", "settings")}
+    specs = {"settings": plan.shipped["settings"]}
     for at, pool in enumerate(plan.pools):
         spec = WorkerSpec(
             plan.wiring.pools[at].program,

@@ -19,34 +19,37 @@ Setup = Callable[[], object]
 
 
 def ship(plan: Plan, setup: Setup | None = None) -> dict[str, bytes]:
-    """Pack every pool's handlers (`"pool0"`...), every remote source (`"source0"`...) and the user's `setup`.
+    """Pack every pool's handlers (`"pool0"`...) and every remote source (`"source0"`...), each with the user's `setup`.
 
-    Raises `GraphError` for one that cannot be packed, naming the node and what it captures.
+    Both are in one pickle, so that what `setup` changes is what they refer to. Raises `GraphError` for one that cannot be
+    packed, naming the node and what it captures.
     """
-    packed = {"setup": _dump(setup, [("setup=", setup)], "function", "the processes of the run")}
+    packed = {}
+    if setup is not None:
+        _dump(setup, [("setup=", setup)], "function", "the processes of the run")
     for at, pool in enumerate(plan.pools):
         names = [step.node for step in plan.wiring.pools[at].program.steps]
-        packed[f"pool{at}"] = _dump(pool.handlers, list(zip(names, pool.handlers, strict=True)), "handler", "workers")
+        packed[f"pool{at}"] = _dump((setup, pool.handlers), list(zip(names, pool.handlers, strict=True)), "handler", "workers")
     for at, source in enumerate(plan.sources):
         if source.remote:
             subject = (source.node.name, source.node.subject, plan.key if len(plan.sources) > 1 else None)
-            packed[f"source{at}"] = _dump(subject, [(source.node.name, source.node.subject)], "source", "its process")
+            packed[f"source{at}"] = _dump((setup, subject), [(source.node.name, source.node.subject)], "source", "its process")
     return packed
 
 
-def pack_handlers(plan: Plan) -> dict[str, bytes]:
-    """Pack every pool's handlers as they are now. Raises whatever pickle or the handlers raise."""
-    return {f"pool{at}": dumps(pool.handlers) for at, pool in enumerate(plan.pools)}
+def pack_handlers(plan: Plan, setup: Setup | None) -> dict[str, bytes]:
+    """Pack every pool's handlers as they are now, as `ship` does. Raises whatever pickle or the handlers raise."""
+    return {f"pool{at}": dumps((setup, pool.handlers)) for at, pool in enumerate(plan.pools)}
 
 
-def changed_since(plan: Plan, earlier: Mapping[str, bytes]) -> str | None:
+def changed_since(plan: Plan, setup: Setup | None, earlier: Mapping[str, bytes]) -> str | None:
     """Return what has changed in the handlers since they were packed, as part of a sentence, or `None` if nothing has."""
     for at, pool in enumerate(plan.pools):
         packed = earlier[f"pool{at}"]
         try:
-            if dumps(pool.handlers) == packed:
+            if dumps((setup, pool.handlers)) == packed:
                 continue
-            before = loads(packed)
+            _, before = loads(packed)
         except Exception:  # what is changed while it is packed, or can no longer be packed or unpacked
             before = [None] * len(pool.handlers)
         names = [step.node for step in plan.wiring.pools[at].program.steps]

@@ -134,7 +134,8 @@ class AutoRun(CallerRun):
 
     def _work(self) -> Iterator[list[Any]]:
         # What `setup` has changed in the handlers, it changes in every worker too.
-        self._handlers_before = self._plan.shipped if self._options.setup is None else pack_handlers(self._plan)
+        setup = self._options.setup
+        self._handlers_before = self._plan.shipped if setup is None else pack_handlers(self._plan, setup)
         starter = threading.Thread(target=self._start_processes, name="sluiceway-starter", daemon=True)
         self._feed.start(self._wake.set)
         starter.start()
@@ -297,7 +298,7 @@ class AutoRun(CallerRun):
                 return
         while not processes.wait_until_up(LONG_CALL_S):
             self._split_long_turn()
-        changed = changed_since(self._plan, self._handlers_before)
+        changed = changed_since(self._plan, self._options.setup, self._handlers_before)
         if changed is not None:
             self._stay(changed)
             processes.abandon()

@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import ormsgpack
@@ -20,6 +19,8 @@ import ormsgpack
 from ....nodes.errors import SluicewayError, describe
 from ....nodes.events import context_of_call
 from ...codec import pickling
+from ...codec.main_module import NAMES, MainModule
+from ...interpreter.forks import OwnerProcess
 from ...interpreter.settings import apply_settings
 from ..transport.launch import ChildSettings
 from ..transport.link import Link
@@ -117,9 +118,22 @@ def set_up_process(settings: ChildSettings, link: Link) -> None:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(line_buffering=True)
-    sys.modules["__main__"] = ModuleType("__main__")
     pickling.set_definition_resolver(link.ask_definition)
     pickling.adopt_main_classes(True)
+    sys.modules.update(dict.fromkeys(NAMES, MainModule(_asked_here(link))))
+
+
+def _asked_here(link: Link) -> Callable[[str], object]:
+    """Return a function that asks the calling process for a name, where that can be waited for."""
+    thread, owner = threading.get_ident(), OwnerProcess()
+
+    def ask(name: str) -> object:
+        # Only this thread receives, and a fork has no connection.
+        if threading.get_ident() != thread or owner.is_forked():
+            raise AttributeError(f"module '__main__' has no attribute {name!r} here")
+        return link.ask_definition(name)
+
+    return ask
 
 
 def unpack_user_code(folder: Path, packed: bytes) -> Any:
@@ -129,8 +143,7 @@ def unpack_user_code(folder: Path, packed: bytes) -> Any:
     """
     settings = (folder / "settings").read_bytes()
     apply_settings(settings, warn=False)
-    setup = pickling.loads((folder / "setup").read_bytes())
-    subject = pickling.loads(packed)
+    setup, subject = pickling.loads(packed)
     apply_settings(settings, warn=True)  # again, for what the imports have changed
     if setup is not None:
         try:

@@ -85,7 +85,7 @@ class Link:
         if not message.fields[1]:
             raise AttributeError(f"__main__ of the calling process has no {name!r}")
         value: object = pickling.loads(message.frames[0])
-        if isinstance(value, type) and name.isidentifier():
+        if name.isidentifier():
             setattr(sys.modules["__main__"], name, value)  # so that it is requested only once
         return value
 

@@ -430,6 +430,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import cloudpickle
+from sluiceway.engine.codec import pickling
 from sluiceway.engine.codec.codec import Payload, decode, encode
 
 
@@ -479,7 +480,7 @@ def pack(payload):
 events = [Job(1), Level.LOW, Local(2), Mood.GOOD, Local(3), Renamed(), Renamed]
 batches = [pack(encode([event])) for event in events] + [pack(encode(events))]
 question = {
-    "handler": base64.b64encode(cloudpickle.dumps(handler)).decode(),
+    "handler": base64.b64encode(pickling.dumps(handler)).decode(),
     "definitions": {n: base64.b64encode(cloudpickle.dumps(globals()[n])).decode() for n in ("Job", "Level")},
     "batches": batches,
 }
@@ -525,7 +526,7 @@ pickling.adopt_main_classes(ADOPT)
 first = [Payload(c, tuple(base64.b64decode(f) for f in fs)) for c, fs in question["batches"]]
 if not ADOPT:
     decode(first[0])
-handler = cloudpickle.loads(base64.b64decode(question["handler"]))
+handler = pickling.loads(base64.b64decode(question["handler"]))
 answers = [encode(handler(decode(payload))) for payload in first]
 print(json.dumps({
     "asked": asked,
@@ -541,24 +542,32 @@ def test_classes_of_main_and_local_classes_keep_their_identity_between_processes
     worker.write_text(textwrap.dedent(WORKER).replace("ADOPT", str(adopt)))
     done = subprocess.run([sys.executable, caller, worker], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    # A class that came inside the handler and was adopted need not be asked for.
-    assert done.stdout.strip() == ('["Job"]' if adopt else '["Job", "Level"]')
+    # Classes that came with the handler and were adopted need not be asked for.
+    assert done.stdout.strip() == ("[]" if adopt else '["Job", "Level"]')
 
 
 def test_adoption_never_replaces_what_main_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    foreign = type("Foreign", (), {"__module__": "__main__", "__qualname__": "Foreign"})
+    script: dict[str, Any] = {"__name__": "__main__", "limit": 3}
+    exec("class Foreign: pass\ndef foreign(n): return n + limit, Foreign", script)
     main = sys.modules["__main__"]
     monkeypatch.setattr(main, "Foreign", None, raising=False)
+    monkeypatch.setattr(main, "limit", 5, raising=False)
+    monkeypatch.setattr(main, "foreign", None, raising=False)
+    packed = pickling.dumps(script["foreign"])
     pickling.adopt_main_classes(True)
     try:
-        payload = encode([foreign()])
+        assert pickling.loads(packed)(1) == (6, None)  # as another function of the script has left them
         assert main.Foreign is None
-        monkeypatch.delattr(main, "Foreign")
-        assert type(decode(payload)[0]) is foreign
-        encode([foreign()])
-        assert main.Foreign is foreign
+        for name in "Foreign", "limit", "foreign":
+            monkeypatch.delattr(main, name)
+        function = pickling.loads(packed)
+        assert function(1) == (4, script["Foreign"])
+        assert main.foreign is function
+        assert main.Foreign is script["Foreign"]
     finally:
         pickling.adopt_main_classes(False)
+        for name in "Foreign", "limit", "foreign":
+            monkeypatch.delattr(main, name, raising=False)
 
 
 def test_cloudpickle_still_has_the_parts_that_the_reader_stands_on() -> None:
