@@ -93,13 +93,13 @@ class AsyncGeneratorReader(OneByOne):
             self._loop.run_forever()
             if self._task.done():
                 self._end()
-            return self._event
+            event, self._event = self._event, END
+            return event
 
     async def _drive(self) -> None:
         source = self._source
         try:
-            async for event in source:
-                self._event = event
+            async for self._event in source:  # no variable keeps it, so an event that is fresh stays so
                 self._asked = self._loop.create_future()
                 self._loop.stop()
                 await self._asked

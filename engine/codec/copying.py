@@ -1,7 +1,7 @@
 """Copies of events that may hold anything: by the codec, else by `copy.deepcopy`, else shared.
 
 Decides what happens to an event of a fused chain that no codec can carry: it never leaves its process, so the next
-handler gets the object itself rather than nothing.
+handler gets the object itself rather than nothing; of a plain container only those parts that cannot be copied.
 """
 
 from __future__ import annotations
@@ -44,5 +44,14 @@ _COPIERS: dict[type, Callable[[Any], Any]] = {dict: dict.copy, list: list.copy}
 def _copy(event: Any) -> Any:
     try:
         return copy.deepcopy(event)
-    except Exception:  # a generator, a lock, an open file: nothing can copy it
-        return event
+    except Exception:  # a lock, an open file: nothing can copy it, but perhaps what is beside it
+        return _rebuilt(event)
+
+
+def _rebuilt(event: Any) -> Any:
+    """Return a container with copies of those of its parts that can be copied; anything else as it is."""
+    if type(event) is dict:
+        return dict(zip(event, map(_copy, event.values()), strict=True))
+    if type(event) in (list, tuple):
+        return type(event)(map(_copy, event))
+    return event

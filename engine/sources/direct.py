@@ -5,25 +5,29 @@ Decides that whatever a source raises ends it and is kept as its error. When som
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from time import sleep
 from typing import Any
 
 from ...nodes.errors import CheckpointError, SourceError, describe
 from ...nodes.ordering.source_positions import ReadMark
+from ...nodes.ownership.ownership import is_alone
 from ...nodes.sources import PAUSES_S, open_reader
 from ..codec.copying import safe_copies
 from ..plan.plan import SourcePlan
 from ..reporting.failures import source_error
 from .feed import Marking, check_key, is_lent
+from .owned import check_read, source_ownership
 
 
 class DirectSource:
-    """One source, read in this thread. Events of a container belong to the caller: handlers get copies."""
+    """One source, read in this thread. Events of a list belong to the caller: handlers get copies."""
 
     def __init__(self, plan: SourcePlan, key: Callable[[Any], Any] | None) -> None:
         self._plan = plan
+        self._owner = source_ownership()
+        self._iterator: Iterator[Any] = iter(())
         self._key = key
         self._last_key: Any = getattr(plan.node.subject, "last_key", None)
         self._reader: Any = None
@@ -42,8 +46,10 @@ class DirectSource:
         try:
             if self._reader is None:
                 self._reader = open_reader(self._plan.node.subject)
+                if getattr(self._reader, "one_by_one", False):
+                    self._iterator = self._reader.iterator if self._lent else self._owner.each(self._reader.iterator)
             if getattr(self._reader, "one_by_one", False):
-                events.extend(islice(self._reader.iterator, most))
+                events.extend(islice(self._iterator, most))
                 ended = len(events) < most
             else:
                 events, ended = self._read_batch(most)
@@ -94,9 +100,10 @@ class DirectSource:
             if not self.listens:
                 self.close()  # closed here, so that an exception counts as the source's error
             return [], True
-        if batch:
+        if check_read(batch):
             self._pause_s = PAUSES_S[0]
-            return list(batch), False
+            alone = is_alone(batch)
+            return self._owner.all_of(batch, alone=alone), False
         # The reader has nothing yet and cannot say when. A commit, a stop or the time limit may be due meanwhile.
         sleep(self._pause_s)
         self._pause_s = min(PAUSES_S[1], self._pause_s * 2)

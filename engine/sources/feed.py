@@ -17,7 +17,9 @@ from typing import Any
 
 from ...nodes.errors import SourceError
 from ...nodes.ordering.source_positions import ReadMark
+from ...nodes.ownership.ownership import is_alone
 from ...nodes.sources import PAUSES_S, open_reader
+from .owned import check_read, source_ownership
 from .slice_feed import FeedBatch, SliceFeed
 
 #: The most events that are read ahead while their size is not known.
@@ -73,6 +75,7 @@ class Feed:
 
     def __init__(self, subject: Any, *, key: Callable[[Any], Any] | None = None, name: str = "source") -> None:
         self._subject = subject
+        self._owner = source_ownership()
         self._key = key
         self._name = name
         self._events: list[Any] = []
@@ -174,6 +177,7 @@ class Feed:
 
     def _read_events(self, iterator: Iterator[Any]) -> None:
         put, key = self._events.append, self._key
+        iterator = self._owner.each(iterator)
         quick = False
         while True:
             count = max(1, min(self._most - len(self._events), _BULK))
@@ -220,13 +224,15 @@ class Feed:
             batch = reader.read(most, _AHEAD_BYTES)
             if batch is None:
                 return
-            if not batch:
+            if not check_read(batch):
                 # The reader has nothing yet and cannot say when: ask again, ever more slowly.
                 self._room.clear()
                 self._room.wait(pause)
                 pause = min(PAUSES_S[1], pause * 2)
                 continue
             pause = PAUSES_S[0]
+            alone = is_alone(batch)
+            batch = self._owner.all_of(batch, alone=alone)
             if self._key is not None:
                 self._put_keys(batch)
             self._events.extend(batch)
@@ -355,7 +361,5 @@ def make_feed(subject: Any, *, key: Callable[[Any], Any] | None, name: str) -> F
 
 
 def is_lent(subject: Any) -> bool:
-    """Whether the events of a source stay in a container of the caller's, which a run must not change."""
-    if callable(subject) or hasattr(subject, "reader") or type(subject) is range:
-        return False
-    return iter(subject) is not subject
+    """Whether a source is a list of the caller's: none of its code runs between the events, all of a read are copied at once."""
+    return type(subject) in (list, tuple)

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from .owned import source_ownership
+
 #: The most events that are read ahead while their size is not known.
 FIRST = 4
 #: How long `close` waits for a call of the iterator to return, in seconds.
@@ -95,6 +97,7 @@ class ReadAhead:
             self._changed.notify_all()
 
     def _read(self, iterator: Any) -> None:
+        iterator = source_ownership().each(iterator)
         while self._may_read():
             self._inside = True
             try:

@@ -22,6 +22,7 @@ from ...nodes.ordering.source_positions import SourcePosition
 from ...nodes.sources import is_source, open_reader, size_hint
 from ..codec.copying import safe_copies
 from .feed import is_lent
+from .owned import source_ownership
 
 #: The events that are read at once while skipping.
 _SKIP_BATCH = 4096
@@ -117,6 +118,8 @@ class SkippingReader:
         self._reader = open_reader(subject)
         self._iterator = self._reader.iterator  # type: ignore[attr-defined]
         self._lent = is_lent(subject)
+        if not self._lent:
+            self._iterator = source_ownership().each(self._iterator)
         self._sized = isinstance(subject, (list, tuple, range))
         self._name = name
         self._count = 0

@@ -50,7 +50,8 @@ class Graph(GraphSpec):
     def source(self, source: Any, *, name: str | None = None, journal: bool = False) -> Any:
         """Read events from a `Source`, a generator function (sync or async) or an iterable.
 
-        A generator function runs in the source's process, an iterable is read in a thread of the calling process.
+        A generator function runs in the source's process, an iterable is read in a thread of the calling process. Either
+        may fill one object again and again: what it gives is copied before it runs on, unless it cannot change or is fresh.
         `journal=True` is for sources that deliver an event only once, such as a webhook, standard input or a socket: a
         run with `checkpoint=` stores each event beside its checkpoints before the event gets a number, and a run that
         is resumed reads the same ones before it opens the source again. Without `checkpoint=` it has no effect.

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterable, Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterator, Sequence
 from functools import partial
+from itertools import repeat
+from sys import getrefcount
 from time import perf_counter
 from typing import Any
 
 from ..errors import HandlerTimeout
 from ..events import Context, Failure, context_of_call
+from ..ownership.ownership import Copier, Ownership
 from ..program.column import Column
 from ..program.failures import USER_ERRORS, failure, verdict_for
 from ..program.program import NO_ORDERS, Answer, Orders, Program, Step, Tally
 from ..program.retries import TIMED_OUT, may_retry
-from ..program.steps import FAILED, Copier, checked_batch, collect_async, join_answers, result_rule, shape
+from ..program.steps import FAILED, checked_batch, collect_async, join_answers, result_rule, shape
 from ..state.stateful import EventCursor, States, run_stateful
 from .kept_steps import KeptSteps, ends_run, join_given
 from .monitor import Monitor, NoMonitor
@@ -60,6 +63,8 @@ class AsyncExecutor:
         self._program = program
         self._handlers = handlers
         self._copies = copies
+        self._owner = Ownership(copies, "the handler gave", files=True)
+        self._parts_owner = Ownership(copies, "the handler gave")
         self._worker = worker
         self._monitor: Monitor = monitor if monitor is not None else NoMonitor()
         self._slots = [asyncio.Semaphore(1 if ordered else step.options.concurrency) for step in program.steps]
@@ -223,14 +228,31 @@ class AsyncExecutor:
 
     async def _limited(self, step: Step, handler: Callable[..., Any], event: Any) -> Any:
         if step.options.timeout_s is None or not step.is_async:
-            return await _result(step, handler, event)
+            return await self._result(step, handler, event)
         try:
             async with asyncio.timeout(step.options.timeout_s) as limit:
-                return await _result(step, handler, event)
+                return await self._result(step, handler, event)
         except TimeoutError:
             if not limit.expired():
                 raise
             raise TimedOut(f"still running after timeout_s={step.options.timeout_s:g}") from None
+
+    async def _result(self, step: Step, handler: Callable[..., Any], event: Any) -> Any:
+        before = getrefcount(event)
+        given = handler(event)
+        if step.is_async and inspect.isawaitable(given):
+            given = await given
+        if step.kind.traits.takes_lists:
+            return checked_batch(step, given, len(event), self._owner, alone=False)
+        take, owner = result_rule(step.kind).take, self._parts_owner if step.kind.traits.multiplies else self._owner
+        if step.is_async and step.kind.traits.multiplies and isinstance(given, AsyncIterable):
+            return await collect_async(given, owner)
+        if given is event and take is Ownership.results:
+            alone = getrefcount(event) <= before + 1
+            return owner.owned(event, alone)
+        results = [given]
+        del given  # a reference of this variable would count
+        return next(take(owner, _popped(results), lambda before: repeat(None)))
 
     async def _call_with_list(
         self, number: int, step: Step, names: list[tuple[int, int]], batch: list[Any], orders: Orders, tally: Tally
@@ -252,13 +274,6 @@ class TimedOut(Exception):
     """An async handler was cancelled at its time limit."""
 
 
-async def _result(step: Step, handler: Callable[..., Any], event: Any) -> Any:
-    given = handler(event)
-    if inspect.isawaitable(given):
-        given = await given
-    if step.kind.traits.takes_lists:
-        return checked_batch(step, given, len(event))
-    if step.kind.traits.multiplies and isinstance(given, AsyncIterable):
-        return await collect_async(given)
-    convert = result_rule(step.kind).convert
-    return given if convert is None else convert(given)
+def _popped(results: list[Any]) -> Iterator[Any]:
+    while results:
+        yield results.pop()

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain, repeat
+from operator import length_hint
+from sys import getrefcount
 from time import perf_counter
 from typing import Any
 
 from ..events import Context, Failure, context_of_call
+from ..ownership.ownership import Copier, Ownership, is_alone
 from ..program.column import Column
 from ..program.failures import USER_ERRORS, failure, verdict_for
 from ..program.program import NO_ORDERS, Answer, Orders, Program, Step, Tally
 from ..program.retries import may_retry
-from ..program.steps import FAILED, Copier, checked_batch, result_rule, shape
+from ..program.steps import FAILED, checked_batch, result_rule, shape
 from ..state.key_steps import Check, Checked
 from ..state.stateful import EventCursor, States, run_stateful
 from .batch_split import BatchSplitter, count_started
@@ -48,6 +52,8 @@ class Executor:
         self._program = program
         self._handlers = handlers
         self._copies = copies
+        self._owner = Ownership(copies, "the handler gave", files=True)
+        self._parts_owner = Ownership(copies, "the handler gave")
         self._worker = worker
         self._monitor: Monitor = monitor if monitor is not None else NoMonitor()
         self._watched = [watch or step.options.timeout_s is not None for step in program.steps]
@@ -160,7 +166,9 @@ class _Call:
         if isinstance(handler, Checked):
             self._check, handler = handler.check, handler.fn
         self._handler = handler
-        self._call_one = _function_of_one(step, handler)
+        self._owner = executor._parts_owner if step.kind.traits.multiplies else executor._owner
+        self._take = result_rule(step.kind).take
+        self._call_one = _function_of_one(step, handler, self._owner)
         self._originals: list[Any] | None = None
 
     def run(self) -> Column:
@@ -202,6 +210,7 @@ class _Call:
         self._point_at(rest, None)
         if self._splitter is not None:
             self._splitter.watch(events, rest)
+        self._owner.expect_inputs(events)
         results: list[Any] = []
         watched = self._orders.careful or self._executor._watched[self._number]
         if not watched:
@@ -214,7 +223,7 @@ class _Call:
                 if has_verdicts:
                     self._with_verdicts(source, results)
                 else:
-                    results.extend(self._results(source))
+                    results.extend(self._take(self._owner, map(self._handler, source), partial(_inputs, events, rest)))
             except USER_ERRORS as error:
                 raised = error
             # Retried outside the except clause, so that the error of a retry does not have the first one as its context.
@@ -232,23 +241,17 @@ class _Call:
             self._monitor.batch(self._number, self._column.start, self._column.size)
         return results
 
-    def _results(self, events: Iterator[Any]) -> Iterator[Any]:
-        """Return the results lazily, by C iterators only."""
-        convert, given = result_rule(self._step.kind).convert, map(self._handler, events)
-        return given if convert is None else map(convert, given)
-
     def _reported(self, rest: Iterator[Any]) -> Iterator[Any]:
         report, column, number = self._monitor.event, self._column, self._number
         position = count_started(column.events, rest)
-        if column.counts is None:
-            for seq, event in enumerate(rest, column.start + position):
-                report(number, seq, 0)
-                yield event
-            return
-        for event in rest:
-            report(number, *column.number_of(position))
+        # No variable keeps an event, so that its references tell who has it. A split leaves the one that is next.
+        while length_hint(rest):
+            if column.counts is None:
+                report(number, column.start + position, 0)
+            else:
+                report(number, *column.number_of(position))
             position += 1
-            yield event
+            yield next(rest)
 
     def _with_verdicts(self, events: Iterator[Any], results: list[Any]) -> None:
         """Call for the events one by one, except for those that a verdict makes failures."""
@@ -317,7 +320,11 @@ class _Call:
             self._point_at(iter(()), lo)
             again = list(self._executor._copies(batch))  # the handler may change its list
             try:
-                return checked_batch(self._step, self._handler(batch), len(batch))
+                held = self._owner.inputs_held(batch)
+                before = getrefcount(batch)
+                given = self._handler(batch)
+                alone = getrefcount(batch) <= before + 1 if given is batch else is_alone(given)
+                return checked_batch(self._step, given, len(again), self._owner, alone=alone, held=held)
             except USER_ERRORS:  # which event it was is found one by one below
                 batch = again
         results: list[Any] = []
@@ -342,9 +349,16 @@ class _Call:
         return self._retry(position, raised)
 
 
-def _function_of_one(step: Step, handler: Callable[..., Any]) -> Callable[[Any], Any]:
+def _inputs(events: list[Any], rest: Iterator[Any], before: int) -> Iterator[Any]:
+    """Return the events from `before` events before that which `rest` yields next; `None` for those that a split has removed."""
+    again: Any = iter(events)
+    again.__setstate__(count_started(events, rest) - before)
+    return chain(again, repeat(None))
+
+
+def _function_of_one(step: Step, handler: Callable[..., Any], owner: Ownership) -> Callable[[Any], Any]:
     """Return the handler as a function from one event to its result."""
     if step.kind.traits.takes_lists:
-        return lambda event: checked_batch(step, handler([event]), 1)[0]
-    convert = result_rule(step.kind).convert
-    return handler if convert is None else lambda event: convert(handler(event))
+        return lambda event: checked_batch(step, handler([event]), 1, owner, alone=False)[0]
+    take = result_rule(step.kind).take
+    return lambda event: next(take(owner, map(handler, (event,)), lambda before: repeat(event)))

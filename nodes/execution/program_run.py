@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..events import Failure
+from ..ownership.ownership import Copier
 from ..program.column import Column
 from ..program.kinds import NodeKind
 from ..program.program import Answer, Program, Step, Tally
-from ..program.steps import Copier, close_answer, merge_columns, zip_columns
+from ..program.steps import close_answer, merge_columns, zip_columns
 from ..state.partitions import merge_partitions, partition_column
 
 _JOINS: dict[NodeKind, Callable[[Step, list[Column], Tally], Column]] = {

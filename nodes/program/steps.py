@@ -6,14 +6,19 @@ Pure functions over columns. The executors decide when a handler is called.
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, compress, islice
+from functools import partial
+from itertools import accumulate, chain, compress, groupby, islice, starmap
 from operator import sub, truth
+from sys import getrefcount
 from typing import Any
 
 from ..errors import kind_of
 from ..events import Failure
+from ..given import is_unrun, refuse_table, refuse_unordered, refuse_unrun, unrun_error
+from ..ownership.ownership import Held, Inputs, Ownership
+from ..ownership.reference_counts import RESULT
 from .column import Column, join
 from .kinds import NodeKind
 from .program import Answer, Step, Tally
@@ -33,14 +38,19 @@ MAX_OUTPUT_BYTES = 1 << 30
 _PIECE_EVENTS = 4096
 
 
-def collect(outputs: Iterable[Any]) -> list[Any]:
-    """Return a flat_map's outputs as a list.
+def collect(outputs: Iterable[Any], owner: Ownership, *, alone: bool, held: Held | None = None) -> list[Any]:
+    """Return a flat_map's outputs as a list, owned; `alone` is whether the handler kept no reference to `outputs`.
 
-    Raises `ValueError` for more than `MAX_OUTPUTS` outputs or about `MAX_OUTPUT_BYTES` (by shallow size).
+    `held` says how often the engine refers to them.
+    Raises `ValueError` for more than `MAX_OUTPUTS` outputs or about `MAX_OUTPUT_BYTES` (by shallow size), and `NotGiven`
+    for what is no sequence of outputs.
     """
     if type(outputs) in (list, tuple) and len(outputs) < _PIECE_EVENTS:  # type: ignore[arg-type]
-        return list(outputs)  # a handler may keep the list that it returned and use it again
-    iterator = iter(outputs)
+        return owner.all_of(outputs, alone=alone, held=held)  # type: ignore[arg-type]
+    if is_unrun(type(outputs)):
+        raise unrun_error(outputs, "the handler gave")
+    refuse_table(outputs, "the handler gave", "flat_map takes its parts one by one")
+    iterator = owner.each(outputs)
     events = list(islice(iterator, _PIECE_EVENTS))
     if len(events) < _PIECE_EVENTS:
         return events
@@ -52,12 +62,12 @@ def collect(outputs: Iterable[Any]) -> list[Any]:
     return events
 
 
-async def collect_async(outputs: AsyncIterable[Any]) -> list[Any]:
+async def collect_async(outputs: AsyncIterable[Any], owner: Ownership) -> list[Any]:
     """Return what an async generator yields for one event as a list, within the limits of `collect`."""
-    events = []
+    events: list[Any] = []
     total = 0
     async for event in outputs:
-        events.append(event)
+        events.append(owner.called(event))
         total += sys.getsizeof(event)
         _check_amount(len(events), total)
     return events
@@ -75,8 +85,8 @@ def _check_amount(count: int, size_bytes: int) -> None:
 class ResultRule:
     """What a kind of handler makes of its results."""
 
-    #: Applied to what the handler returned for one event; `None`: the event's result as it is.
-    convert: Callable[[Any], Any] | None
+    #: Takes what the handlers give, one by one, so that each is the engine's own before the next handler is called.
+    take: Callable[[Ownership, Iterable[Any], Inputs], Iterator[Any]]
     #: Makes the output column from the input column, its results, and how many of them are `FAILED`.
     shape: Callable[[Column, list[Any], int, Tally], Column]
 
@@ -95,10 +105,38 @@ def _all_of_each(column: Column, results: list[Any], failed: int, tally: Tally) 
     return flatten(column, results if not failed else [() if given is FAILED else given for given in results])
 
 
-_DEFAULT_RULE = ResultRule(None, _one_each)
+def _verdicts(owner: Ownership, given: Iterable[Any], inputs: Inputs) -> Iterator[bool]:
+    """Return truth values; raises `NotGiven` for what has yet to be run, which is always true."""
+    return chain.from_iterable(starmap(_verdicts_of, groupby(given, type)))
+
+
+def _verdicts_of(cls: type, given: Iterator[Any]) -> Iterator[bool]:
+    return given if cls is bool else map(_verdict, given)
+
+
+def _verdict(given: Any) -> bool:
+    refuse_unrun(given, "the handler", "a filter gives a truth value")
+    return truth(given)
+
+
+def _outputs(owner: Ownership, given: Iterable[Any], inputs: Inputs) -> Iterator[list[Any]]:
+    return map(_Collector(owner).collect, given, inputs(0))
+
+
+class _Collector:
+    def __init__(self, owner: Ownership) -> None:
+        self._owner = owner
+
+    def collect(self, outputs: Any, event: Any) -> list[Any]:
+        alone = getrefcount(outputs) <= RESULT
+        held = partial(self._owner.parts_of, event) if getrefcount(event) <= self._owner.beside else None
+        return collect(outputs, self._owner, alone=alone, held=held)
+
+
+_DEFAULT_RULE = ResultRule(Ownership.results, _one_each)
 _RESULT_RULES = {
-    NodeKind.FILTER: ResultRule(truth, _those_true),
-    NodeKind.FLAT_MAP: ResultRule(collect, _all_of_each),
+    NodeKind.FILTER: ResultRule(_verdicts, _those_true),
+    NodeKind.FLAT_MAP: ResultRule(_outputs, _all_of_each),
 }
 
 
@@ -179,8 +217,16 @@ def merge_columns(columns: list[Column], tally: Tally) -> Column:
     return Column(first.start, first.size, events, counts)
 
 
-def checked_batch(step: Step, given: Any, expected: int) -> Sequence[Any]:
-    """Check what a map_batches handler returned: a sequence as long as the list of events."""
+def checked_batch(step: Step, given: Any, expected: int, owner: Ownership, *, alone: bool, held: Held | None = None) -> list[Any]:
+    """Return what a map_batches handler returned as a list of owned events: a sequence as long as the list of events.
+
+    `alone` is whether the handler kept no reference to it, `held` how often the engine refers to what it holds.
+    """
+    what, why = f"map_batches handler {step.node!r} gave", f"it was called with {expected} events"
+    if is_unrun(type(given)):
+        raise unrun_error(given, what)
+    refuse_table(given, what, why)
+    refuse_unordered(given, what, why)
     try:
         got = len(given)
     except TypeError:
@@ -193,9 +239,7 @@ def checked_batch(step: Step, given: Any, expected: int) -> Sequence[Any]:
             f"map_batches handler {step.node!r} returned {got} outputs for a list of {expected} events;"
             " return exactly one for each, or use flat_map"
         )
-    if isinstance(given, list):
-        return given
-    return list(given)
+    return owner.all_of(given, alone=alone, held=held)
 
 
 def close_answer(
@@ -232,7 +276,3 @@ def _sum(tallies: list[Tally]) -> Tally:
     for tally in tallies:
         total.add(tally.as_list())
     return total
-
-
-#: Returns an independent copy of every event of a list.
-Copier = Callable[[list[Any]], list[Any]]

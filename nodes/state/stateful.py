@@ -18,10 +18,10 @@ from uuid import UUID
 
 from ..events import Context, Failure, context_of_call
 from ..handlers import Recipe
+from ..ownership.ownership import Copier
 from ..program.column import Column
 from ..program.failures import USER_ERRORS, failure, verdict_for
 from ..program.program import Orders, Step, Tally
-from ..program.steps import Copier
 
 #: Types whose values cannot change, so a state and an output may be the same object.
 IMMUTABLE = frozenset(

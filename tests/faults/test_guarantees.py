@@ -5,6 +5,7 @@ A text stands in a fenced block whose info string is `text NAME`; `<word>` in it
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
@@ -194,6 +195,20 @@ def unreadable_events() -> sw.Graph:
     return graph
 
 
+def grouped() -> sw.Graph:
+    graph = sw.Graph("numbers")
+    graph.source(itertools.groupby([1, 1, 2])).map(len).sink(print, name="out")
+    return graph
+
+
+async def fetch(n: int) -> int:
+    return n
+
+
+def later(n: int) -> Any:
+    return fetch(n)
+
+
 PRODUCERS: dict[str, Callable[..., str]] = {
     "handler-fail": lambda: failing(parsing()),
     "handler-retries": lambda: failing(parsing(retries=2)),
@@ -212,6 +227,8 @@ PRODUCERS: dict[str, Callable[..., str]] = {
     "stall-handler": stuck,
     "stall-consumer": slow_consumer,
     "garbage": stranger,
+    "view": lambda: failing(grouped()),
+    "unrun": lambda: failing(through(later)),
     "event-unpack": lambda: failing(unreadable_events()),
     "result-pack": lambda: failing(through(locked)),
     "result-unpack": lambda: failing(through(unreadable)),

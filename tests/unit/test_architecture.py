@@ -28,7 +28,7 @@ MOST_FILES = 16
 
 MOST_LINES = 400
 
-#: What would let a decision depend on more than what it is given (law 8).
+#: What would let a decision depend on more than what it is given (law 9).
 IMPURE = {
     "asyncio", "multiprocessing", "os", "random", "select", "selectors", "signal", "socket", "subprocess",
     "threading", "time", "zmq",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sluiceway.nodes.ownership.ownership import Ownership
 from sluiceway.nodes.program.column import Column, join
 from sluiceway.nodes.program.steps import collect, flatten, keep
 
@@ -119,11 +121,13 @@ def test_outputs_are_numbered_afresh(given_: tuple[Column, _Rows], data: st.Data
 
 
 def test_a_handler_may_use_the_list_that_it_gave_again() -> None:
+    owner = Ownership(list, "the handler gave")
     used: list[int] = []
-    given_ = []
+    given_: list[list[int]] = []
     for n in range(3):
         used[:] = [n, n]
-        given_.append(collect(used))
+        given_.append(collect(used, owner, alone=False))
     assert given_ == [[0, 0], [1, 1], [2, 2]]
-    assert collect((1, 2)) == [1, 2]
-    assert collect({"a": 1}) == ["a"]
+    assert collect((1, 2), owner, alone=True) == [1, 2]
+    with pytest.raises(TypeError, match="list"):
+        collect({"a": 1}, owner, alone=True)
