@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypedDict, get_args
 from ..graphs.builder.option_names import RUN_OPTION_NAMES, check_option_names
 from ..nodes.checks import check_seconds, check_whole
 from ..nodes.errors import GraphError
+from ..nodes.given import unrun_members
 from ..nodes.handlers import accepts, is_async, is_generator
 from ..nodes.locks import Lock
 from ..nodes.meanings import means, with_fields
@@ -90,6 +91,8 @@ def _check_lock(where: str, name: str, value: Any) -> Any:
         raise GraphError(
             f"{where} cannot use {name}=: it has no acquire(), check() and release(); pass sw.file_lock(path)"
         )
+    if unrun := unrun_members(value, ("acquire", "check", "release")):
+        raise GraphError(f"{where} cannot use {name}=: nothing awaits its {' and '.join(unrun)}; use a plain def")
     return value
 
 
@@ -111,6 +114,8 @@ def _check_setup(where: str, name: str, value: Any) -> Any:
 def _check_progress(where: str, name: str, value: Any) -> Any:
     if not isinstance(value, bool) and value is not None and not callable(value):
         raise GraphError(f"{where} cannot use {name}=: it is True, False or a callable that takes a RunReport")
+    if callable(value) and (is_async(value) or is_generator(value)):
+        raise GraphError(f"{where} cannot use {name}=: it is called, not awaited or iterated; use a plain def")
     return value
 
 

@@ -6,10 +6,14 @@ types alone: it runs, reads and keeps nothing.
 
 from __future__ import annotations
 
+import inspect
 import io
 from collections.abc import Iterable, Mapping, Set
+from functools import partial
 from types import CoroutineType, FunctionType, MappingProxyType
 from typing import Any
+
+from .errors import with_article
 
 #: What only shows the memory or the entries of another object.
 _WINDOWS: tuple[type, ...] = (memoryview, MappingProxyType, type({}.keys()), type({}.values()), type({}.items()))
@@ -56,10 +60,13 @@ def is_frame(cls: type) -> bool:
     )
 
 
-def refuse_unrun(given: Any, what: str, remedy: str) -> None:
-    """Raise `NotGiven` for what `what` returned and nobody would run: a coroutine, another awaitable, a generator."""
+def refuse_unrun(given: Any, what: str, remedy: str, *, futures: bool = True) -> None:
+    """Raise `NotGiven` for what `what` returned and nobody would run: a coroutine, another awaitable, a generator.
+
+    A future of a pool runs already: only where its result is wanted, with `futures`, it is refused as well.
+    """
     cls = type(given)
-    if is_unrun(cls):
+    if is_unrun(cls) and (futures or not _is_future(cls)):
         discard(given)
         raise NotGiven(f"{what} gave {a(cls)}, which is not awaited here: {remedy}")
     if is_view(cls) and not issubclass(cls, (*_WINDOWS, io.IOBase)):
@@ -105,18 +112,41 @@ def unrun_error(given: Any, what: str) -> NotGiven:
     return NotGiven(f"{what} {a(type(given))}, which nobody awaits; await it, in an `async def`, and give its result")
 
 
+def unrun_members(subject: object, names: Iterable[str]) -> list[str]:
+    """Return those of the members that are written as coroutines or generators, so that a call runs nothing of them."""
+    tests = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
+    members = [(name, getattr(subject, name, None)) for name in names]
+    return [name for name, member in members if any(test(member) for test in tests)]
+
+
+class RunHere:
+    """An object of the user's whose members are called and run to their end: what they give yet to be run is refused."""
+
+    def __init__(self, subject: Any, what: str) -> None:
+        self._subject = subject
+        self._what = what
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._subject, name)
+        return partial(self._call, name, member) if callable(member) else member
+
+    def _call(self, name: str, member: Any, *args: Any) -> Any:
+        given = member(*args)
+        if given is not None:
+            refuse_unrun(given, f"{name}() of {self._what}", "it is called, not awaited: use a plain `def`", futures=False)
+        return given
+
+    def __repr__(self) -> str:
+        return repr(self._subject)
+
+
 def discard(given: Any) -> None:
     """Close a coroutine that is never awaited, so that the interpreter does not warn of it as well."""
     if isinstance(given, CoroutineType):
         given.close()
 
 
-def is_iterable_once(given: object) -> bool:
-    """Whether an object is its own iterator, which can be read only once."""
-    return isinstance(given, Iterable) and iter(given) is given
-
-
 def a(cls: type) -> str:
-    """Return the name of a type with its article."""
+    """Return the name of a type with its article and its module."""
     name = cls.__qualname__ if cls.__module__ in ("builtins", "__main__") else f"{cls.__module__}.{cls.__qualname__}"
-    return f"{'an' if name.lstrip('_')[:1].lower() in 'aeiou' else 'a'} {name}"
+    return with_article(name)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, get_origin
 
 from .errors import GraphError, kind_of
 from .events import Context, context_of_call
+from .given import refuse_unrun
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -126,6 +127,23 @@ def build_all(
         if close is not None:
             closers.append(close)
     return handlers
+
+
+def close_handler(close: Callable[[], Any]) -> None:
+    """Call what closes a handler, and await what it gives in a thread that no other event loop runs in."""
+    given = close()
+    if inspect.isawaitable(given):
+        import asyncio  # takes a while, and few handlers need it
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(1, thread_name_prefix="sluiceway-close") as thread:
+            thread.submit(asyncio.run, _awaited(given)).result()
+    elif given is not None:
+        refuse_unrun(given, "close()", "it is called once: use a plain def, or an async one")
+
+
+async def _awaited(given: Awaitable[Any]) -> None:
+    await given
 
 
 def is_async(subject: object) -> bool:

@@ -13,9 +13,15 @@ from operator import length_hint
 from typing import Any, Protocol, TypeVar
 
 from .errors import GraphError, kind_of
+from .given import refuse_unrun, unrun_members
 
 T_in = TypeVar("T_in", contravariant=True)
 T_co = TypeVar("T_co", covariant=True)
+
+#: What a function of a sink often gives, such as `write` of a file.
+_RUN = frozenset({int, bool, str, float})
+_HERE = "it is called, not awaited: map the events before the sink"
+_CALLED = ("write", "close", "open", "abort", "commit", "recover", "recover_finished", "claim", "fence", "check_sink")
 
 Numbers = list[tuple[int, int]]
 
@@ -51,6 +57,8 @@ class Sink(Protocol[T_in]):
       event to its last.
     - `files_written()`: the paths of files that it writes. A run that reads one, or has two sinks for it, is refused.
     - `path`, `paths` or `name`: names the node where the graph gives it no name.
+
+    All are called and none is awaited: one that is async, or gives what has yet to be awaited, is refused.
 
     An exception with an integer `position` says which event of the batch is to blame; see `BadEvent`.
     """
@@ -120,7 +128,8 @@ class CallableSink:
         self.position = None
         try:
             for event in rest:
-                function(event)
+                if (given := function(event)) is not None and type(given) not in _RUN:
+                    refuse_unrun(given, "the function", _HERE, futures=False)
         except BaseException:
             # a list iterator knows how much is left, which spares a count per event
             self.position = len(batch) - length_hint(rest) - 1
@@ -143,6 +152,11 @@ def as_sink(subject: Any) -> Sink[Any]:
     if not isinstance(subject, type) and callable(getattr(subject, "write", None)):
         if not callable(getattr(subject, "close", None)):
             raise GraphError(f"cannot sink to {kind_of(subject)}: it has write but not close(); add close()")
+        if unrun := unrun_members(subject, _CALLED):
+            raise GraphError(
+                f"cannot sink to {kind_of(subject)}: nothing awaits or iterates its {' and '.join(unrun)}; use a plain def,"
+                " or await in a map before the sink"
+            )
         check = getattr(subject, "check_sink", None)
         if callable(check):
             check()

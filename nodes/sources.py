@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import Any, Protocol, TypeVar
 
 from .errors import GraphError, kind_of
+from .given import refuse_table, unrun_members
 from .readers import GeneratorReader, IterableReader
 
 T_co = TypeVar("T_co", covariant=True)
@@ -108,12 +109,21 @@ def is_source(subject: object) -> bool:
     return not isinstance(subject, type) and callable(getattr(subject, "reader", None))
 
 
+_CALLED = ("read", "position", "close", "acknowledge", "idle", "extent", "replay", "journaled")
+_ROWS = "its events are taken one by one"
+
+
 def read_with(reader: Any) -> Callable[[int, int], Sequence[Any] | None]:
     """Return the reader's `read` as a function of `(limit, max_bytes)`, also when it takes only `limit`.
 
     Raises `GraphError` for a `read` that takes neither.
     """
     read: Any = getattr(reader, "read", None)
+    if unrun := unrun_members(reader, _CALLED):
+        raise GraphError(
+            f"cannot read from {kind_of(reader)}: nothing awaits or iterates its {' and '.join(unrun)}; use a plain def, or"
+            " give an async generator function as the source"
+        )
     two: Callable[[int, int], Sequence[Any] | None] = read
     try:
         signature = inspect.signature(read) if callable(read) else None
@@ -164,6 +174,7 @@ def _read_function(function: Callable[[], Any]) -> SourceReader[Any]:
         from .async_reader import AsyncGeneratorReader
 
         return AsyncGeneratorReader(made.__aiter__ if hasattr(made, "__aiter__") else lambda: made)
+    refuse_table(made, f"source function {getattr(function, '__qualname__', type(function).__name__)} gave", _ROWS)
     if isinstance(made, Iterable):
         return GeneratorReader(lambda: made)
     raise _not_readable(f"what {getattr(function, '__qualname__', type(function).__name__)} returned")

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Protocol
 from ...nodes.errors import HandlerError, LockLost
 from ...nodes.events import DeadLetter, Failure
 from ...nodes.execution.executor import Executor
-from ...nodes.handlers import build_all
+from ...nodes.handlers import build_all, close_handler
 from ...nodes.locks import Lock
 from ...nodes.ordering.barrier import FailureRecord
 from ...nodes.ordering.segments import Segment, Slice
@@ -100,7 +100,7 @@ class Delivery:
         self._decoded.clear()
         self._opened = None  # left where a run ends inside a segment
         for close in self._closers:
-            close()
+            close_handler(close)
         self._closers.clear()
 
     # -- what arrives from processes ----------------------------------------------------------------------------

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from ...nodes.errors import LockError, LockLost, SluicewayError, describe
+from ...nodes.given import RunHere
 from ...nodes.locks import Lock
 
 _LOG = logging.getLogger("sluiceway")
@@ -21,7 +23,7 @@ class RunLock:
     """The lock of one run, or none."""
 
     def __init__(self, lock: Lock | None) -> None:
-        self._lock = lock
+        self._lock: Any = lock if lock is None or isinstance(lock, AcquiredLock) else RunHere(lock, "the lock")
         self._acquired = False
         self._check_at = 0.0
 
@@ -91,9 +93,9 @@ class AcquiredLock:
     """
 
     def __init__(self, lock: Lock) -> None:
-        self._lock = lock
+        self._lock: Any = RunHere(lock, "the lock")
         self._close: Callable[[], None] = lambda: None
-        self._token = acquire(lock)
+        self._token = acquire(self._lock)
         self.fenced = lock.fenced
 
     def close_first(self, close: Callable[[], None]) -> None:

@@ -14,10 +14,11 @@ from typing import Any, Protocol
 
 from ...graphs.builder.spec import Node
 from ...nodes.errors import CheckpointError, LockLost, SinkError, describe
+from ...nodes.given import RunHere
 from ...nodes.locks import Lock
 from ...nodes.ordering.cuts import Cut
 from ...nodes.ordering.order_log import Entries
-from ...nodes.sinks import as_sink
+from ...nodes.sinks import CallableSink, as_sink
 from ..checkpoints.checkpoints import Checkpoints
 from ..interpreter.forks import OwnerProcess
 from ..plan.plan import Outlet, SinkPlan
@@ -39,7 +40,10 @@ class SinkEnd:
     @staticmethod
     def of(plan: SinkPlan) -> SinkEnd:
         outlet = isinstance(plan.node.subject, Outlet)
-        return SinkEnd(plan.node, None if outlet else as_sink(plan.node.subject), outlet)
+        if outlet:
+            return SinkEnd(plan.node, None, outlet)
+        sink = as_sink(plan.node.subject)
+        return SinkEnd(plan.node, sink if isinstance(sink, CallableSink) else RunHere(sink, "the sink"), outlet)
 
 
 class SinkSet:

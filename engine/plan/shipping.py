@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ...nodes.errors import GraphError, SluicewayError, describe, kind_of
+from ...nodes.given import refuse_unrun
 from ...nodes.handlers import PerWorker
 from ..codec.equality import are_same
 from ..codec.pickling import dumps, importing, loads
@@ -85,7 +86,7 @@ def set_up_caller(plan: Plan, setup: Setup | None) -> None:
     """
     if setup is not None:
         try:
-            setup()
+            refuse_unrun(setup(), "setup=", "it is called, not awaited: use a plain def")
         except Exception as error:
             raise SluicewayError(
                 f"setup= raised in the calling process: {describe(error)}; no event was read; correct that function"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from ...nodes.given import refuse_unrun
 from .report import RunReport
 
 if TYPE_CHECKING:
@@ -73,14 +74,19 @@ class ProgressTimer:
         """Show a report if the last one is a second old."""
         if self._show is not None and monotonic() >= self._due:
             self._due = monotonic() + PROGRESS_S
-            self._show(report())
+            self._call(self._show, report())
 
     def show_last(self, report: Callable[[], RunReport]) -> None:
         """Show the last report of a run."""
         if self._show is not None:
-            self._show(report())
+            self._call(self._show, report())
             if isinstance(self._show, Bar):
                 self._show.close()
+
+    def _call(self, show: Show, report: RunReport) -> None:
+        given: object = show(report)
+        if given is not None:
+            refuse_unrun(given, "progress=", "it is called, not awaited: use a plain def", futures=False)
 
 
 def make_progress(wanted: bool | Show | None) -> Show | None:

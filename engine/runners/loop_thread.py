@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from ...nodes.handlers import close_handler
 from ..interpreter.forks import OwnerProcess
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class LoopThread:
     def close_with(self, close: Callable[[], Any]) -> None:
         """Call a handler's `close`, inside the loop where there is one."""
         if self._thread is None:
-            close()
+            close_handler(close)
         else:
             self.run(_call(close))
 

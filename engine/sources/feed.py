@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any
 
 from ...nodes.errors import SourceError
+from ...nodes.given import refuse_unrun
 from ...nodes.ordering.source_positions import ReadMark
 from ...nodes.ownership.ownership import is_alone
 from ...nodes.sources import PAUSES_S, open_reader
@@ -344,6 +345,7 @@ def check_key(key: Any, last: Any, source: str, position: int) -> Any:
     """Return the key of an event of a merged source: `None` repeats the last; raises `SourceError` for a lower one."""
     if key is None:
         return last
+    refuse_unrun(key, "key=", "it gives what events are merged by")
     if last is not None and key < last:
         raise SourceError(
             f"cannot merge source {source!r} by key: the key of its event {position} is below the one before; sort"

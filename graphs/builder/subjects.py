@@ -15,6 +15,7 @@ from collections.abc import AsyncIterable, Collection, Iterable, Iterator, Mappi
 from typing import Any
 
 from ...nodes.errors import GraphError, kind_of
+from ...nodes.given import is_frame
 from ...nodes.handlers import PerWorker, accepts, called, is_async, is_generator, is_handler_class
 from ...nodes.program.kinds import NodeKind
 from ...nodes.sinks import as_sink
@@ -30,6 +31,10 @@ def check_source(where: str, subject: Any) -> None:
     if isinstance(subject, Mapping):
         raise GraphError(
             f"{where}: {kind} is not a source of events; give it the pairs, .items(), or for a file sw.lines(path)"
+        )
+    if is_frame(type(subject)):
+        raise GraphError(
+            f"{where}: {kind} gives its columns, not its rows; give it df.to_dict('records'), to_dicts() or to_pylist()"
         )
     if isinstance(subject, type) and hasattr(subject, "reader"):
         name = subject.__name__

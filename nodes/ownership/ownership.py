@@ -59,9 +59,10 @@ class Ownership:
     def each(self, given: Iterable[Any]) -> Iterator[Any]:
         """Return the events of an iterator, each owned before the next one is asked for; raises `NotGiven` for a view.
 
-        Runs of events of one immutable type pass in C, without a call for each.
+        Runs of events of one immutable type pass in C, without a call for each. A `chain` never asks again what has ended,
+        as a handler's StopIteration may make it seem.
         """
-        return chain.from_iterable(starmap(self._of_type, groupby(given, type)))
+        return chain.from_iterable(starmap(self._of_type, groupby(chain(given), type)))
 
     def _of_type(self, cls: type, events: Iterator[Any]) -> Iterator[Any]:
         if cls in IMMUTABLE:
@@ -113,7 +114,7 @@ class Ownership:
         def of_type(cls: type, group: Iterator[Any]) -> Iterator[Any]:
             return group if cls in IMMUTABLE else map(self._own_result, group, inputs(1))
 
-        return chain.from_iterable(starmap(of_type, groupby(given, type)))
+        return chain.from_iterable(starmap(of_type, groupby(chain(given), type)))
 
     def _own_result(self, given: Any, event: Any) -> Any:
         alone = getrefcount(given) <= (self._input if given is event else RESULT)

@@ -25,7 +25,7 @@ def _fresh() -> Iterator[list[int]]:
 
 
 def _each(given: Iterator[Any], rule: Callable[..., Any], *more: Iterator[Any]) -> Iterator[Any]:
-    return chain.from_iterable(starmap(lambda _, group: map(rule, group, *more), groupby(given, type)))
+    return chain.from_iterable(starmap(lambda _, group: map(rule, group, *more), groupby(chain(given), type)))
 
 
 class _Looks:

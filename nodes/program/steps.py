@@ -107,7 +107,7 @@ def _all_of_each(column: Column, results: list[Any], failed: int, tally: Tally) 
 
 def _verdicts(owner: Ownership, given: Iterable[Any], inputs: Inputs) -> Iterator[bool]:
     """Return truth values; raises `NotGiven` for what has yet to be run, which is always true."""
-    return chain.from_iterable(starmap(_verdicts_of, groupby(given, type)))
+    return chain.from_iterable(starmap(_verdicts_of, groupby(chain(given), type)))
 
 
 def _verdicts_of(cls: type, given: Iterator[Any]) -> Iterator[bool]:

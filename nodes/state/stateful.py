@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from ..events import Context, Failure, context_of_call
+from ..given import refuse_unrun
 from ..handlers import Recipe
 from ..ownership.ownership import Copier
 from ..program.column import Column
@@ -116,6 +117,7 @@ class EventCursor:
         kind = type(value)
         if kind in IMMUTABLE or (kind is tuple and IMMUTABLE.issuperset(map(type, value))):
             return value
+        refuse_unrun(value, "the function", "it is called, not awaited: give the value itself")
         return self._copies([value])[0]
 
     def record_failure(self, error: BaseException) -> None:

@@ -18,6 +18,7 @@ import ormsgpack
 
 from ....nodes.errors import SluicewayError, describe
 from ....nodes.events import context_of_call
+from ....nodes.given import refuse_unrun
 from ...codec import pickling
 from ...codec.main_module import NAMES, MainModule
 from ...interpreter.forks import OwnerProcess
@@ -147,7 +148,7 @@ def unpack_user_code(folder: Path, packed: bytes) -> Any:
     apply_settings(settings, warn=True)  # again, for what the imports have changed
     if setup is not None:
         try:
-            setup()
+            refuse_unrun(setup(), "setup=", "it is called, not awaited: use a plain def")
         except Exception as error:
             raise SluicewayError(f"setup= raised in a process of the run: {describe(error)}; correct that function") from error
     return subject

@@ -13,7 +13,7 @@ from typing import Any
 
 from ....nodes.dispatch.worker_name import WorkerName
 from ....nodes.errors import describe
-from ....nodes.handlers import build_all
+from ....nodes.handlers import build_all, close_handler
 from ....nodes.state.stateful import States
 from ...codec.codec import Payload
 from ...codec.pickling import dumps, loads
@@ -102,7 +102,7 @@ class WorkerHost:
         """Close the handlers, the last built first; what they raise is logged."""
         for close in reversed(self.closers):
             try:
-                close()
+                close_handler(close)
             except BaseException:  # also a sys.exit(): the others are closed as well
                 _LOG.warning("the close() of a handler raised in worker %s", self.name, exc_info=True)
 
