@@ -36,6 +36,7 @@ from .nodes.connectors.redis.lock import redis_lock as redis_lock
 from .nodes.connectors.sql.api import postgres_lock as postgres_lock
 from .nodes.connectors.sql.api import sql as sql
 from .nodes.connectors.sql.api import sql_sink as sql_sink
+from .nodes.connectors.timer import every as every
 from .nodes.errors import CheckpointError as CheckpointError
 from .nodes.errors import GiveUp as GiveUp
 from .nodes.errors import GraphError as GraphError
@@ -68,7 +69,6 @@ from .nodes.state.windows import Window as Window
 from .nodes.state.windows import session as session
 from .nodes.state.windows import sliding as sliding
 from .nodes.state.windows import tumbling as tumbling
-from .nodes.timer import every as every
 from .nodes.version import __version__ as __version__
 
 __all__: list[str]

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from sluiceway.nodes.async_reader import AsyncGeneratorReader
+from sluiceway.nodes.connectors.timer import TickReader, every
 from sluiceway.nodes.errors import GraphError
 from sluiceway.nodes.readers import GeneratorReader, IterableReader
 from sluiceway.nodes.sources import is_source, open_reader, read_with, size_hint
-from sluiceway.nodes.timer import TickReader, every
 
 
 class Clock:

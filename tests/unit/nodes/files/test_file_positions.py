@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sluiceway.nodes.connectors.timer import every
 from sluiceway.nodes.errors import CheckpointError
 from sluiceway.nodes.files.api import csv, jsonl, lines
 from sluiceway.nodes.sources import open_reader
-from sluiceway.nodes.timer import every
 
 MANY = 1 << 20
 BLOCK = 1 << 18

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .checks import check_seconds, check_whole
-from .errors import GraphError, kind_of
+from ..checks import check_seconds, check_whole
+from ..errors import GraphError, kind_of
 
 #: The longest wait for a tick at a time, in seconds; longer than the pauses between two reads that gave nothing.
 _WAIT_S = 0.25
