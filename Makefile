@@ -20,6 +20,8 @@ SOURCES := pyproject.toml README.md py.typed $(wildcard *.py *.pyi) $(shell find
 TESTS := tests
 PYTEST_ARGS :=
 BENCH_ARGS :=
+# What the benches compare with: bench, or peers, which takes gigabytes.
+BENCH_WITH := bench
 
 .PHONY: help demo test ray slow test-all lint types bench clean
 
@@ -57,7 +59,7 @@ lint: $(VENV)/.dev  ## check the style
 types: $(VENV)/.dev $(VENV)/.package  ## check the types of the package as it is installed
 	@$(RUN) -m mypy --strict -p sluiceway | sed 's|^.*/site-packages/sluiceway/||'
 
-bench: $(VENV)/.bench $(VENV)/.package  ## run the benches, into out/bench; BENCH_ARGS="--only memory --quick" runs one, quickly
+bench: $(VENV)/.$(BENCH_WITH) $(VENV)/.package  ## run the benches, into out/bench; BENCH_ARGS="--only memory --quick" runs one, quickly
 	@$(VENV)/bin/sluiceway bench $(BENCH_ARGS)
 
 clean:  ## remove everything that was made here
@@ -87,6 +89,11 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.package
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/.package
-	@echo "installing what the benches compare with into $(VENV)"
+	@echo "installing what the benches compare with into $(VENV); BENCH_WITH=peers adds Ray, Dask and torchdata, some 6 GB"
 	@$(PIP) '.[bench]'
+	@touch $@
+
+$(VENV)/.peers: pyproject.toml | $(VENV)/.package
+	@echo "installing everything that the benches compare with into $(VENV), some 6 GB"
+	@$(PIP) '.[peers]'
 	@touch $@

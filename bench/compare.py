@@ -26,6 +26,8 @@ from bench.works import WORKS, Work
 
 WORKERS = 2
 _TIMEOUT_S = 120.0
+#: What a quick run measures, with half of the chunk sizes.
+QUICK_WORKS = ("int identity", "dict identity", "dict + 20 µs", "1 MiB bytes")
 
 
 @dataclass(slots=True)
@@ -90,7 +92,7 @@ def _best_chunk(default: Case, effort: Effort) -> Case | None:
     chunks = [chunk for chunk in ALL[default.peer].chunks if not work.bytes_each or chunk <= 8]
     best, least = None, default.us("wall_s")
     n = max(default.n, default.figures[0]["n"])
-    for chunk in chunks[:1] if effort.tiny else chunks:
+    for chunk in chunks[:1] if effort.tiny else chunks[1::2] if effort.quick else chunks:
         case = Case(default.peer, work, chunk, tuned=True)
         figures = case.take(n)
         if figures is not None and 1e6 * figures["wall_s"] / n < least:
@@ -199,8 +201,9 @@ def main() -> None:
             print(f"  left out: {peer}: {missing} is not installed", file=sys.stderr)
     tables: list[Table] = []
     raw: list[dict[str, Any]] = []
-    for name in options.works or (["dict identity"] if effort.tiny else WORKS):
+    for name in options.works or (["dict identity"] if effort.tiny else QUICK_WORKS if effort.quick else WORKS):
         work = WORKS[name]
+        print(f"-- {name}, {len(peers)} runners", flush=True)
         table, cases = run_work(work, peers, effort)
         tables.append(show(table))
         raw += [{"work": name, "runner": case.label, "figures": case.figures} for case in cases]

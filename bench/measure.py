@@ -48,6 +48,12 @@ class Effort:
         return self.name == "tiny"
 
 
+    @property
+    def quick(self) -> bool:
+        """Whether rough figures in minutes are wanted."""
+        return self.name == "quick"
+
+
 FULL = Effort("full", 5, 2.0)
 QUICK = Effort("quick", 3, 0.5)
 TINY = Effort("tiny", 1, 0.01)

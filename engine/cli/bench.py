@@ -38,7 +38,8 @@ One of them, quickly:    sluiceway bench --only memory --quick
 With its own options:    python bench/memory.py --help
 
 Needs a clone of the repository (the current folder, or the one that an editable install came from) and the extra
-`bench`; `make bench` in the clone brings that along. Peers that are not installed are left out and named. Tables go to
+`bench`; `make bench` in the clone brings that along. Peers that are not installed are left out and named: Ray, Dask and
+torchdata take gigabytes and come with the extra `peers` (`make bench BENCH_WITH=peers`). Tables go to
 standard output, JSON and charts into out/bench of the clone, or into $SLUICEWAY_BENCH_OUT.
 """
 

@@ -13,7 +13,8 @@ from ...nodes.ordering.sequencer import Order
 from ...nodes.program.hardware import Hardware
 from ...nodes.program.program import Program
 from ...nodes.sinks import checks_lock, delivery_of
-from ..core.topology import Wiring
+from ..core.topology import SOURCE_STREAM, Wiring
+from .picture import End, Picture
 
 
 class Outlet:
@@ -161,38 +162,43 @@ class Plan:
         return [f"with checkpoint=: {'; '.join(texts)}", f"with lock=: checked before every commit, {inside}{rest}"]
 
     def mermaid(self) -> str:
-        """Return the plan as a Mermaid flow chart."""
-        lines = ["flowchart LR"]
-        lines.append('  subgraph caller["calling process"]')
-        lines.append("    sequencer([sequencer])")
-        lines.append("    barrier([barrier])")
+        """Return the plan as a Mermaid flow chart: every node, in the process that runs it, and what it reads."""
+        picture = Picture(self.name)
+        picture.add_group("caller", "calling process")
+        picture.add_box("sequencer", "sequencer", group="caller", shape=("([", "])"))
+        picture.add_box("barrier", "barrier", group="caller", shape=("([", "])"))
         for source in self.sources:
-            if not source.remote:
-                lines.append(f'    n{source.node.id}["{_text(source.node.name)}"]')
-        for sink in self.sinks:
-            lines.append(f'    n{sink.node.id}[("{_text(sink.node.name)}")]')
-        lines.append("  end")
-        for source in self.sources:
-            if source.remote:
-                lines.append(f'  n{source.node.id}["{_text(source.node.name)}"]')
-            lines.append(f"  n{source.node.id} --> sequencer")
-        produced = {0: "sequencer"}
+            box = f"n{source.node.id}"
+            picture.add_box(box, source.node.name, group="" if source.remote else "caller")
+            picture.add_arrow(End(box), "sequencer")
+        produced = {SOURCE_STREAM: End("sequencer")}
         for at, (pool, wired) in enumerate(zip(self.pools, self.wiring.pools, strict=True)):
-            first, workers = at, pool.workers
-            if pool.part is not None:
-                first, workers = at - pool.part[0], pool.part[1]  # one box for all parts
-            if first == at:
-                lines.append(f'  p{at}["{_text(" + ".join(pool.nodes))} x {workers}"]')
-                lines.extend(dict.fromkeys(f"  {produced[stream]} --> p{at}" for stream in wired.ports))
-            produced.update(dict.fromkeys(wired.exits, f"p{first}"))
-        ends = dict.fromkeys(produced[stream] for stream in self.wiring.tail)
-        lines.extend(f"  {end} --> barrier" for end in ends)
-        lines.extend(f"  barrier --> n{sink.node.id}" for sink in (*self.tail.sinks, *self.letter_sinks))
+            group = f"pool{at if pool.part is None else at - pool.part[0]}"  # one frame for all parts
+            by_key = "" if pool.part is None else ", by key"
+            workers = pool.workers if pool.part is None else pool.part[1]
+            picture.add_group(group, f"x {workers}{by_key}")
+            exits = picture.add_program(wired.program, [produced[stream] for stream in wired.ports], group)
+            produced.update(zip(wired.exits, exits, strict=True))
+        released = [produced[stream] for stream in self.wiring.tail]
+        for end in released:
+            picture.add_arrow(end, "barrier")
+        behind = [End("barrier", picture.name_of(end)) for end in released]
+        self._draw_sinks(picture, self.tail, behind)
+        if self.letters is not None:
+            self._draw_sinks(picture, self.letters, [End("barrier", "dead letters")])
         for sink in self.loose_sinks:
             assert sink.loose_stream is not None
-            lines.append(f"  {produced[sink.loose_stream]} -.-> n{sink.node.id}")
-        return "\n".join(lines) + "\n"
+            picture.add_box(f"n{sink.node.id}", sink.node.name, group="caller", shape=_SINK)
+            picture.add_arrow(produced[sink.loose_stream], f"n{sink.node.id}", dotted=True)
+        return picture.text()
+
+    @staticmethod
+    def _draw_sinks(picture: Picture, planned: ProgramPlan, ports: list[End]) -> None:
+        """Draw the steps that the caller runs behind the barrier, and the sinks of their exits."""
+        ends = picture.add_program(planned.program, ports, "caller")
+        for sink, end in zip(planned.sinks, ends, strict=True):
+            picture.add_box(f"n{sink.node.id}", sink.node.name, group="caller", shape=_SINK)
+            picture.add_arrow(end, f"n{sink.node.id}")
 
 
-def _text(name: str) -> str:
-    return name.replace('"', "'")
+_SINK = ("[(", ")]")

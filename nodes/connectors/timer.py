@@ -23,6 +23,9 @@ class Every:
     #: A tick is its count: read again from a position, the same ticks come, if later.
     replay: ClassVar[str] = "exact"
 
+    #: What names its node where the graph gives it no name.
+    name: ClassVar[str] = "every"
+
     seconds: float
     limit: int | None = None
 
