@@ -186,6 +186,7 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
         plan = _compile(graph, options, site, **outlets)
         sources = [source.node for source in plan.sources]
         inline = options.runner == "inline"
+        in_caller = not inline and isinstance(site, LocalSite) and may_start_in_caller(plan, options)
         acquired = None
         if options.lock is not None and options.checkpoint is not None:
             # A standby waits here: checkpoints are read once the previous run has ended.
@@ -216,12 +217,12 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
         if acquired is not None and checkpoints is not None:
             acquired.close_first(checkpoints.store.close)
         if not inline:
-            plan.shipped = ship(plan, options.setup)
+            plan.shipped = ship(plan, options.setup, in_caller=in_caller)
         claim_iterators(graph, sources)
         undo.pop_all()
     if inline:
         return InlineRun(plan, options, checkpoints)
-    if isinstance(site, LocalSite) and may_start_in_caller(plan, options):
+    if in_caller:
         return AutoRun(plan, options)
     return ProcessRun(plan, options, site, checkpoints=checkpoints)
 

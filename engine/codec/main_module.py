@@ -128,6 +128,14 @@ class Imported:
         return pkgutil.resolve_name, (self._path,)
 
 
+def home_of_global_generator(value: Any) -> Imported | None:
+    """Return where a process finds its own in place of the global generator of random numbers of this one, if it is that."""
+    for module, name in ("random", "_inst"), ("numpy.random.mtrand", "_rand"):
+        if module in sys.modules and value is getattr(sys.modules[module], name, None):
+            return Imported(f"{module}:{name}")
+    return None
+
+
 def by_reference(name: str, value: Any) -> Any:
     """Return what is to be pickled for a global or captured variable: the object, or where it was imported from.
 

@@ -81,6 +81,8 @@ class DefiningPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _whole_class(value, reduced) if made else reduced
         if isinstance(value, FunctionType):
             return self._reduce_function(value, reduced)
+        if reduced is NotImplemented and (home := main_module.home_of_global_generator(value)) is not None:
+            return home.__reduce__()
         return _by_definition(value) if reduced is NotImplemented and self._is_lost(value) else reduced
 
     def _is_lost(self, value: Any) -> bool:

@@ -15,22 +15,28 @@ from ..codec.equality import are_same
 from ..codec.pickling import dumps, importing, loads
 from ..interpreter.settings import read_settings
 from .plan import Plan
+from .sequences import Sequences
 
 Setup = Callable[[], object]
 
 
-def ship(plan: Plan, setup: Setup | None = None) -> dict[str, bytes]:
+def ship(plan: Plan, setup: Setup | None = None, *, in_caller: bool = False) -> dict[str, bytes]:
     """Pack every pool's handlers (`"pool0"`...) and every remote source (`"source0"`...), each with the user's `setup`.
 
     Both are in one pickle, so that what `setup` changes is what they refer to. Raises `GraphError` for one that cannot be
-    packed, naming the node and what it captures.
+    packed, naming the node and what it captures; and, unless the run begins `in_caller`, for a handler that captures what
+    hands out one value after another, which every worker would begin anew.
     """
     packed = {}
     if setup is not None:
         _dump(setup, [("setup=", setup)], "function", "the processes of the run")
     for at, pool in enumerate(plan.pools):
         names = [step.node for step in plan.wiring.pools[at].program.steps]
-        packed[f"pool{at}"] = _dump((setup, pool.handlers), list(zip(names, pool.handlers, strict=True)), "handler", "workers")
+        named = list(zip(names, pool.handlers, strict=True))
+        sequences = Sequences()
+        packed[f"pool{at}"] = _dump((setup, pool.handlers), named, "handler", "workers", sequences.look)
+        if sequences.found and not in_caller and not pool.ordered:
+            raise _cloned_error(named)
     for at, source in enumerate(plan.sources):
         if source.remote:
             subject = (source.node.name, source.node.subject, plan.key if len(plan.sources) > 1 else None)
@@ -94,9 +100,33 @@ def set_up_caller(plan: Plan, setup: Setup | None) -> None:
     plan.shipped["settings"] = read_settings()
 
 
-def _dump(subject: Any, named: list[tuple[str, Any]], what: str, where: str) -> bytes:
+def _cloned_error(named: list[tuple[str, Any]]) -> GraphError:
+    """Return the error for handlers that capture what hands out one value after another, naming it where it can be seen."""
+    for node, subject in named:
+        if _has_sequence(subject):
+            part = next((f"{name}, {kind_of(it)}" for name, it in _captured(subject) if _has_sequence(it)), kind_of(subject))
+            return GraphError(
+                f"handler {node!r} cannot be sent to workers: it captures {part}, which hands out one value after"
+                " another, and a copy in each worker would hand out the same ones; make it in a handler class, which is"
+                " built once in each worker, or, for random numbers, use the functions of the module, which every worker seeds"
+            )
+    raise AssertionError("none of the handlers captures one")
+
+
+def _has_sequence(subject: Any) -> bool:
+    sequences = Sequences()
     try:
-        return dumps(subject)
+        dumps(subject, sequences.look)
+    except Exception:  # it can be packed only together with the others
+        return False
+    return sequences.found
+
+
+def _dump(
+    subject: Any, named: list[tuple[str, Any]], what: str, where: str, look: Callable[[Any], None] | None = None
+) -> bytes:
+    try:
+        return dumps(subject, look)
     except Exception as error:  # whatever a __reduce__ of the user's raises
         for node, part in named:
             reason = _why_not(part)

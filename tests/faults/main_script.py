@@ -201,6 +201,9 @@ def token(n: int) -> str:
     return "".join(choice("abcdefgh") for _ in range(12))
 
 
+PICK = {"pick": choice}
+
+
 def square(n: int) -> int:
     return n * n
 
@@ -274,6 +277,7 @@ CASES: dict[str, tuple[Callable[[], Any], Any]] = {
     "environ": (lambda: both_workers(in_environment), [("3", "3")]),
     "random": (lambda: len(set(sw.imap(token, range(300), workers=2))), 300),
     "random, replaced": (lambda: len(set(sw.imap(token, range(300), workers=1, max_events_per_worker=50))), 300),
+    "random in a dict": (lambda: len(set(sw.imap(lambda n: PICK["pick"](range(10**12)), range(90), workers=2))), 90),
     "pool in a handler": (lambda: both_workers(pooled), [[9]]),
     "isinstance": (lambda: both_workers(is_one, [Plain(1), Colour.RED]), [(True, True, False), (False, False, True)]),
     "registry": (lambda: both_workers(lambda n: sorted(Base.registry)), [["Child"]]),

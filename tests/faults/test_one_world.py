@@ -289,3 +289,46 @@ def test_a_name_that_a_worker_lacks_fails_its_event(tmp_path: Path) -> None:
     for line, name in zip(told[1::2], ["added", "Added", "Added"], strict=True):
         assert "failed on number 1 (index 0) after 1 attempt: CodecError: the event cannot be unpacked: " in line
         assert line.endswith(f"json.{name} is not known in this process")
+
+
+SEQUENCES = """
+import itertools, random
+import numpy
+import sluiceway as sw
+
+ids, rng, numbers, old = itertools.count(), random.Random(5), numpy.random.default_rng(5), numpy.random.RandomState(5)
+
+def with_id(n): return next(ids)
+def drawn(n): return rng.random()
+def many(n): return float(numbers.random())
+class Model:
+    def __init__(self, rng): self.rng = rng
+    def __call__(self, n): return self.rng.random()
+
+for handler in with_id, drawn, many, old.rand, rng.choice, sw.per_worker(Model, rng), Model(rng):
+    try:
+        print(list(sw.imap(handler, [1, 2], workers=1)))
+    except sw.GraphError as error:
+        print(str(error).partition(", which hands out")[0])
+for handler in with_id, drawn, many:
+    assert len(set(sw.imap(handler, range(90)))) == 90
+everything = lambda n: (random.random(), random.SystemRandom().random(), float(numpy.random.rand()))
+print(len(set(sw.imap(everything, range(50), workers=2))))
+graph = sw.Graph()
+print(len(list(sw.iterate(graph.source(range(3)).map(with_id, ordered=True), workers=1))))
+"""
+
+
+def test_what_hands_out_one_value_after_another_is_refused(tmp_path: Path) -> None:
+    begin = "handler {!r} cannot be sent to workers: it captures {}"
+    assert script(SEQUENCES, tmp_path).splitlines() == [
+        begin.format("with_id", "'ids', a count"),
+        begin.format("drawn", "'rng', a Random"),
+        begin.format("many", "'numbers', a Generator"),
+        begin.format("rand", "its object, a RandomState"),
+        begin.format("choice", "its object, a Random"),
+        begin.format("Model", "argument 0, a Random"),
+        begin.format("Model", "attribute 'rng', a Random"),
+        "50",
+        "3",
+    ]
