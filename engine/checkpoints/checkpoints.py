@@ -154,7 +154,7 @@ def open_checkpoints(
         pools, names = (), ()
     store = store_of(checkpoint, locked=locked)
     durable = [node for node in nodes if node.options.durable]
-    codes = {node.name: f"{python_form()} {fingerprint(node.subject)}" for node in durable}
+    codes = {node.name: f"{python_form()} {fingerprint(*_subjects(node))}" for node in durable}
     kept = kept_store(store, codes, most_bytes=kept_bytes) if durable else None
     journals = {
         at: journal_path(checkpoint, at) for at, source in enumerate(plan.sources) if source.node.journal
@@ -205,6 +205,17 @@ def open_checkpoints(
         kept=kept,
         answered=answered,
     )
+
+
+def _subjects(node: Node) -> list[Any]:
+    """Return what the answers of a node are made by: its own handler, and those of all nodes before it."""
+    found, known = [node], {node}
+    for one in found:
+        for given in one.inputs:
+            if given not in known:
+                known.add(given)
+                found.append(given)
+    return [part for one in found if one.kind is not NodeKind.SOURCE for part in (one.subject, one.key)]
 
 
 def _check_limit(where: str, saved: Saved, limit: int | None) -> None:

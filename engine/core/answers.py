@@ -45,6 +45,8 @@ class Answers:
         self._source_credit = source_credit
         self._packing = packing
         self._end = end  #: returns the number of the end of the input, once there is one
+        #: The numbers of which an event failed where answers are not kept: what comes of them behind is not kept either.
+        self._failed: set[int] = set()
 
     def record(
         self,
@@ -70,6 +72,7 @@ class Answers:
         if failures and not whole:
             failures = [f for f in failures if any(lo <= f.seq < hi for lo, hi in new)]
         effects = self._record_failures(failures) if failures else []
+        self._note_failed(pool, failures)
         pool.add_tallies(tallies)
         self._pass_on(pool, start, size, new, exits, now)
         self._keep(pool, start, size, new, exits, failures)
@@ -78,6 +81,7 @@ class Answers:
     def record_condemned(self, pool: Pool, failure: FailureRecord, now: float) -> list[Effect]:
         """Record the failure of a number that no worker of a pool survives, as if a worker had answered."""
         effects = self._record_failures([failure])
+        self._note_failed(pool, [failure])
         number, (payload, nbytes) = failure.seq, self._packing.pack([])
         exits = [ExitData(payload, nbytes, [0]) for _ in pool.wiring.exits]
         new = [(number, number + 1)]
@@ -121,18 +125,31 @@ class Answers:
     ) -> None:
         """Keep an answer that is to outlive the run, except for what another run may make something else of.
 
-        That is a number that fails the run, in whatever pool, and the end of the input, where there may be more by then.
+        That is a number that fails the run, in whatever pool; one of which an event failed in a pool whose answers are not
+        kept, so that it may not fail again; and the end of the input, where there may be more by then.
         """
         if pool.kept is None:
             return
         at = next(at for at, known in enumerate(self._pools) if known is pool)
         end = self._end()
         for lo, hi in new:
-            apart = sorted(n for n in (*self._barrier.fatal, *(() if end is None else (end,))) if lo <= n < hi)
+            others = (*self._barrier.fatal, *self._failed, *(() if end is None else (end,)))
+            apart = sorted({n for n in others if lo <= n < hi})
             for a, b in zip([lo, *(n + 1 for n in apart)], [*apart, hi], strict=True):
                 if a < b:
                     mine = tuple(failure for failure in failures if a <= failure.seq < b)
                     self._keeping.record_answer(at, KeptAnswer(a, b, start, size, exits, mine))
+
+    def _note_failed(self, pool: Pool, failures: Sequence[FailureRecord]) -> None:
+        if failures and pool.kept is None and self._keeping.enabled:
+            self._failed.update(failure.seq for failure in failures)
+
+    def forget(self, below: int) -> None:
+        """Forget who died on the numbers below `below`, and which of them failed: they are released."""
+        for pool in self._pools:
+            pool.dispatcher.forget(below)
+        if self._failed:
+            self._failed = {n for n in self._failed if n >= below}
 
     def _record_failures(self, failures: Sequence[FailureRecord]) -> list[Effect]:
         effects: list[Effect] = []

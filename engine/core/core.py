@@ -360,8 +360,7 @@ class Core:
         self.counts.dead_letters += len(release.letters)
         streams = self.streams.slices(self.wiring.tail, release.lo, release.hi)
         self._effects.append(Deliver(release, streams, self.keeping.delivery_log()))
-        for pool in self.pools:
-            pool.dispatcher.forget(release.hi)
+        self.answers.forget(release.hi)
 
     def _commit(self, frontier: int) -> None:
         """Hand over a cut that is complete, and release what has waited for it."""

@@ -41,6 +41,11 @@ class Keeping:
         self._loose: deque[tuple[int, DeliverLoose]] = deque()
 
     @property
+    def enabled(self) -> bool:
+        """Whether any answers are kept."""
+        return bool(self._pools)
+
+    @property
     def waits(self) -> bool:
         """Whether anything is not durable yet, or waits for that."""
         return bool(self._groups or self._new or self._loose)

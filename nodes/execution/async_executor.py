@@ -102,21 +102,21 @@ class AsyncExecutor:
             if step.kind.traits.stateful:
                 run.put(step, *self._run_stateful(number, step, inputs, orders, tally))
             elif self._kept is not None and step.options.durable and orders.end is None:
-                run.put(step, *await self._run_kept(self._kept, number, step, inputs[0], orders, tally))
+                run.put(step, *await self._run_kept(self._kept, run.failed, number, step, inputs[0], orders, tally))
             else:
                 run.put(step, *await self._step(number, step, inputs[0], orders, tally))
         return run.answer()
 
     async def _run_kept(
-        self, kept: KeptSteps, number: int, step: Step, column: Column, orders: Orders, tally: Tally
+        self, kept: KeptSteps, failed: set[int], number: int, step: Step, column: Column, orders: Orders, tally: Tally
     ) -> tuple[Column, list[Failure]]:
         """Run a durable step."""
         given = []
-        for piece in kept.pieces(step, column, whole=True):
+        for piece in kept.pieces(step, column, failed, whole=True):
             if piece.recalled is not None:
                 given.append(piece.recalled)
                 continue
-            given.append(kept.keep(step, await self._step(number, step, piece.column, orders, tally)))
+            given.append(kept.keep(step, piece, await self._step(number, step, piece.column, orders, tally)))
             if ends_run(given[-1]):
                 break
         return join_given(given, column)

@@ -76,7 +76,7 @@ class Executor:
             if step.kind.traits.stateful:
                 run.put(step, *self._run_stateful(number, step, inputs, orders, tally))
             elif self._kept is not None and step.options.durable and orders.end is None:
-                run.put(step, *self._run_kept(self._kept, number, step, inputs[0], orders, tally))
+                run.put(step, *self._run_kept(self._kept, run.failed, number, step, inputs[0], orders, tally))
             else:
                 splittable = number == 0 and len(ports) == 1 and step.kind.traits.event_by_event and inputs[0].counts is None
                 call = _Call(self, number, step, inputs[0], orders, tally, self._splitter if splittable else None)
@@ -86,16 +86,16 @@ class Executor:
         return run.answer()
 
     def _run_kept(
-        self, kept: KeptSteps, number: int, step: Step, column: Column, orders: Orders, tally: Tally
+        self, kept: KeptSteps, failed: set[int], number: int, step: Step, column: Column, orders: Orders, tally: Tally
     ) -> tuple[Column, list[Failure]]:
         """Run a durable step."""
         given = []
-        for piece in kept.pieces(step, column, whole=False):
+        for piece in kept.pieces(step, column, failed, whole=False):
             if piece.recalled is not None:
                 given.append(piece.recalled)
                 continue
             call = _Call(self, number, step, piece.column, orders, tally, None)
-            given.append(kept.keep(step, (call.run(), call.failures)))
+            given.append(kept.keep(step, piece, (call.run(), call.failures)))
             if ends_run(given[-1]):
                 break
         return join_given(given, column)

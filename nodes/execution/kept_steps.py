@@ -6,7 +6,7 @@ piece is: what a crash may cost, and no more work than a few milliseconds. Where
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol, TypeAlias
@@ -41,6 +41,7 @@ class KeptPiece:
 
     column: Column
     recalled: Given | None = None
+    is_kept: bool = True  #: whether what becomes of it is to be kept
 
 
 class KeptSteps:
@@ -50,19 +51,31 @@ class KeptSteps:
         self._keeps = keeps
         self._sizes: dict[str, int] = {}
 
-    def pieces(self, step: Step, column: Column, *, whole: bool) -> Iterator[KeptPiece]:
-        """Yield the parts of a column one after the other; with `whole` no part is cut into pieces."""
-        for lo, hi, known in self._keeps.parts(step.node, column.start, column.stop):
+    def pieces(self, step: Step, column: Column, apart: Collection[int], *, whole: bool) -> Iterator[KeptPiece]:
+        """Yield the parts of a column one after the other; with `whole` no part is cut into pieces.
+
+        The numbers in `apart` are neither recalled nor kept: an event of theirs failed in a step whose answers are not kept,
+        so that it may not fail again.
+        """
+        lo = column.start
+        for number in sorted(n for n in apart if column.start <= n < column.stop):
+            yield from self._pieces(step, column, lo, number, whole)
+            yield KeptPiece(column.slice(number, number + 1), is_kept=False)
+            lo = number + 1
+        yield from self._pieces(step, column, lo, column.stop, whole)
+
+    def _pieces(self, step: Step, column: Column, start: int, stop: int, whole: bool) -> Iterator[KeptPiece]:
+        for lo, hi, known in self._keeps.parts(step.node, start, stop) if start < stop else ():
             if known:
                 yield KeptPiece(column.slice(lo, hi), self._keeps.recall(step.node, lo, hi))
                 continue
             while lo < hi:
                 size = hi - lo if whole else max(1, self._sizes.get(step.node, 1), step.options.batch_size or 0)
-                stop = min(hi, lo + size)
+                end = min(hi, lo + size)
                 began = perf_counter()
-                yield KeptPiece(column.slice(lo, stop))
-                self._adapt(step, perf_counter() - began, stop - lo)
-                lo = stop
+                yield KeptPiece(column.slice(lo, end))
+                self._adapt(step, perf_counter() - began, end - lo)
+                lo = end
 
     def _adapt(self, step: Step, seconds: float, size: int) -> None:
         most = max(1, step.options.concurrency // 2)
@@ -71,9 +84,9 @@ class KeptSteps:
         elif seconds < _PIECE_S / 2 and size >= self._sizes.get(step.node, 1):
             self._sizes[step.node] = min(most, size * 2)
 
-    def keep(self, step: Step, given: Given) -> Given:
-        """Keep what was handled."""
-        return self._keeps.keep(step, given)
+    def keep(self, step: Step, piece: KeptPiece, given: Given) -> Given:
+        """Keep what a piece became."""
+        return self._keeps.keep(step, given) if piece.is_kept else given
 
 
 def join_given(given: list[Given], column: Column) -> Given:

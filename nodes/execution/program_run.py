@@ -77,6 +77,12 @@ class ProgramRun:
             self._failures += failures
             self._end_at = min([self._end_at, *(f.seq for f in failures if f.on_error == "fail")])
 
+    @property
+    def failed(self) -> set[int]:
+        """The numbers of which an event has failed in a step whose answers are not kept."""
+        durable = {step.node for step in self._program.steps if step.options.durable}
+        return {failure.seq for failure in self._failures if failure.node not in durable}
+
     def shorten(self, stop: int) -> None:
         """End the run before `stop`, because its first step was split there."""
         self._stop = stop

@@ -105,6 +105,30 @@ def test_failures_are_answers(tmp_path: Path, calls: Calls, runner: Any) -> None
     assert lines(tmp_path) == [str(2 * n) for n in range(60) if n not in (3, 4, 30)]
 
 
+@RUNNERS
+def test_what_failed_before_a_durable_handler_reaches_it_when_that_is_mended(
+    tmp_path: Path, calls: Calls, runner: Any
+) -> None:
+    """A durable handler has answered such a number with nothing, for it was given nothing."""
+    words: Any = {"checkpoint": tmp_path / "run.db", "runner": runner, "checkpoint_interval_s": 60}
+    (tmp_path / "other").mkdir()
+    parse = Refuses(Calls(tmp_path / "other"), tmp_path, {20, 21, 30})
+    fatal = Refuses(calls, tmp_path, {50})
+
+    def build() -> sw.Graph:
+        graph = sw.Graph("kept")
+        parsed = graph.source(range(60)).map(parse, name="parse", on_error="skip", workers=1)
+        dear = parsed.map(calls, name="dear", durable=True, workers=1)
+        dear.map(lambda n: fatal(n // 4) * 2, name="then", workers=1).map(str).sink(sw.lines(tmp_path / "out.txt"))
+        return graph
+
+    with pytest.raises(HandlerError, match="number 50"):
+        sw.run(build(), **words)
+    (tmp_path / "mended").touch()
+    sw.run(build(), **words)
+    assert lines(tmp_path) == [str(4 * n) for n in range(60)]
+
+
 def test_what_is_committed_is_trimmed(tmp_path: Path, calls: Calls) -> None:
     sw.run(graph_of(tmp_path, calls), checkpoint=tmp_path / "run.db")
     with sqlite3.connect(tmp_path / "run.db") as db:

@@ -157,9 +157,13 @@ class KeepingLaws:
 
     @property
     def _apart(self) -> set[int | None]:
-        """The numbers that are not kept: the end of the input, and what fails this life."""
+        """The numbers that need not be kept: the end of the input, what fails this life, what failed where nothing is kept."""
         failing = self.life.end.number
-        return {self.life.core.end, failing[1] if failing is not None else None}
+        wiring = self.life.scenario.wiring.pools
+        loose = {step.node for at, pool in enumerate(wiring) if at not in self.pools for step in pool.program.steps}
+        tokens, reference = self.life.reference.tokens, self.life.reference
+        failed = {n for n in range(len(tokens)) for failure in reference.failures(n) if failure.node in loose}
+        return {self.life.core.end, failing[1] if failing is not None else None, *failed}
 
     def asked(self, effect: Recall) -> int:
         """Note what is recalled; give how many bytes may come."""
