@@ -19,6 +19,7 @@ from ...nodes.program.hardware import Seat
 from ...nodes.program.program import Step
 from .processes.nursery import ChildExited, ChildStarted, Nursery, SpawnFailed, ZygoteDied
 from .transport.launch import ChildSettings
+from .transport.run_dir import LOST, UNREACHED
 from .transport.status_page import StatusPage
 from .watchdog import Overrun, is_limited, overrun, without_engine
 
@@ -198,7 +199,17 @@ class Station:
         seen = page.read().seen
         page.close()
         (self._folder / f"{child}.status").unlink(missing_ok=True)
+        if self._left_for(child, LOST):
+            return Exited(child, None, seen, "lost its connection to the calling process")
+        if self._left_for(child, UNREACHED):
+            return Exited(child, code, seen, "could not connect to the calling process; let the nodes reach its ports")
         return Exited(child, code, seen)
+
+    def _left_for(self, child: str, why: str) -> bool:
+        path = self._folder / f"{child}.{why}"
+        left = path.exists()
+        path.unlink(missing_ok=True)
+        return left
 
     def _kill_late(self, now: float) -> list[Overrun]:
         found = []

@@ -164,6 +164,8 @@ class Supervisor:
         self._closing.pop(worker, None)
         seen = self._killed.pop(worker, None) if ours or left or code is None else last
         self._core.record_death(worker, seen, cause, ours=ours, killed=code in KILLS)
+        if code is None and last is not None and exited.cause:
+            _LOG.warning("worker %s %s; it is replaced, and no event is to blame", worker, cause)
         if seen is not None and not ours:
             self._restarts.record_exit(worker, monotonic())
             node = steps_of(self._core, worker)[seen.step].node

@@ -41,6 +41,7 @@ DECISIONS = (
     "nodes/program/program.py",
 )
 SOCKET_OWNERS = {
+    "engine/local/children/connection.py",
     "engine/local/children/source_process.py",
     "engine/local/transport/link.py",
     "engine/local/transport/router.py",

@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -18,6 +19,7 @@ from ..transport.launch import ChildSettings
 from ..transport.link import Link
 from ..transport.shared_frames import keep_freed_blocks
 from ..transport.status_page import StatusPage
+from .connection import watch_connection
 from .setup import flush_output, set_up_process
 from .worker import Worker
 from .worker_host import WorkerHost, start_failure
@@ -44,7 +46,7 @@ def _run_worker(child: str, argument: bytes) -> None:
     settings = ChildSettings.load(argument)
     _take_seat(settings)
     page = StatusPage(Path(settings.spec_path).parent / f"{child}.status", create=False)
-    link = Link(settings)
+    link = Link(settings, partial(watch_connection, settings=settings))
     set_up_process(settings, link)
     with open(Path(settings.spec_path).parent / f"{child}.stack", "a", opener=_private) as stack:
         _write_stack_on_signal(stack)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any
 
@@ -20,12 +20,19 @@ from .launch import ChildSettings
 from .messages import Kind, Message, pack, unpack
 
 _HUB = "the calling process"
+#: How often either end of a connection over a network asks whether the other is there, and how long that may be silent.
+HEARTBEAT_MS, SILENT_MS = 5_000, 30_000
 
 
 class Link:
-    """A child's socket. Only the thread that made it sends and receives; any thread may call `post`."""
+    """A child's socket. Only the thread that made it sends and receives; any thread may call `post`.
 
-    def __init__(self, settings: ChildSettings) -> None:
+    `watch` is called with the socket before it connects, and what it returns before the socket is closed.
+    """
+
+    def __init__(
+        self, settings: ChildSettings, watch: Callable[[zmq.Socket[bytes]], Callable[[], None]] | None = None
+    ) -> None:
         self._context = zmq.Context()
         self.socket = self._context.socket(zmq.DEALER)
         self.socket.set(zmq.IDENTITY, settings.identity)
@@ -38,6 +45,11 @@ class Link:
             self.socket.set(zmq.CURVE_SERVERKEY, server)
             self.socket.set(zmq.CURVE_PUBLICKEY, public)
             self.socket.set(zmq.CURVE_SECRETKEY, secret)
+            # Nobody would send again what is lost with a connection.
+            self.socket.set(zmq.RECONNECT_IVL, -1)
+            self.socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+            self.socket.set(zmq.HEARTBEAT_TIMEOUT, SILENT_MS)
+        self._end_watch = watch(self.socket) if watch is not None else lambda: None
         self.socket.connect(settings.endpoint)
         self._owner = threading.get_ident()
         self._posted: deque[list[Any]] = deque()
@@ -110,5 +122,6 @@ class Link:
     def close(self) -> None:
         """Send what is waiting and close."""
         self.flush()
+        self._end_watch()
         self.socket.close()
         self._context.term()

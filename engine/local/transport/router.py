@@ -17,6 +17,7 @@ import zmq
 from ....nodes.errors import ProtocolError
 from ...codec.codec import MAX_FRAME_BYTES
 from . import messages
+from .link import HEARTBEAT_MS, SILENT_MS
 
 if TYPE_CHECKING:
     from zmq.auth.thread import ThreadAuthenticator
@@ -67,6 +68,8 @@ class Router:
         public, secret = zmq.curve_keypair()
         child_public, child_secret = zmq.curve_keypair()
         self._auth = _allow_only(socket, secret, child_public)
+        socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        socket.set(zmq.HEARTBEAT_TIMEOUT, SILENT_MS)
         number = socket.bind_to_random_port(f"tcp://{host}")
         self.endpoint = f"tcp://{host}:{number}"
         self.curve = (public, child_public, child_secret)

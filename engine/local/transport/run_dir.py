@@ -23,6 +23,8 @@ except ImportError:  # no advisory locks here: stale folders are left to the sys
 
 _PREFIX = "sluiceway-"
 _LOCK = "owner.lock"
+#: How the file ends that a worker leaves when it ends because its connection is lost, or was never made.
+LOST, UNREACHED = "lost", "unreached"
 #: The path of a Unix socket has at most 107 bytes, and the names inside the folder need some of them.
 _MAX_PATH_BYTES = 80
 _SHARED_MEMORY = Path("/dev/shm")
