@@ -24,6 +24,7 @@ from statistics import median
 from typing import Any
 
 import psutil
+import sluiceway
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Where results go: `$SLUICEWAY_BENCH_OUT`, else `out/bench` in the checkout.
@@ -154,7 +155,7 @@ def machine() -> dict[str, Any]:
 def version_of(package: str) -> str | None:
     """Return the installed version of a distribution, `None` where there is none."""
     try:
-        return metadata.version(package)
+        return sluiceway.__version__ if package == "sluiceway" else metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
 

@@ -129,6 +129,13 @@ class Plan:
         """How many processes run beside the caller: sources and workers, without the one that starts them."""
         return sum(source.remote for source in self.sources) + sum(pool.workers for pool in self.pools)
 
+    def __repr__(self) -> str:
+        return f"<Plan of {self.name!r}: {self.processes} processes beside the caller>"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Show the whole plan as the last value of a cell (IPython's protocol)."""
+        printer.text(str(self))
+
     def __str__(self) -> str:
         head = ("process", "nodes", "reads", "why")
         rows = [head, *self.rows()]

@@ -140,6 +140,14 @@ class RunReport:
         """Events read per second."""
         return self.events_in / self.wall_s if self.wall_s else 0.0
 
+    def __repr__(self) -> str:
+        ended = f"ended by {self.ended_by}" if self.ended_by else "running"
+        return f"<RunReport of {self.graph!r}: {ended}, {self.events_in:,} events in, {self.events_out:,} out>"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Show the whole report as the last value of a cell (IPython's protocol)."""
+        printer.text(str(self))
+
     def __str__(self) -> str:
         lines = [
             f"{self.graph}: {self.events_in:,} events in, {self.events_out:,} out in {self.wall_s:.2f} s"
@@ -155,8 +163,9 @@ class RunReport:
         if self.placement:
             lines.append(f"  {self.placement}; {self.in_caller:,} events were handled in the calling process")
         if self.nodes:
-            lines.append(_NODE_HEAD)
-            lines.extend(_node_line(name, node) for name, node in self.nodes.items())
+            width = min(_WIDEST_NAME, max(_NARROWEST_NAME, *map(len, self.nodes)))
+            lines.append(f"  {'node':<{width}}{_NODE_HEAD}")
+            lines.extend(f"  {_shortened(name, width):<{width}}{_node_line(node)}" for name, node in self.nodes.items())
         if self.order.waited_s >= 0.005:
             lines.append(
                 f"  order: results waited {self.order.waited_s:.2f} s in all, at most {self.order.held_most:,} at once,"
@@ -170,14 +179,19 @@ _COUNTS = (
     "filtered", "skipped", "unmatched", "dead_letters", "retries", "late", "forgotten", "keys", "worker_deaths",
     "replayed", "recalled",
 )  # fmt: skip
-_NODE_HEAD = (
-    f"  {'node':<20} {'workers':>7} {'events':>11} {'offered/s':>11} {'per worker/s':>12} {'busy':>5} {'p50':>9} {'p99':>9}"
-)
+#: How wide the column of names may be, in characters.
+_NARROWEST_NAME, _WIDEST_NAME = 20, 40
+_NODE_HEAD = f" {'workers':>7} {'events':>11} {'offered/s':>11} {'per worker/s':>12} {'busy':>5} {'p50':>9} {'p99':>9}"
 
 
-def _node_line(name: str, node: NodeReport) -> str:
+def _shortened(name: str, width: int) -> str:
+    """Return a name that fits a column; a mark shows where it is cut."""
+    return name if len(name) <= width else f"{name[: width - 1]}…"
+
+
+def _node_line(node: NodeReport) -> str:
     return (
-        f"  {name:<20.20} {node.workers:>7} {node.events_in:>11,} {node.arrival_rate:>11,.0f}"
+        f" {node.workers:>7} {node.events_in:>11,} {node.arrival_rate:>11,.0f}"
         f" {node.service_rate:>12,.0f} {node.busy:>5.0%} {_time(node.p50_s):>9} {_time(node.p99_s):>9}"
     )
 
