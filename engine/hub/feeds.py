@@ -48,7 +48,8 @@ class Feeds:
         for at, source in enumerate(self._plan.sources):
             if not source.remote:
                 key = self._plan.key if self._core.sequencer.merges else None
-                feed = make_feed(source.node.subject, key=key, name=source.node.name)
+                limit = self._core.sequencer.remaining
+                feed = make_feed(source.node.subject, key=key, name=source.node.name, limit=limit)
                 self.add(at, feed)
                 feed.start(wake)
 

@@ -53,7 +53,9 @@ class AutoRun(CallerRun):
     def __init__(self, plan: Plan, options: RunOptions) -> None:
         super().__init__(plan, options, None, None)
         node = plan.sources[0].node
-        self._feed: Feed | SliceFeed = make_feed(node.subject, key=None, name=node.name)
+        self._feed: Feed | SliceFeed = make_feed(
+            node.subject, key=None, name=node.name, limit=options.limit
+        )
         marking = getattr(self._feed, "marking", None)
         #: Splits a turn in which one event takes long. A source whose positions count reads is never read again.
         self._splitter = None if marking is not None and marking.positions else BatchSplitter()

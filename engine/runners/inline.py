@@ -208,7 +208,9 @@ class InlineRun(CallerRun):
                     self._sequencer.record_end(at, early=True)
 
     def _read_from(self, at: int) -> None:
-        events, keys, ended = self._sources[at].read(self._turn.size)
+        remaining = self._sequencer.remaining  # what is behind the limit may be wanted by whoever owns the iterator
+        size = self._turn.size if remaining is None else max(1, min(self._turn.size, remaining))
+        events, keys, ended = self._sources[at].read(size)
         marks = self._sources[at].marks(len(events))
         self._sequencer.offer(at, Chunk(len(events), payload=None, items=events, keys=keys, marks=marks))
         if ended:

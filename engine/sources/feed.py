@@ -42,6 +42,7 @@ _IDLE_S = 1.0
 #: The time for the last acknowledgement of a source, in seconds.
 LINGER_S = 5.0
 _END: Any = object()
+_UNLIMITED = 1 << 62  # events
 
 
 @dataclass(slots=True)
@@ -71,10 +72,13 @@ def listens_to_commits(subject: object) -> bool:
 class Feed:
     """A feed with a reader thread over whatever `open_reader` can open.
 
-    With `key`, events come with their keys; keys must not fall, and `None` repeats the one before.
+    With `key`, events come with their keys; keys must not fall, and `None` repeats the one before. No more than `limit`
+    events are read: what is behind them may be wanted by whoever owns the iterator.
     """
 
-    def __init__(self, subject: Any, *, key: Callable[[Any], Any] | None = None, name: str = "source") -> None:
+    def __init__(
+        self, subject: Any, *, key: Callable[[Any], Any] | None = None, name: str = "source", limit: int | None = None
+    ) -> None:
         self._subject = subject
         self._owner = source_ownership()
         self._key = key
@@ -84,6 +88,7 @@ class Feed:
         self._last_key: Any = getattr(subject, "last_key", None)
         self._room = threading.Event()
         self._most = _FIRST
+        self._left = _UNLIMITED if limit is None else limit  # how many events may still be read
         self._attention = False
         self.bulk = False  #: whether the reader thread cannot wake the consumer just now
         self._stopping = False
@@ -180,8 +185,8 @@ class Feed:
         put, key = self._events.append, self._key
         iterator = self._owner.each(iterator)
         quick = False
-        while True:
-            count = max(1, min(self._most - len(self._events), _BULK))
+        while self._left > 0:
+            count = min(max(1, min(self._most - len(self._events), _BULK)), self._left - 1)
             started = monotonic()
             self.bulk = quick  # set before `_attention` is read, for the consumer sets that before it reads this
             if self.bulk and not self._attention:
@@ -198,6 +203,7 @@ class Feed:
                     put(event)
                     if self._attention and not self._attend():
                         return
+            self._left -= count + 1
             # A quick iterator may have waited for the interpreter lock in the meantime.
             quick = key is None and monotonic() - started < count * _QUICK_S * (_PATIENCE if quick else 1)
             if (event := next(iterator, _END)) is _END:
@@ -209,6 +215,13 @@ class Feed:
                 return
             if len(self._events) >= self._most and not self._wait_for_room():
                 return
+        self._wait_for_stop()
+
+    def _wait_for_stop(self) -> None:
+        """Wait until the run has as many events as it wanted: the source has not ended."""
+        while not self._stopping:
+            self._room.wait()
+            self._room.clear()
 
     def _attend(self) -> bool:
         """Wake the consumer, which found nothing; return whether to go on reading."""
@@ -218,10 +231,12 @@ class Feed:
 
     def _read_batches(self, reader: Any) -> None:
         pause = PAUSES_S[0]
-        while not self._stopping:
+        if self.marking.positions:
+            self._left = _UNLIMITED  # what was read too far is read again from its position
+        while not self._stopping and self._left > 0:
             if self.marking.listens:
                 self._acknowledge(reader)
-            most = max(1, self._most - len(self._events))
+            most = min(max(1, self._most - len(self._events)), self._left)
             batch = reader.read(most, _AHEAD_BYTES)
             if batch is None:
                 return
@@ -237,12 +252,14 @@ class Feed:
             if self._key is not None:
                 self._put_keys(batch)
             self._events.extend(batch)
+            self._left -= len(batch)
             if self.marking.positions:
                 self._reads.append(self.marking.mark(reader, len(batch)))
             if self._attention:
                 self._attend()
             if len(self._events) >= self._most and not self._wait_for_room():
                 return
+        self._wait_for_stop()
 
     def _put_keys(self, events: Sequence[Any]) -> None:
         assert self._key is not None
@@ -355,11 +372,13 @@ def check_key(key: Any, last: Any, source: str, position: int) -> Any:
     return key
 
 
-def make_feed(subject: Any, *, key: Callable[[Any], Any] | None, name: str) -> Feed | SliceFeed:
-    """Return the feed for a subject: without a thread if it cannot block."""
+def make_feed(
+    subject: Any, *, key: Callable[[Any], Any] | None, name: str, limit: int | None = None
+) -> Feed | SliceFeed:
+    """Return the feed for a subject, of which at most `limit` events are read: without a thread if it cannot block."""
     if key is None and type(subject) in (list, tuple, range):
         return SliceFeed(subject)
-    return Feed(subject, key=key, name=name)
+    return Feed(subject, key=key, name=name, limit=limit)
 
 
 def is_lent(subject: Any) -> bool:

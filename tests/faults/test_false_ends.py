@@ -115,3 +115,28 @@ def test_a_cancelled_source_is_read_again_in_the_next_run(tmp_path: Path, option
 def test_what_a_source_raises_is_its_error(make: Any, options: Any) -> None:
     for error in ERRORS if options.get("runner") == "inline" else ERRORS[:2]:
         fails(make(error), **options)
+
+
+@pytest.mark.parametrize("options", [*RUNNERS, {"workers": 2}])
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 100, 5000])
+def test_an_iterator_is_read_no_further_than_the_limit(options: dict[str, Any], limit: int) -> None:
+    """What is behind is for whoever reads on: the next run, or a loop."""
+    numbers = iter(range(10_000))
+    for begin in (0, limit):
+        out: list[int] = []
+        graph = sw.Graph("some")
+        graph.source(numbers).map(same).sink(out.append)
+        report = sw.run(graph, limit=limit, **options)
+        assert out == list(range(begin, begin + limit))
+        assert report.ended_by == "limit"
+    assert next(numbers, None) == (2 * limit if limit < 5000 else None)
+
+
+@pytest.mark.parametrize("options", RUNNERS)
+def test_a_limit_of_all_there_is_is_no_wait(options: dict[str, Any]) -> None:
+    for count, limit in ((3, 3), (3, 4), (0, 1)):
+        out: list[int] = []
+        graph = sw.Graph("some")
+        graph.source(iter(range(count))).map(same).sink(out.append)
+        sw.run(graph, limit=limit, **options)
+        assert out == list(range(count))
