@@ -181,8 +181,11 @@ class Core:
         if pool is None:
             return
         effect = self.recovery.record_death(worker, seen, cause, ours=ours, killed=killed)
-        for failure in condemned(pool):
-            self._effects += self.answers.record_condemned(pool, failure, self._last_cycle or 0.0)
+        for failure, is_new in condemned(pool):
+            if is_new:
+                self._effects += self.answers.record_condemned(pool, failure, self._last_cycle or 0.0)
+            else:
+                effect = Finish("error", lost_state=failure)
         self._effects.append(effect)
         self.finished = self.finished or isinstance(effect, Finish)
 

@@ -151,6 +151,7 @@ class Finish:
     failure: FailureRecord | None = None
     source_error: Any = None
     start_up: tuple[str, str, str] | None = None
+    lost_state: FailureRecord | None = None  #: of a number without which a state cannot be made again
 
 
 Effect = (

@@ -93,27 +93,30 @@ class Recovery:
             blame.record_timeout(blame.call_of(seen), limit_s)
 
 
-def condemned(pool: Pool) -> Iterator[FailureRecord]:
-    """Yield the failure of each number that no worker of a pool survives.
+def condemned(pool: Pool) -> Iterator[tuple[FailureRecord, bool]]:
+    """Yield the failure of each number that no worker of a pool survives, and whether the number had no answer yet.
 
     It is attributed to the suspected call if that is known, else to the first handler.
-    The number counts as answered from then on.
+    The number counts as answered from then on. One that was answered before was repeated for the sake of the state.
     """
     steps = pool.wiring.program.steps
     first = next((step for step in steps if step.kind.traits.calls_user_code), steps[0])
     while pool.dispatcher.blame.condemned:
         (node, number, index), verdict = pool.dispatcher.blame.condemned.pop()
         step = next((step for step in steps if step.node == node), first)
+        failure = FailureRecord(
+            number,
+            index,
+            step.node,
+            step.node_id,
+            step.options.on_error,
+            verdict.error,
+            "",
+            verdict.attempts,
+            verdict.kind,
+            (None, b""),
+        )
         if pool.dispatcher.accepted.add(number, number + 1):
-            yield FailureRecord(
-                number,
-                index,
-                step.node,
-                step.node_id,
-                step.options.on_error,
-                verdict.error,
-                "",
-                verdict.attempts,
-                verdict.kind,
-                (None, b""),
-            )
+            yield failure, True
+        elif pool.retention is not None and number >= pool.retention.upto:
+            yield failure, False

@@ -21,7 +21,8 @@ class Outcome:
     @property
     def orderly(self) -> bool:
         """Whether the workers are idle, so that it is worth waiting for their handlers to close."""
-        return self.finish is not None and self.error is None and self.finish.failure is None
+        finish = self.finish
+        return finish is not None and self.error is None and finish.failure is None and finish.lost_state is None
 
 
 def error_of(outcome: Outcome, delivered: int, read: int) -> BaseException | None:
@@ -41,6 +42,8 @@ def error_of(outcome: Outcome, delivered: int, read: int) -> BaseException | Non
             " the handlers import or build",
             node=pool,
         )
+    if finish.lost_state is not None:
+        return failures.lost_state(finish.lost_state, delivered)
     if delivered < read:
         return LostEvents(
             f"numbers {delivered} to {read - 1} were read and never released; this is a fault of sluiceway, report it"

@@ -131,6 +131,18 @@ def failure_error(record: Any, event: Any, why: BaseException | None) -> Handler
     return error
 
 
+def lost_state(record: FailureRecord, delivered: int) -> WorkerDied:
+    """Return the error for a number that was answered, and that no worker survives repeating after its state was lost."""
+    return WorkerDied(
+        f"node {record.node!r} cannot make its state again: each of {record.attempts} workers died while it repeated number"
+        f" {record.seq}, which was answered before ({record.error}); everything below {delivered} is released, mend what"
+        " happens when that event is unpacked, handled or freed",
+        seq=record.seq,
+        index=record.index,
+        node=record.node,
+    )
+
+
 def event_of(payload: Payload | None) -> Any:
     """Return the one event of a failure, or `None` if there is none or it cannot be decoded."""
     if payload is None:

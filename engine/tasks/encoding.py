@@ -7,6 +7,7 @@ outputs are encoded number by number first. How an answer travels is the outbox'
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Protocol
 
 import cloudpickle
@@ -15,6 +16,7 @@ from ...nodes.events import Failure
 from ...nodes.execution.monitor import Monitor
 from ...nodes.ordering.barrier import FailureRecord
 from ...nodes.ordering.segments import ExitData
+from ...nodes.program.column import Column
 from ...nodes.program.program import Answer, Program
 from ...nodes.program.steps import close_answer, keep
 from ..codec.codec import Encoder, Payload
@@ -57,20 +59,29 @@ class AnswerEncoder:
         #: Ends this process if it is a fork made by a handler: only its parent answers the task.
         self.end_if_forked = OwnerProcess().end_if_forked
 
-    def send_answer(self, task: TaskMessage, answer: Answer, started: float) -> Answer:
-        """Encode and send an answer; return it as sent, without events that could not be encoded."""
+    def send_answer(self, task: TaskMessage, answer: Answer, started: float, inputs: Sequence[Column] = ()) -> Answer:
+        """Encode and send an answer; return it as sent, without events that could not be encoded.
+
+        The events of a suspect are freed before, in `inputs` too: an answer stands, so a death after it has no culprit.
+        """
         self.end_if_forked()
         if task.orders.careful:
             self._try_encoding(answer)
         data, answer = self.encode(answer)
-        self.send(task, answer, data, started)
+        message = self._message(task, answer, data, started)
+        if task.orders.careful:
+            self._free([*inputs, *answer.exits], answer)
+        self._outbox.send_answer(message)
         return answer
 
     def send(self, task: TaskMessage, answer: Answer, data: list[ExitData], started: float) -> None:
         """Send an answer whose exits are encoded; `started` is when the work on it began, by `work_time`."""
+        self._outbox.send_answer(self._message(task, answer, data, started))
+
+    def _message(self, task: TaskMessage, answer: Answer, data: list[ExitData], started: float) -> AnswerMessage:
         for exit_ in data:
             exit_.payload = self._outbox.share(exit_.payload, task.grant)
-        message = AnswerMessage(
+        return AnswerMessage(
             task.id,
             answer.start,
             answer.size,
@@ -79,7 +90,17 @@ class AnswerEncoder:
             data,
             [self._record(failed) for failed in answer.failures],
         )
-        self._outbox.send_answer(message)
+
+    def _free(self, columns: list[Column], answer: Answer) -> None:
+        """Free a suspect's events number by number, so that a death shows which number caused it."""
+        for number in range(answer.start, answer.start + answer.size):
+            self._progress.codec(number, 1)
+            if answer.failures:
+                answer.failures[:] = [failed for failed in answer.failures if failed.seq != number]
+            for column in columns:
+                if column.start <= number < column.stop:
+                    first, last = column.event_range(number, number + 1)
+                    column.events[first:last] = [None] * (last - first)
 
     def _try_encoding(self, answer: Answer) -> None:
         """Encode a suspect's outputs number by number, so that a death shows which number caused it."""

@@ -80,9 +80,10 @@ class TaskRunner:
         size = task.stop - task.start if self._lists or not task.answer_batch else task.answer_batch
         for lo in range(task.start, task.stop, size):
             hi = min(task.stop, lo + size)
-            answer = self._execute(task, [port.slice(lo, hi) for port in ports])
+            columns = [port.slice(lo, hi) for port in ports]
+            answer = self._execute(task, columns)
             self._progress.codec(lo)
-            answer = self._answers.send_answer(task, with_failures(answer, broken), started)
+            answer = self._answers.send_answer(task, with_failures(answer, broken), started, [*ports, *columns])
             if answer.start + answer.size < hi:
                 self._return_rest(task, answer)
                 return
