@@ -174,18 +174,15 @@ class Core:
         """Record that a worker has exited; it is replaced, and what it had not answered is handed out again.
 
         `seen` is `None` if the engine ended the worker itself, so that no event is to blame. With `ours` the engine
-        ended it too, but because of one of several events, and `seen` says which. `killed` says that a signal ended it
-        which other processes send.
+        ended it too, but because of one of several events, and `seen` says which. With `killed` others may have ended it.
         """
         pool = self.recovery.pool_of(worker)
         if pool is None:
             return
         effect = self.recovery.record_death(worker, seen, cause, ours=ours, killed=killed)
         for failure, is_new in condemned(pool):
-            if is_new:
-                self._effects += self.answers.record_condemned(pool, failure, self._last_cycle or 0.0)
-            else:
-                effect = Finish("error", lost_state=failure)
+            self._effects += self.answers.record_condemned(pool, failure, self._last_cycle or 0.0) if is_new else ()
+            effect = effect if is_new else Finish("error", lost_state=failure)
         self._effects.append(effect)
         self.finished = self.finished or isinstance(effect, Finish)
 
