@@ -220,8 +220,12 @@ class AutoRun(CallerRun):
                         self._wanted.set()
                 self._record_in_sample(answer)
                 yield from self._pipeline.deliver(answer)
+                done = answer.size
+                del events, answer  # nothing handled is kept while the next events are waited for
+                taken.events = ()
+                outputs = sample = []
                 self._progress.show_if_due(self.report)
-                if answer.size < size:
+                if done < size:
                     with self._lock:
                         self._put_back(executor.removed)
                     continue  # if that was the end, it comes again with the events that were put back

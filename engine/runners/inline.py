@@ -158,6 +158,7 @@ class InlineRun(CallerRun):
             if self._kept is not None:
                 self._kept.wait()  # nothing is released that does not follow from durable answers
             yield from self._pipeline.deliver(answer)
+            del chunk, answer  # nothing handled is kept while the next events are waited for
             self._progress.show_if_due(self.report)
             self._turn.adapt(monotonic() - started, shrink=shrink)
         if self._sequencer.limited:

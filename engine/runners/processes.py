@@ -222,6 +222,7 @@ class ProcessRun:
             else:
                 self._outcome = effect
                 return
+            del effect  # and the events in it, while the next one is waited for
 
     def _finish(self, why: str) -> None:
         """End the run if it has not ended, and wait until the hub and its children are gone.

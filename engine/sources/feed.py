@@ -201,6 +201,7 @@ class Feed:
                     if key is not None:
                         self._put_keys([event])
                     put(event)
+                    event = None  # the event is not kept while the next one is waited for
                     if self._attention and not self._attend():
                         return
             self._left -= count + 1
@@ -211,6 +212,7 @@ class Feed:
             if key is not None:
                 self._put_keys([event])
             put(event)
+            event = None
             if self._attention and not self._attend():
                 return
             if len(self._events) >= self._most and not self._wait_for_room():
@@ -255,6 +257,7 @@ class Feed:
             self._left -= len(batch)
             if self.marking.positions:
                 self._reads.append(self.marking.mark(reader, len(batch)))
+            del batch  # is not kept while the next one is waited for
             if self._attention:
                 self._attend()
             if len(self._events) >= self._most and not self._wait_for_room():

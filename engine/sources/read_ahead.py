@@ -111,6 +111,7 @@ class ReadAhead:
                 self._events.append(event)
                 if len(self._events) == 1:
                     self._changed.notify_all()
+            del event  # is not kept while the next one is waited for
 
     def _may_read(self) -> bool:
         with self._changed:

@@ -68,5 +68,5 @@ class BatchSplitter:
         self.restore(count)
         with self._lock:
             removed = self._removed
-            self._events, self._removed = None, []
+            self._events, self._rest, self._removed = None, iter(()), []
             return removed

@@ -127,6 +127,10 @@ class _CurrentCall:
         self.rest: Iterator[Any] = iter(())
         self.fixed: int | None = None
 
+    def forget(self) -> None:
+        """Keep nothing of what was handled."""
+        self.column, self.rest = Column(0, 0, []), iter(())
+
     def position(self) -> int:
         if self.fixed is not None:
             return self.fixed
@@ -182,6 +186,7 @@ class _Call:
             results = self._batched() if step.kind.traits.takes_lists else self._each()
         finally:
             context_of_call.reset(token)
+            self._executor._current.forget()
         removed = self._splitter.finish(len(results)) if self._splitter is not None else []
         self._measure(perf_counter() - started, len(results))
         if len(results) < column.size and self.end_at == column.stop and self._splitter is not None:
