@@ -7,6 +7,7 @@ keeps in its own modules is not a setting: `setup=` puts it into every process.
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -81,7 +82,19 @@ def _write_key(process: Any, key: bytes | None) -> None:
         process.current_process().authkey = key
 
 
+def _read_tracing(tracing: Any) -> int:
+    """Return how many frames of each allocation are traced, if that was asked for where the program was started."""
+    asked = "tracemalloc" in sys._xoptions or "PYTHONTRACEMALLOC" in os.environ
+    return int(tracing.get_traceback_limit()) if asked and tracing.is_tracing() else 0
+
+
+def _write_tracing(tracing: Any, frames: int) -> None:
+    if frames:
+        tracing.start(frames)
+
+
 _SETTINGS = {
+    "tracing of memory": _Setting("_tracemalloc", 0, _read_tracing, _write_tracing),
     "recursion limit": _Setting(
         "sys",
         _MIN_RECURSION,
@@ -131,7 +144,8 @@ _SETTINGS = {
 def read_settings() -> bytes:
     """Return the settings of this interpreter and thread, packed for `apply_settings`."""
     values = {}
-    importlib.import_module("_locale")  # built into the interpreter
+    for built_in in "_locale", "_tracemalloc":
+        importlib.import_module(built_in)
     for name, setting in _SETTINGS.items():
         module = sys.modules.get(setting.module)
         if module is not None and (value := setting.read(module)) != setting.default:

@@ -332,3 +332,26 @@ def test_what_hands_out_one_value_after_another_is_refused(tmp_path: Path) -> No
         "50",
         "3",
     ]
+
+
+TRACED = """
+import os, sys, tracemalloc
+import sluiceway as sw
+
+def traced(n):
+    return tracemalloc.is_tracing() and tracemalloc.get_traceback_limit(), os.environ.get("PYTHONTRACEMALLOC")
+
+print(list(sw.imap(traced, [1], workers=1)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "variable", "frames"), [((), None, False), (("-X", "tracemalloc=3"), None, 3), ((), "2", 2)]
+)
+def test_memory_is_traced_in_workers_where_the_program_was_started_so(
+    flags: tuple[str, ...], variable: str | None, frames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONTRACEMALLOC", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("PYTHONTRACEMALLOC", variable)
+    assert script(TRACED, tmp_path, *flags) == f"[({frames}, {variable!r})]\n"

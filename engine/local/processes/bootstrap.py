@@ -26,6 +26,8 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
 )
 HASH_SEED = "PYTHONHASHSEED"
+#: Traced imports take ten times as long; `engine.interpreter.settings` begins to trace in a child when those are done.
+TRACING = "PYTHONTRACEMALLOC"
 _SEED = str(int.from_bytes(os.urandom(4), "little"))
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -41,15 +43,21 @@ def clean_interpreter(target: str, message: dict[str, Any], executable: str) -> 
     """Return the command of an interpreter that calls `target` ("module:function") with `message` packed, and its stdin.
 
     The flags of the calling interpreter (`-O`, `-W`, `-X`) apply to the new one too, because they change what code means.
+    Memory is not traced there from the start.
     """
     import subprocess  # imported here because the zygote rarely needs it and must start fast
 
     module, function = target.split(":")
     path = b"\0".join(map(os.fsencode, search_path()))
-    body = ormsgpack.packb(message | {"argv": [os.fsencode(word) for word in sys.argv]})
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    body = ormsgpack.packb(message | {"argv": [os.fsencode(word) for word in sys.argv], "tracing": os.environ.get(TRACING)})
+    flags = _without_tracing(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]
     boot = _BOOT.format(module=module, function=function)
     return [executable, *flags, "-c", boot, str(len(path)), str(len(body))], path + body
+
+
+def _without_tracing(flags: list[str]) -> list[str]:
+    traced = [at for at, flag in enumerate(flags) if flag.startswith("tracemalloc") and flags[at - 1] == "-X"]
+    return [flag for at, flag in enumerate(flags) if at not in traced and at + 1 not in traced]
 
 
 def search_path() -> list[str]:
@@ -90,7 +98,8 @@ def environment(seed: str | None) -> dict[str, str]:
     What the user has set is left as it is.
     """
     seeded = {} if seed is None else {HASH_SEED: seed}
-    return dict.fromkeys(THREAD_VARIABLES, "1") | seeded | dict(os.environ)
+    own = {name: value for name, value in os.environ.items() if name != TRACING}
+    return dict.fromkeys(THREAD_VARIABLES, "1") | seeded | own
 
 
 def unpack(packed: bytes) -> dict[str, Any]:
@@ -98,6 +107,8 @@ def unpack(packed: bytes) -> dict[str, Any]:
     message: dict[str, Any] = ormsgpack.unpackb(packed)
     if message["seed"] is not None:
         os.environ.pop(HASH_SEED, None)  # what handlers start is seeded as it would be by the caller
+    if message["tracing"] is not None:
+        os.environ[TRACING] = message["tracing"]
     sys.argv[:] = [os.fsdecode(word) for word in message["argv"]]
     return message
 
