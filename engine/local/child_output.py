@@ -9,11 +9,10 @@ import contextlib
 import logging
 import sys
 
-import ormsgpack
-
 from ...nodes.errors import ProtocolError, describe
 from ..codec.picklers import dumps_definition
 from ..codec.pickling import find_of_script
+from .transport.log_records import unpack_record
 from .transport.messages import Message
 
 _LOG = logging.getLogger("sluiceway")
@@ -42,12 +41,10 @@ def prints_are_captured() -> bool:
 def log(peer: str, message: Message) -> None:
     """Pass a child's log record to the logging of this process; raise `ProtocolError` if it is malformed."""
     try:
-        fields = ormsgpack.unpackb(message.frames[0])
-        record = logging.makeLogRecord(fields)
-        name = str(fields["name"])
+        record = unpack_record(list(message.frames))
     except (ValueError, TypeError, KeyError, IndexError):
         raise ProtocolError(f"cannot take a log record from {peer}: its fields are not those of the format") from None
-    logger = logging.getLogger(name)
+    logger = logging.getLogger(record.name)
     if logger.isEnabledFor(record.levelno):
         logger.handle(record)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,3 +143,50 @@ def test_inline_needs_no_way() -> None:
     finally:
         logger.removeHandler(handler)
     assert told == ["seen 0", "seen 1", "seen 2"]
+
+
+class Unpackable:
+    def __reduce__(self) -> Any:
+        raise RuntimeError("stays here")
+
+    def __repr__(self) -> str:
+        return "<mine>"
+
+
+class OneWay(Exception):
+    """An exception that cannot be built again."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+@pytest.mark.parametrize("workers", [1, None])
+def test_records_arrive_whole(workers: int | None, caplog: pytest.LogCaptureFixture) -> None:
+    def handle(n: int) -> int:
+        log = logging.getLogger("whole")
+        log.warning("%s of %s", n, {"a": (1, 2)}, extra={"user": "ann", "at": Path("x")})
+        log.warning("%(key)s", {"key": n})
+        log.warning({"event": n}, extra={"big": 1 << 80})
+        log.warning("%s", Unpackable(), extra={"own": Unpackable()})
+        for error in ValueError("bad"), OneWay(1, 2):
+            try:
+                raise error
+            except Exception:
+                log.exception("failed on %d", n)
+        return n
+
+    assert list(sw.imap(handle, [7], **({} if workers is None else {"workers": workers}))) == [7]
+    records = [record for record in caplog.records if record.name == "whole"]
+    first, second, third, fourth, fifth, sixth = records
+    assert (first.msg, first.args, first.user, first.at) == ("%s of %s", (7, {"a": (1, 2)}), "ann", Path("x"))  # type: ignore
+    assert (second.msg, second.args, second.getMessage()) == ("%(key)s", {"key": 7}, "7")
+    assert (third.msg, third.big, third.args) == ({"event": 7}, 1 << 80, ())  # type: ignore[attr-defined]
+    assert fourth.getMessage() == "<mine>"
+    assert repr(fourth.own) == "<mine>" or fourth.own == "<mine>"  # type: ignore[attr-defined]
+    assert fifth.exc_info is not None
+    assert repr(fifth.exc_info[1]) == "ValueError('bad')"
+    assert "OneWay: 1 and 2" in logging.Formatter().format(sixth)
+    assert {record.levelname for record in records} == {"WARNING", "ERROR"}
+    assert all("in handle" in logging.Formatter().format(record) for record in (fifth, sixth))
+    if workers is not None:
+        assert {record.sluiceway_seq for record in records} == {0}  # type: ignore[attr-defined]

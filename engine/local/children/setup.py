@@ -14,8 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ormsgpack
-
 from ....nodes.errors import SluicewayError, describe
 from ....nodes.events import context_of_call
 from ....nodes.given import refuse_unrun
@@ -25,6 +23,7 @@ from ...interpreter.forks import OwnerProcess
 from ...interpreter.settings import apply_settings
 from ..transport.launch import ChildSettings
 from ..transport.link import Link
+from ..transport.log_records import pack_record
 from ..transport.messages import Kind, pack
 
 
@@ -38,27 +37,8 @@ class ForwardHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             node, seq = _current_call()
-            text = record.getMessage()
-            if record.exc_info and not record.exc_text:
-                record.exc_text = logging.Formatter().formatException(record.exc_info)
-            fields = {
-                "name": record.name,
-                "levelno": record.levelno,
-                "levelname": record.levelname,
-                "msg": text,
-                "pathname": record.pathname,
-                "lineno": record.lineno,
-                "funcName": record.funcName,
-                "created": record.created,
-                "process": record.process,
-                "processName": record.processName,
-                "threadName": record.threadName,
-                "exc_text": record.exc_text,
-                "stack_info": record.stack_info,
-                "sluiceway_node": node,
-                "sluiceway_seq": seq,
-            }
-            self._link.post(pack(Kind.LOG, frames=[ormsgpack.packb(fields, option=ormsgpack.OPT_NON_STR_KEYS)]))
+            frames = pack_record(record, sluiceway_node=node, sluiceway_seq=seq)
+            self._link.post(pack(Kind.LOG, frames=frames))
         except Exception:  # logging's own convention: a record that cannot be emitted is reported, never raised
             self.handleError(record)
 
