@@ -13,8 +13,9 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from .errors import GraphError
 
@@ -53,8 +54,7 @@ def check_apart(sources: Sequence[Any], sinks: Sequence[Any], kept: Sequence[str
                 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
+class _Read(Struct, frozen=True):
     """What one path or pattern of a source reads now; looked up once, however many files the sinks write."""
 
     source: Any

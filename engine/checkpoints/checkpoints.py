@@ -10,9 +10,11 @@ import logging
 import os
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field, structs
+from msgspec.structs import replace
 
 from ...graphs.builder.spec import Node
 from ...nodes.errors import CheckpointError, GraphError
@@ -39,8 +41,7 @@ ENDS = (None, "source", "limit")
 PAUSES = ("time_limit", "stop")
 
 
-@dataclass(slots=True)
-class Checkpoints:
+class Checkpoints(Struct):
     """The checkpoints of one run; `saved` is the one it resumes from."""
 
     store: Store
@@ -243,9 +244,9 @@ def _places(saved: Saved) -> list[SourcePosition]:
 def _unpacked(place: SourcePosition, reads: list[Read], source: str) -> tuple[SourcePosition, list[Read]]:
     """Return a position and reads with the parts that a source process pickled unpickled; raises `CheckpointError`."""
     if isinstance(place.position, bytes):
-        place = replace(place, position=decode_stored(place.position, f"the place of source {source!r}"))
+        place = structs.replace(place, position=decode_stored(place.position, f"the place of source {source!r}"))
     what = f"a read of source {source!r} in the order log"
-    return place, [replace(read, extent=decode_stored(read.extent, what)) for read in reads]
+    return place, [structs.replace(read, extent=decode_stored(read.extent, what)) for read in reads]
 
 
 def _identity(

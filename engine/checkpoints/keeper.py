@@ -9,8 +9,9 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from ...nodes.ordering.kept_answers import KeptAnswer
 from .kept_store import SYNC_S, KeptGroup, KeptStore
@@ -21,8 +22,7 @@ _Keep: TypeAlias = "tuple[KeptGroup, Callable[[], None]]"
 _MOST_GROUPS = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class _Other:
+class _Other(Struct, frozen=True):
     """Something to be done in its place between two transactions."""
 
     work: Callable[[], None]

@@ -15,9 +15,10 @@ import logging
 import pickle
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
+
+from msgspec import Struct, structs
 
 from ...nodes.errors import CheckpointError, GraphError
 from ...nodes.ordering.kept_answers import KeptAnswer
@@ -52,8 +53,7 @@ _FIND = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class KeptGroup:
+class KeptGroup(Struct, frozen=True):
     """What becomes durable at once: answers, each with the name of its node, and entries of the order log.
 
     `positions` are those of the sources behind all that was numbered then.
@@ -186,7 +186,7 @@ class KeptStore:
         if _digest(node, first, size, body) != bytes(digest):
             raise self._store.backing.damaged(f"its answer of node {node!r} for number {first} is not what was written")
         answer = unpack_answer(lo, hi, body, f"the kept answer of node {node!r} for number {lo}")
-        return replace(answer, failures=tuple(failure for failure in answer.failures if lo <= failure.seq < hi))
+        return structs.replace(answer, failures=tuple(failure for failure in answer.failures if lo <= failure.seq < hi))
 
     def _write_positions(self, execute: Execute) -> None:
         places = self._positions

@@ -10,11 +10,11 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
 import ormsgpack
+from msgspec import Struct
 
 from ...nodes.errors import describe
 from ...nodes.program.failures import USER_ERRORS
@@ -51,8 +51,7 @@ _EXACT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(Struct, frozen=True):
     """An encoded batch: `frames[0]` is the body, the rest are buffers that travel beside it.
 
     Frames may be the memory of arrays and bytearrays of the batch: send them before those are changed. Frames in shared

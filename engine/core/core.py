@@ -1,14 +1,15 @@
 """The core of a run: sequencer, dispatchers, budget and barrier joined into one plain object.
 
-Values in, effects out, time passed in; no socket, process or clock. Everything that is decided in a run is decided
-here or in the parts from `nodes` that it joins, so that a simulation drives the very engine that users run.
+Values in, effects out, time passed in; no socket, process or clock. All decisions of a run are made here or in the parts
+that it joins, so a simulation drives the very engine that users run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from ...nodes.dispatch.blame import LastSeen
 from ...nodes.dispatch.dispatcher import Dispatcher
@@ -253,10 +254,7 @@ class Core:
     @property
     def frontier(self) -> int:
         """The lowest number that some branch has not answered."""
-        lowest = self.sequencer.next
-        for pool in self.pools:
-            lowest = min(lowest, pool.dispatcher.accepted.frontier())
-        return lowest
+        return min([self.sequencer.next, *[pool.dispatcher.accepted.frontier() for pool in self.pools]])
 
     def holder_of(self, number: int) -> str | None:
         """Return the worker that works on a number, in the first pool that has not answered it."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from ...nodes.dispatch.task import Task
 from ...nodes.ordering.barrier import FailureRecord, Release
@@ -14,8 +15,7 @@ from ...nodes.ordering.segments import Slice
 from ...nodes.ordering.source_positions import SourcePosition
 
 
-@dataclass(frozen=True, slots=True)
-class Spawn:
+class Spawn(Struct, frozen=True):
     """Start a worker, after a pause in seconds."""
 
     worker: str
@@ -24,8 +24,7 @@ class Spawn:
     pause_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class SendTask:
+class SendTask(Struct, frozen=True):
     """Send a run of numbers to a worker; `inputs` are the slices of each port.
 
     `answer_batch` is how many numbers it is to answer at once (0: as many as it likes)."""
@@ -36,15 +35,13 @@ class SendTask:
     answer_batch: int
 
 
-@dataclass(frozen=True, slots=True)
-class StopWorker:
+class StopWorker(Struct, frozen=True):
     """Stop a worker that asked to be replaced and has answered everything."""
 
     worker: str
 
 
-@dataclass(frozen=True, slots=True)
-class Pull:
+class Pull(Struct, frozen=True):
     """Ask a source for up to `count` events or `nbytes` bytes, without waiting for more than it has."""
 
     source: int
@@ -52,15 +49,13 @@ class Pull:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class StopSource:
+class StopSource(Struct, frozen=True):
     """Tell a source to send what it has read and to end."""
 
     source: int
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
+class Deliver(Struct, frozen=True):
     """Pass a released run to the ordered sinks; `streams` are the slices of each stream of the tail."""
 
     release: Release
@@ -68,39 +63,34 @@ class Deliver:
     log: Entries | None = None  #: to be made durable first
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(Struct, frozen=True):
     """Commit a cut: everything below it is delivered before this effect, nothing above."""
 
     cut: Cut
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledge:
+class Acknowledge(Struct, frozen=True):
     """Tell a source that everything before a position is committed."""
 
     source: int
     position: object
 
 
-@dataclass(frozen=True, slots=True)
-class AskState:
+class AskState(Struct, frozen=True):
     """Ask a worker for its state behind the numbers below `n`, all of which it was handed before."""
 
     worker: str
     n: int
 
 
-@dataclass(frozen=True, slots=True)
-class Restore:
+class Restore(Struct, frozen=True):
     """Send a worker the state to begin with, before its first task."""
 
     worker: str
     packed: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class DeliverLoose:
+class DeliverLoose(Struct, frozen=True):
     """Pass numbers of a stream to its unordered sinks."""
 
     stream: int
@@ -110,8 +100,7 @@ class DeliverLoose:
     log: Entries | None = None  #: to be made durable first
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(Struct, frozen=True):
     """Make answers durable, each with the index of its pool, and with them entries of the order log, all at once or nothing.
 
     Those of a lower `group` are durable before. `positions` are those of the sources behind all that is numbered.
@@ -123,8 +112,7 @@ class Keep:
     positions: tuple[SourcePosition, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Recall:
+class Recall(Struct, frozen=True):
     """Return the answers that an earlier run of this pool has kept for `lo .. hi - 1`, or for the first of them."""
 
     pool: int
@@ -136,15 +124,13 @@ class Recall:
 MAX_SKIP_WARNINGS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Warn:
+class Warn(Struct, frozen=True):
     """Log a skipped event; the core asks for the first few only."""
 
     failure: FailureRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Struct, frozen=True):
     """The run is over: everything below the end is released."""
 
     ended_by: str

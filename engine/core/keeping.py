@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ...nodes.ordering.budget import Pace
 from ...nodes.ordering.kept_answers import KeptAnswer
@@ -19,8 +20,7 @@ from .effects import DeliverLoose, Keep, Recall
 from .pool import Pool
 
 
-@dataclass(slots=True)
-class _Group:
+class _Group(Struct):
     """What becomes durable at once: its lowest number, and by pool and worker how many numbers are then off its hands."""
 
     id: int

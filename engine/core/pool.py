@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from ...nodes.dispatch.dispatcher import Dispatcher
 from ...nodes.dispatch.worker_name import WorkerName
@@ -33,8 +34,7 @@ RESTART_STEP_S = 0.05
 MAX_RESTART_S = 0.8
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(Struct):
     """What the report counts beside the tallies of the steps."""
 
     skipped: int = 0
@@ -44,8 +44,7 @@ class Counts:
     recalled: int = 0  #: numbers that an earlier run has answered, once for each pool
 
 
-@dataclass(slots=True)
-class Pool:
+class Pool(Struct):
     """A pool in a run: its dispatcher, the inputs that it keeps, and the deaths of its workers."""
 
     wiring: PoolWiring

@@ -5,8 +5,9 @@ It decides nothing; the compiler writes it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from ...nodes.ordering.sequencer import Order
 from ...nodes.program.program import Program
@@ -15,8 +16,7 @@ from ...nodes.program.program import Program
 SOURCE_STREAM = 0
 
 
-@dataclass(frozen=True, slots=True)
-class PoolWiring:
+class PoolWiring(Struct, frozen=True):
     """One pool: what it runs, how many workers, which streams it reads and writes."""
 
     name: str
@@ -30,8 +30,7 @@ class PoolWiring:
     durable: str | None = None  #: the node whose answers outlive the run, alone with its joins in this pool; if it has one
 
 
-@dataclass(frozen=True, slots=True)
-class Wiring:
+class Wiring(Struct, frozen=True):
     """The whole run: `remote[i]` says whether source i is in another process; streams are numbered from 0.
 
     `tail` are the streams that are released in order, `loose` those that unordered sinks read at once.

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Any, NoReturn, Protocol
+
+from msgspec import Struct
 
 from ...nodes.errors import HandlerError, LockLost
 from ...nodes.events import DeadLetter, Failure
@@ -32,8 +33,7 @@ from ..reporting.failures import event_of, failure_error
 from .sinks import SinkEnd, SinkSet, sink_error
 
 
-@dataclass(frozen=True, slots=True)
-class _Unreadable:
+class _Unreadable(Struct, frozen=True):
     """A result that cannot be decoded in this process."""
 
     seq: int

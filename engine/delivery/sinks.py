@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from ...graphs.builder.spec import Node
 from ...nodes.errors import CheckpointError, LockLost, SinkError, describe
@@ -27,8 +28,7 @@ from .run_lock import RunLock
 _LOG = logging.getLogger("sluiceway")
 
 
-@dataclass(slots=True)
-class SinkEnd:
+class SinkEnd(Struct):
     """One sink node with its sink; `outlet` marks the consumer's own."""
 
     node: Node

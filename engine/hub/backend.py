@@ -7,8 +7,9 @@ calling process, and records at the core what happens to them. How it does so, a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from ..codec.codec import Payload
 from ..core.core import Core
@@ -29,8 +30,7 @@ from .restarts import Restarts
 BackendEffect = SendTask | Spawn | StopWorker | AskState | Restore | Pull | StopSource | Acknowledge
 
 
-@dataclass(frozen=True, slots=True)
-class RunHandle:
+class RunHandle(Struct, frozen=True):
     """Where a backend records what happens in a run. Only `wake` may be called from any thread."""
 
     core: Core  #: gets the facts about workers (`record_ready`, `record_answer`, `record_death` ...) and remote events

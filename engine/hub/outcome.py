@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from ...nodes.errors import HandlerError, LostEvents
 from ..core.effects import Finish
 from ..reporting import failures
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(Struct):
     """How a run ended: why, with which error, and what it took to stop each of its workers and remote sources."""
 
     ended_by: str

@@ -6,15 +6,15 @@ Decides nothing; it keeps the last ten thousand for the report.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ...nodes.dispatch.worker_name import WorkerName
 
 MAX_RESTARTS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Restart:
+class Restart(Struct, frozen=True):
     """One worker that died, when its exit was seen and when its successor took work (monotonic seconds)."""
 
     worker: str

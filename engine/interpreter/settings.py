@@ -11,8 +11,9 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from ..codec import pickling
 
@@ -22,8 +23,7 @@ _ALWAYS: Any = object()
 _MIN_RECURSION = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class _Setting:
+class _Setting(Struct, frozen=True):
     """One setting of a module: plain values are read, and written in a process where they differ."""
 
     module: str

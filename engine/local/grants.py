@@ -6,8 +6,9 @@ answered or its worker has exited, and beyond that as long as a payload lies in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from ...nodes.dispatch.worker_name import WorkerName
 from .transport.arena import Arena
@@ -23,8 +24,7 @@ _DECAY = 0.95
 _SLACK_BYTES = 4096
 
 
-@dataclass(slots=True)
-class _Allotment:
+class _Allotment(Struct):
     slot: Slot
     open: int  #: how many numbers are not answered yet
     used: int  #: the end of the last frame so far

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from dataclasses import dataclass
 from importlib import import_module
 from itertools import takewhile
 from typing import Any
+
+from msgspec import Struct
 
 from ...nodes.errors import SluicewayError
 from ...nodes.program.hardware import VISIBLE
@@ -28,8 +29,7 @@ _CHILD_THREADS = 3
 _CHILD_BYTES = 6 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(Struct, frozen=True):
     """What the system has for a run; `None` where it is unknown or without a limit."""
 
     descriptors: int | None = None  #: that this process may still open

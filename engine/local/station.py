@@ -10,8 +10,10 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ...nodes.dispatch.blame import LastSeen
 from ...nodes.dispatch.worker_name import WorkerName
@@ -31,8 +33,7 @@ KILLS = (-signal.SIGKILL, -signal.SIGTERM)
 _MAX_UNREADY = 4
 
 
-@dataclass(frozen=True, slots=True)
-class ChildWork:
+class ChildWork(Struct, frozen=True):
     """What the children of a run are to do: plain data, for this machine or another one.
 
     `specs` are the files that children read when they start, `steps` what the workers of each pool run, `modules` what
@@ -45,16 +46,14 @@ class ChildWork:
     seed: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Struct, frozen=True):
     """A child runs."""
 
     child: str
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class Exited:
+class Exited(Struct, frozen=True):
     """A child has exited: `code` is `None` if that is all that is known, and `cause` then says why.
 
     `seen` is what a worker was last seen doing.
@@ -66,8 +65,7 @@ class Exited:
     cause: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class StackTaken:
+class StackTaken(Struct, frozen=True):
     """What a worker was doing when it was asked for its stack, and the stack (empty if it gave none)."""
 
     worker: str
@@ -76,15 +74,13 @@ class StackTaken:
     stack: str
 
 
-@dataclass(frozen=True, slots=True)
-class Restarted:
+class Restarted(Struct, frozen=True):
     """The process that starts the others died and is started again; the exits of all children follow."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(Struct, frozen=True):
     """No child can be started; `reason` ends the run."""
 
     reason: str

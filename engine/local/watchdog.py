@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from ...nodes.dispatch.blame import LastSeen, Phase
 from ...nodes.dispatch.worker_name import WorkerName
@@ -19,8 +20,7 @@ from ..core.core import Core
 from .transport.status_page import StatusReading
 
 
-@dataclass(frozen=True, slots=True)
-class Overrun:
+class Overrun(Struct, frozen=True):
     """A worker that was killed for a time limit: on one known event, or (`event` false) on a list of a map_batches."""
 
     worker: str

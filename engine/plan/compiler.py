@@ -7,8 +7,9 @@ pools (`fusion`), keyed nodes (`key_expansion`), programs (`program_writer`). Do
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from ...graphs.builder.checks import check_graph
 from ...graphs.builder.spec import GraphSpec, Node
@@ -80,8 +81,7 @@ def compile_graph(
     )
 
 
-@dataclass(slots=True)
-class _Layout:
+class _Layout(Struct):
     """The nodes of a plan after the expansion of the keyed ones, divided into those before and those behind the dead letters."""
 
     nodes: list[Node]

@@ -9,7 +9,8 @@ is in a plan, nor how a step is written down.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from ...graphs.builder.spec import Node
 from ...nodes.program.hardware import Hardware
@@ -18,16 +19,14 @@ from .key_expansion import Expansion, WorkerCount
 from .program_writer import origin_of
 
 
-@dataclass(frozen=True, slots=True)
-class _Needs:
+class _Needs(Struct, frozen=True):
     workers: int
     ordered: bool
     hardware: Hardware | None = None
     durable: str | None = None  #: the node that keeps its answers, which shares its pool with no other handler
 
 
-@dataclass(eq=False, slots=True)
-class PoolDraft:
+class PoolDraft(Struct, eq=False):
     """A pool while it is put together."""
 
     needs: _Needs

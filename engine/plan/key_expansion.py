@@ -8,9 +8,12 @@ nothing is split. Knows nothing of pools and streams.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ...graphs.builder.spec import Node, Windowing
 from ...nodes.handlers import PerWorker, Recipe
@@ -24,8 +27,7 @@ from ...nodes.state.times import TimeScale
 from ...nodes.state.watermark import ClockRecipe
 
 
-@dataclass(eq=False, slots=True)
-class Expansion:
+class Expansion(Struct, eq=False):
     """What one keyed node became: `key` is the node that computes its keys, `states` are its parts."""
 
     key: Node
@@ -127,7 +129,7 @@ class _PartRecipe:
                 self.subject = subject.with_ttl(scale.length(ttl))
                 self.time, self.clock = TimeRecipe(time, scale), ClockRecipe(None)
         else:
-            self.kind, self.options = NodeKind.MAP, replace(node.options, ordered=True, workers=None)
+            self.kind, self.options = NodeKind.MAP, dataclasses.replace(node.options, ordered=True, workers=None)
             self.with_key = False
 
     def widths(self, width: int) -> tuple[int, int] | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
+
 from ...graphs.builder.spec import Node
 from ...nodes.ordering.sequencer import Order
 from ...nodes.program.hardware import Hardware
@@ -21,8 +23,7 @@ class Outlet:
     """The sink of a stream that `iterate` consumes: its events are yielded instead of written."""
 
 
-@dataclass(frozen=True, slots=True)
-class PoolPlan:
+class PoolPlan(Struct, frozen=True):
     """One pool of workers: the fused nodes, their handlers (one per step, `None` for joins) and the reason."""
 
     name: str
@@ -38,8 +39,7 @@ class PoolPlan:
     hardware: Hardware | None = None  #: what each of its workers needs of a machine
 
 
-@dataclass(frozen=True, slots=True)
-class SourcePlan:
+class SourcePlan(Struct, frozen=True):
     """One source; `remote` says whether it has a process of its own."""
 
     node: Node
@@ -47,8 +47,7 @@ class SourcePlan:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class SinkPlan:
+class SinkPlan(Struct, frozen=True):
     """One sink; `loose_stream` is the stream that one with `ordered=False` reads as answers arrive."""
 
     node: Node
@@ -56,8 +55,7 @@ class SinkPlan:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class ProgramPlan:
+class ProgramPlan(Struct, frozen=True):
     """A program for the calling process: its handlers, one for each step (`None` for joins), and the sinks of its exits."""
 
     program: Program

@@ -7,8 +7,9 @@ belong together is decided by the compiler.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from ...graphs.builder.spec import Node
 from ...nodes.handlers import is_async
@@ -25,8 +26,7 @@ def origin_of(node: Node) -> Node:
     return node
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenProgram:
+class WrittenProgram(Struct, frozen=True):
     """A program with the handler of each step (`None` for joins) and the streams that its ports read."""
 
     program: Program

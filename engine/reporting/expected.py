@@ -6,11 +6,11 @@ Decides the estimate. It knows neither sources nor runners.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectedEvents:
+class ExpectedEvents(Struct, frozen=True):
     """What is known before anything is read.
 
     `hints` are the numbers of events that the sources announce (`None`: unknown), `limit` that of the run, `first` the

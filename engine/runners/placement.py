@@ -6,9 +6,10 @@ receive the result. Knows nothing of threads, nor of how a run moves over.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
+
+from msgspec import Struct
 
 from ...nodes.handlers import needs_build
 from ..codec.codec import Payload, decode, encode
@@ -50,8 +51,7 @@ def may_start_in_caller(plan: Plan, options: RunOptions) -> bool:
     return all(not pool.ordered and not pool.explicit and pool.hardware is None for pool in plan.pools)
 
 
-@dataclass(slots=True)
-class Costs:
+class Costs(Struct):
     """Seconds for one number: to handle it; for the caller to send it and receive its result; for a worker to do so."""
 
     handle: float = 0.0

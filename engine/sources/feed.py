@@ -10,10 +10,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from time import monotonic
 from typing import Any
+
+from msgspec import Struct
 
 from ...nodes.errors import SourceError
 from ...nodes.given import refuse_unrun
@@ -45,8 +46,7 @@ _END: Any = object()
 _UNLIMITED = 1 << 62  # events
 
 
-@dataclass(slots=True)
-class Marking:
+class Marking(Struct):
     """Which marks of its reads a source needs, and whether it is told what is committed."""
 
     listens: bool  #: its reader is told what is committed

@@ -11,8 +11,9 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from ...nodes.errors import CheckpointError, GraphError, SourceError
 from .private_file import BESIDE, FileKind, PrivateFile, check_pages
@@ -34,8 +35,7 @@ _KIND = FileKind(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class StoredBatch:
+class StoredBatch(Struct, frozen=True):
     """`count` consecutive events, encoded."""
 
     count: int

@@ -12,8 +12,9 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from ...nodes.errors import CheckpointError
 
@@ -21,8 +22,7 @@ from ...nodes.errors import CheckpointError
 BESIDE = ("-wal", "-shm", "-journal")
 
 
-@dataclass(frozen=True, slots=True)
-class FileKind:
+class FileKind(Struct, frozen=True):
     """A kind of private file: how it is recognised, and how error texts speak of it."""
 
     application: int  #: `PRAGMA application_id`
@@ -35,8 +35,7 @@ class FileKind:
     if_outdated: str  #: the remedy for a file of another version
 
 
-@dataclass(frozen=True, slots=True)
-class PrivateFile:
+class PrivateFile(Struct, frozen=True):
     """A private file at a path, which may not exist yet."""
 
     path: Path

@@ -6,15 +6,15 @@ Decides nothing about threads: such a source cannot block, so it is read in the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any
+
+from msgspec import Struct
 
 from ...nodes.ordering.source_positions import ReadMark
 
 
-@dataclass(slots=True)
-class FeedBatch:
+class FeedBatch(Struct):
     """What a feed returned: events, their keys if it has a key function, and whether that was the end."""
 
     events: Sequence[Any]

@@ -5,7 +5,7 @@ Decides that they are sent as one answer if their payloads can be joined without
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from ...nodes.ordering.segments import ExitData
 from ...nodes.program.program import Answer

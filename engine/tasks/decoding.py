@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ...nodes.events import Failure
 from ...nodes.program.column import Column, join

@@ -5,7 +5,7 @@ Decides what a worker needs to know about a task and what its answer contains; h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from ...nodes.ordering.barrier import FailureRecord
 from ...nodes.ordering.segments import ExitData
@@ -23,8 +23,7 @@ class Grant:
         self.stop = stop
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """A part of one segment: of the payload's numbers `start .. stop - 1`, only `lo .. hi - 1`."""
 
     lo: int
@@ -36,8 +35,7 @@ class Part:
     indices: list[int] | None
 
 
-@dataclass(frozen=True, slots=True)
-class TaskMessage:
+class TaskMessage(Struct, frozen=True):
     """A run of numbers for one worker; `answer_batch` is how many numbers each answer covers (0: any number)."""
 
     id: int
@@ -49,8 +47,7 @@ class TaskMessage:
     grant: Grant | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerMessage:
+class AnswerMessage(Struct, frozen=True):
     """A worker's answer for `size` numbers from `start` on."""
 
     task: int

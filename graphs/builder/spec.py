@@ -6,8 +6,10 @@ It decides nothing; checks are in `checks`, building in `building`, meaning in t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct, field
 
 from ...nodes.handlers import Recipe
 from ...nodes.program.kinds import NodeKind
@@ -19,8 +21,7 @@ from ...nodes.state.window_state import Aggregate, WindowRecipe
 from ...nodes.state.windows import AnyWindow, Grid, Session, scale_of
 
 
-@dataclass(eq=False, slots=True)
-class Node:
+class Node(Struct, eq=False):
     """One node. `subject` is the user's part: a source, a handler or a sink.
 
     `journal` is for sources only, `ordered` for sinks, `key` and `order` for sequences, `spec` for nodes that the

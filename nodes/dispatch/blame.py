@@ -8,8 +8,9 @@ charged with the earlier deaths and the other suspects are cleared. Who gets the
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from enum import IntEnum
+
+from msgspec import Struct
 
 from ..program.program import CallName, Step, Verdict
 from ..program.retries import TIMED_OUT, may_retry
@@ -28,8 +29,7 @@ class Phase(IntEnum):
     CLOSE = 6
 
 
-@dataclass(frozen=True, slots=True)
-class LastSeen:
+class LastSeen(Struct, frozen=True):
     """The last status of a worker: its phase and, for `EVENT`, the call it was in."""
 
     phase: Phase

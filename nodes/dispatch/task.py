@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from ..ordering.intervals import Intervals
 from ..program.program import Orders
@@ -16,8 +17,7 @@ from ..program.program import Orders
 _SPARE_ENTRIES = 16
 
 
-@dataclass(slots=True, eq=False)
-class Task:
+class Task(Struct, eq=False):
     """The numbers `start .. stop - 1` for one worker; `open` are those it has not answered."""
 
     id: int
@@ -29,8 +29,7 @@ class Task:
     open: Intervals
 
 
-@dataclass(slots=True, eq=False)
-class WorkerLoad:
+class WorkerLoad(Struct, eq=False):
     """A worker as its dispatcher sees it; call `WorkerLoads.update` after a change."""
 
     name: str

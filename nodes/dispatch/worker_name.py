@@ -6,12 +6,12 @@ index 0. Names are parsed here alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class WorkerName:
+
+class WorkerName(Struct, frozen=True):
     """The parts of a worker's name, all of them counted by the core: pool and index from 0, life from 1 within a pool."""
 
     pool: int

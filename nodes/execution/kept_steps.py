@@ -7,9 +7,10 @@ piece is: what a crash may cost, and no more work than a few milliseconds. Where
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol, TypeAlias
+
+from msgspec import Struct
 
 from ..events import Failure
 from ..program.column import Column, join
@@ -35,8 +36,7 @@ class Keeps(Protocol):
         """Keep the answer of a step, and return it: an output that cannot be kept is a failure of its event."""
 
 
-@dataclass(slots=True)
-class KeptPiece:
+class KeptPiece(Struct):
     """A part of a column: `recalled` from an earlier run, or to be handled."""
 
     column: Column

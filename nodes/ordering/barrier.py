@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class FailureRecord:
+
+class FailureRecord(Struct, frozen=True):
     """A failure as it crosses the engine: the event and the cause stay packed, in `payload` of `nbytes`."""
 
     seq: int
@@ -34,8 +34,7 @@ class FailureRecord:
         return self.seq, self.node_id, self.index
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(Struct, frozen=True):
     """The numbers `lo .. hi - 1` are final; `letters` are their dead letters in order."""
 
     lo: int

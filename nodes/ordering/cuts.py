@@ -7,13 +7,12 @@ a cut is not known here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from .source_positions import SourcePosition
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(Struct, frozen=True):
     """The numbers below `n`, the positions of the sources behind them, and the state of each stateful pool by its index."""
 
     n: int

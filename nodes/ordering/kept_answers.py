@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from .barrier import FailureRecord
 from .budget import Pace
@@ -21,8 +22,7 @@ MAX_RECALL = 4096
 HEAD_RECALL = 16
 
 
-@dataclass(frozen=True, slots=True)
-class KeptAnswer:
+class KeptAnswer(Struct, frozen=True):
     """What a pool has answered for the numbers `lo .. hi - 1`.
 
     `exits` are for `size` numbers from `start` on, of which these are a part; `failures` are of `lo .. hi - 1` alone.

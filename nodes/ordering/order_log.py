@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """The numbers `number .. number + count - 1` went to the next events of a source."""
 
     number: int
@@ -21,8 +21,7 @@ class Run:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(Struct, frozen=True):
     """One read of a source: its events from `start` on, counted from the beginning of the run, and their extent."""
 
     source: int
@@ -31,8 +30,7 @@ class Read:
     extent: object
 
 
-@dataclass(frozen=True, slots=True)
-class Entries:
+class Entries(Struct, frozen=True):
     """What is to be made durable, in the order in which it happened."""
 
     runs: tuple[Run, ...]

@@ -7,15 +7,15 @@ may be used in slices, so that a run can be split anywhere without decoding it.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 #: What a segment costs beside its bytes: its objects, header and socket frames.
 SEGMENT_OVERHEAD = 256
 
 
-@dataclass(slots=True, eq=False)
-class Segment:
+class Segment(Struct, eq=False):
     """Outputs of the numbers `start .. stop - 1` of one stream, of which `lo .. hi - 1` count; `payload` is opaque here."""
 
     start: int
@@ -36,8 +36,7 @@ class Segment:
         return self.nbytes + SEGMENT_OVERHEAD
 
 
-@dataclass(slots=True)
-class ExitData:
+class ExitData(Struct):
     """One exit of an answer, as it came off the wire."""
 
     payload: Any
@@ -46,8 +45,7 @@ class ExitData:
     indices: list[int] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
+class Slice(Struct, frozen=True):
     """The part `lo .. hi - 1` of a segment."""
 
     segment: Segment

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from msgspec import Struct, field
 
 from .order_log import Entries, OrderLog
 from .source_positions import PositionTracker, ReadMark, SourcePosition
@@ -17,8 +18,7 @@ from .source_positions import PositionTracker, ReadMark, SourcePosition
 Order = Literal["arrival", "round_robin", "key"]
 
 
-@dataclass(slots=True)
-class Chunk:
+class Chunk(Struct):
     """Events of one source that follow each other: packed (`payload`) or as objects (`items`, with `keys` for a merge)."""
 
     size: int
@@ -30,8 +30,7 @@ class Chunk:
     marks: Sequence[ReadMark] = ()  #: the positions of the source behind its reads, if they are recorded
 
 
-@dataclass(slots=True)
-class _OfferedChunks:
+class _OfferedChunks(Struct):
     chunks: deque[Chunk] = field(default_factory=deque)
     items: deque[Any] = field(default_factory=deque)
     keys: deque[Any] = field(default_factory=deque)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from .order_log import OrderLog
 
 
-@dataclass(frozen=True, slots=True)
-class SourcePosition:
+class SourcePosition(Struct, frozen=True):
     """A position in a source: `skip` events behind `position` (`None`: its beginning), before which there were `start` events.
 
     `key` is that of the last event, if sources are merged by a key.
@@ -26,8 +26,7 @@ class SourcePosition:
     key: object = None
 
 
-@dataclass(frozen=True, slots=True)
-class ReadMark:
+class ReadMark(Struct, frozen=True):
     """What comes with the events of one or several reads: how many they are, the position behind them, and for the order
     log the extent of the one read that returned them.
     """

@@ -6,12 +6,12 @@ its method in the builder. Knows nothing of graphs, pools and handlers; what a k
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Traits:
+
+class Traits(Struct, frozen=True, kw_only=True):
     """What the project must know of a kind of node without knowing what it computes."""
 
     #: Its subject is the user's handler, with the options of a handler (`retries`, `on_error` ...).

@@ -7,8 +7,9 @@ the original and which need a copy. Knows nothing of how steps are run.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from ..events import Failure
 from .column import Column
@@ -16,8 +17,7 @@ from .kinds import NodeKind
 from .options import Options
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True):
     """One node of a program: reads the columns in `inputs`, writes the column in `output`.
 
     `node_id` is the node's index in the graph; failures of one number are ordered by it.
@@ -39,8 +39,7 @@ class Step:
     spec: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(Struct, frozen=True):
     """Steps in graph order over `slots` columns; slots `0 .. ports - 1` are filled from outside.
 
     `exits` are the slots that leave the program. `copied` holds the (step, input) pairs that must work on a copy
@@ -94,8 +93,7 @@ def make_program(ports: int, slots: int, steps: list[Step], exits: list[int]) ->
     return Program(ports, slots, tuple(steps), tuple(exits), frozenset(copied))
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(Struct):
     """What one step did: events in and out, seconds in user code, retries, and events dropped by rule."""
 
     events_in: int = 0
@@ -138,8 +136,7 @@ class Tally:
             self.keys += int(keys)
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(Struct):
     """The result of a program for the numbers `start .. start + size - 1`: a column per exit, and the failures.
 
     Under `fail` the run is answered up to and including the lowest failed number; nothing above it is needed.
@@ -152,8 +149,7 @@ class Answer:
     tallies: list[Tally] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """The engine's decision that a call has failed (by death or time limit): answer with this failure, do not call."""
 
     kind: str
@@ -165,8 +161,7 @@ class Verdict:
 CallName = tuple[str, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Orders:
+class Orders(Struct, frozen=True):
     """What the engine adds to a run of numbers: careful bookkeeping, verdicts, and attempts already used.
 
     `end` is the number at which the input ends, if it is one of them; it has no events.

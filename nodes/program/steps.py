@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, chain, compress, groupby, islice, starmap
 from operator import sub, truth
 from sys import getrefcount
 from typing import Any
+
+from msgspec import Struct
 
 from ..errors import kind_of
 from ..events import Failure
@@ -81,8 +82,7 @@ def _check_amount(count: int, size_bytes: int) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ResultRule:
+class ResultRule(Struct, frozen=True):
     """What a kind of handler makes of its results."""
 
     #: Takes what the handlers give, one by one, so that each is the engine's own before the next handler is called.

@@ -7,11 +7,12 @@ merged order is that of numbers and indices, or of windows and keys inside one n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from itertools import chain, compress, pairwise, repeat
 from operator import itemgetter
 from typing import Any
+
+from msgspec import Struct
 
 from ..program.column import Column
 from .windows import Window
@@ -20,8 +21,7 @@ from .windows import Window
 _PICK = tuple(bytes(1 if code == wanted else 0 for code in range(256)) for wanted in range(256))
 
 
-@dataclass(frozen=True, slots=True)
-class Partition:
+class Partition(Struct, frozen=True):
     """One of `count` partitions; with more than one, the first input of its step has the partition codes of the keys."""
 
     index: int

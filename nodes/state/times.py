@@ -13,11 +13,13 @@ import numbers
 import operator
 import reprlib
 import sys
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
 from fractions import Fraction
 from typing import Any, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ..errors import GraphError, kind_of
 
@@ -107,8 +109,7 @@ def _ticks_of(span: timedelta) -> int:
     return plain // _MICROSECOND * _NS + int(getattr(span, "nanoseconds", 0))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimeScale:
+class TimeScale(Struct, frozen=True, kw_only=True):
     """How times become ticks, for one node with lengths of its own.
 
     With `grid` a time between two ticks becomes the lower one: the bounds of windows of one size are whole ticks, so
@@ -300,8 +301,7 @@ def _float_limit(length: int | Fraction, per_unit: int) -> int:
     return int(min(length * _FLOAT_LENGTHS, int(sys.float_info.max)) * per_unit)
 
 
-@dataclass(frozen=True, slots=True)
-class TimeCheck:
+class TimeCheck(Struct, frozen=True):
     """Turns the times of many events into ticks, and finds the first that is none."""
 
     scale: TimeScale

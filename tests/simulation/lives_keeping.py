@@ -7,9 +7,9 @@ seen before it is durable; a worker never has more numbers in its hands, and und
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
 from sluiceway.engine.core.effects import Deliver, DeliverLoose, Keep, Recall
 from sluiceway.nodes.ordering.kept_answers import KeptAnswer
 from sluiceway.nodes.ordering.segments import SEGMENT_OVERHEAD

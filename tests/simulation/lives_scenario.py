@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from msgspec import structs
 from sim_scenario import Fault, PoolScript
 from sluiceway.engine.core.topology import PoolWiring, Wiring
 from sluiceway.nodes.program.kinds import NodeKind
@@ -147,10 +148,10 @@ def _with_durable_pools(scenario: Scenario) -> Scenario:
     for pool in scenario.wiring.pools:
         if not pool.stateful and rng.random() < 0.8:
             *steps, last = pool.program.steps
-            last = replace(last, options=replace(last.options, durable=True, concurrency=rng.choice((1, 2, 3, 16))))
-            pool = replace(pool, program=replace(pool.program, steps=(*steps, last)), durable=last.node)
+            last = structs.replace(last, options=replace(last.options, durable=True, concurrency=rng.choice((1, 2, 3, 16))))
+            pool = structs.replace(pool, program=structs.replace(pool.program, steps=(*steps, last)), durable=last.node)
         pools.append(pool)
-    return replace(scenario, wiring=replace(scenario.wiring, pools=tuple(pools)))
+    return replace(scenario, wiring=structs.replace(scenario.wiring, pools=tuple(pools)))
 
 
 def _draw(seed: int) -> Scenario:

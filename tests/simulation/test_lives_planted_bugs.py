@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from lives import live
 from lives_ends import MemoryStore
 from lives_keeping import KeptRows
+from msgspec.structs import replace
 from sim_laws import LawBroken
 from sluiceway.engine.checkpoints.checkpoints import Checkpoints
 from sluiceway.engine.checkpoints.store import Saved

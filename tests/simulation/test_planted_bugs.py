@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sim_laws import LawBroken
 from simulator import simulate
 from sluiceway.nodes.dispatch.blame import Blame

@@ -10,9 +10,10 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+
+from msgspec import Struct, field
 
 from ....nodes.dispatch.blame import Phase
 from ....nodes.events import Failure
@@ -32,8 +33,7 @@ from .worker_host import WorkerHost
 _LOG = logging.getLogger("sluiceway")
 
 
-@dataclass(slots=True)
-class _PendingTask:
+class _PendingTask(Struct):
     """A task that is not fully answered: its finished numbers that wait to be sent, and how many are not finished."""
 
     task: TaskMessage

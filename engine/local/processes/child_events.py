@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 
-@dataclass(frozen=True, slots=True)
-class ChildStarted:
+class ChildStarted(Struct, frozen=True):
     """A child runs; `pid` is the number of its process and of its process group."""
 
     child: str
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class ChildExited:
+class ChildExited(Struct, frozen=True):
     """A child has ended and was reaped, and the rest of its process group was killed.
 
     `code` is the exit code, or minus the number of the signal that ended it.
@@ -25,16 +23,14 @@ class ChildExited:
     code: int
 
 
-@dataclass(frozen=True, slots=True)
-class SpawnFailed:
+class SpawnFailed(Struct, frozen=True):
     """The system refused to start a child (too many processes, no memory); `error` is the system's message."""
 
     child: str
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class ZygoteDied:
+class ZygoteDied(Struct, frozen=True):
     """The zygote has ended, and with it `children`, which were running or requested.
 
     `status` is the exit code, negative for a signal. `was_ready` is false if it ended before it could start a child;
@@ -50,8 +46,7 @@ class ZygoteDied:
 Event = ChildStarted | ChildExited | SpawnFailed | ZygoteDied
 
 
-@dataclass(slots=True)
-class ChildRegistry:
+class ChildRegistry(Struct):
     """The children of a nursery: those requested, and the pids of those alive."""
 
     requested: dict[str, None] = field(default_factory=dict)

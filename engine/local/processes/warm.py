@@ -10,8 +10,9 @@ import atexit
 import os
 import sys
 import threading
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from . import bootstrap
 from .starters import ZygoteStarter
@@ -23,8 +24,7 @@ _WAITING: list[tuple[Surroundings, ZygoteStarter]] = []
 _FOREIGN: list[ZygoteStarter] = []
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True):
     """What a child inherits from the process that starts it, and could not be given later."""
 
     pid: int

@@ -5,15 +5,13 @@ Decides which values these are and how they are packed; who starts a child, and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import ormsgpack
+from msgspec import Struct
 
 from ....nodes.program.program import Program
 
 
-@dataclass(frozen=True, slots=True)
-class ChildSettings:
+class ChildSettings(Struct, frozen=True):
     """What a child needs to know when it starts."""
 
     endpoint: str
@@ -52,8 +50,7 @@ class ChildSettings:
         return ChildSettings(endpoint, name, identity, levels, forward, keys, spec, pairs, tuple(cores))
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerSpec:
+class WorkerSpec(Struct, frozen=True):
     """What the workers of one pool share, written to a file once and read by each when it starts."""
 
     program: Program

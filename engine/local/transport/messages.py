@@ -7,11 +7,11 @@ are. Decides the format and refuses what does not fit it; who sends what, and wh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
 
 import ormsgpack
+from msgspec import Struct
 
 from ....nodes.errors import ProtocolError
 from ....nodes.ordering.barrier import FailureRecord
@@ -72,8 +72,7 @@ _FIELDS: dict[Kind, tuple[Any, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """A message whose header has the right form; its `frames` are not checked."""
 
     kind: Kind

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import secrets
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zmq
+from msgspec import Struct
 
 from ....nodes.errors import ProtocolError
 from ...codec.codec import MAX_FRAME_BYTES
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 _EVENT = struct.Struct("=Hi")
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(Struct, frozen=True):
     """A message as received: its sender, whether the sender is still registered, and the frames."""
 
     peer: str

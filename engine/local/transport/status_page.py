@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import mmap
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic_ns
+
+from msgspec import Struct
 
 from ....nodes.dispatch.blame import LastSeen, Phase
 
@@ -18,8 +19,7 @@ _WORDS = 8
 _PHASE, _STEP, _SEQ, _INDEX, _SINCE = range(5)
 
 
-@dataclass(frozen=True, slots=True)
-class StatusReading:
+class StatusReading(Struct, frozen=True):
     """What a status page showed: the last status, and since when (seconds of this machine's monotonic clock)."""
 
     seen: LastSeen
