@@ -69,6 +69,18 @@ def _step(key: str) -> str:
     return f".{key}" if key.isidentifier() else f"[{json.dumps(key)}]"
 
 
+def _in_range(text: str) -> float:
+    """Return a number of JSON as a float; raises `ValueError` for one that would become infinite."""
+    number = float(text)
+    if number - number == 0.0:
+        return number
+    raise ValueError("a number is too large for a float")
+
+
+#: Reads JSON as Python does, but for numbers that no float can hold.
+EXACT = json.JSONDecoder(parse_float=_in_range)
+
+
 def parsed(body: bytes, max_depth: int) -> Any:
     """Return the value of a JSON text from outside; raises `ValueError`, whose text repeats nothing of it, for any other.
 

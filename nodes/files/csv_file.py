@@ -22,6 +22,8 @@ from .line_blocks import split_raw
 from .line_cursor import LineCursor
 from .streams.paths import STANDARD, Paths
 
+#: How many names an error shows, and characters of each.
+_MOST, _LONGEST = 20, 60
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
@@ -129,8 +131,8 @@ class CsvFile(FileEndpoint):
         else:
             differing = sorted(map(str, event.keys() ^ set(self._names)))
             raise BadEvent(
-                f"the event's keys are not those of the header {self._names}, they differ in {differing}; give every "
-                "event the keys of the first"
+                f"the event's keys are not those of the header {_shown(self._names)}, they differ in {_shown(differing)}; give "
+                "every event the keys of the first"
             )
         return row if _PLAIN.issuperset(map(type, row)) else self._as_texts(row)
 
@@ -142,8 +144,8 @@ class CsvFile(FileEndpoint):
             text = None if value is None else exact_text(value)
             if text is None and value is not None:
                 raise BadEvent(
-                    f"field {name} is {kind_of(value)}, which is no single field that can be read back; convert it to a str "
-                    "before the sink, or use sluiceway.jsonl"
+                    f"field {name[:_LONGEST]} is {kind_of(value)}, which is no single field that can be read back; "
+                    "convert it to a str before the sink, or use sluiceway.jsonl"
                 )
             texts.append(text)
         return texts
@@ -153,3 +155,9 @@ class CsvFile(FileEndpoint):
         if not names or not all(isinstance(name, str) for name in names):
             raise BadEvent("the first event has no keys, or one that is no str; give it the header's names as keys")
         return names
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Return names for an error, as a list: not all of very many, and not all of a very long one."""
+    shown = str([name if len(name) <= _LONGEST else name[:_LONGEST] + "..." for name in names[:_MOST]])
+    return shown if len(names) <= _MOST else f"{shown[:-1]}, ... ({len(names)} names)]"

@@ -19,21 +19,11 @@ import msgspec
 import orjson
 import ormsgpack
 
-from ..json_values import json_default
+from ..json_values import EXACT, json_default
 
 ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=json_default)
 ESCAPING = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=json_default)
 
-
-def _in_range(text: str) -> float:
-    """Return a number of JSON as a float; raises `ValueError` for one that would become infinite."""
-    number = float(text)
-    if number - number == 0.0:
-        return number
-    raise ValueError("a number is too large for a float")
-
-
-_STRICT = json.JSONDecoder(parse_float=_in_range)
 
 #: What ormsgpack refuses then: keys that are no str, and every type that is not one of JSON's own but bytes.
 _PLAIN_ONLY = (
@@ -66,7 +56,7 @@ def value_of(line: str) -> Any:
     try:
         return _plain_value(line)
     except (msgspec.DecodeError, RecursionError):
-        return _STRICT.decode(line)
+        return EXACT.decode(line)
 
 
 def typed_values(type_: Any) -> tuple[Callable[[Sequence[str]], list[Any] | None], Callable[[str], Any]]:
@@ -83,7 +73,7 @@ def typed_values(type_: Any) -> tuple[Callable[[Sequence[str]], list[Any] | None
         try:
             return decode(line)
         except (msgspec.DecodeError, RecursionError):
-            return _converted(_STRICT.decode(line), type_)
+            return _converted(EXACT.decode(line), type_)
 
     return typed_values_of, typed_value_of
 

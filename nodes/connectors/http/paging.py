@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import urljoin
 
 from ...errors import kind_of
+from ...json_values import EXACT
 from .client import Response, origin, shown
 from .links import next_link
 
@@ -45,10 +46,10 @@ class Paging:
     def items_of(self, answer: Response) -> tuple[Any, list[Any]]:
         """Return an answer as JSON and the list of its items; raises `ValueError` for another answer."""
         try:
-            body = json.loads(answer.body)
+            body = EXACT.decode(answer.body.decode(json.detect_encoding(answer.body)))
         except (ValueError, RecursionError):
             # no __cause__: it holds the whole text
-            raise self._bad("the answer is no JSON", "pass the url of an interface that gives JSON") from None
+            raise self._bad("the answer is no JSON, or has a number too large for a float", "pass the url of an interface that gives JSON") from None
         items = _at(body, self.items)
         if not isinstance(items, list):
             where = f"at {self.items!r} of the answer" if self.items else "as the answer"

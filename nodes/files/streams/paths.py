@@ -14,6 +14,9 @@ from os import PathLike
 from ...errors import GraphError, kind_of
 from ...file_names import STANDARD, is_pattern
 
+_ARCHIVES = frozenset({".tar", ".zip", ".7z", ".tgz", ".tbz2", ".txz"})
+_OTHER_FORMS = frozenset({".zst", ".lz4", ".lzma", ".br", ".lz", ".sz"})
+
 Path = str | PathLike[str]
 Paths = Path | Sequence[Path]
 
@@ -33,8 +36,21 @@ def checked_paths(paths: Paths, maker: str) -> tuple[str, ...]:
                 f"cannot make {maker}() from {kind_of(path)}: it needs a path; pass a text that is not empty, "
                 "a pathlib.Path or a list of them"
             )
+        if (known := _packed_otherwise(text)) is not None:
+            raise GraphError(
+                f"cannot make {maker}({text!r}): by its name it is {known}, which is not unpacked here; unpack it first, or give "
+                "a text file another name"
+            )
         texts.append(text)
     return tuple(texts)
+
+
+def _packed_otherwise(path: str) -> str | None:
+    """Return what a name says that is neither text nor one of the compressed forms that are known, or `None`."""
+    stem, suffix = os.path.splitext(path.lower())
+    if suffix in _ARCHIVES or (suffix in (".gz", ".bz2", ".xz") and stem.endswith(".tar")):
+        return "an archive"
+    return f"compressed as {suffix}" if suffix in _OTHER_FORMS else None
 
 
 def is_stream(path: str) -> bool:

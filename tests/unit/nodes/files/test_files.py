@@ -791,3 +791,27 @@ def test_closing_beside_a_read_leaves_the_file_to_the_reading_thread(tmp_path: P
     assert read == [["1"], None]
     reader.close()
     os.close(outside[0])
+
+
+@pytest.mark.parametrize("make", [lines, jsonl, csv])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a.zst", "compressed as .zst"), ("a.LZ4", "compressed as .lz4"), ("a.tar.gz", "an archive"), ("a.tgz", "an archive"),
+        ("b/a.zip", "an archive"), ("*.tar.xz", "an archive"),
+    ],
+)  # fmt: skip
+def test_what_is_packed_in_a_way_that_is_not_known_is_refused_by_its_name(make: Any, name: str, said: str) -> None:
+    with pytest.raises(GraphError, match=f"by its name it is {said}, which is not unpacked here"):
+        make(name)
+
+
+def test_errors_do_not_show_all_of_long_names(tmp_path: Path) -> None:
+    sink = csv(tmp_path / "a.csv")
+    sink.open()
+    sink.write([{"a" * 1000: 1, **dict.fromkeys(map(str, range(1000)), 1)}])
+    for event in ({"b" * 1000: 1}, {"a" * 1000: [1], **dict.fromkeys(map(str, range(1000)), 1)}):
+        with pytest.raises(BadEvent) as caught:
+            sink.write([event])
+        assert len(str(caught.value)) < 1000 + len(str(tmp_path))
+    sink.abort()

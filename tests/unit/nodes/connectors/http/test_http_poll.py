@@ -227,6 +227,7 @@ def test_failures_for_good_are_told(reply: Reply, text: str) -> None:
     ("body", "options", "text"),
     [
         (b"no json, secret", {}, "the answer is no JSON"),
+        (b"[1e999]", {}, "the answer is no JSON"),
         ({"data": 5}, {}, "there is no list as the answer"),
         ({"data": 5}, {"items": "data"}, "there is no list at 'data' of the answer"),
         ({"data": 5}, {"items": "meta.data"}, "there is no list at 'meta.data' of the answer"),
