@@ -49,7 +49,8 @@ class Paging:
             body = EXACT.decode(answer.body.decode(json.detect_encoding(answer.body)))
         except (ValueError, RecursionError):
             # no __cause__: it holds the whole text
-            raise self._bad("the answer is no JSON, or has a number too large for a float", "pass the url of an interface that gives JSON") from None
+            reason = "the answer is no JSON, or has a number too large for a float"
+            raise self._bad(reason, "pass the url of an interface that gives JSON") from None
         items = _at(body, self.items)
         if not isinstance(items, list):
             where = f"at {self.items!r} of the answer" if self.items else "as the answer"
