@@ -25,7 +25,7 @@ class SourceReader(Protocol[T_co]):
 
     `read`, `position` and `close` are required. A reader may have these members too:
 
-    - `progress()`: the fraction read, from 0 to 1, or `None` while it is unknown.
+    - `progress()`: the fraction read, from 0 to 1, or `None` while it is unknown; called behind each read that was not the end.
     - `one_by_one = True`: every read returns one event and may wait for it; `iterator` is then the plain iterator behind
       the reader, for loops that read without a call in between.
     - `interruptible = True`, beside `one_by_one`: `close` called by another thread ends a `read` that waits.

@@ -34,6 +34,7 @@ class DirectSource:
         self._closed = False
         self._count = 0
         self._pause_s = PAUSES_S[0]
+        self._fraction: float | None = None
         self._marking = Marking.of(plan.node.subject)
         self.listens = self._marking.listens
         self.error: SourceError | CheckpointError | None = None
@@ -79,9 +80,8 @@ class DirectSource:
 
     @property
     def fraction(self) -> float | None:
-        """How much of the source was read, 0..1, if its reader knows."""
-        progress = getattr(self._reader, "progress", None)
-        return progress() if progress is not None else None
+        """How much of the source was read, 0..1, if its reader knows: as it said behind its last read."""
+        return self._fraction
 
     def marks(self, size: int) -> list[ReadMark]:
         """Return the mark of the last read, of `size` events, if the source's positions are recorded."""
@@ -97,9 +97,13 @@ class DirectSource:
     def _read_batch(self, most: int) -> tuple[list[Any], bool]:
         batch = self._reader.read(most, 1 << 20)
         if batch is None:
+            self._fraction = 1.0
             if not self.listens:
                 self.close()  # closed here, so that an exception counts as the source's error
             return [], True
+        progress = getattr(self._reader, "progress", None)
+        if progress is not None:
+            self._fraction = progress()
         if check_read(batch):
             self._pause_s = PAUSES_S[0]
             alone = is_alone(batch)

@@ -99,6 +99,7 @@ class Feed:
         self._began = monotonic()
         self._ended_at: float | None = None
         self._reader: Any = None
+        self._fraction: float | None = None
         #: The marks of the whole reads that wait, and the positions to acknowledge, for sources that have them.
         self.marking = Marking.of(subject)
         self._reads: deque[ReadMark] = deque()
@@ -235,13 +236,17 @@ class Feed:
         pause = PAUSES_S[0]
         if self.marking.positions:
             self._left = _UNLIMITED  # what was read too far is read again from its position
+        progress = getattr(reader, "progress", None)
         while not self._stopping and self._left > 0:
             if self.marking.listens:
                 self._acknowledge(reader)
             most = min(max(1, self._most - len(self._events)), self._left)
             batch = reader.read(most, _AHEAD_BYTES)
             if batch is None:
+                self._fraction = 1.0
                 return
+            if progress is not None:  # asked in the thread that reads, and never once the reader is closed
+                self._fraction = progress()
             if not check_read(batch):
                 # The reader has nothing yet and cannot say when: ask again, ever more slowly.
                 self._room.clear()
@@ -350,9 +355,8 @@ class Feed:
 
     @property
     def fraction(self) -> float | None:
-        """How much of the source was read, 0..1, if its reader knows."""
-        progress = getattr(self._reader, "progress", None)
-        return progress() if progress is not None else None
+        """How much of the source was read, 0..1, if its reader knows: as it said behind its last read."""
+        return self._fraction
 
     @property
     def read_s(self) -> float:
