@@ -6,6 +6,8 @@ One name a line: `from .HOME import NAME as NAME`.
 from .engine.checkpoints.open_store import postgres_store as postgres_store
 from .engine.local.processes.warm import shutdown as shutdown
 from .engine.options import StopSignal as StopSignal
+from .engine.page_settings import Page as Page
+from .engine.page_settings import page as page
 from .engine.plan.plan import Plan as Plan
 from .engine.ray_runner import RayRunner as RayRunner
 from .engine.ray_runner import ray_runner as ray_runner

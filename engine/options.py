@@ -19,6 +19,7 @@ from ..nodes.handlers import accepts, is_async, is_generator
 from ..nodes.locks import Lock
 from ..nodes.meanings import means, with_fields
 from .checkpoints.store import Resume, Store
+from .page_settings import Page, check_page
 from .ray_runner import RayRunner
 from .reporting.report import RunReport
 
@@ -62,6 +63,7 @@ class RunKeywords(TypedDict, total=False):
     resume: Resume
     lock: Lock | None
     setup: Callable[[], object] | None
+    serve: int | str | Page | None
 
 
 def _option(text: str, check: Callable[..., Any], *, or_none: bool = False, **bounds: Any) -> dict[str, Any]:
@@ -296,6 +298,14 @@ class RunOptions:
             "a function that is called once in every process that runs your code, this one included, before any "
             "handler is built there",
             _check_setup,
+        ),
+    )
+    serve: Page | None = field(
+        default=None,
+        metadata=_option(
+            'a port of this machine, `"HOST:PORT"` or a `sw.page(...)`: while the run goes on, metrics for Prometheus are there '
+            "under `/metrics`, and `/health` and `/ready` say how it is (extra `page`)",
+            check_page,
         ),
     )
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from ..graphs.builder.checks import claim_iterators
 from ..graphs.builder.graph import Graph
@@ -40,6 +40,9 @@ from .runners.processes import default_workers as default_workers  # also for th
 from .runners.results import Results, Run
 from .runners.signals import AfterRun as AfterRun
 from .runners.signals import Interrupts
+
+if TYPE_CHECKING:
+    from .page.serving import Serving
 
 _LOG = logging.getLogger("sluiceway")
 
@@ -80,16 +83,17 @@ def run(graph: Graph, /, **options: Unpack[RunKeywords]) -> RunReport:
     Sinks run in the calling thread. Raises `GraphError` before anything starts, `HandlerError`, `SourceError`,
     `SinkError` for user code that failed, `KeyboardInterrupt` after a Ctrl-C; each `SluicewayError` carries `report`.
     """
-    running = _make_run(_checked_graph(graph, "sw.run"), check_run_options(options, "sw.run"))
-    interrupts = Interrupts(running)
-    with interrupts:
-        try:
-            for _ in running.batches():
-                continue
-        except SluicewayError as error:
-            error.report = running.report()
-            raise
-    interrupts.reraise()
+    running, shown = _make_run(_checked_graph(graph, "sw.run"), check_run_options(options, "sw.run"))
+    with shown:
+        interrupts = Interrupts(running)
+        with interrupts:
+            try:
+                for _ in running.batches():
+                    continue
+            except SluicewayError as error:
+                error.report = running.report()
+                raise
+        interrupts.reraise()
     return running.report()
 
 
@@ -105,7 +109,7 @@ def iterate(stream: Stream[T], /, *, ordered: bool = True, **options: Unpack[Run
             f"sw.iterate takes a stream, got {kind_of(stream)}; pass what graph.source(...) or a method of it"
             " returned"
         )
-    return Results.of(_make_run(stream.graph, checked, outlet=stream.node, outlet_ordered=ordered))
+    return Results.of(*_make_run(stream.graph, checked, outlet=stream.node, outlet_ordered=ordered))
 
 
 @overload
@@ -137,7 +141,7 @@ def imap(fn: Any, iterable: Iterable[Any], /, *more: Any, **options: Any) -> Res
     stream = graph.source(iterable).map(fn, **of_handler)
     letters = graph.dead_letters() if of_handler.get("on_error") == "dead_letter" else None
     return Results.of(
-        _make_run(
+        *_make_run(
             graph,
             of_run,
             outlet=stream.node,
@@ -177,8 +181,8 @@ def _site_of(options: RunOptions) -> Site:
     return RaySite(options.runner)
 
 
-def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
-    """Compile a graph and return a run of it; `outlets` are for the compiler."""
+def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> tuple[Run, AbstractContextManager[object]]:
+    """Compile a graph and return a run of it, and what is to be entered around it; `outlets` are for the compiler."""
     refuse_inside_import()
     with ExitStack() as undo:
         site = _site_of(options)
@@ -187,6 +191,9 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
         sources = [source.node for source in plan.sources]
         inline = options.runner == "inline"
         in_caller = not inline and isinstance(site, LocalSite) and may_start_in_caller(plan, options)
+        serving = _make_serving(options)
+        if serving is not None:
+            undo.callback(serving.close)
         acquired = None
         if options.lock is not None and options.checkpoint is not None:
             # A standby waits here: checkpoints are read once the previous run has ended.
@@ -220,11 +227,23 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> Run:
             plan.shipped = ship(plan, options.setup, in_caller=in_caller)
         claim_iterators(graph, sources)
         undo.pop_all()
+    run: Run
     if inline:
-        return InlineRun(plan, options, checkpoints)
-    if in_caller:
-        return AutoRun(plan, options)
-    return ProcessRun(plan, options, site, checkpoints=checkpoints)
+        run = InlineRun(plan, options, checkpoints)
+    elif in_caller:
+        run = AutoRun(plan, options)
+    else:
+        run = ProcessRun(plan, options, site, checkpoints=checkpoints)
+    return run, nullcontext() if serving is None else serving.of(run)
+
+
+def _make_serving(options: RunOptions) -> Serving | None:
+    """Return what serves the page of a run, if that is wanted; its port is taken then."""
+    if options.serve is None:
+        return None
+    from .page.serving import Serving  # few runs have a page
+
+    return Serving(options.serve, options.stall_warning_s)
 
 
 def _log_resumed(graph: str, checkpoints: Checkpoints) -> None:

@@ -111,6 +111,11 @@ def _add_run(commands: Any) -> None:
     add("--address", metavar="HOST:PORT", help="the Ray cluster of --runner ray, or auto (default: as ray.init() finds it)")
     add("--limit", type=_count, metavar="N", help="end reading after N events")
     add("--time-limit", type=_seconds, metavar="S", help="end reading after S seconds")
+    add(
+        "--serve", nargs="?", const="0", metavar="ADDR",
+        help="serve the run's metrics and health at a port of this machine or HOST:PORT (default: a free port);"
+        " behind MODULE:GRAPH",
+    )  # fmt: skip
     add("--report", type=Path, metavar="FILE.json", help="write the report as JSON, also when the run fails")
     add(
         "--progress",

@@ -9,12 +9,14 @@ import argparse
 import logging
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from ...nodes.errors import GraphError, SluicewayError
 from ..options import Runner
+from ..page_settings import Page, check_page
 from ..ray_runner import ray_runner
 from ..reporting.progress import Bar
 from ..reporting.report import RunReport
@@ -58,6 +60,17 @@ def _runner(args: argparse.Namespace) -> Runner:
     return name
 
 
+def _page(args: argparse.Namespace) -> Page | None:
+    """Return where the page is served, if it is wanted; its address is said once it is there."""
+    if args.serve is None:
+        return None
+    return replace(check_page("sluiceway run", "--serve", args.serve), opened=_say_address)
+
+
+def _say_address(url: str) -> None:
+    print_line(f"metrics and health are served at {url}", DONE)
+
+
 def _run(graph: Any, args: argparse.Namespace, report_file: ReportFile | None) -> int:
     shown = args.progress if args.progress is not None else sys.stderr.isatty() and not args.quiet
     watch = _Watch(Bar() if shown else None)
@@ -72,6 +85,7 @@ def _run(graph: Any, args: argparse.Namespace, report_file: ReportFile | None) -
                 limit=args.limit,
                 time_limit_s=args.time_limit,
                 progress=watch,
+                serve=_page(args),
                 checkpoint=args.checkpoint,
                 checkpoint_interval_s=args.checkpoint_interval,
                 resume=args.resume,

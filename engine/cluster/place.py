@@ -89,6 +89,9 @@ class ClusterPlace:
         self._decks.ask_stack(worker)
         self._decks.send()
 
+    def status(self, worker: str) -> None:
+        """Return nothing: the status pages are on the machines of the decks."""
+
     @property
     def descriptor(self) -> int:
         """The descriptor that is readable when there are events; it stays the same."""

@@ -30,6 +30,7 @@ from ..codec.errors import CodecError
 from ..core.effects import Deliver, DeliverLoose
 from ..plan.plan import Plan
 from ..reporting.failures import event_of, failure_error
+from ..reporting.live import LetterLog
 from .sinks import SinkEnd, SinkSet, sink_error
 
 
@@ -87,6 +88,7 @@ class Delivery:
         #: Whether the thread that delivers only unpacks for a consumer: no sink, step, lock or commit is due in it.
         self.only_consumer = lock is None and not plan.tail.program.steps and all(end.outlet for end in ends)
         self.delivered = self.sinks.first  #: the number up to which every ordered sink has everything
+        self.letter_log: LetterLog | None = None  #: where somebody watches the run
         self.comparison: Comparison | None = None  #: while numbers are only compared
 
     def _letter_steps(self, plan: Plan) -> Executor | None:
@@ -261,6 +263,8 @@ class Delivery:
             if column.events:
                 rows.append((end, column))
         failure: BaseException | None = None
+        if letters and self.letter_log is not None:
+            self.letter_log.record(letters)
         if letters and self._letters is not None:
             more, failure = self._letter_columns(lo, hi, letters)
             rows += more

@@ -63,6 +63,7 @@ class SinkSet:
         self._sources = sources
         self._checkpoints = checkpoints
         self._opened: list[SinkEnd] = []
+        self.committed: int | None = None  #: the number below which everything is committed, once something is
 
     @property
     def first(self) -> int:
@@ -148,6 +149,7 @@ class SinkSet:
         tokens = self.commit(cut.n - 1)
         if self._checkpoints is not None and not self._checkpoints.repeats:
             self._checkpoints.save(cut, tokens)
+        self.committed = cut.n
         _LOG.debug("committed up to number %d", cut.n - 1)
 
     def commit(self, n: int) -> dict[str, Any]:

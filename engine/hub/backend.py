@@ -23,6 +23,7 @@ from ..core.effects import (
     StopSource,
     StopWorker,
 )
+from ..reporting.live import BackendView
 from .feeds import Feeds
 from .restarts import Restarts
 
@@ -62,6 +63,9 @@ class Backend(Protocol):
 
         `now` is the time in seconds of the monotonic clock.
         """
+
+    def view(self, now: float) -> BackendView:
+        """Return what the processes do now, for who watches the run."""
 
     def keep(self, payload: Payload) -> Payload:
         """Return the payload of a source in the calling process as workers get it best: in shared memory, for example."""

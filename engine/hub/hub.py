@@ -11,7 +11,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from time import monotonic
 
 from ...nodes.ordering.budget import Budget
@@ -35,6 +35,7 @@ from ..interpreter.forks import OwnerProcess
 from ..options import RunOptions
 from ..plan.plan import Plan
 from ..reporting import failures
+from ..reporting.live import BackendView, FlowView, flow_of
 from ..sources.feed import POLL_S
 from ..sources.held_feed import HeldFeed
 from .backend import Backend, RunHandle
@@ -46,6 +47,9 @@ from .wakeup import Wakeup
 
 #: The longest wait, in seconds: how often the time limit and the stop signal are checked while nothing happens.
 _TICK_S = 0.25
+
+#: Is told what the run is doing, or `None` where it has ended.
+Look = Callable[[tuple[FlowView, BackendView] | None], None]
 
 
 class Hub:
@@ -100,6 +104,9 @@ class Hub:
         self.began = monotonic()
         self.restarts = Restarts()
         self._commands: deque[Callable[[], None]] = deque()
+        self._looks: deque[Look] = deque()
+        self._over = False
+        self._reads = False
         self._consumed = 0  #: the sinks are done with all numbers below it; set by the caller's thread
         self._waits_for_sinks = True
         self._deadline: float | None = None
@@ -118,6 +125,11 @@ class Hub:
     def fraction(self) -> float | None:
         """How much of its one source is read, 0..1; `None` if that is unknown or there are several."""
         return self.feeds.fractions.get(0) if len(self._plan.sources) == 1 else None
+
+    @property
+    def reads(self) -> bool:
+        """Whether the sources may be read: the hub runs, and is not paused."""
+        return self._reads
 
     # -- commands, from any thread ------------------------------------------------------------------------------
 
@@ -141,6 +153,7 @@ class Hub:
             self._wakeup = None
             self._fail(error)
             assert self._outcome is not None
+            self._over = True
             self.up.set()
             self.deliveries.put(self._outcome)
             failed = self._outcome.error
@@ -151,7 +164,7 @@ class Hub:
         """Begin a paused run: number from `number` on, and read its one source from `feed`."""
 
         def command() -> None:
-            self._paused = False
+            self._paused, self._reads = False, True
             self.core.begin_at(number)
             self.feeds.add(0, feed)
             feed.attach(self.wake)
@@ -191,6 +204,18 @@ class Hub:
         """End the run now; nothing more is delivered."""
         self._command(lambda: self._end(Outcome(why)))
 
+    def look(self, show: Look) -> None:
+        """Have `show` called in the hub's thread with what the run is doing; with `None` once the hub has ended."""
+        self._looks.append(show)
+        self._command(lambda: self._show((flow_of(self.core), self.backend.view(monotonic()))))
+        if self._over:  # what is added from now on, nobody else would answer
+            self._show(None)
+
+    def _show(self, seen: tuple[FlowView, BackendView] | None) -> None:
+        with suppress(IndexError):
+            while True:
+                self._looks.popleft()(seen)
+
     def hurry(self) -> None:
         """Kill what still runs instead of waiting for it."""
         self._hurry = True
@@ -228,6 +253,7 @@ class Hub:
                 self._keeping.start()
             if not self._paused:
                 self.feeds.start(self.wake)
+                self._reads = True
             self.core.start()
             self._serve()
         except BaseException as error:
@@ -235,6 +261,8 @@ class Hub:
         outcome = self._outcome
         assert outcome is not None
         self.up.set()
+        self._over = True
+        self._show(None)
         for step in (
             self.feeds.stop,
             self._stop_backend,

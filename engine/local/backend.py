@@ -17,6 +17,7 @@ from ..core.effects import AskState, Restore, SendTask, Spawn, StopWorker
 from ..hub.backend import BackendEffect, RunHandle
 from ..options import RunOptions
 from ..plan.plan import Plan
+from ..reporting.live import BackendView
 from .grants import Grants
 from .inbox import Inbox
 from .remote_sources import RemoteSources
@@ -80,6 +81,10 @@ class ChildBackend:
         self.supervisor.start(self.router)
         if not self._paused:
             self._sources.start(self.supervisor.spawn)
+
+    def view(self, now: float) -> BackendView:
+        """Return what the processes do now; see `Backend.view`."""
+        return BackendView(self.supervisor.views(now), self._sources.are_open)
 
     def keep(self, payload: Payload) -> Payload:
         """Return a payload with its large frames in shared memory, where there is room."""

@@ -119,6 +119,8 @@ class Inbox:
         self._router.flush_pending(peer)
         self._core.record_ready(peer)
         self._supervisor.record_ready(peer)
+        if self._sources.is_source(peer):
+            self._sources.record_ready(peer)
         self._run.record_up()
 
     def _record_failure(self, peer: str, message: messages.Message) -> None:

@@ -30,6 +30,7 @@ class RemoteSources:
         self._feeds = feeds
         self._router = router
         self._source_of: dict[str, int] = {}
+        self._ready: set[str] = set()
 
     def start(self, spawn: Callable[[str, str], None]) -> None:
         """Start every remote source by `spawn(child, name of the file that describes it)`."""
@@ -42,6 +43,15 @@ class RemoteSources:
     def is_source(self, child: str) -> bool:
         """Whether a child is a source process."""
         return child in self._source_of
+
+    def record_ready(self, child: str) -> None:
+        """Record that a source process is ready to be read."""
+        self._ready.add(child)
+
+    @property
+    def are_open(self) -> bool:
+        """Whether every remote source was ready."""
+        return len(self._ready) == sum(source.remote for source in self._plan.sources)
 
     # -- effects of the core ------------------------------------------------------------------------------------
 

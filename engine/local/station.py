@@ -22,7 +22,7 @@ from ...nodes.program.program import Step
 from .processes.nursery import ChildExited, ChildStarted, Nursery, SpawnFailed, ZygoteDied
 from .transport.launch import ChildSettings
 from .transport.run_dir import LOST, UNREACHED
-from .transport.status_page import StatusPage
+from .transport.status_page import StatusPage, StatusReading
 from .watchdog import Overrun, is_limited, overrun, without_engine
 
 #: How long a worker may take to write its stack to a file, in seconds.
@@ -139,6 +139,11 @@ class Station:
         if number is not None:
             with contextlib.suppress(ProcessLookupError):  # it has just died; its exit is about to be seen
                 os.kill(pid, number)
+
+    def status(self, worker: str) -> StatusReading | None:
+        """Return what a worker shows on its status page; `None` if it has none."""
+        page = self._pages.get(worker)
+        return None if page is None else page.read()
 
     @property
     def descriptor(self) -> int:

@@ -14,15 +14,19 @@ from time import monotonic
 from typing import Protocol
 
 from ...nodes.dispatch.blame import LastSeen, Phase
+from ...nodes.dispatch.worker_name import WorkerName
+from ...nodes.program.program import Step
 from ..core.core import Core
 from ..core.effects import Spawn
 from ..hub.restarts import Restarts
 from ..options import RunOptions
+from ..reporting.live import WorkerView
 from . import child_output
 from .station import KILLS, Broken, Exited, Restarted, StackTaken, StationEvent, describe_exit
 from .transport import messages
 from .transport.launch import ChildSettings
 from .transport.router import Router
+from .transport.status_page import StatusReading
 from .watchdog import Overrun, Stalls, has_limits, steps_of
 
 _LOG = logging.getLogger("sluiceway")
@@ -32,6 +36,13 @@ _TICK_S = 0.25
 _LIMIT_TICK_S = 0.02
 #: How long to wait for what exited children have sent, in seconds; only a fork that a handler left behind takes so long.
 _LAST_S = 2.0
+
+
+#: What a worker does, in a word.
+_WORDS = {
+    Phase.START: "starts", Phase.IDLE: "waits", Phase.CODEC: "packs", Phase.BATCH: "batch", Phase.EVENT: "event",
+    Phase.MANY: "several", Phase.CLOSE: "closes",
+}  # fmt: skip
 
 
 class Place(Protocol):
@@ -45,6 +56,9 @@ class Place(Protocol):
 
     def ask_stack(self, worker: str, now: float) -> None:
         """Ask a worker for its stack; `StackTaken` follows, unless the worker exits before."""
+
+    def status(self, worker: str) -> StatusReading | None:
+        """Return what a worker shows on its status page, or `None` where that is not seen from here."""
 
     @property
     def descriptor(self) -> int:
@@ -126,6 +140,31 @@ class Supervisor:
     def alive(self) -> dict[str, int]:
         """The pids of the children that run, by name."""
         return dict(self._place.alive)
+
+    def views(self, now: float) -> tuple[WorkerView, ...]:
+        """Return what every worker does now."""
+        views = []
+        for child in self._place.names:
+            if not self.is_worker(child):
+                continue
+            status = self._place.status(child)
+            name, dispatcher = WorkerName.parse(child), self._core.dispatcher_of(child)
+            load = dispatcher.workers.get(child) if dispatcher is not None else None
+            doing, node, number, for_s = _shown(status, steps_of(self._core, child), now)
+            views.append(
+                WorkerView(
+                    name=child,
+                    pool=self._core.wiring.pools[name.pool].name,
+                    pid=0 if status is None else self._place.alive.get(child, 0),
+                    doing=doing,
+                    node=node,
+                    number=number,
+                    for_s=for_s,
+                    numbers=0 if load is None else load.load,
+                    life=name.life,
+                )
+            )
+        return tuple(views)
 
     def wait_s(self, now: float) -> float:
         """Return how many seconds may pass before something is due."""
@@ -253,6 +292,22 @@ class Supervisor:
                 selector.register(self._place.descriptor, selectors.EVENT_READ)
                 selector.select(min(_TICK_S, max(0.0, deadline - monotonic())))
         receive()
+
+
+def _shown(
+    status: StatusReading | None, steps: Sequence[Step], now: float
+) -> tuple[str, str | None, int | None, float]:
+    """Return what a worker does in a word, in which node, on which number (`None`: several or none), and for how long."""
+    if status is None:
+        return "elsewhere", None, None, 0.0
+    seen = status.seen
+    in_node = seen.phase in (Phase.EVENT, Phase.BATCH, Phase.MANY)
+    return (
+        _WORDS[seen.phase],
+        steps[seen.step].node if in_node and seen.step < len(steps) else None,
+        seen.seq if in_node or seen.phase is Phase.CODEC else None,
+        max(0.0, now - status.since_s) if status.since_s else 0.0,
+    )
 
 
 def _activity(node: str, seen: LastSeen) -> str:

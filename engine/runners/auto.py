@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from time import monotonic, perf_counter
 from typing import Any
 
+from msgspec.structs import replace
+
 from ...nodes.errors import SluicewayError, describe
 from ...nodes.execution.batch_split import BatchSplitter
 from ...nodes.execution.executor import Executor
@@ -29,6 +31,7 @@ from ..plan.plan import Plan
 from ..plan.shipping import changed_since, pack_handlers
 from ..reporting.failures import source_error
 from ..reporting.figures import add_earlier
+from ..reporting.live import MAX_LETTERS, LiveRun
 from ..reporting.report import RunReport
 from ..sources.feed import POLL_S, Feed, make_feed
 from ..sources.held_feed import HeldFeed
@@ -133,6 +136,14 @@ class AutoRun(CallerRun):
         if self._handed_over and self._processes is not None:
             return add_earlier(self._processes.report(), report)
         return report
+
+    def live(self) -> LiveRun:
+        """Return what the run is doing now; for any thread."""
+        here = super().live()
+        if not self._handed_over or self._processes is None:
+            return here
+        there = self._processes.live()
+        return replace(there, report=here.report, letters=(*here.letters, *there.letters)[-MAX_LETTERS:])
 
     def _work(self) -> Iterator[list[Any]]:
         # What `setup` has changed in the handlers, it changes in every worker too.

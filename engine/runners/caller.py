@@ -27,6 +27,7 @@ from ..reporting.expected import ExpectedEvents
 from ..reporting.failures import failure_error, warn_skipped
 from ..reporting.figures import add_tallies, is_reported, node_report
 from ..reporting.life import RunLife
+from ..reporting.live import FlowView, LetterLog, LiveRun
 from ..reporting.progress import ProgressTimer
 from ..reporting.report import RunReport
 
@@ -40,6 +41,9 @@ class CallerRun(ABC):
         self._pipeline = CallerPipeline(plan, lock, checkpoints)
         self._progress = ProgressTimer(options.progress)
         self._life = RunLife(plan.name)
+        self._open = False  #: whether the sinks are open and the sources are read
+        self._log = LetterLog(show_events=options.serve.show_events) if options.serve is not None else None
+        self._pipeline.delivery.letter_log = self._log
         hints = [size_hint(source.node.subject) for source in plan.sources]
         self._expected = ExpectedEvents(hints, options.limit, self._pipeline.delivery.sinks.first)
         self._began = monotonic()
@@ -55,6 +59,29 @@ class CallerRun(ABC):
     def name(self) -> str:
         """The name of the graph."""
         return self._plan.name
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that is run."""
+        return self._plan
+
+    def live(self) -> LiveRun:
+        """Return what the run is doing now; for any thread."""
+        report, delivery = self.report(), self._pipeline.delivery
+        read = max(0, report.events_in - report.released)
+        head = report.released + delivery.sinks.first
+        return LiveRun(
+            report,
+            open=self._open and not self._life.over,
+            flow=FlowView(
+                head=head,
+                in_flight=read,
+                limit_bytes=self._options.window_bytes,
+                limit_numbers=self._options.window_numbers,
+            ),
+            letters=self._log.last if self._log is not None else (),
+            committed=delivery.sinks.committed,
+        )
 
     @property
     def works_in_caller(self) -> bool:
@@ -109,6 +136,7 @@ class CallerRun(ABC):
                 set_up_caller(self._plan, self._options.setup)
                 try:
                     with opened(self._pipeline.delivery.sinks, self):
+                        self._open = True
                         yield from self._work()
                 except GeneratorExit:
                     self._stopped = "closed"

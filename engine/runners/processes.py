@@ -27,12 +27,15 @@ from ..plan.shipping import set_up_caller
 from ..reporting.expected import ExpectedEvents
 from ..reporting.figures import report_of
 from ..reporting.life import RunLife
+from ..reporting.live import BackendView, FlowView, LetterLog, LiveRun
 from ..reporting.progress import ProgressTimer
 from ..reporting.report import RunReport
 from ..sources.held_feed import HeldFeed
 
 #: How long the caller's thread waits at a time, in seconds, so that progress is also shown when nothing arrives.
 _WAIT_S = 0.5
+#: How long the hub may take to answer who watches the run, in seconds: it answers in the time of one message.
+_LOOK_S = 1.0
 
 
 def default_workers() -> int:
@@ -59,6 +62,7 @@ class ProcessRun:
         self._plan = plan
         self._setup = options.setup
         self._delivery = Delivery(plan, lock=options.lock, checkpoints=checkpoints)
+        self._delivery.letter_log = LetterLog(show_events=options.serve.show_events) if options.serve is not None else None
         self._site = site
         backend = ChildBackend(plan, options, site, paused=paused)
         self._hub = Hub(plan, options, backend, paused=paused, checkpoints=checkpoints)
@@ -136,6 +140,33 @@ class ProcessRun:
         if self._outcome is not None:
             report.children = self._outcome.children
         return self._life.stamp(report)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that is run."""
+        return self._plan
+
+    def live(self) -> LiveRun:
+        """Return what the run is doing now; for any thread. Waits for the hub, but not for long."""
+        seen: queue.SimpleQueue[tuple[FlowView, BackendView] | None] = queue.SimpleQueue()
+        looked, answers = None, True
+        if self._begun and not self._finished:
+            self._hub.look(seen.put)
+            try:
+                looked = seen.get(timeout=_LOOK_S)
+            except queue.Empty:
+                answers = False
+        flow, backend = looked if looked is not None else (FlowView(), BackendView())
+        log = self._delivery.letter_log
+        return LiveRun(
+            self.report(),
+            open=looked is not None and self._hub.reads and flow.workers_ready and backend.sources_open,
+            flow=flow,
+            workers=backend.workers,
+            letters=log.last if log is not None else (),
+            committed=self._delivery.sinks.committed,
+            answers=answers,
+        )
 
     def batches(self) -> Generator[list[Any], None, None]:
         """Run to the end; yields the consumer's events in lists. Raises what ended the run."""

@@ -10,7 +10,7 @@ import _thread
 import atexit
 import threading
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from itertools import chain
 from time import monotonic
 from types import TracebackType
@@ -42,9 +42,9 @@ class Results(chain[T_co]):  # type: ignore[type-var]  # chain only yields event
     _lists: ResultLists
 
     @staticmethod
-    def of(run: Run) -> Results[Any]:
-        """Return the results of a run that has not begun."""
-        lists = ResultLists(run)
+    def of(run: Run, around: AbstractContextManager[object]) -> Results[Any]:
+        """Return the results of a run that has not begun; `around` is entered while it goes on."""
+        lists = ResultLists(run, around)
         results = Results.from_iterable(lists)
         assert isinstance(results, Results)
         results._lists = lists
@@ -138,12 +138,12 @@ class ResultLists:
     What a `chain` is given raises what it must not end for: an error of the lists themselves would be the chain's end.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, around: AbstractContextManager[object]) -> None:
         self.run = run
         self.name = f"graph {run.name!r}"
         #: Whether asking raises `NotReady` instead of waiting.
         self.polling = False
-        self._batches = _reported(run)
+        self._batches = _reported(run, around)
         self._wakes = Wakes()
         self._owner = OwnerProcess()
         #: Whether somebody asks. No call may stand between its check and its change, where another thread could come.
@@ -344,16 +344,17 @@ class ResultLists:
         return f"<Results of {self.name}: {state}>"
 
 
-def _reported(run: Run) -> Generator[list[Any], None, None]:
-    """Yield a run's lists, and attach the report to its errors."""
-    batches = run.batches()
-    try:
-        yield from batches
-    except SluicewayError as error:
-        error.report = run.report()
-        raise
-    finally:
-        batches.close()
+def _reported(run: Run, around: AbstractContextManager[object]) -> Generator[list[Any], None, None]:
+    """Yield a run's lists inside of `around`, and attach the report to its errors."""
+    with around:
+        batches = run.batches()
+        try:
+            yield from batches
+        except SluicewayError as error:
+            error.report = run.report()
+            raise
+        finally:
+            batches.close()
 
 
 def _refuse_second(name: str) -> NoReturn:

@@ -71,6 +71,11 @@ class Dispatcher:
         return self.accepted.frontier()
 
     @property
+    def waiting(self) -> int:
+        """How many numbers are ready and not handed out."""
+        return self._ready_numbers
+
+    @property
     def batch(self) -> int:
         """How many numbers the next task may hold."""
         size = self.sizer.size

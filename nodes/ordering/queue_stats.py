@@ -6,6 +6,7 @@ Little's law (J. D. C. Little, Operations Research 9(3), 1961) ties them: L = λ
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from math import log2
 
 #: Times are counted in buckets of a quarter of an octave, from a microsecond on.
@@ -43,6 +44,10 @@ class QueueStats:
         self._total += count * stayed_s
         self._buckets[max(0, int(log2(max(stayed_s, _UNIT_S) / _UNIT_S) * _STEPS))] += count
 
+    def counts(self) -> dict[int, int]:
+        """Return how many numbers have left by how long they stayed; `quantile_of` reads it."""
+        return dict(self._buckets)
+
     @property
     def mean_stay_s(self) -> float:
         """Mean time inside, W, in seconds."""
@@ -54,10 +59,15 @@ class QueueStats:
 
     def quantile_s(self, q: float) -> float:
         """Return the time in seconds within which the share `q` of all numbers left, to a fifth of its value."""
-        rank = q * self.departed
-        seen = 0
-        for bucket in sorted(self._buckets):
-            seen += self._buckets[bucket]
-            if seen >= rank:
-                return float(_UNIT_S * 2 ** ((bucket + 0.5) / _STEPS))
-        return 0.0
+        return quantile_of(self._buckets, q)
+
+
+def quantile_of(counts: Mapping[int, int], q: float) -> float:
+    """Return the time in seconds within which the share `q` of the numbers of `counts` left, 0 if there are none."""
+    rank = q * sum(counts.values())
+    seen = 0
+    for bucket in sorted(counts):
+        seen += counts[bucket]
+        if seen >= rank and counts[bucket]:
+            return float(_UNIT_S * 2 ** ((bucket + 0.5) / _STEPS))
+    return 0.0
