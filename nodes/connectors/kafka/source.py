@@ -170,7 +170,19 @@ class KafkaReader:
         if self._ends is None or not self._member.joined or self._kept:
             return False
         behind = self._offsets.next
+        for partition in self._offsets.owned:
+            if behind.get(partition, 0) > self._ends.get(partition, 0):
+                self._check_there(partition, behind[partition])
         return all(behind.get(p, 0) >= self._ends.get(p, 0) for p in self._offsets.owned)
+
+    def _check_there(self, partition: int, offset: int) -> None:
+        """Raise `LookupError` for a place behind the end of a partition: it is of a topic that was there before."""
+        high = self._member.high(partition)
+        if offset > high:
+            raise LookupError(
+                f"cannot {self._what}: it is to be read from offset {offset} of partition {partition}, which ends at {high}: "
+                "the topic was deleted and made anew; set the offsets of the group anew, or read with another group"
+            )
 
     def position(self) -> dict[Any, Any]:
         """Return `{partition: next offset}`; with `stop_at_end`, also the ends to stop at, as `"end"`."""

@@ -71,6 +71,24 @@ def test_a_topic_is_read_to_its_end_and_each_partition_in_order(cluster: MockKaf
     assert pickle.loads(pickle.dumps(one)) == one
 
 
+@pytest.mark.parametrize("stop_at_end", [True, False])
+def test_a_place_behind_the_end_of_a_topic_that_was_made_anew_is_told(
+    cluster: MockKafka, topic: str, stop_at_end: bool
+) -> None:
+    """The group knows an offset of the old topic; what stands below it in the new one must not pass for read."""
+    import confluent_kafka
+
+    cluster.produce(topic, values(3), partition=0)
+    settings = {"bootstrap.servers": cluster.servers, "group.id": "g-" + topic}
+    earlier = confluent_kafka.Consumer(settings)
+    earlier.commit(offsets=[confluent_kafka.TopicPartition(topic, 0, 9)], asynchronous=False)
+    earlier.close()
+    reader = open_reader(cluster, topic, stop_at_end=stop_at_end)
+    with pytest.raises(LookupError, match=r"made anew|offset 9 of partition 0 is gone"):
+        wait_until(lambda: reader.read(10, MANY) is None)
+    reader.close()
+
+
 def test_a_read_gives_no_more_than_it_may(cluster: MockKafka, topic: str) -> None:
     cluster.produce(topic, [b"x" * 1000] * 200, partition=0)
     reader = open_reader(cluster, topic, stop_at_end=True)
