@@ -145,6 +145,9 @@ class Plan:
         lines.append("")
         if self.joined_by:
             lines.append(self.joined_by)
+        timed = [step.node for step in self.whole.program.steps if step.options.timeout_s is not None and not step.is_async]
+        if timed:
+            lines.append(f"timeout_s of {', '.join(timed)}: kept in processes; runner='inline' waits for plain calls")
         lines += self._promises()
         return "\n".join(lines)
 

@@ -120,7 +120,7 @@ class Options:
         default=None,
         metadata=_option(
             "seconds for one call; past it the worker is replaced (an awaited call is cancelled), and the event is "
-            "tried again or fails with `HandlerTimeout`",
+            "tried again or fails with `HandlerTimeout`. With `runner='inline'` only awaited calls are ended",
             check_seconds, remedy="leave it out for no limit", positive=True,
         ),
     )

@@ -15,7 +15,7 @@ def test_the_examples_run(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(SCRIPT)
     done = subprocess.run([sys.executable, "own.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == re.findall(r"print\(.*# (.*)$", SCRIPT, re.MULTILINE)
+    assert done.stdout.splitlines() == re.findall(r"print\(.*  # (.*)$", SCRIPT, re.MULTILINE)
 
 
 def test_a_missing_input_is_refused_as_the_example_says(tmp_path: Path) -> None:

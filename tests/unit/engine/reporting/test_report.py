@@ -36,6 +36,15 @@ def test_a_plan_does_not_show_the_data_of_its_source() -> None:
     assert printer.shown == str(plan)
 
 
+def test_a_plan_says_where_a_time_limit_holds() -> None:
+    async def later(n: int) -> int:
+        return n
+
+    graph = sw.Graph()
+    graph.source([1]).map(abs, timeout_s=1).map(later, timeout_s=1).sink(print)
+    assert "timeout_s of abs: kept in processes; runner='inline' waits for plain calls" in str(sw.compile(graph)).splitlines()
+
+
 def test_a_name_that_is_cut_shows_it() -> None:
     lines = str(sw.run(small_graph(), runner="inline")).splitlines()
     assert "  a_name_that_is_longer_than_twenty_chara…       1 " in lines[-1]
