@@ -5,6 +5,7 @@ file. They are loaded on first use, so that a worker process, which needs few of
 """
 
 import os
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -28,6 +29,11 @@ __all__ = [name for name in _HOMES if not name.startswith("_")]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_ours(name)}")
+    if sys.getrecursionlimit() < 100:
+        raise RecursionError(
+            f"cannot load sluiceway.{name}: the recursion limit is {sys.getrecursionlimit()}, and imports need 100 at least;"
+            " set it higher by sys.setrecursionlimit"
+        )
     value = globals()[name] = getattr(import_module(_HOMES[name], __name__), name)
     return value
 

@@ -24,6 +24,7 @@ from ..nodes.program.options import HANDLER_OPTION_NAMES, HandlerOptions, NodeNa
 from .checkpoints.checkpoints import Checkpoints, open_checkpoints
 from .checkpoints.open_store import may_be_resumed
 from .delivery.run_lock import AcquiredLock
+from .interpreter.surroundings import refuse_surroundings
 from .local.site import LocalSite, Site
 from .options import RunKeywords, Runner, RunOptions, check_run_options
 from .plan.compiler import compile_graph
@@ -190,6 +191,8 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> tuple[Ru
         plan = _compile(graph, options, site, **outlets)
         sources = [source.node for source in plan.sources]
         inline = options.runner == "inline"
+        if not inline:
+            refuse_surroundings()
         in_caller = not inline and isinstance(site, LocalSite) and may_start_in_caller(plan, options)
         serving = _make_serving(options)
         if serving is not None:

@@ -203,7 +203,7 @@ class AsyncWorker:
             pending.answers.clear()
             if not pending.left:
                 del self._pending[pending.task.id]
-        self._host.leave_if_due()
+        self._host.tidy()
         if not self._pending:
             self._page.phase(Phase.IDLE)
 

@@ -39,7 +39,7 @@ class Worker:
             if message.kind is Kind.TASK:
                 runner.run(host.read_task(message))
                 page.phase(Phase.IDLE)
-                host.leave_if_due()
+                host.tidy()
             elif message.kind in (Kind.STATE, Kind.RESTORE):
                 host.handle_state(runner.executor.states, message)
             elif message.kind is not Kind.DEFINE:

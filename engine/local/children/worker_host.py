@@ -18,6 +18,7 @@ from ....nodes.state.stateful import States
 from ...codec.codec import Payload
 from ...codec.pickling import dumps, loads
 from ...codec.stored_values import restore_stored
+from ...interpreter.memory import GrowthCollector
 from ...tasks.encoding import pack_cause
 from ...tasks.task import AnswerMessage, Grant, TaskMessage
 from ..transport.launch import ChildSettings, WorkerSpec
@@ -44,6 +45,7 @@ class WorkerHost:
         self._handlers = unpack_user_code(folder, self.spec.handlers)
         self.closers: list[Callable[[], Any]] = []
         self._arena = ChildArena(arena_path(folder))
+        self._memory = GrowthCollector.of_this_process()
         self._events = 0
         self._leaving = False
 
@@ -82,6 +84,12 @@ class WorkerHost:
     def return_rest(self, task: int, number: int) -> None:
         """Return the numbers of a task from `number` on, unanswered."""
         self.link.send(pack(Kind.RETURNED, task, number))
+
+    def tidy(self) -> None:
+        """Do what is due behind a task: collect garbage if the memory has grown, ask to be replaced at a limit."""
+        if self._memory is not None:
+            self._memory.collect_if_grown()
+        self.leave_if_due()
 
     def leave_if_due(self) -> None:
         """Ask to be replaced if this worker has handled its number of events or has grown beyond its memory limit."""
