@@ -16,9 +16,10 @@ from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, auto
 from fractions import Fraction
+from functools import partial
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from sys import getrefcount
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -28,8 +29,8 @@ from . import reference_counts as counts
 #: Types whose objects cannot be changed and hold nothing that can.
 IMMUTABLE = frozenset({
     str, bytes, int, float, bool, type(None), complex, range, date, datetime, time, timedelta, timezone, Decimal, Fraction,
-    UUID, PosixPath, PurePosixPath, WindowsPath, PureWindowsPath, type(Ellipsis), type(NotImplemented), FunctionType,
-    BuiltinFunctionType, ModuleType, re.Pattern, re.Match, type,
+    UUID, PosixPath, PurePosixPath, WindowsPath, PureWindowsPath, type(Ellipsis), type(NotImplemented),
+    BuiltinFunctionType, ModuleType, re.Pattern, type,
 })  # fmt: skip
 #: One in a process, or nobody's to fill again.
 _SHARED = (type, Enum, BaseException)
@@ -40,7 +41,9 @@ _IMMUTABLE_ELSEWHERE = {
     "zoneinfo": ("ZoneInfo",),
 }
 _FROZEN = (tuple, frozenset)
-_CONTAINERS = frozenset({dict, list, tuple, set, frozenset, OrderedDict, defaultdict, deque})
+_CONTAINERS = frozenset({
+    dict, list, tuple, set, frozenset, slice, OrderedDict, defaultdict, deque, SimpleNamespace, partial,
+})  # fmt: skip
 _OF_C = frozenset({"wrapper_descriptor", "method_descriptor", "getset_descriptor", "builtin_function_or_method"})
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a class statement
 
@@ -53,9 +56,26 @@ class Mutability(Enum):
     HOLDER = auto()  #: it, and what it holds, all of which the collector sees
     BUFFER = auto()  #: its bytes, which are its own
     ARRAY = auto()  #: a numpy array, which may show the memory of another object
+    FUNCTION = auto()  #: what it has captured
+    MATCH = auto()  #: the text that a pattern was found in, unless that is one that cannot
     VIEW = auto()  #: it shows another object, or reads what its iterator gives next
     UNRUN = auto()  #: it has yet to be awaited
     OTHER = auto()  #: nobody knows
+
+
+_SPECIAL = {FunctionType: Mutability.FUNCTION, re.Match: Mutability.MATCH}
+
+
+def is_record(cls: type) -> bool:
+    """Whether what objects of a type hold is given with them: containers, named tuples, dataclasses, not other objects."""
+    return cls in _CONTAINERS or issubclass(cls, tuple) or "__dataclass_fields__" in vars(cls)
+
+
+def captures(function: Any) -> bool:
+    """Whether a function sees variables of the function that made it, and is not one that a module has by its name."""
+    if function.__closure__ is None:
+        return False
+    return getattr(sys.modules.get(function.__module__), function.__qualname__, None) is not function
 
 
 def kind_of(cls: type) -> Mutability:
@@ -66,6 +86,8 @@ def kind_of(cls: type) -> Mutability:
         return Mutability.UNRUN
     if is_view(cls):
         return Mutability.VIEW
+    if cls in _SPECIAL:
+        return _SPECIAL[cls]
     if cls is _numpy("ndarray"):
         return Mutability.ARRAY
     if cls in (bytearray, array.array):

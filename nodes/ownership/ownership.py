@@ -8,17 +8,20 @@ is passed in; where a count of references says nothing, without the interpreter 
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from gc import get_referents, is_tracked
 from itertools import chain, groupby, starmap
 from sys import getrefcount
+from types import CellType, FunctionType
 from typing import Any, TypeAlias
 
 from ..given import is_file, unrun_error, view_error
 from . import reference_counts as counts
-from .mutability import IMMUTABLE, Mutability, has_own_memory, is_frozen, kind_of
+from .mutability import IMMUTABLE, Mutability, captures, has_own_memory, is_frozen, is_record, kind_of
 from .reference_counts import CALLED, GIVEN, LISTED, NEVER, REFERENT, RESULT
 
 #: Returns an independent copy of every event of a list.
@@ -206,8 +209,13 @@ class Ownership:
     def _copied(self, event: Any) -> Any:
         if event is self._uncopied:
             return event
-        if self._kind(type(event)) is Mutability.ARRAY and not event.dtype.hasobject:
+        kind = self._kind(type(event))
+        if kind is Mutability.ARRAY and not event.dtype.hasobject:
             return event.copy(order="K")
+        if kind is Mutability.FUNCTION:
+            return copied_function(event, self._copied_value)
+        if type(event) in (tuple, list) and any(type(part) is FunctionType for part in event):
+            return type(event)(map(self._copied_value, event))
         copied = self._copies([event])[0]
         if copied is event:
             if hasattr(type(event), "__next__"):
@@ -215,10 +223,17 @@ class Ownership:
             self._uncopied = event
         return copied
 
+    def _copied_value(self, value: Any) -> Any:
+        """Return a copy of what is not the event itself: what a function has captured, or what is beside it."""
+        if type(value) in IMMUTABLE or (type(value) is FunctionType and not captures(value)):
+            return value
+        return self._copied(value)
+
     def _is_own(self, event: Any, alone: bool, held: Mapping[int, int] | None = None) -> bool:
         """Whether nobody else can change an event, if it is known whether anybody else refers to it.
 
-        `held` says how often its parts are referred to by what is the engine's. Raises `NotGiven` for a view inside.
+        `held` says how often its parts are referred to by what is the engine's. Raises `NotGiven` for a view that is given
+        with it; what objects of the user's have inside is theirs.
         """
         kind = self._kind(type(event))
         is_own = self._is_settled(event, kind, alone, type(event))
@@ -227,9 +242,11 @@ class Ownership:
         parts = get_referents(event)
         if _are_immutable(map(type, parts)):
             return is_own
-        seen = {id(event)}
-        while parts:
-            level = []
+        outer: type | None = type(event) if is_record(type(event)) else None
+        seen, pending = {id(event)}, []
+        while True:
+            records: list[Any] = []
+            inside: list[Any] = []
             for part in parts:
                 if type(part) in IMMUTABLE or id(part) in seen:
                     continue
@@ -239,22 +256,28 @@ class Ownership:
                     count -= held.get(id(part), 0)
                 if type(part) in _PLAIN:
                     is_own = is_own and count <= REFERENT
-                    level.append(part)
+                    records.append(part)
                     continue
                 kind = self._kind(type(part))
                 # What is below is looked at for views even if it is to be copied.
-                is_own = self._is_settled(part, kind, is_own and count <= REFERENT, type(event)) and is_own
+                is_own = self._is_settled(part, kind, is_own and count <= REFERENT, outer) and is_own
                 if kind in _WALKED:
-                    level.append(part)
-            if not level:
-                break
-            parts = get_referents(*level)
-            if _are_immutable(map(type, parts)):
-                break
-        return is_own
+                    (records if is_record(type(part)) else inside).append(part)
+            part = None  # a reference of this variable would count
+            if records:
+                pending.append((records, outer))
+            if inside and is_own:
+                pending.append((inside, None))
+            if not pending:
+                return is_own
+            holders, outer = pending.pop()
+            parts = get_referents(*holders)
 
-    def _is_settled(self, part: Any, kind: Mutability, alone: bool, outer: type) -> bool:
-        """Whether nobody else can change a part itself; raises `NotGiven` where it is a view or has yet to be run."""
+    def _is_settled(self, part: Any, kind: Mutability, alone: bool, outer: type | None) -> bool:
+        """Whether nobody else can change a part itself.
+
+        Raises `NotGiven` for one that is a view or has yet to be run, and is given with an event of type `outer`.
+        """
         if kind is Mutability.HOLDER or kind is Mutability.BUFFER:
             return alone
         if kind is Mutability.LEAF:
@@ -263,16 +286,34 @@ class Ownership:
             return alone or is_frozen(part, self._kind)
         if kind is Mutability.ARRAY:
             return alone and has_own_memory(part)
-        if kind is Mutability.VIEW:
-            if self._files and is_file(type(part)):
-                return True
+        if kind is Mutability.FUNCTION:
+            return not captures(part)
+        if kind is Mutability.MATCH and type(part.string) in IMMUTABLE:
+            return True
+        if kind is Mutability.VIEW and self._files and is_file(type(part)):
+            return True
+        if outer is not None and kind in (Mutability.VIEW, Mutability.MATCH):
             raise view_error(type(part), outer, self._what)
-        if kind is Mutability.UNRUN:
+        if outer is not None and kind is Mutability.UNRUN:
             raise unrun_error(part, self._what)
         return False
 
 
 _RULES: dict[type, Callable[[Ownership, Any], Any]] = {dict: Ownership._own_dict, tuple: Ownership._own_tuple}
+
+
+def copied_function(function: Any, copied: Callable[[Any], Any]) -> Any:
+    """Return a function that has captured copies of what another one has captured, and shares the rest with it."""
+    cells = tuple(CellType() for _ in function.__closure__ or ())
+    made = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
+    functools.update_wrapper(made, function)
+    del made.__wrapped__  # type: ignore[attr-defined]  # it is no wrapper
+    made.__kwdefaults__ = function.__kwdefaults__
+    for cell, original in zip(cells, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # a variable that has no value yet
+            value = original.cell_contents
+            cell.cell_contents = made if value is function else copied(value)
+    return made
 
 
 def is_alone(given: Any) -> bool:

@@ -103,6 +103,11 @@ def _told(count: int) -> int:
     return count if TELL else NEVER
 
 
+# A tracer that looks at variables may have references of its own: taken for the rule, they would hide somebody else's.
+_tracer, _profiler = sys.gettrace(), sys.getprofile()
+sys.settrace(None)
+sys.setprofile(None)
+
 #: What an iterator gave, in a method that `map` calls with it.
 GIVEN = _told(next(_each(_fresh(), _Looks().given)))
 #: What the caller has in a variable, in a function that it calls with it.
@@ -120,3 +125,6 @@ LISTED = next(map(getrefcount, list(_fresh())))
 REFERENT = _told(_count_referent())
 #: What one attribute holds, in a variable.
 ATTRIBUTE = _told(_count_attribute())
+
+sys.settrace(_tracer)
+sys.setprofile(_profiler)

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from ..errors import kind_of
 from ..events import Failure
-from ..given import is_unrun, refuse_table, refuse_unordered, refuse_unrun, unrun_error
+from ..given import is_unrun, is_view, refuse_table, refuse_unordered, refuse_unrun, unrun_error
 from ..ownership.ownership import Held, Inputs, Ownership
 from ..ownership.reference_counts import RESULT
 from .column import Column, join
@@ -111,10 +111,12 @@ def _verdicts(owner: Ownership, given: Iterable[Any], inputs: Inputs) -> Iterato
 
 
 def _verdicts_of(cls: type, given: Iterator[Any]) -> Iterator[bool]:
-    return given if cls is bool else map(_verdict, given)
+    if cls is bool:
+        return given
+    return map(_refused_verdict if is_unrun(cls) or is_view(cls) else truth, given)
 
 
-def _verdict(given: Any) -> bool:
+def _refused_verdict(given: Any) -> bool:
     refuse_unrun(given, "the handler", "a filter gives a truth value")
     return truth(given)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -158,6 +159,58 @@ def test_everyday_code(source: Any, handler: Any, look: Any, options: Any) -> No
     assert results(source(), add, **options) == right
 
 
+# -- what captures or shows what changes ---------------------------------------------------------------------------
+
+
+def tasks() -> Iterator[Any]:
+    """Give functions of a variable that changes; one, two and itself among what they see."""
+    buffer = [0]
+    for n in range(6):
+        buffer[0] = n
+
+        def task() -> Any:
+            return n, buffer[0], task.__name__  # noqa: B023 (that is the point)
+
+        yield task
+
+
+def tasks_with_arguments() -> Iterator[Any]:
+    for n in range(6):
+        yield (lambda k: (n, k)), n  # noqa: B023
+
+
+def call(task: Any) -> Any:
+    return task[0](task[1]) if isinstance(task, tuple) else task()
+
+
+@pytest.mark.parametrize("options", RUNNERS, ids=IDS)
+@pytest.mark.parametrize("source", [tasks, tasks_with_arguments])
+def test_a_function_sees_the_variables_of_its_moment(source: Any, options: Any) -> None:
+    right = [call(task) for task in source()]
+    assert results(source(), lambda s: s.map(call), **options) == right
+    assert results(source, lambda s: s.map(call), **options) == right
+
+
+def matches() -> Iterator[Any]:
+    buffer = bytearray(b"a1")
+    for n in range(3):
+        buffer[1:] = b"%d" % n
+        yield re.match(rb"a(\d)", buffer)
+
+
+def test_a_match_in_what_changes_is_a_view() -> None:
+    with pytest.raises(sw.SourceError, match=r"an? re\.Match"):
+        results(matches(), lambda s: s.map(lambda match: match[1]), runner="inline")
+    found = results(["a1", "a2"], lambda s: s.map(re.compile(r"a(\d)").match).map(lambda m: m[1]), runner="inline")
+    assert found == ["1", "2"]
+
+
+def test_a_filter_takes_any_truth() -> None:
+    truths = [np.bool_(True), 1, "x", [0], None, 0.0, re.match("a", "a"), np.float64(2)]
+    kept = results(range(len(truths)), lambda s: s.filter(truths.__getitem__), runner="inline")
+    assert kept == [0, 1, 2, 3, 6, 7]
+
+
 # -- what only looks into its iterator -----------------------------------------------------------------------------
 
 
@@ -238,7 +291,7 @@ VIEWS = [
     (maps, r"a list that holds a map"),
     (cursors, "an? sqlite3.Cursor"),
     (cursors_of_python, "Cursor"),
-    (open_files, "an _io.TextIOWrapper"),
+    (open_files, "an? _io.TextIOWrapper"),
     (coroutines, "a coroutine, which nobody awaits"),
     (futures, r"a concurrent.futures._base.Future, .*result\(\)"),
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -172,10 +174,41 @@ def test_a_thing_that_cannot_be_copied_is_tried_once() -> None:
 
 
 def test_a_view_in_a_cycle_is_found() -> None:
-    thing = Thing()
-    thing.part = [thing, iter([1])]
-    with pytest.raises(NotGiven, match="Thing that holds a list_iterator"):
-        list(Ownership(safe_copies, "the source gave").each([thing]))
+    cycle: list[Any] = []
+    cycle += [cycle, iter([1])]
+    with pytest.raises(NotGiven, match="a list that holds a list_iterator"):
+        list(Ownership(safe_copies, "the source gave").each([cycle]))
+
+
+def test_what_an_object_has_inside_is_its_own() -> None:
+    """An iterator there is no view that is given: the object is copied with it, or it is shared where that fails."""
+    owner = Ownership(safe_copies, "the source gave")
+    counting, stuck = Thing(iter([1, 2, 3])), Thing(n for n in range(3))
+    for thing in (counting, stuck):
+        (given_,) = owner.each([thing])
+        assert (given_ is thing) == (thing is stuck)
+        assert list(given_.part) in ([1, 2, 3], [0, 1, 2])
+
+
+def test_a_tracer_does_not_change_the_counts() -> None:
+    """A debugger that looks at variables while the package is imported would make thresholds too high."""
+    code = """
+import sys
+from types import FrameType
+def look(frame, event, arg):
+    frame.f_locals
+    return look
+sys.settrace(look); sys.setprofile(look)
+from sluiceway.nodes.ownership import reference_counts
+assert sys.gettrace() is look and sys.getprofile() is look
+sys.settrace(None); sys.setprofile(None)
+print([getattr(reference_counts, name) for name in NAMES])
+"""
+    names = ["GIVEN", "CALLED", "PASSED", "RESULT", "INPUT", "BESIDE", "LISTED", "REFERENT", "ATTRIBUTE"]
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("NAMES", repr(names))], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == str([getattr(reference_counts, name) for name in names])
 
 
 def test_without_the_interpreter_lock_what_can_change_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
