@@ -169,7 +169,7 @@ def _compile(graph: GraphSpec, options: RunOptions, site: Site, **outlets: Any) 
     plan = compile_graph(graph, workers=workers, seats=site.seats, **outlets)
     if options.runner != "inline":
         site.check_hardware(plan)
-    plan.joined_by = site.describe()
+    plan.joined_by = site.describe(plan)
     return plan
 
 

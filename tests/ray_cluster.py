@@ -57,6 +57,18 @@ class SimulatedCluster:
         """Kill a node with everything on it."""
         self._cluster.remove_node(node, allow_graceful=False)
 
+    def wait_until_free(self) -> None:
+        """Wait until Ray has seen that nodes are gone and that actors have ended."""
+        import ray
+
+        def busy() -> list[Any]:
+            alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+            known = {node.node_id for node in self._cluster.list_all_nodes()}
+            cpus = ray.cluster_resources().get("CPU"), ray.available_resources().get("CPU")
+            return [] if alive == known and cpus[0] == cpus[1] else [alive - known, cpus]
+
+        until_gone(busy, 60)
+
     def shutdown(self) -> None:
         """End all nodes."""
         self._cluster.shutdown()
@@ -155,7 +167,8 @@ def ray_nodes() -> Iterator[SimulatedCluster]:
 
 @pytest.fixture
 def nothing_on_nodes(ray_nodes: SimulatedCluster) -> Iterator[SimulatedCluster]:
-    """The cluster; a test that leaves a deck or a worker on it fails."""
+    """The cluster with all of its CPUs free; a test that leaves a deck or a worker on it fails."""
+    ray_nodes.wait_until_free()
     yield ray_nodes
     until_gone(ray_nodes.children)
     until_gone(ray_nodes.decks)

@@ -184,7 +184,8 @@ class Decks:
         return found, died, ""
 
     def _record_up(self, name: str, handle: _Handle, facts: DeckFacts) -> None:
-        handle.where = f"node {facts.host}"
+        # Simulated nodes, and containers, may share a host's name.
+        handle.where = f"node {facts.host}/{facts.node[:6]}"
         self.fleet.record_up(name, facts.node)
         self._listen(name, handle)
 

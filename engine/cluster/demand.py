@@ -149,3 +149,10 @@ def _split(count: int, most: int | None) -> list[int]:
         return []
     decks = 1 if most is None else -(-count // most)
     return [count // decks + (at < count % decks) for at in range(decks)]
+
+
+def amounts(given: Mapping[str, float]) -> str:
+    """Return amounts of resources as a text, without those that Ray counts for itself."""
+    hidden = ("node:", "memory", "object_store_memory")
+    return ", ".join(f"{amount:g} {name}" for name, amount in sorted(given.items()) if not name.startswith(hidden))
+

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import logging
 import selectors
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ...nodes.dispatch.worker_name import WorkerName
 from ..core.core import Core
 from ..hub.wakeup import Wakeup
 from ..local.station import Broken, Station, StationEvent
 from ..local.transport.launch import ChildSettings
+from ..reporting.report import RunReport
 from .decks import Decks
-from .demand import Demand, Profile, fits
+from .demand import Demand, Profile, amounts, fits
 from .session import ClusterSession
 
 _LOG = logging.getLogger("sluiceway")
@@ -58,6 +59,9 @@ class ClusterPlace:
         self._again_at = 0.0
         self._empty_since: dict[int, float] = {}  #: profiles without any deck that is up, while workers wait for one
         self._said: set[int] = set()
+        self._waits_for = ""
+        self._answered: dict[str, int] = {}  #: numbers by node
+        self.record_answer: Callable[[str, int], None] | None = self._record_answer
         self._selector = selectors.DefaultSelector()
         self._selector.register(wakeup.descriptor, selectors.EVENT_READ)
         self._watched = -1
@@ -167,6 +171,7 @@ class ClusterPlace:
         pending = self._decks.pending()
         if not pending:
             self._said.clear()
+            self._waits_for = ""
         elif now >= self._again_at:
             self._again_at = now + _AGAIN_S
             self._ask_again(now)
@@ -204,13 +209,18 @@ class ClusterPlace:
         for plan, asked_at in self._decks.pending().values():
             if now - asked_at >= _SAY_S and plan.profile not in self._said:
                 self._said.add(plan.profile)
-                _LOG.warning("waiting for room in the cluster: %s", self._lacking(plan.profile))
+                self._waits_for = self._lacking(plan.profile)
+                _LOG.warning("waiting for room in the cluster: %s", self._waits_for)
         return None
 
-    def waits_for(self) -> str:
-        """Return what the run waits for in the cluster, for a person; an empty text for nothing."""
-        pending = {plan.profile for plan, _ in self._decks.pending().values()}
-        return "; ".join(self._lacking(profile) for profile in sorted(pending) if self._decks.fleet.waits_for(profile))
+    def _record_answer(self, worker: str, size: int) -> None:
+        node = self._decks.where(worker)
+        self._answered[node] = self._answered.get(node, 0) + size
+
+    def complete(self, report: RunReport) -> None:
+        """Add how many numbers each node has answered, and what is waited for; see `Backend.complete`."""
+        report.machines = dict(self._answered)
+        report.waits_for = self._waits_for
 
     def _lacking(self, profile: int) -> str:
         """Return which workers have no deck, what one of them needs and what the cluster has."""
@@ -220,8 +230,8 @@ class ClusterPlace:
         return (
             f"{len(waiting)} workers of {', '.join(map(repr, names))} have no deck; each needs"
             f" {_shown(self._demand.profiles[profile])}, and the cluster has"
-            f" {_amounts(_sum([node.total for node in nodes]))} on {len(nodes)} nodes, of which"
-            f" {_amounts(_sum([node.free for node in nodes])) or 'nothing'} is free"
+            f" {amounts(_sum([node.total for node in nodes]))} on {len(nodes)} nodes, of which"
+            f" {amounts(_sum([node.free for node in nodes])) or 'nothing'} is free"
         )
 
     # -- the end ------------------------------------------------------------------------------------------------
@@ -242,16 +252,9 @@ class ClusterPlace:
 
 def _shown(profile: Profile) -> str:
     where = {None: "", "pack": "", "spread": ""}.get(profile.placement, f" on node {profile.placement}")
-    return (_amounts(dict(profile.needs)) or "nothing") + where
+    return (amounts(dict(profile.needs)) or "nothing") + where
 
 
 def _sum(given: Sequence[Mapping[str, float]]) -> dict[str, float]:
     names = dict.fromkeys(name for amounts in given for name in amounts)
     return {name: sum(amounts.get(name, 0.0) for amounts in given) for name in names}
-
-
-def _amounts(amounts: Mapping[str, float]) -> str:
-    """Return amounts of resources as a text, without those that Ray counts for itself."""
-    hidden = ("node:", "memory", "object_store_memory")
-    return ", ".join(f"{amount:g} {name}" for name, amount in sorted(amounts.items()) if not name.startswith(hidden))
-

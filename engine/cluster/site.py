@@ -26,7 +26,7 @@ from ..plan.plan import Plan
 from ..ray_runner import RayRunner
 from .deck import DeckWork
 from .decks import Decks
-from .demand import Demand, Profile, demand_of, fits
+from .demand import Demand, NodeRoom, Profile, amounts, demand_of, fits, plan_decks
 from .place import ClusterPlace
 from .session import ClusterSession
 
@@ -96,14 +96,22 @@ class RaySite:
             decks, self._session, sources, core=core, demand=demand, wakeup=wakeup, start_limit_s=limit_s
         )
 
-    def describe(self) -> str:
-        """Return how the processes of a run are joined, and on what."""
+    def describe(self, plan: Plan) -> str:
+        """Return how the processes of a run are joined, and which decks they would have on which nodes now."""
         nodes = self._session.nodes()
-        cores = sum(node.total.get("CPU", 0.0) for node in nodes)
-        return (
-            f"sockets: one ROUTER in the caller, at {self._session.host()}, a DEALER in every worker and source process"
-            f" (tcp, keys of the run's own); Ray has {len(nodes)} nodes with {cores:g} CPUs"
-        )
+        lines = [
+            f"sockets: one ROUTER in the caller, at {self._session.host()}, a DEALER in every worker and source process (tcp,"
+            " keys of the run's own)",
+            *(f"node {_name_of(node)}: {amounts(node.total)}; free {amounts(node.free) or 'nothing'}" for node in nodes),
+        ]
+        demand = demand_of_plan(plan)
+        names = {node.id: _name_of(node) for node in nodes}
+        for at, (profile, berths) in enumerate(zip(demand.profiles, demand.berths, strict=True)):
+            pools = ", ".join(pool.name for pool in demand.pools if pool.profile == at)
+            for deck in plan_decks(at, profile, berths, nodes, self._runner.workers_per_deck):
+                where = "that waits for room" if deck.node is None else f"on node {names[deck.node]}"
+                lines.append(f"deck for {deck.berths} workers of {pools} ({amounts(profile.times(deck.berths))}) {where}")
+        return "\n".join(lines)
 
     def default_workers(self) -> int:
         """Return the number of CPUs of the cluster."""
@@ -131,3 +139,8 @@ def _profile_of(hardware: Hardware | None, group: int | None) -> Profile:
     if hardware.num_gpus:
         needs.append(("GPU", hardware.num_gpus))
     return Profile(tuple(needs), hardware.placement, group)
+
+
+def _name_of(node: NodeRoom) -> str:
+    """Return a node as people know it: the name of its host, and the beginning of its id."""
+    return f"{node.names[-1] if node.names else 'unknown'}/{node.id[:6]}"

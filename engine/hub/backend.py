@@ -24,6 +24,7 @@ from ..core.effects import (
     StopWorker,
 )
 from ..reporting.live import BackendView
+from ..reporting.report import RunReport
 from .feeds import Feeds
 from .restarts import Restarts
 
@@ -85,3 +86,6 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Release everything; nothing is left running."""
+
+    def complete(self, report: RunReport) -> None:
+        """Add to a report what only the backend knows; called in the caller's thread, at any time after `open`."""

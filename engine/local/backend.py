@@ -18,6 +18,7 @@ from ..hub.backend import BackendEffect, RunHandle
 from ..options import RunOptions
 from ..plan.plan import Plan
 from ..reporting.live import BackendView
+from ..reporting.report import RunReport
 from .grants import Grants
 from .inbox import Inbox
 from .remote_sources import RemoteSources
@@ -44,6 +45,7 @@ class ChildBackend:
         self._site = site
         self._paused = paused
         self._receive_output: Callable[[], None] = lambda: None  #: until `start`
+        self._complete: Callable[[RunReport], None] = lambda report: None  #: until `open`
         self._exits_at = 0.0  #: when to check for exits next
         self._watched = -1  #: the descriptor of the place that is registered with the selector
 
@@ -61,6 +63,7 @@ class ChildBackend:
             work = work_of(self._plan, self._options, paused=self._paused)
             self._place = self._site.make_place(self._plan, self.folder.path, work, run.core)
             opened.callback(self._place.close)
+            self._complete = self._place.complete
             self.supervisor = Supervisor(run.core, self._place, self._options, run.restarts, self._plan.name)
             self._opened = opened.pop_all()
 
@@ -71,7 +74,7 @@ class ChildBackend:
         self._opened.callback(self.router.close)
         self._selector = self._opened.enter_context(selectors.DefaultSelector())
         self._sources = RemoteSources(self._plan, run.core, run.feeds, self.router)
-        self._inbox = Inbox(self._plan, run, self.router, self.supervisor, self._sources, self._grants)
+        self._inbox = Inbox(self._plan, run, self.router, self.supervisor, self._sources, self._grants, self._place.record_answer)
         self._receive_output = self._inbox.receive_output
         self._site.bind(self.router, self.folder.path)
         self._selector.register(run.wakeup, selectors.EVENT_READ)
@@ -178,3 +181,7 @@ class ChildBackend:
     def close(self) -> None:
         """Close the socket, the arena and the run's folder; what was opened last is closed first."""
         self._opened.close()
+
+    def complete(self, report: RunReport) -> None:
+        """Add where numbers were answered, and what the run waits for."""
+        self._complete(report)

@@ -33,10 +33,18 @@ class Inbox:
     """The messages of one run; used by the hub's thread."""
 
     def __init__(
-        self, plan: Plan, run: RunHandle, router: Router, supervisor: Supervisor, sources: RemoteSources, grants: Grants
+        self,
+        plan: Plan,
+        run: RunHandle,
+        router: Router,
+        supervisor: Supervisor,
+        sources: RemoteSources,
+        grants: Grants,
+        count: Callable[[str, int], None] | None,
     ) -> None:
         self._plan, self._run, self._core, self._router = plan, run, run.core, router
         self._supervisor, self._sources, self._grants = supervisor, sources, grants
+        self._count = count  #: hears how many numbers each worker has answered
         self._output = child_output.ChildOutput()
 
     def receive_some(self) -> bool:
@@ -103,6 +111,8 @@ class Inbox:
         if answer.start + answer.size > self._core.sequencer.next:
             raise ProtocolError(f"cannot take an ANSWER from {peer}: it is for numbers that were never handed out")
         self._grants.record_answer(peer, answer)
+        if self._count is not None:
+            self._count(peer, answer.size)
         self._core.record_answer(
             peer,
             answer.task,

@@ -5,6 +5,7 @@ Decides it for one machine; for a cluster there is a site in `engine/cluster`. A
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from ..codec.pickling import dumps
 from ..core.core import Core
 from ..options import RunOptions
 from ..plan.plan import Plan
+from ..reporting.report import RunReport
 from .limits import check_room, machine_gpus, usable_cores
 from .preload import modules_of
 from .processes.bootstrap import hash_seed
@@ -32,6 +34,12 @@ class SitePlace(Place, Protocol):
 
     def close(self) -> None:
         """End what still runs and release everything."""
+
+    #: Records that a worker has answered a number of numbers; `None` where nobody wants to know.
+    record_answer: Callable[[str, int], None] | None
+
+    def complete(self, report: RunReport) -> None:
+        """Add to a report what only the place knows; called in the caller's thread."""
 
 
 class Site(Protocol):
@@ -57,7 +65,7 @@ class Site(Protocol):
     def make_place(self, plan: Plan, folder: Path, work: ChildWork, core: Core) -> SitePlace:
         """Return the place where children run; called in the caller's thread."""
 
-    def describe(self) -> str:
+    def describe(self, plan: Plan) -> str:
         """Return how the calling process, the workers and the remote sources are joined, as a line of the printed plan."""
 
     def default_workers(self) -> int:
@@ -104,7 +112,7 @@ class LocalSite:
         """Return the station of this machine."""
         return Station(folder, work, Seats(plan, machine_gpus()).of)
 
-    def describe(self) -> str:
+    def describe(self, plan: Plan) -> str:
         """Return how the processes of a run are joined."""
         how = "ipc, private folder" if self._transport == "ipc" else "tcp on loopback, keys of the run's own"
         return f"sockets: one ROUTER in the caller, a DEALER in every worker and source process ({how})"

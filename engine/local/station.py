@@ -19,6 +19,7 @@ from ...nodes.dispatch.blame import LastSeen
 from ...nodes.dispatch.worker_name import WorkerName
 from ...nodes.program.hardware import Seat
 from ...nodes.program.program import Step
+from ..reporting.report import RunReport
 from .processes.nursery import ChildExited, ChildStarted, Nursery, SpawnFailed, ZygoteDied
 from .transport.launch import ChildSettings
 from .transport.run_dir import LOST, UNREACHED
@@ -94,6 +95,8 @@ class Station:
 
     `seat_of` returns the devices and cores of a worker, by its name.
     """
+
+    record_answer: Callable[[str, int], None] | None = None  #: there is one machine, so nobody counts by machine
 
     def __init__(self, folder: Path, work: ChildWork, seat_of: Callable[[str], Seat] = lambda worker: Seat()) -> None:
         self._folder = folder
@@ -238,6 +241,9 @@ class Station:
     def where(self, child: str, pid: int) -> str:
         """Return where a child runs, for a warning."""
         return f"process {pid}"
+
+    def complete(self, report: RunReport) -> None:
+        """Add nothing: all workers are on the machine of the report."""
 
     def shutdown(self, grace_s: float) -> dict[str, str]:
         """End every child: SIGTERM, after `grace_s` seconds SIGKILL; return how each one ended."""

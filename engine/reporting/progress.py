@@ -41,6 +41,8 @@ class Bar:
             texts.append(f"head at {report.order.head}")
         if report.dead_letters:
             texts.append(f"{report.dead_letters:,} dead letters")
+        if report.waits_for:
+            texts.append("waiting for room in the cluster")
         bar.set_postfix_str(", ".join(texts), refresh=False)
         bar.update(max(0, report.released - bar.n))
         bar.refresh()

@@ -110,6 +110,11 @@ class RunReport:
         default=0, metadata=means("numbers that were handled in the calling process, without isolation")
     )
     placement: str = field(default="", metadata=means("without workers=: where events were handled, and why"))
+    machines: dict[str, int] = field(
+        default_factory=dict,
+        metadata=means("on a cluster: numbers that the workers of each node have answered, counted for each pool"),
+    )
+    waits_for: str = field(default="", metadata=means("on a cluster: what workers that found no room wait for"))
     peak_bytes: int = field(default=0, metadata=means("the most bytes that were in flight at once"))
     wall_s: float = field(default=0.0, metadata=means("seconds from the beginning of the run"))
     ended_by: str = field(
@@ -160,6 +165,11 @@ class RunReport:
             lines.append(
                 f"  dead workers were replaced within {_time(self.restart_p50_s)} (median), {_time(self.restart_p99_s)} (p99)"
             )
+        if self.machines:
+            shares = ", ".join(f"{count:,} on {name}" for name, count in sorted(self.machines.items()))
+            lines.append(f"  numbers answered: {shares}")
+        if self.waits_for:
+            lines.append(f"  waiting for room in the cluster: {self.waits_for}")
         if self.placement:
             lines.append(f"  {self.placement}; {self.in_caller:,} events were handled in the calling process")
         if self.nodes:

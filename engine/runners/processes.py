@@ -135,6 +135,7 @@ class ProcessRun:
             expected=self._expected.estimate(hub.core.events_in, hub.fraction),
         )
         report.runner = self._site.name
+        hub.backend.complete(report)
         report.unmatched += delivery.unmatched
         report.restart_p50_s, report.restart_p99_s = hub.restarts.quantile_s(0.5), hub.restarts.quantile_s(0.99)
         if self._outcome is not None:

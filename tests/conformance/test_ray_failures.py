@@ -55,6 +55,24 @@ def kill_one(look: Callable[[], list[Any]]) -> None:
     random.choice(look()).kill()
 
 
+def test_the_report_counts_by_node(nothing_on_nodes: SimulatedCluster) -> None:
+    report = run({}, count=1000)
+    assert sum(report.machines.values()) == 1000
+    assert len(report.machines) == 2
+    assert "  numbers answered: " in str(report)
+
+
+def test_the_plan_shows_nodes_and_decks(nothing_on_nodes: SimulatedCluster) -> None:
+    graph = sw.Graph("planned")
+    graph.source(range(10)).map(slow_square, name="square").sink(print)
+    shown = str(sw.compile(graph, runner="ray", workers=5))
+    lines = [line for line in shown.splitlines() if line.startswith(("node", "deck"))]
+    assert sum(line.startswith("node ") and ": 2 CPU; free 2 CPU" in line for line in lines) == 2
+    decks = [line for line in lines if line.startswith("deck")]
+    assert [line.startswith("deck for 2 workers of square (2 CPU) on node ") for line in decks] == [True, True, False]
+    assert decks[2] == "deck for 1 workers of square (1 CPU) that waits for room"
+
+
 def test_a_worker_is_killed(nothing_on_nodes: SimulatedCluster) -> None:
     report = run({N // 4: lambda: kill_one(nothing_on_nodes.workers)})
     assert report.worker_deaths == 1
@@ -97,7 +115,8 @@ def test_a_node_that_is_added_takes_workers(nothing_on_nodes: SimulatedCluster) 
         until(lambda: len(nothing_on_nodes.workers()) == 6, 60)
 
     try:
-        run({N // 8: add}, workers=6)
+        # The window keeps the workers from being done before there are six.
+        run({N // 8: add}, workers=6, window_numbers=N // 8)
     finally:
         nothing_on_nodes.remove_node(added[0])
 

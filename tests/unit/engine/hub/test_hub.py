@@ -165,6 +165,9 @@ class InProcess:
     def close(self) -> None:
         self.calls.append("close")
 
+    def complete(self, report: sw.RunReport) -> None:
+        """Add nothing."""
+
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[InProcess]:
