@@ -21,8 +21,6 @@ from ..nodes.errors import GraphError, SluicewayError, kind_of
 from ..nodes.handlers import Handler
 from ..nodes.meanings import explain_options, means
 from ..nodes.program.options import HANDLER_OPTION_NAMES, HandlerOptions, NodeNaming, Options
-from .checkpoints.checkpoints import Checkpoints, open_checkpoints
-from .checkpoints.open_store import may_be_resumed
 from .delivery.run_lock import AcquiredLock
 from .interpreter.surroundings import refuse_surroundings
 from .local.site import LocalSite, Site
@@ -43,6 +41,7 @@ from .runners.signals import AfterRun as AfterRun
 from .runners.signals import Interrupts
 
 if TYPE_CHECKING:
+    from .checkpoints.checkpoints import Checkpoints
     from .page.serving import Serving
 
 _LOG = logging.getLogger("sluiceway")
@@ -204,21 +203,12 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> tuple[Ru
             undo.callback(acquired.release)
             options = replace(options, lock=acquired)
         missing = missing_input(plan)
-        if missing is not None and not may_be_resumed(options.checkpoint, options.resume):
+        if missing is not None and not _may_be_resumed(options):
             raise missing
         check_apart(plan, [options.checkpoint, getattr(options.lock, "path", None)])
-        checkpoints = open_checkpoints(
-            plan,
-            graph.nodes,
-            checkpoint=options.checkpoint,
-            resume=options.resume,
-            inline=inline,
-            locked=options.lock is not None,
-            limit=options.limit,
-            kept_bytes=options.kept_bytes,
-            repeats=bool(outlets),
-        )
-        if checkpoints is not None:
+        checkpoints = None
+        if options.checkpoint is not None:
+            checkpoints = _open_checkpoints(plan, graph, options, inline=inline, repeats=bool(outlets))
             undo.callback(checkpoints.store.close)
         if missing is not None and (checkpoints is None or checkpoints.saved is None):
             raise missing  # a resumed run opens its sources at their positions, a finished one none
@@ -247,6 +237,31 @@ def _make_serving(options: RunOptions) -> Serving | None:
     from .page.serving import Serving  # few runs have a page
 
     return Serving(options.serve, options.stall_warning_s)
+
+
+def _may_be_resumed(options: RunOptions) -> bool:
+    if options.checkpoint is None:
+        return False
+    from .checkpoints.open_store import may_be_resumed  # as below
+
+    return may_be_resumed(options.checkpoint, options.resume)
+
+
+def _open_checkpoints(plan: Plan, graph: GraphSpec, options: RunOptions, *, inline: bool, repeats: bool) -> Checkpoints:
+    from .checkpoints.checkpoints import open_checkpoints  # sqlite3 and much else comes with it, which few runs need
+
+    assert options.checkpoint is not None
+    return open_checkpoints(
+        plan,
+        graph.nodes,
+        checkpoint=options.checkpoint,
+        resume=options.resume,
+        inline=inline,
+        locked=options.lock is not None,
+        limit=options.limit,
+        kept_bytes=options.kept_bytes,
+        repeats=repeats,
+    )
 
 
 def _log_resumed(graph: str, checkpoints: Checkpoints) -> None:

@@ -37,8 +37,6 @@ from .store import Resume, Saved, Store
 _LOG = logging.getLogger("sluiceway")
 #: The ends of the reading after which a run is finished; after any other end the next run resumes.
 ENDS = (None, "source", "limit")
-#: The ends without an error after which the run can be resumed: files are committed, and not put in place yet.
-PAUSES = ("time_limit", "stop")
 
 
 class Checkpoints(Struct):
@@ -128,15 +126,15 @@ def open_checkpoints(
     plan: Plan,
     nodes: list[Node],
     *,
-    checkpoint: str | os.PathLike[str] | Store | None,
+    checkpoint: str | os.PathLike[str] | Store,
     resume: Resume,
     inline: bool,
     locked: bool,
     limit: int | None,
     kept_bytes: int,
     repeats: bool = False,
-) -> Checkpoints | None:
-    """Open the store of a run and set its sources to their positions; return `None` for a run without checkpoints.
+) -> Checkpoints:
+    """Open the store of a run, set its sources to their positions, and return the store with what it says.
 
     `inline` says that the whole graph runs in the calling thread, `locked` that the run has a lock, `limit` after how many
     numbers its reading is to end; `kept_bytes` is the most that the answers of durable nodes may take. With `repeats` a run
@@ -144,8 +142,6 @@ def open_checkpoints(
 
     Raises `GraphError` for a graph that could not go on exactly, `CheckpointError` for what the store says.
     """
-    if checkpoint is None:
-        return None
     _check(plan, repeats=repeats)
     pools = tuple(at for at, pool in enumerate(plan.wiring.pools) if pool.stateful)
     names = tuple(f"{plan.wiring.pools[at].name} ({at})" for at in pools)

@@ -54,6 +54,10 @@ class Packing(Protocol):
         """Return the payload of the first `count` events of a payload, and its size in bytes."""
 
 
+#: The ends without an error after which a run with checkpoints can be resumed: files are committed, and not put in place yet.
+PAUSES = ("time_limit", "stop")
+
+
 def closes(ended_by: str | None, *, resumes: bool = False) -> bool:
     """Whether the end of the reading is the end of the input, at which final results and windows are emitted.
 
@@ -62,4 +66,4 @@ def closes(ended_by: str | None, *, resumes: bool = False) -> bool:
     """
     if ended_by in (None, "source", "limit"):
         return True
-    return ended_by in ("time_limit", "stop") and not resumes
+    return ended_by in PAUSES and not resumes

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby, pairwise
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from msgspec import Struct
 
@@ -22,7 +22,6 @@ from ...nodes.ordering.barrier import FailureRecord
 from ...nodes.ordering.segments import Segment, Slice
 from ...nodes.program.column import Column, join
 from ...nodes.sinks import Batch, failed_position
-from ..checkpoints.checkpoints import Checkpoints
 from ..codec.block_reader import BlockReader
 from ..codec.codec import IN_BLOCKS, decode, decode_part
 from ..codec.copying import safe_copies
@@ -32,6 +31,9 @@ from ..plan.plan import Plan
 from ..reporting.failures import event_of, failure_error
 from ..reporting.live import LetterLog
 from .sinks import SinkEnd, SinkSet, sink_error
+
+if TYPE_CHECKING:
+    from ..checkpoints.checkpoints import Checkpoints
 
 
 class _Unreadable(Struct, frozen=True):

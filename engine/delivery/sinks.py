@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
@@ -20,10 +20,12 @@ from ...nodes.locks import Lock
 from ...nodes.ordering.cuts import Cut
 from ...nodes.ordering.order_log import Entries
 from ...nodes.sinks import CallableSink, as_sink
-from ..checkpoints.checkpoints import Checkpoints
 from ..interpreter.forks import OwnerProcess
 from ..plan.plan import Outlet, SinkPlan
 from .run_lock import RunLock
+
+if TYPE_CHECKING:
+    from ..checkpoints.checkpoints import Checkpoints
 
 _LOG = logging.getLogger("sluiceway")
 

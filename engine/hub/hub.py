@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from ...nodes.ordering.budget import Budget
-from ..checkpoints.checkpoints import Checkpoints
 from ..core.core import Core
 from ..core.effects import (
     Acknowledge,
@@ -40,10 +40,13 @@ from ..sources.feed import POLL_S
 from ..sources.held_feed import HeldFeed
 from .backend import Backend, RunHandle
 from .feeds import EventPacking, Feeds
-from .keeping_link import KeepingLink
 from .outcome import Outcome
 from .restarts import Restarts
 from .wakeup import Wakeup
+
+if TYPE_CHECKING:
+    from ..checkpoints.checkpoints import Checkpoints
+    from .keeping_link import KeepingLink
 
 #: The longest wait, in seconds: how often the time limit and the stop signal are checked while nothing happens.
 _TICK_S = 0.25
@@ -92,6 +95,8 @@ class Hub:
             self.core.resume(saved.n, checkpoints.places, saved.turn, checkpoints.packed(), kept)
         self._keeping: KeepingLink | None = None
         if checkpoints is not None and checkpoints.kept is not None:
+            from .keeping_link import KeepingLink  # few runs keep answers, and it takes the stores with it
+
             self._keeping = KeepingLink(checkpoints.kept, self.core, self._command, self._fail)
         self.feeds = Feeds(plan, self.core, backend.keep)
         self._cut_at = 0.0  #: when the next cut is due

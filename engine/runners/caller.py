@@ -9,13 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...nodes.events import DeadLetter, Failure
 from ...nodes.locks import Lock
 from ...nodes.program.program import Answer, Tally
 from ...nodes.sources import size_hint
-from ..checkpoints.checkpoints import Checkpoints
 from ..core.effects import MAX_SKIP_WARNINGS
 from ..delivery.delivery import Delivery
 from ..delivery.sinks import opened
@@ -30,6 +29,9 @@ from ..reporting.life import RunLife
 from ..reporting.live import FlowView, LetterLog, LiveRun
 from ..reporting.progress import ProgressTimer
 from ..reporting.report import RunReport
+
+if TYPE_CHECKING:
+    from ..checkpoints.checkpoints import Checkpoints
 
 
 class CallerRun(ABC):

@@ -17,22 +17,22 @@ from ...nodes.ordering.cuts import Cut
 from ...nodes.ordering.sequencer import Chunk, Sequencer
 from ...nodes.program.column import Column
 from ...nodes.program.program import NO_ORDERS, Answer, Orders
-from ..checkpoints.checkpoints import PAUSES, Checkpoints
 from ..codec.copying import safe_copies
 from ..codec.pickling import dumps
 from ..codec.stored_values import restore_stored
-from ..core.topology import closes
+from ..core.topology import PAUSES, closes
 from ..options import RunOptions
 from ..plan.plan import Plan
 from ..reporting.report import RunReport
 from ..sources.direct import DirectSource
 from ..sources.resumed import too_short
 from .caller import CallerRun, TurnSize
-from .kept_calls import KeptCalls
 from .loop_thread import LoopThread
 
 if TYPE_CHECKING:
     from ...nodes.execution.async_executor import AsyncExecutor
+    from ..checkpoints.checkpoints import Checkpoints
+    from .kept_calls import KeptCalls
 
 _LOG = logging.getLogger("sluiceway")
 #: A turn reads, handles and delivers as many events as take about this long, in seconds.
@@ -59,6 +59,8 @@ class InlineRun(CallerRun):
         self._kept: KeptCalls | None = None
         self._kept_steps: KeptSteps | None = None
         if checkpoints is not None and checkpoints.kept is not None and not checkpoints.finished:
+            from .kept_calls import KeptCalls  # few runs keep answers, and it takes the stores with it
+
             self._kept = KeptCalls(checkpoints.kept, checkpoints.answered, lambda: self._sequencer.positions)
             self._kept_steps = KeptSteps(self._kept)
         #: The number that carries no event and means the end of the input, once it is assigned.

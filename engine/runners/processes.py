@@ -8,12 +8,12 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Generator, Iterator
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...nodes.errors import describe
 from ...nodes.sources import size_hint
-from ..checkpoints.checkpoints import PAUSES, Checkpoints
 from ..core.effects import Commit, Deliver, DeliverLoose
+from ..core.topology import PAUSES
 from ..delivery.delivery import Comparison, Delivery
 from ..delivery.sinks import opened
 from ..hub.hub import Hub
@@ -31,6 +31,9 @@ from ..reporting.live import BackendView, FlowView, LetterLog, LiveRun
 from ..reporting.progress import ProgressTimer
 from ..reporting.report import RunReport
 from ..sources.held_feed import HeldFeed
+
+if TYPE_CHECKING:
+    from ..checkpoints.checkpoints import Checkpoints
 
 #: How long the caller's thread waits at a time, in seconds, so that progress is also shown when nothing arrives.
 _WAIT_S = 0.5
