@@ -176,7 +176,9 @@ class ChildBackend:
 
     def stop(self, *, orderly: bool, hurried: Callable[[], bool]) -> dict[str, str]:
         """Stop all children: STOP, wait, SIGTERM, SIGKILL; see `Backend.stop`."""
-        return self.supervisor.stop(orderly, self._receive_output, hurried) if self._plan.processes else {}
+        if not self._plan.processes:
+            return {}
+        return self.supervisor.stop(orderly, self._receive_output, hurried, self._sources.stores)
 
     def close(self) -> None:
         """Close the socket, the arena and the run's folder; what was opened last is closed first."""

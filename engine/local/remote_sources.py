@@ -53,6 +53,11 @@ class RemoteSources:
         """Whether every remote source was ready."""
         return len(self._ready) == sum(source.remote for source in self._plan.sources)
 
+    def stores(self, child: str) -> bool:
+        """Whether a child is a source process that stores or acknowledges events, also when it is stopped."""
+        source = self._source_of.get(child)
+        return source is not None and self._feeds.listens(source)
+
     # -- effects of the core ------------------------------------------------------------------------------------
 
     def do(self, effect: Pull | StopSource | Acknowledge) -> None:
@@ -60,7 +65,7 @@ class RemoteSources:
         if isinstance(effect, Pull):
             parts = messages.pack(messages.Kind.PULL, effect.count, effect.nbytes)
         elif isinstance(effect, StopSource):
-            parts = messages.pack(messages.Kind.STOP)
+            parts = messages.pack(messages.Kind.HALT)
         elif self._feeds.listens(effect.source):
             packed: Any = effect.position
             parts = messages.pack(messages.Kind.COMMITTED, frames=[packed])

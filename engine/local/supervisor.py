@@ -246,10 +246,13 @@ class Supervisor:
 
     # -- the end ------------------------------------------------------------------------------------------------
 
-    def stop(self, orderly: bool, receive: Callable[[], None], hurried: Callable[[], bool]) -> dict[str, str]:
+    def stop(
+        self, orderly: bool, receive: Callable[[], None], hurried: Callable[[], bool], stores: Callable[[str], bool]
+    ) -> dict[str, str]:
         """Stop all children: STOP, wait, SIGTERM, SIGKILL; return what it took for each of them.
 
-        `receive` handles what they still send; `hurried` becomes true when nobody wants to wait any more.
+        `receive` handles what they still send; `hurried` becomes true when nobody wants to wait any more. What a child
+        `stores` would be lost otherwise, so such a child is waited for as after a run that succeeds.
         """
         if self._router is None:
             return {}
@@ -259,7 +262,9 @@ class Supervisor:
         wait_s = self._options.close_s if orderly else min(0.5, self._options.close_s)
         took: dict[str, str] = {}
         try:
-            took.update(self._exits(monotonic() + wait_s, receive, hurried))
+            took.update(self._exits(monotonic() + wait_s, receive, hurried, lambda child: True))
+            late = monotonic() + max(0.0, self._options.close_s - wait_s)
+            took.update(self._exits(late, receive, hurried, stores))
         finally:
             took.update(self._place.shutdown(1.0 if orderly else 0.2))
         self._receive_last(receive, hurried)
@@ -275,7 +280,7 @@ class Supervisor:
         receive()
 
     def _exits(
-        self, deadline: float, receive: Callable[[], None], hurried: Callable[[], bool]
+        self, deadline: float, receive: Callable[[], None], hurried: Callable[[], bool], awaited: Callable[[str], bool]
     ) -> Iterator[tuple[str, str]]:
         assert self._router is not None
         while monotonic() < deadline and not hurried():
@@ -285,7 +290,7 @@ class Supervisor:
                     yield event.child, "stopped"
                 elif isinstance(event, Restarted | Broken):
                     return
-            if not self._place.names:
+            if not any(map(awaited, self._place.names)):
                 break
             with selectors.DefaultSelector() as selector:
                 selector.register(self._router.descriptor, selectors.EVENT_READ)

@@ -26,6 +26,9 @@ from ..transport.link import Link
 from ..transport.messages import Kind, Message, pack, pack_chunk
 from .setup import apply_caller_settings, flush_output, send_ready, set_up_process, unpack_user_code
 
+#: How long a source that nothing depends on may take to close, in seconds.
+_CLOSE_S = 0.3
+
 
 def main(child: str, argument: bytes) -> None:
     """Read a source until its end or a stop."""
@@ -49,7 +52,7 @@ class _SourceServer:
         self._encoder = Encoder()
         self._pulls: list[tuple[int, int]] = []
         self._event_bytes = 0.0
-        self._ended = False
+        self._ended = self._stopped = False
         self.feed: Feed | None = None
         self.up = threading.Event()
 
@@ -72,47 +75,55 @@ class _SourceServer:
         poller = zmq.Poller()
         poller.register(link.socket, zmq.POLLIN)
         poller.register(inbox, zmq.POLLIN)
-        while not self._ended:
+        while not self._ended and not self._stopped:
             polls = self._pulls and self.feed is not None and self.feed.bulk
             for socket, _ in poller.poll(int(POLL_S * 1000) if polls else 500):
                 if socket is inbox:
                     inbox.recv()
-            stopping = self._receive_all()
-            self._answer(stopping)
+            halted = self._receive_all()
+            if not self._stopped:
+                self._answer(halted)
             link.flush()
-        # The hub says stop when it needs nothing more; user code that is still running does not delay the end.
-        while (message := link.receive(500)) is None or message.kind is not Kind.STOP:
-            if message is not None and message.kind is Kind.COMMITTED:
-                self._committed(message)
-        if self.feed is not None and self.feed.marking.listens:
-            # The reading thread reports what is committed before the end.
-            self.feed.close()
-            self.feed.closed.wait(LINGER_S)
+        while not self._stopped:
+            message = link.receive(500)
+            if message is not None:
+                self._receive(message)
+        self._close_feed()
         flush_output()
         link.close()
         os._exit(0)
 
     def _receive_all(self) -> bool:
-        stopping = False
+        """Take what the hub says; return whether it wants no more than what is read."""
+        halted = False
         while (message := self._link.receive(0)) is not None:
-            if message.kind is Kind.PULL:
-                count, nbytes = message.fields
-                self._pulls.append((count, nbytes))
-            elif message.kind is Kind.COMMITTED:
-                self._committed(message)
-            elif message.kind is Kind.STOP:
-                stopping = True
-        return stopping
+            self._receive(message)
+            halted = halted or message.kind is Kind.HALT
+        return halted
 
-    def _committed(self, message: Message) -> None:
-        if self.feed is not None:
+    def _receive(self, message: Message) -> None:
+        if message.kind is Kind.PULL:
+            count, nbytes = message.fields
+            self._pulls.append((count, nbytes))
+        elif message.kind is Kind.COMMITTED and self.feed is not None:
             self.feed.acknowledge(loads(message.frames[0]))
+        elif message.kind is Kind.STOP:  # the hub needs nothing more: the run may have failed before the source has ended
+            self._stopped = True
 
-    def _answer(self, stopping: bool) -> None:
+    def _close_feed(self) -> None:
+        """Let the reading thread close the source: what it has taken may have to be stored or acknowledged.
+
+        User code that does not return is left behind, soon where nothing depends on it.
+        """
+        if self.feed is not None:
+            self.feed.close()
+            self.feed.closed.wait(LINGER_S if self.feed.marking.listens else _CLOSE_S)
+
+    def _answer(self, halted: bool) -> None:
         feed = self.feed
         if feed is None or self._ended:
             return
-        if stopping:
+        if halted:
             self._send_chunk(feed, feed.stop())
             return
         while self._pulls and not self._ended:

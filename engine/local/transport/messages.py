@@ -35,6 +35,7 @@ class Kind(IntEnum):
     STATE = 5
     RESTORE = 6
     COMMITTED = 7
+    HALT = 8
     READY = 10
     ANSWER = 11
     PARKED = 12
@@ -57,6 +58,7 @@ _FIELDS: dict[Kind, tuple[Any, ...]] = {
     Kind.STATE: (int,),
     Kind.RESTORE: (),
     Kind.COMMITTED: (),
+    Kind.HALT: (),
     Kind.READY: (int,),
     Kind.ANSWER: (int, int, int, float, list, list, list),
     Kind.PARKED: (int,),
