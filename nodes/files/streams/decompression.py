@@ -99,8 +99,8 @@ class Decompressed:
         try:
             out: bytes = self._stream.decompress(data, size)
         except _DAMAGED as error:
-            behind = "" if self._count == 1 else f", behind {self._count - 1} that are whole"
-            raise OSError(f"its {self._name} stream {self._count}{behind}, is none or is damaged ({error})") from error
+            behind = "" if self._count == 1 else f", behind {self._count - 1} that are whole,"
+            raise OSError(f"its {self._name} stream {self._count}{behind} is none or is damaged ({error})") from error
         return out
 
     def _go_on(self, rest: bytes) -> None:
