@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -87,16 +88,37 @@ def parsed(body: bytes, max_depth: int) -> Any:
     Accepted is what every sink and database can hold: values nested up to `max_depth` deep, finite numbers, whole ones of
     up to 64 bits, text of whole characters without NUL, and no name twice in one object.
     """
+    deep = ValueError(f"values are nested more than {max_depth} deep")
     try:
+        text = body.decode(json.detect_encoding(body))
+        if _is_deeper(text, max_depth):  # looked at first: the parser's own stack may end the process
+            raise deep
         value = json.loads(
-            body, parse_constant=_no_number, parse_float=_finite, parse_int=_whole, object_pairs_hook=_object
+            text, parse_constant=_no_number, parse_float=_finite, parse_int=_whole, object_pairs_hook=_object
         )
-        _check_outside(value, max_depth)
+        _check_outside(value)
     except RecursionError:
-        raise ValueError(f"values are nested more than {max_depth} deep") from None
+        raise deep from None
     except (json.JSONDecodeError, UnicodeError):
         raise ValueError("the body is not JSON") from None
     return value
+
+
+_TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+
+
+def _is_deeper(text: str, most: int) -> bool:
+    """Whether more than `most` brackets are open at once anywhere in a text of JSON."""
+    depth = 0
+    for token in _TOKENS.finditer(text):
+        first = text[token.start()]
+        if first in "[{":
+            depth += 1
+            if depth > most:
+                return True
+        elif first in "]}":
+            depth -= 1
+    return False
 
 
 def _no_number(text: str) -> Any:
@@ -121,16 +143,14 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _check_outside(value: Any, room: int) -> None:
+def _check_outside(value: Any) -> None:
     if isinstance(value, str):
         if "\0" in value:
             raise ValueError("a text has a NUL")
         value.encode()
     elif isinstance(value, dict | list):
-        if room <= 0:
-            raise RecursionError
         for inner in value if isinstance(value, list) else (*value, *value.values()):
-            _check_outside(inner, room - 1)
+            _check_outside(inner)
 
 
 def letter_fields(letter: DeadLetter) -> dict[str, Any]:
