@@ -32,8 +32,7 @@ IMMUTABLE = frozenset({
     UUID, PosixPath, PurePosixPath, WindowsPath, PureWindowsPath, type(Ellipsis), type(NotImplemented),
     BuiltinFunctionType, ModuleType, re.Pattern, type,
 })  # fmt: skip
-#: One in a process, or nobody's to fill again.
-_SHARED = (type, Enum, BaseException)
+_ONE_PER_PROCESS = (type, Enum)
 #: Types of packages that may not be imported; their objects do not change, and pickle does not know all of them.
 _IMMUTABLE_ELSEWHERE = {
     "sqlite3": ("Row",),
@@ -54,7 +53,7 @@ class Mutability(Enum):
     LEAF = auto()  #: nothing, and nothing below it
     FROZEN = auto()  #: only what it holds
     HOLDER = auto()  #: it, and what it holds, all of which the collector sees
-    BUFFER = auto()  #: its bytes, which are its own
+    BUFFER = auto()  #: what it has, which is its own: bytes, or the traceback of an exception
     ARRAY = auto()  #: a numpy array, which may show the memory of another object
     FUNCTION = auto()  #: what it has captured
     MATCH = auto()  #: the text that a pattern was found in, unless that is one that cannot
@@ -90,7 +89,7 @@ def kind_of(cls: type) -> Mutability:
         return _SPECIAL[cls]
     if cls is _numpy("ndarray"):
         return Mutability.ARRAY
-    if cls in (bytearray, array.array):
+    if cls in (bytearray, array.array) or issubclass(cls, BaseException):
         return Mutability.BUFFER
     if cls in _FROZEN:
         return Mutability.FROZEN
@@ -108,7 +107,7 @@ def _is_by_value(cls: type) -> bool:
 
 
 def _is_leaf(cls: type) -> bool:
-    if cls in IMMUTABLE or issubclass(cls, _SHARED):
+    if cls in IMMUTABLE or issubclass(cls, _ONE_PER_PROCESS):
         return True
     generic = _numpy("generic")
     if generic is not None and issubclass(cls, (generic, _numpy("dtype"))) and not issubclass(cls, _numpy("void")):

@@ -115,6 +115,7 @@ KINDS: dict[str, tuple[Callable[[], Any], Callable[[Any, int], Any], Callable[[A
     "frozen dataclass": (lambda: Frozen([-1]), lambda e, n: e.rows.__setitem__(0, n), lambda e: list(e.rows)),
     "own reduce": (lambda: Whole(-1), _set, lambda e: e.n),
     "text with a list": (_text, lambda e, n: e.rows.__setitem__(0, n), lambda e: list(e.rows)),
+    "exception": (lambda: ValueError("x"), _set, lambda e: e.n),
     "Element": (_element, _set_element, lambda e: e.findtext("v")),
 }
 ROUNDS = 6
