@@ -20,6 +20,9 @@ OnError = Literal["fail", "skip", "dead_letter"]
 class Context:
     """Where a handler stands: `(seq, index)` names the event, `attempt` counts from 1, `worker` from 0.
 
+    `attempt` counts errors, time-outs and deaths of workers. Where a death does not show which event a worker was in, it
+    counts for all that may have begun.
+
     In the constructor of a handler class there is no event yet: `seq` and `index` are -1, `attempt` is 0. A worker that
     replaces another has its number.
     """

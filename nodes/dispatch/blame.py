@@ -196,6 +196,12 @@ class Blame:
             for call in [call for call in known if call[1] < below]:
                 del known[call]
 
+    def deaths_in(self, start: int, stop: int) -> tuple[dict[CallName, int], tuple[tuple[int, int], ...]]:
+        """Return the deaths during calls of a run of numbers, and the suspects of each death that no call explains."""
+        died = {call: n for call, n in self._deaths.items() if start <= call[1] < stop}
+        runs = [run for parts in self._suspicions for run in parts if run[0] < stop and start < run[1]]
+        return died, tuple(runs)
+
     def concerns(self, start: int, stop: int) -> bool:
         """Whether any number of the run is under suspicion, so that it must be handled carefully."""
         return (

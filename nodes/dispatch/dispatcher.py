@@ -197,7 +197,7 @@ class Dispatcher:
             return Orders()
         verdicts = {call: v for call, v in blame.verdicts.items() if start <= call[1] < stop}
         used = {call: n for call, n in blame.used.items() if start <= call[1] < stop}
-        return Orders(True, verdicts, used)
+        return Orders(True, verdicts, used, None, *blame.deaths_in(start, stop))
 
     def accept(self, name: str, task_id: int, start: int, stop: int, ends_here: bool) -> list[tuple[int, int]]:
         """Accept an answer for `start .. stop - 1`; return the parts for which it is the first answer.

@@ -170,13 +170,14 @@ class AsyncExecutor:
         refused = verdict_for(orders, step, name, event)
         if refused is not None:
             return refused
-        attempts = used + orders.used.get((step.node, *name), 0)
+        call = (step.node, *name)
+        attempts, died = used + orders.used.get(call, 0), orders.deaths_of(call)
         safe = self._copies([event]) if step.options.keeps_original else None
         lists = step.kind.traits.takes_lists
         while True:
             attempts += 1
             try:
-                given = await self._attempt(number, step, name, [event] if lists else event, attempts, tally)
+                given = await self._attempt(number, step, name, [event] if lists else event, attempts + died, tally)
                 return (given[0] if lists else given,)
             except USER_ERRORS as error:
                 caught = error

@@ -121,7 +121,8 @@ class _CurrentCall:
 
     def __init__(self, worker: int) -> None:
         self.worker = worker
-        self.attempt = 1
+        self.attempt = 1  #: of those in this worker
+        self.orders = NO_ORDERS
         self.node = ""
         self.column: Column = Column(0, 0, [])
         self.rest: Iterator[Any] = iter(())
@@ -138,7 +139,9 @@ class _CurrentCall:
 
     def context(self) -> Context:
         seq, index = self.column.number_of(self.position())
-        return Context(seq, index, self.node, self.attempt, self.worker)
+        call = self.node, seq, index
+        earlier = self.orders.used.get(call, 0) + self.orders.deaths_of(call)
+        return Context(seq, index, self.node, earlier + self.attempt, self.worker)
 
 
 class _Call:
@@ -269,17 +272,18 @@ class _Call:
 
     def _point_at(self, rest: Iterator[Any], fixed: int | None) -> None:
         current = self._executor._current
-        current.node, current.attempt = self._step.node, 1
+        current.node, current.attempt, current.orders = self._step.node, 1, self._orders
         current.column, current.rest, current.fixed = self._column, rest, fixed
 
     def _retry(self, position: int, error: BaseException) -> Any:
         """Retry the event at `position`, which raised `error`, as often as allowed; return its result or `FAILED`."""
         step, current = self._step, self._executor._current
         name = self._column.number_of(position)
-        attempts = 1 + self._orders.used.get((step.node, *name), 0)
+        used = self._orders.used.get((step.node, *name), 0)
+        attempts = 1 + used
         while may_retry(step.options, attempts, type(error)):
             attempts += 1
-            current.attempt = attempts
+            current.attempt = attempts - used
             self._tally.retries += 1
             log_retry(step, name, error, attempts)
             self._monitor.event(self._number, *name)

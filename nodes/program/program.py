@@ -164,6 +164,7 @@ CallName = tuple[str, int, int]
 class Orders(Struct, frozen=True):
     """What the engine adds to a run of numbers: careful bookkeeping, verdicts, and attempts already used.
 
+    `died` counts the deaths during a call, `suspected` has the runs of numbers of each death that no call explains yet.
     `end` is the number at which the input ends, if it is one of them; it has no events.
     """
 
@@ -171,6 +172,14 @@ class Orders(Struct, frozen=True):
     verdicts: dict[CallName, Verdict] = field(default_factory=dict)
     used: dict[CallName, int] = field(default_factory=dict)
     end: int | None = None
+    died: dict[CallName, int] = field(default_factory=dict)
+    suspected: tuple[tuple[int, int], ...] = ()
+
+    def deaths_of(self, call: CallName) -> int:
+        """Return how many workers may have died while they were in a call, so that it may have begun before."""
+        if not self.careful:
+            return 0
+        return self.died.get(call, 0) + sum(lo <= call[1] < hi for lo, hi in self.suspected)
 
 
 NO_ORDERS = Orders()

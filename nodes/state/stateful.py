@@ -110,7 +110,8 @@ class EventCursor:
 
     def context(self) -> Context:
         """Return the context of the running call."""
-        return Context(*self.name(), self._step.node, 1, self._worker)
+        name = self.name()
+        return Context(*name, self._step.node, 1 + self._orders.deaths_of((self._step.node, *name)), self._worker)
 
     def own_copy(self, value: Any) -> Any:
         """Return a copy of an output that later changes of the state leave alone; an immutable value as it is."""

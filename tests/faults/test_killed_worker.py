@@ -215,3 +215,32 @@ def test_replaced_within_a_second(tmp_path: Path, inside: Inside) -> None:
     report = sw.run(graph)
     assert report.worker_deaths == 1
     assert max(later - earlier for earlier, later in pairwise(times)) < 1.0
+
+
+@pytest.mark.parametrize("kind", ["plain", "async", "list"])
+def test_deaths_count_as_attempts(kind: str, tmp_path: Path) -> None:
+    """A handler that writes by attempt never writes twice under one name, and its retries are counted from there."""
+    folder = str(tmp_path)
+
+    def work(n: int) -> int:
+        attempt = sw.current().attempt
+        if n == 5:
+            Path(folder, f"attempt-{attempt}").touch(exist_ok=False)
+            if attempt < 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if attempt == 3:
+                raise ValueError("and now an error")
+        return attempt
+
+    async def awaited(n: int) -> int:
+        return work(n)
+
+    stream = sw.Graph().source(range(12))
+    words: dict[str, Any] = {"retries": 1}
+    if kind == "list":
+        attempts = stream.map_batches(lambda events: [work(n) for n in events], batch_size=1, **words)
+    else:
+        attempts = stream.map(work if kind == "plain" else awaited, **words)
+    found = list(sw.iterate(attempts, workers=1))
+    assert found[5] == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"attempt-{n}" for n in (1, 2, 3, 4)]

@@ -51,7 +51,7 @@ class Kind(IntEnum):
 
 
 _FIELDS: dict[Kind, tuple[Any, ...]] = {
-    Kind.TASK: (int, int, int, int, bool, list, list, (int, type(None)), list, list),
+    Kind.TASK: (int, int, int, int, bool, list, list, (int, type(None)), list, list, list, list),
     Kind.PULL: (int, int),
     Kind.STOP: (),
     Kind.DEFINE: (str, bool),
@@ -212,14 +212,14 @@ def pack_task(
         ports.append(parts)
     verdicts = [[*call, v.kind, v.error, v.attempts] for call, v in orders.verdicts.items()]
     used = [[*call, n] for call, n in orders.used.items()]
-    return pack(
-        Kind.TASK, id_, start, stop, answer_batch, orders.careful, verdicts, used, orders.end, ports, room or (), frames=frames
-    )
+    died = [[*call, n] for call, n in orders.died.items()]
+    told = (orders.careful, verdicts, used, orders.end, died, orders.suspected)
+    return pack(Kind.TASK, id_, start, stop, answer_batch, *told, ports, room or (), frames=frames)
 
 
 def unpack_task(message: Message, shared: SharedMemory | None = None) -> TaskMessage:
     """Return the task of a message."""
-    id_, start, stop, answer_batch, careful, verdicts, used, end, ports, room = message.fields
+    id_, start, stop, answer_batch, careful, verdicts, used, end, died, suspected, ports, room = message.fields
     frames = _Frames(message.frames, shared)
     parts = [
         [
@@ -234,6 +234,8 @@ def unpack_task(message: Message, shared: SharedMemory | None = None) -> TaskMes
         {(node, seq, index): Verdict(kind, error, attempts) for node, seq, index, kind, error, attempts in verdicts},
         {(node, seq, index): count for node, seq, index, count in used},
         end,
+        {(node, seq, index): count for node, seq, index, count in died},
+        tuple((lo, hi) for lo, hi in suspected),
     )
     return TaskMessage(id_, start, stop, answer_batch, orders, parts, Grant(*room) if room else None)
 
