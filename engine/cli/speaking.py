@@ -49,7 +49,8 @@ def print_traceback(error: BaseException | None) -> None:
     """Show where in the user's code an error was raised: the worker's own traceback, or that of this process."""
     if error is None:
         return
-    remote = [note for note in getattr(error, "__notes__", ()) if note.startswith("remote traceback:\n")]
+    notes = [note for note in getattr(error, "__notes__", None) or () if isinstance(note, str)]
+    remote = [note for note in notes if note.startswith("remote traceback:\n")]
     if remote:
         print(remote[-1].partition("\n")[2], file=sys.stderr)
         return

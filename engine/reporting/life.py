@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from ...nodes.errors import describe
+from ...nodes.errors import NodeError, describe
 from ...nodes.program.failures import user_frames
 from ...nodes.version import __version__
 from .report import ErrorReport, RunReport
@@ -41,8 +41,11 @@ class RunLife:
         return self._error is not None
 
     @contextmanager
-    def told(self, report: Callable[[], RunReport]) -> Iterator[None]:
-        """Log the beginning and the end of the run inside, and keep what it raises for its report."""
+    def told(self, report: Callable[[], RunReport], is_forked: Callable[[], bool]) -> Iterator[None]:
+        """Log the beginning and the end of the run inside, and keep what it raises for its report.
+
+        `is_forked` says whether this unwinds in a fork of the caller, whose run it is not.
+        """
         self._began = _now()
         _LOG.info("graph %r begins", self._graph)
         try:
@@ -52,7 +55,7 @@ class RunLife:
             raise
         finally:
             self._ended = _now()
-            if _LOG.isEnabledFor(logging.INFO):
+            if _LOG.isEnabledFor(logging.INFO) and not is_forked():
                 end = report()
                 _LOG.info(
                     "graph %r ended by %s: %d events in, %d out, %d dead letters, %d skipped, %.2f s",
@@ -76,14 +79,16 @@ def _local_traceback(error: BaseException) -> str:
 
 def _error_report(error: BaseException) -> ErrorReport:
     cause = error.__cause__
-    remote = next((n for n in getattr(cause, "__notes__", ()) if n.startswith("remote traceback:\n")), None)
+    notes = [note for note in getattr(cause, "__notes__", None) or () if isinstance(note, str)]
+    remote = next((note for note in notes if note.startswith("remote traceback:\n")), None)
+    at_node = error if isinstance(error, NodeError) else NodeError("")
     shown = remote.partition("\n")[2] if remote else _local_traceback(cause or error)
     return ErrorReport(
         type=type(error).__name__,
         text=str(error),
-        node=getattr(error, "node", None) or None,
-        number=getattr(error, "seq", None),
-        index=getattr(error, "index", None),
+        node=at_node.node or None,
+        number=at_node.seq,
+        index=at_node.index,
         cause=None if cause is None else describe(cause),
         traceback=shown.rstrip(),
     )
