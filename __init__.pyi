@@ -18,6 +18,7 @@ from .engine.reporting.report import RunReport as RunReport
 from .engine.run import compile as compile
 from .engine.run import imap as imap
 from .engine.run import iterate as iterate
+from .engine.run import mend as mend
 from .engine.run import run as run
 from .engine.runners.results import Results as Results
 from .graphs.builder.graph import Graph as Graph

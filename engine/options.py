@@ -27,6 +27,7 @@ from .reporting.report import RunReport
 RunnerName = Literal["processes", "inline", "ray"]
 Runner = RunnerName | RayRunner
 Transport = Literal["ipc", "tcp"]
+Kept = Literal["above", "all"]
 
 
 class StopSignal(Protocol):
@@ -59,6 +60,7 @@ class RunKeywords(TypedDict, total=False):
     transport: Transport
     checkpoint: str | os.PathLike[str] | Store | None
     checkpoint_interval_s: float
+    keep: Kept
     kept_bytes: int
     resume: Resume
     lock: Lock | None
@@ -266,6 +268,14 @@ class RunOptions:
             "seconds between two checkpoints, and between the commits of sinks that commit and the acknowledgements "
             "of sources that want them, also without `checkpoint`",
             check_seconds, remedy=_DEFAULT,
+        ),
+    )
+    keep: Kept = field(
+        default="above",
+        metadata=_option(
+            'which answers of handlers with `durable=True` are kept: those `"above"` the last checkpoint, or `"all"`, which '
+            "`sw.mend` needs",
+            _check_choice, of=Kept,
         ),
     )
     kept_bytes: int = field(

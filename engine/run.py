@@ -7,7 +7,7 @@ which node runs where; the hub and its core decide what passes between processes
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
@@ -83,7 +83,11 @@ def run(graph: Graph, /, **options: Unpack[RunKeywords]) -> RunReport:
     Sinks run in the calling thread. Raises `GraphError` before anything starts, `HandlerError`, `SourceError`,
     `SinkError` for user code that failed, `KeyboardInterrupt` after a Ctrl-C; each `SluicewayError` carries `report`.
     """
-    running, shown = _make_run(_checked_graph(graph, "sw.run"), check_run_options(options, "sw.run"))
+    return _run(*_make_run(_checked_graph(graph, "sw.run"), check_run_options(options, "sw.run")))
+
+
+def _run(running: Run, shown: AbstractContextManager[object]) -> RunReport:
+    """Drive a run to its end, inside of what is to be entered around it, and return its report."""
     with shown:
         interrupts = Interrupts(running)
         with interrupts:
@@ -95,6 +99,22 @@ def run(graph: Graph, /, **options: Unpack[RunKeywords]) -> RunReport:
                 raise
         interrupts.reraise()
     return running.report()
+
+
+def mend(
+    graph: Graph, /, *, numbers: Collection[int] | None = None, **options: Unpack[RunKeywords]
+) -> RunReport:
+    """Handle again what failed in a run with `checkpoint=` and `keep="all"`, and write its files anew; return the report.
+
+    Correct the handler, or the data in its place, and make the call of the run with `mend`: durable handlers are called for
+    the numbers that they skipped or made dead letters of, or for those of `numbers`, and for nothing else. Each result stands
+    at its place, what is still bad stays a dead letter. The new files replace the old ones at once. Raises `GraphError` for
+    sinks that are no files, or that are appended to, and `CheckpointError` where not all answers were kept.
+    """
+    checked = replace(check_run_options(options, "sw.mend"), keep="all")
+    if checked.checkpoint is None or checked.resume != "auto":
+        raise GraphError("sw.mend needs checkpoint=, the one of the run that is to be mended, and no resume=; name it")
+    return _run(*_make_run(_checked_graph(graph, "sw.mend"), checked, mends=True, numbers=numbers))
 
 
 def iterate(stream: Stream[T], /, *, ordered: bool = True, **options: Unpack[RunKeywords]) -> Results[T]:
@@ -152,6 +172,7 @@ def imap(fn: Any, iterable: Iterable[Any], /, *more: Any, **options: Any) -> Res
 
 
 explain_options(run, RunOptions)
+explain_options(mend, RunOptions)
 explain_options(iterate, RunOptions)
 explain_options(imap, ResultOptions, RunOptions, NodeNaming, Options)
 
@@ -181,7 +202,14 @@ def _site_of(options: RunOptions) -> Site:
     return RaySite(options.runner)
 
 
-def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> tuple[Run, AbstractContextManager[object]]:
+def _make_run(
+    graph: GraphSpec,
+    options: RunOptions,
+    *,
+    mends: bool = False,
+    numbers: Collection[int] | None = None,
+    **outlets: Any,
+) -> tuple[Run, AbstractContextManager[object]]:
     """Compile a graph and return a run of it, and what is to be entered around it; `outlets` are for the compiler."""
     refuse_inside_import()
     with ExitStack() as undo:
@@ -208,7 +236,9 @@ def _make_run(graph: GraphSpec, options: RunOptions, **outlets: Any) -> tuple[Ru
         check_apart(plan, [options.checkpoint, getattr(options.lock, "path", None)])
         checkpoints = None
         if options.checkpoint is not None:
-            checkpoints = _open_checkpoints(plan, graph, options, inline=inline, repeats=bool(outlets))
+            checkpoints = _open_checkpoints(
+                plan, graph, options, inline=inline, repeats=bool(outlets), mends=mends, numbers=numbers
+            )
             undo.callback(checkpoints.store.close)
         if missing is not None and (checkpoints is None or checkpoints.saved is None):
             raise missing  # a resumed run opens its sources at their positions, a finished one none
@@ -247,7 +277,7 @@ def _may_be_resumed(options: RunOptions) -> bool:
     return may_be_resumed(options.checkpoint, options.resume)
 
 
-def _open_checkpoints(plan: Plan, graph: GraphSpec, options: RunOptions, *, inline: bool, repeats: bool) -> Checkpoints:
+def _open_checkpoints(plan: Plan, graph: GraphSpec, options: RunOptions, **how: Any) -> Checkpoints:
     from .checkpoints.checkpoints import open_checkpoints  # sqlite3 and much else comes with it, which few runs need
 
     assert options.checkpoint is not None
@@ -256,11 +286,11 @@ def _open_checkpoints(plan: Plan, graph: GraphSpec, options: RunOptions, *, inli
         graph.nodes,
         checkpoint=options.checkpoint,
         resume=options.resume,
-        inline=inline,
         locked=options.lock is not None,
         limit=options.limit,
         kept_bytes=options.kept_bytes,
-        repeats=repeats,
+        keeps_all=options.keep == "all",
+        **how,
     )
 
 

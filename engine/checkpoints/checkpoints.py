@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from ..sources.journaled import Journaled
 from ..sources.resumed import ResumedSource
 from .fingerprints import fingerprint, fingerprints, python_form
 from .kept_store import KeptStore, kept_store
+from .mend_checks import check_kept_whole, check_mended, mend_of, subjects_before
 from .open_store import store_of
 from .store import Resume, Saved, Store
 
@@ -132,17 +133,27 @@ def open_checkpoints(
     locked: bool,
     limit: int | None,
     kept_bytes: int,
+    keeps_all: bool = False,
     repeats: bool = False,
+    mends: bool = False,
+    numbers: Collection[int] | None = None,
 ) -> Checkpoints:
     """Open the store of a run, set its sources to their positions, and return the store with what it says.
 
     `inline` says that the whole graph runs in the calling thread, `locked` that the run has a lock, `limit` after how many
     numbers its reading is to end; `kept_bytes` is the most that the answers of durable nodes may take. With `repeats` a run
-    that is begun again gives its results again from the first.
+    that is begun again gives its results again from the first. `keeps_all` keeps all these answers; with `mends` a run that
+    has kept all is begun anew with them, but for those of `numbers`, or of what failed.
 
     Raises `GraphError` for a graph that could not go on exactly, `CheckpointError` for what the store says.
     """
     _check(plan, repeats=repeats)
+    keeps_all = keeps_all or mends
+    durable = [node for node in nodes if node.options.durable]
+    if keeps_all:
+        check_kept_whole(plan, durable)
+    if mends:
+        check_mended(plan)
     pools = tuple(at for at, pool in enumerate(plan.wiring.pools) if pool.stateful)
     names = tuple(f"{plan.wiring.pools[at].name} ({at})" for at in pools)
     if inline:
@@ -150,28 +161,37 @@ def open_checkpoints(
     if repeats:
         pools, names = (), ()
     store = store_of(checkpoint, locked=locked)
-    durable = [node for node in nodes if node.options.durable]
-    codes = {node.name: f"{python_form()} {fingerprint(*_subjects(node))}" for node in durable}
-    kept = kept_store(store, codes, most_bytes=kept_bytes) if durable else None
+    codes = {node.name: f"{python_form()} {fingerprint(*subjects_before(node))}" for node in durable}
+    kept = kept_store(store, codes, most_bytes=kept_bytes, keeps_all=keeps_all or repeats) if durable else None
     journals = {
         at: journal_path(checkpoint, at) for at, source in enumerate(plan.sources) if source.node.journal
     }
-    saved = store.open(_identity(plan, nodes, inline, names, repeats=repeats), resume)
+    identity = _identity(plan, nodes, inline, names, repeats=repeats)
+    if keeps_all:
+        identity["keep"] = "all"
+    saved = store.open(identity, "required" if mends else resume)
     try:
-        if saved is not None:
+        if saved is not None and not mends:
             _check_limit(store.place, saved, limit)
-        if saved is not None and saved.finished:
+        if saved is not None and saved.finished and not mends:
             _LOG.warning(
                 "%r has finished before, at number %d: nothing is read; begin anew with resume='never'", plan.name, saved.n
             )
         runs, reads = store.logged() if saved is not None else ([], [])
         announced = store.announced() if saved is not None else -1
         by_code = [node.name for node in durable if node.options.durable == "by_code"]
+        mend = None
+        if mends:
+            mend, saved, announced, by_code = mend_of(durable, numbers), None, -1, []
         n = saved.n if saved is not None else 0
-        answered = kept.open(n, afresh=saved is None, by_code=by_code) if kept is not None else {}
+        answered: dict[str, list[tuple[int, int]]] = {}
+        if kept is not None:
+            answered = kept.open(n, afresh=saved is None and not mends, by_code=by_code, mend=mend)
+        if mend is not None:
+            _LOG.info("graph %r is mended, by %s: %d answers are forgotten", plan.name, store.place, mend.forgotten)
         for at, source in enumerate(plan.sources):
             place = _places(saved)[at] if saved is not None else SourcePosition()
-            mine = [read for read in reads if read.source == at]
+            mine = [read for read in reads if read.source == at and read.start + read.count > place.start]
             subject, name = source.node.subject, source.node.name
             if source.remote and not inline:
                 place, mine = _unpacked(place, mine, name)
@@ -179,7 +199,9 @@ def open_checkpoints(
                 check_nothing_stored(journals[at])
             if at in journals and (saved is None or not saved.finished):
                 subject = Journaled(subject, journals[at], name, afresh=saved is None)
-            known = kept.positions[at] if kept is not None and kept.positions and at not in journals else None
+            known = None  # what is mended may be the input
+            if kept is not None and kept.positions and at not in journals and not mends:
+                known = kept.positions[at]
             if known is not None and source.remote and not inline:
                 known, _ = _unpacked(known, [], name)
             again = ResumedSource(subject, name, place, mine, known)
@@ -196,23 +218,12 @@ def open_checkpoints(
         pools,
         tuple(journals.values()),
         run=saved.run if saved is not None else uuid.uuid4().hex,
-        forgets=resume == "never",
+        forgets=resume == "never" or mends,
         announced=announced,
         repeats=repeats,
         kept=kept,
         answered=answered,
     )
-
-
-def _subjects(node: Node) -> list[Any]:
-    """Return what the answers of a node are made by: its own handler, and those of all nodes before it."""
-    found, known = [node], {node}
-    for one in found:
-        for given in one.inputs:
-            if given not in known:
-                known.add(given)
-                found.append(given)
-    return [part for one in found if one.kind is not NodeKind.SOURCE for part in (one.subject, one.key)]
 
 
 def _check_limit(where: str, saved: Saved, limit: int | None) -> None:

@@ -17,6 +17,9 @@ _CODE = "code"
 #: The settings of sources and sinks, by the name of their node.
 _SETTINGS = "settings"
 
+#: Whether all kept answers are kept.
+_KEEP = "keep"
+
 
 def read_identity(text: str) -> dict[str, Any]:
     """Return the identity of a run; raises `ValueError` for any other text."""
@@ -30,6 +33,11 @@ def compare(where: str, known: Mapping[str, Any], given: Mapping[str, Any]) -> N
     """Raise `CheckpointError` if a run differs from the one that the store `where` knows, except in its code."""
     given = json.loads(json.dumps(given))
     for key in (*known, *given):
+        if key == _KEEP and known.get(key) != given.get(key):
+            raise CheckpointError(
+                f"cannot resume from {where}: the run was begun {_kept(known)}, and goes on {_kept(given)}; say keep= as it"
+                " began (a mend needs all answers from the beginning), or begin afresh with resume='never'"
+            )
         if key == _SETTINGS:
             _compare_settings(where, known.get(key, {}), given.get(key, {}))
         elif key != _CODE and known.get(key) != given.get(key):
@@ -85,3 +93,7 @@ def _differing(known: Any, given: Any) -> tuple[Any, Any]:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 300 else text[:297] + "..."
+
+
+def _kept(identity: Mapping[str, Any]) -> str:
+    return f"with keep={identity.get(_KEEP, 'above')!r}"

@@ -35,8 +35,6 @@ class Keeper:
         self._store = store
         self._fail = fail
         self._queue: queue.SimpleQueue[_Keep | _Other | None] = queue.SimpleQueue()
-        self._open = 0  #: groups that are given and not durable
-        self._counting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="sluiceway-keeper", daemon=True)
 
     @property
@@ -50,13 +48,14 @@ class Keeper:
 
     def keep(self, group: KeptGroup, done: Callable[[], None]) -> None:
         """Keep a group; `done` is called when it, and all before it, is durable."""
-        with self._counting:
-            self._open += 1
         self._queue.put((group, done))
 
     def keep_now(self, group: KeptGroup) -> bool:
-        """Keep a group in the calling thread, if nothing is before it and that is quick; return whether it is durable."""
-        if self._open or not self._store.is_quick(group):
+        """Keep a group in the calling thread, if that is quick; return whether it is durable.
+
+        Only for a caller that knows of every group given before that it is durable.
+        """
+        if not self._store.is_quick(group):
             return False
         waited = self._store.waits_for_sync
         self._store.write([group], now=True)
@@ -111,8 +110,6 @@ class Keeper:
             following = None
             waits = len(groups) == _MOST_GROUPS
         self._store.write([group for group, _ in groups])
-        with self._counting:
-            self._open -= len(groups)
         for _, done in groups:
             done()
         return self._next() if waits else following

@@ -1,10 +1,11 @@
-"""The stored form of kept answers: plain values that name no module, packed for one row of a table and back.
+"""The stored form of kept answers: a row of a table, whose body is plain values that name no module.
 
 Decides nothing about when answers are kept or deleted.
 """
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from typing import Any
 
@@ -13,6 +14,19 @@ from ...nodes.ordering.kept_answers import KeptAnswer
 from ...nodes.ordering.segments import ExitData
 from ..codec.codec import Payload
 from ..codec.stored_values import decode_stored, unreadable
+
+#: Adds the row of an answer.
+ADD_ANSWER = (
+    "INSERT INTO {t}answer (name, node, first, size, code, body, digest)"
+    " VALUES (:name, :node, :first, :size, :code, :body, :digest)"
+)
+
+
+def digest_of(node: str, first: int, size: int, body: bytes) -> bytes:
+    """Return the digest of a row: of its body, and of what it is the answer for."""
+    check = hashlib.blake2b(f"{node} {first} {size} ".encode(), digest_size=16)
+    check.update(body)
+    return check.digest()
 
 
 def pack_answer(answer: KeptAnswer) -> bytes:

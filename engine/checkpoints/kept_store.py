@@ -10,7 +10,6 @@ kept, and when, is not known here.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import pickle
 import threading
@@ -25,7 +24,8 @@ from ...nodes.ordering.kept_answers import KeptAnswer
 from ...nodes.ordering.order_log import Entries
 from ...nodes.ordering.source_positions import SourcePosition
 from ..codec.stored_values import decode_stored
-from .kept_form import pack_answer, unpack_answer
+from .kept_form import ADD_ANSWER, digest_of, pack_answer, unpack_answer
+from .mending import Mend
 from .store import Execute, Store, TableStore, add_to_log
 
 #: About how many bytes of answers are recalled at once, and the most rows.
@@ -41,10 +41,6 @@ SYNC_S = 0.1
 _POSITIONS = ""
 MAX_NUMBER = (1 << 63) - 1
 _LOG = logging.getLogger("sluiceway")
-_ADD = (
-    "INSERT INTO {t}answer (name, node, first, size, code, body, digest)"
-    " VALUES (:name, :node, :first, :size, :code, :body, :digest)"
-)
 #: The rows that have a number from `:lo` on; the first of them may begin below it.
 _FIND = (
     "SELECT first, size, length(body) FROM {t}answer WHERE name = :name AND node = :node AND first < :hi"
@@ -70,7 +66,10 @@ class KeptStore:
     Used after the store was opened. What two threads write at once comes one after the other.
     """
 
-    def __init__(self, store: TableStore, codes: Mapping[str, str], *, most_bytes: int) -> None:
+    def __init__(
+        self, store: TableStore, codes: Mapping[str, str], *, most_bytes: int, keeps_all: bool = False
+    ) -> None:
+        self._keeps_all = keeps_all
         self._store = store
         self._codes = codes
         self._most_bytes = most_bytes
@@ -85,10 +84,12 @@ class KeptStore:
     @property
     def is_filling(self) -> bool:
         """Whether so much is taken that a checkpoint should make room."""
-        return self.nbytes > self._most_bytes // 2
+        return self.nbytes > self._most_bytes // 2 and not self._keeps_all
 
-    def open(self, n: int, *, afresh: bool, by_code: Sequence[str]) -> dict[str, list[tuple[int, int]]]:
-        """Return the numbers from `n` on that are answered, as runs by node; what is below `n` is deleted.
+    def open(
+        self, n: int, *, afresh: bool, by_code: Sequence[str], mend: Mend | None = None
+    ) -> dict[str, list[tuple[int, int]]]:
+        """Return the numbers that are answered, as runs by node; what is below `n` is deleted, unless all are kept.
 
         `afresh` deletes all of them. Of the nodes in `by_code` answers of other code are deleted; of the others they stay.
         """
@@ -97,8 +98,10 @@ class KeptStore:
             own = self._store.own
             if afresh:
                 execute("DELETE FROM {t}answer WHERE name = :name", own)
-            else:
+            elif not self._keeps_all:
                 execute("DELETE FROM {t}answer WHERE name = :name AND first + size <= :n", {**own, "n": n})
+            if mend is not None:
+                mend.forget(execute, own, self._codes)
             self.positions = self._read_positions(execute)
             known = {node: self._open_node(execute, node, drop=node in by_code) for node in self._codes}
             ((self.nbytes,),) = execute(
@@ -133,7 +136,7 @@ class KeptStore:
                 if group.log is not None:
                     add_to_log(execute, self._store.own, group.log.runs, group.log.reads)
             if rows:
-                execute(_ADD, rows)
+                execute(ADD_ANSWER, rows)
                 self._positions = next(group.positions for group in reversed(groups) if group.answers)
             if synced:
                 self._write_positions(execute)
@@ -168,7 +171,9 @@ class KeptStore:
         return found
 
     def trim(self, n: int) -> None:
-        """Delete the answers that are wholly below `n`."""
+        """Delete the answers that are wholly below `n`, unless all are kept."""
+        if self._keeps_all:
+            return
         with self._store.transaction() as execute:
             which, values = " FROM {t}answer WHERE name = :name AND first + size <= :n", {**self._store.own, "n": n}
             ((gone,),) = execute("SELECT coalesce(sum(length(body)), 0)" + which, values)
@@ -183,7 +188,7 @@ class KeptStore:
         values = {**self._store.own, "node": node, "first": first}
         select = "SELECT body, digest FROM {t}answer WHERE name = :name AND node = :node AND first = :first"
         ((body, digest),) = execute(select, values)
-        if _digest(node, first, size, body) != bytes(digest):
+        if digest_of(node, first, size, body) != bytes(digest):
             raise self._store.backing.damaged(f"its answer of node {node!r} for number {first} is not what was written")
         answer = unpack_answer(lo, hi, body, f"the kept answer of node {node!r} for number {lo}")
         return structs.replace(answer, failures=tuple(failure for failure in answer.failures if lo <= failure.seq < hi))
@@ -193,14 +198,14 @@ class KeptStore:
         if not places:
             return
         body = pickle.dumps([(place.position, place.skip, place.start, place.key) for place in places], protocol=5)
-        own = {**self._store.own, "node": _POSITIONS}
+        own, digest = {**self._store.own, "node": _POSITIONS}, digest_of("", 0, 0, body)
         execute("DELETE FROM {t}answer WHERE name = :name AND node = :node", own)
-        execute(_ADD, {**own, "first": MAX_NUMBER, "size": 0, "code": "", "body": body, "digest": _digest("", 0, 0, body)})
+        execute(ADD_ANSWER, {**own, "first": MAX_NUMBER, "size": 0, "code": "", "body": body, "digest": digest})
 
     def _read_positions(self, execute: Execute) -> list[SourcePosition]:
         select = "SELECT body, digest FROM {t}answer WHERE name = :name AND node = :node"
         for body, digest in execute(select, {**self._store.own, "node": _POSITIONS}):
-            if _digest("", 0, 0, body) != bytes(digest):
+            if digest_of("", 0, 0, body) != bytes(digest):
                 raise self._store.backing.damaged("what it says of the sources is not what was written")
             return [SourcePosition(*values) for values in decode_stored(body, "the positions behind the kept answers")]
         return []
@@ -231,21 +236,16 @@ class KeptStore:
             "size": size,
             "code": self._codes[node],
             "body": body,
-            "digest": _digest(node, answer.lo, size, body),
+            "digest": digest_of(node, answer.lo, size, body),
         }
 
 
-def kept_store(store: Store, codes: Mapping[str, str], *, most_bytes: int) -> KeptStore:
+def kept_store(store: Store, codes: Mapping[str, str], *, most_bytes: int, keeps_all: bool = False) -> KeptStore:
     """Return the kept answers of a store; raises `GraphError` for a store that has no place for them."""
     if not isinstance(store, TableStore):
         raise GraphError(
             f"cannot keep the answers of node {next(iter(codes))!r}, which is durable, in a store of your own: it has no place"
             " for them; pass the path of a file or a PostgreSQL URL as checkpoint="
         )
-    return KeptStore(store, codes, most_bytes=most_bytes)
-
-
-def _digest(node: str, first: int, size: int, body: bytes) -> bytes:
-    check = hashlib.blake2b(f"{node} {first} {size} ".encode(), digest_size=16)
-    check.update(body)
-    return check.digest()
+    store.keeps_log = keeps_all
+    return KeptStore(store, codes, most_bytes=most_bytes, keeps_all=keeps_all)

@@ -157,6 +157,7 @@ class TableStore:
         self._backing = backing
         self._name: str | None = None  #: of the run in the tables, while the store is open
         self._one_at_a_time = threading.Lock()
+        self.keeps_log = False  #: whether the order log is kept below the checkpoint too
 
     def __repr__(self) -> str:
         return f"store({self._backing.where})"
@@ -346,7 +347,10 @@ class TableStore:
 
     def _trim(self, execute: Execute, saved: Saved) -> None:
         own = self._own()
-        execute("DELETE FROM {t}log WHERE name = :name AND kind IN ('run', 'cut') AND first + size <= :n", {**own, "n": saved.n})
+        execute("DELETE FROM {t}log WHERE name = :name AND kind = 'cut' AND first + size <= :n", {**own, "n": saved.n})
+        if self.keeps_log:
+            return
+        execute("DELETE FROM {t}log WHERE name = :name AND kind = 'run' AND first + size <= :n", {**own, "n": saved.n})
         if saved.starts:
             execute(
                 "DELETE FROM {t}log WHERE name = :name AND kind = 'read' AND source = :source AND first + size <= :start",

@@ -102,20 +102,12 @@ class Core:
         for pool in self.pools:
             pool.begin_at(number)
 
-    def resume(
-        self,
-        number: int,
-        positions: Sequence[SourcePosition],
-        turn: int,
-        states: Mapping[int, bytes],
-        kept: Mapping[int, Sequence[tuple[int, int]]],
-    ) -> None:
-        """Go on behind the committed cut of an earlier run, with its states and kept answers by the index of the pool."""
+    def resume(self, number: int, positions: Sequence[SourcePosition], turn: int, states: Mapping[int, bytes]) -> None:
+        """Go on behind the committed cut of an earlier run; what answers it has kept is recorded at `keeping`."""
         self.begin_at(number)
         self.first = number
         self.sequencer.resume(number, positions, turn)
         self.commits.resume(number, states)
-        self.keeping.resume(number, kept)
 
     def record_ready(self, worker: str) -> None:
         """Record that a worker is ready and asks for work."""

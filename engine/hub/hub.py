@@ -85,14 +85,16 @@ class Hub:
             log=checkpoints.order_log if checkpoints is not None else None,
             repeats=self._repeats,
         )
-        if checkpoints is not None and checkpoints.saved is not None:
+        if checkpoints is not None:
             saved = checkpoints.saved
             kept = {
                 at: checkpoints.answered.get(pool.durable, ())
                 for at, pool in enumerate(plan.wiring.pools)
                 if pool.durable is not None
             }
-            self.core.resume(saved.n, checkpoints.places, saved.turn, checkpoints.packed(), kept)
+            if saved is not None:
+                self.core.resume(saved.n, checkpoints.places, saved.turn, checkpoints.packed())
+            self.core.keeping.resume(self.core.first, kept)
         self._keeping: KeepingLink | None = None
         if checkpoints is not None and checkpoints.kept is not None:
             from .keeping_link import KeepingLink  # few runs keep answers, and it takes the stores with it

@@ -29,6 +29,7 @@ class KeepingLink:
         self._core = core
         self._command = command
         self._nodes = [pool.durable or "" for pool in core.wiring.pools]
+        self._open = 0  #: groups that are with the thread, and not recorded as durable yet
         self._keeper = Keeper(store, lambda error: command(partial(fail, error)))
 
     @property
@@ -45,10 +46,11 @@ class KeepingLink:
         if isinstance(effect, Keep):
             answers = [(self._nodes[at], answer) for at, answer in effect.answers]
             group = KeptGroup(answers, effect.log, effect.positions)
-            if self._keeper.keep_now(group):
+            if not self._open and self._keeper.keep_now(group):
                 self._core.record_durable(effect.group)
                 return True
-            self._keeper.keep(group, partial(self._record_durable, effect.group))
+            self._open += 1
+            self._keeper.keep(group, lambda: self._command(partial(self._record_durable, effect.group)))
         else:
             self._keeper.recall(self._nodes[effect.pool], effect.lo, effect.hi, partial(self._record_recalled, effect.pool))
         return False
@@ -62,7 +64,8 @@ class KeepingLink:
         self._keeper.close()
 
     def _record_durable(self, group: int) -> None:
-        self._command(partial(self._core.record_durable, group))
+        self._open -= 1
+        self._core.record_durable(group)
 
     def _record_recalled(self, at: int, answers: list[KeptAnswer]) -> None:
         self._command(lambda: self._core.record_recalled(at, answers, answers[-1].hi, monotonic()))

@@ -93,7 +93,7 @@ class KeptCalls:
             records = tuple(_record(step, failed) for failed in failures if failed.seq < column.stop)
             answer = KeptAnswer(column.start, column.stop, column.start, column.size, [data], records)
             group = KeptGroup([(step.node, answer)], None, self._positions())
-            if not self._keeper.keep_now(group):
+            if self._waits or not self._keeper.keep_now(group):
                 self._keeper.keep(group, _nothing)
                 self._waits = True
         return column, failures

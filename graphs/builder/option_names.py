@@ -14,7 +14,7 @@ from ...nodes.program.options import HANDLER_OPTION_NAMES
 RUN_OPTION_NAMES = (
     "workers", "runner", "progress", "limit", "time_limit_s", "stop", "window_bytes", "window_numbers", "max_deaths",
     "max_events_per_worker", "max_rss_bytes", "stall_warning_s", "drain_s", "close_s", "transport", "checkpoint",
-    "checkpoint_interval_s", "kept_bytes", "resume", "lock", "setup", "serve",
+    "checkpoint_interval_s", "keep", "kept_bytes", "resume", "lock", "setup", "serve",
 )  # fmt: skip
 
 #: Where the options of one call belong, for errors about them in another.

@@ -114,6 +114,11 @@ class FileEndpoint:
         self._claim = AppendClaim(path, run, place) if self.append and not is_stream(path) else None
         return None if self._claim is None else self._claim.held()
 
+    @property
+    def rewrites(self) -> bool:
+        """Whether a run that begins anew writes everything anew and replaces what was there in one step."""
+        return not self.append and not is_stream(self.paths[0])
+
     def open(self) -> None:
         """Open the file for the events of one run; raises `OSError` if it cannot be created."""
         self.check_sink()

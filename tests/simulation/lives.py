@@ -98,7 +98,8 @@ class Life:
         if checkpoints is not None and checkpoints.saved is not None:
             saved = checkpoints.saved
             kept = {at: self.world.store.kept.known(at) for at in range(len(scenario.pools))}
-            core.resume(saved.n, checkpoints.places, saved.turn, checkpoints.packed(), kept)
+            core.resume(saved.n, checkpoints.places, saved.turn, checkpoints.packed())
+            core.keeping.resume(saved.n, kept)
             self.world.recalled += bool(any(kept.values()))
             self.world.restored += bool(checkpoints.packed())
             self.world.repeated += checkpoints.order_log.next_run is not None
