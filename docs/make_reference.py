@@ -23,8 +23,12 @@ PAGE = Path(__file__).with_name("reference.md")
 
 #: The page, part by part: a heading, what stands below it, and the names it shows.
 PARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+<<<<<<< HEAD
     ("Running", "", ("run", "iterate", "imap", "compile", "Results", "Plan", "StopSignal", "shutdown")),
     ("The page of a run", "What is served is told [here](page.md).", ("page", "Page")),
+=======
+    ("Running", "", ("run", "iterate", "imap", "mend", "compile", "Results", "Plan", "StopSignal", "shutdown")),
+>>>>>>> 855182f (The reference page shows sw.mend)
     ("On Ray", "The page about [Ray](ray.md) says what runs where.", ("ray_runner", "RayRunner")),
     ("Graphs and streams", "", ("Graph", "Stream", "KeyedStream", "zip", "merge")),
     ("Windows", "", ("tumbling", "sliding", "session", "Window")),
@@ -69,7 +73,7 @@ def render() -> str:
 
 def _options() -> Iterator[str]:
     yield "## Options of a run"
-    yield "Of `sw.run`, `sw.iterate` and `sw.imap`. A value that cannot be is a `GraphError` before anything starts."
+    yield "Of `sw.run`, `sw.iterate`, `sw.imap` and `sw.mend`. A value that cannot be is a `GraphError` before anything starts."
     yield _table(options_of(RunOptions), get_type_hints(RunOptions))
     yield "## Options of a handler"
     yield "Of `map`, `filter`, `flat_map` and `map_batches` of a stream, `map` of a keyed stream, and `sw.imap`."
