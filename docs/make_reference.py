@@ -23,12 +23,8 @@ PAGE = Path(__file__).with_name("reference.md")
 
 #: The page, part by part: a heading, what stands below it, and the names it shows.
 PARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-<<<<<<< HEAD
-    ("Running", "", ("run", "iterate", "imap", "compile", "Results", "Plan", "StopSignal", "shutdown")),
-    ("The page of a run", "What is served is told [here](page.md).", ("page", "Page")),
-=======
     ("Running", "", ("run", "iterate", "imap", "mend", "compile", "Results", "Plan", "StopSignal", "shutdown")),
->>>>>>> 855182f (The reference page shows sw.mend)
+    ("The page of a run", "What is served is told [here](page.md).", ("page", "Page")),
     ("On Ray", "The page about [Ray](ray.md) says what runs where.", ("ray_runner", "RayRunner")),
     ("Graphs and streams", "", ("Graph", "Stream", "KeyedStream", "zip", "merge")),
     ("Windows", "", ("tumbling", "sliding", "session", "Window")),
