@@ -133,7 +133,7 @@ class RunHere:
     def _call(self, name: str, member: Any, *args: Any) -> Any:
         given = member(*args)
         if given is not None:
-            refuse_unrun(given, f"{name}() of {self._what}", "it is called, not awaited: use a plain `def`", futures=False)
+            refuse_unrun(given, f"{name}() of {self._what}", "use a plain def", futures=False)
         return given
 
     def __repr__(self) -> str:

@@ -20,7 +20,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 #: What a function of a sink often gives, such as `write` of a file.
 _RUN = frozenset({int, bool, str, float})
-_HERE = "it is called, not awaited: map the events before the sink"
+_HERE = "use a plain def, or await in a map before the sink"
 _CALLED = ("write", "close", "open", "abort", "commit", "recover", "recover_finished", "claim", "fence", "check_sink")
 
 Numbers = list[tuple[int, int]]

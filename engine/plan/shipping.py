@@ -92,7 +92,7 @@ def set_up_caller(plan: Plan, setup: Setup | None) -> None:
     """
     if setup is not None:
         try:
-            refuse_unrun(setup(), "setup=", "it is called, not awaited: use a plain def")
+            refuse_unrun(setup(), "setup=", "use a plain def")
         except Exception as error:
             raise SluicewayError(
                 f"setup= raised in the calling process: {describe(error)}; no event was read; correct that function"

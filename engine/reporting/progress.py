@@ -88,7 +88,7 @@ class ProgressTimer:
     def _call(self, show: Show, report: RunReport) -> None:
         given: object = show(report)
         if given is not None:
-            refuse_unrun(given, "progress=", "it is called, not awaited: use a plain def", futures=False)
+            refuse_unrun(given, "progress=", "use a plain def", futures=False)
 
 
 def make_progress(wanted: bool | Show | None) -> Show | None:

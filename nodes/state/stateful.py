@@ -118,7 +118,7 @@ class EventCursor:
         kind = type(value)
         if kind in IMMUTABLE or (kind is tuple and IMMUTABLE.issuperset(map(type, value))):
             return value
-        refuse_unrun(value, "the function", "it is called, not awaited: give the value itself")
+        refuse_unrun(value, "the function", "give the value itself")
         return self._copies([value])[0]
 
     def record_failure(self, error: BaseException) -> None:

@@ -128,7 +128,7 @@ def unpack_user_code(folder: Path, packed: bytes) -> Any:
     apply_settings(settings, warn=True)  # again, for what the imports have changed
     if setup is not None:
         try:
-            refuse_unrun(setup(), "setup=", "it is called, not awaited: use a plain def")
+            refuse_unrun(setup(), "setup=", "use a plain def")
         except Exception as error:
             raise SluicewayError(f"setup= raised in a process of the run: {describe(error)}; correct that function") from error
     return subject
