@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,10 +63,16 @@ class AppendClaim:
 
     def _read(self) -> _Held | None:
         try:
-            with open(self._file, "rb") as file:
-                text = file.read(1 << 16)
+            # neither a link nor a pipe of a stranger is followed or waited for
+            number = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._unusable(error) from error
+        try:
+            text = os.read(number, 1 << 16) if stat.S_ISREG(os.fstat(number).st_mode) else b"?"
+        finally:
+            os.close(number)
         if not text:
             return None  # a run that was killed before it had written anything
         try:
@@ -77,6 +84,12 @@ class AppendClaim:
                 "is to go on there"
             ) from None
 
+    def _unusable(self, error: OSError) -> OSError:
+        return OSError(
+            f"cannot append to {self._path}: {self._file}, in which a run with checkpoints says whose events the file holds, "
+            f"cannot be used ({error.strerror}); allow this user to, or append to a file in another folder"
+        )
+
     def record(self, n: int, length: int) -> None:
         """Record that numbers up to `n` are in the first `length` bytes; before anything is written, that the run is at it."""
         fields = {"run": self._run, "place": self._place, "n": f"{n:{_DIGITS}}", "length": f"{length:{_DIGITS}}"}
@@ -85,8 +98,11 @@ class AppendClaim:
             os.pwrite(self._open, text, 0)
             return
         flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._open = os.open(self._file, flags, 0o666)
-        os.pwrite(self._open, text, 0)
+        try:
+            self._open = os.open(self._file, flags, 0o666)
+            os.pwrite(self._open, text, 0)
+        except OSError as error:
+            raise self._unusable(error) from error
         os.ftruncate(self._open, len(text))
         os.fsync(self._open)
         folder = os.open(os.path.dirname(self._file), os.O_RDONLY)

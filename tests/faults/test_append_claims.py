@@ -120,6 +120,22 @@ def test_a_claim_that_cannot_be_read_is_refused(path: Path) -> None:
     refused(path, "does not say whose events the file holds")
 
 
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_a_stranger_put_in_place_of_a_claim_is_not_used(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "out" / "a.txt"
+    path.parent.mkdir()
+    claim, other = path.parent / ".a.txt.claim", tmp_path / "other"
+    other.write_text("not for us")
+    if kind == "link":
+        claim.symlink_to(other)
+    else:
+        os.mkfifo(claim) if kind == "pipe" else claim.mkdir()
+    with pytest.raises((sw.SinkError, sw.CheckpointError), match=r"cannot append to .*\.a\.txt\.claim"):
+        run(path)
+    assert not path.exists()
+    assert other.read_text() == "not for us"
+
+
 KILLED = """
 import os, signal, sys
 import sluiceway as sw
