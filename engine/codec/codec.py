@@ -213,19 +213,21 @@ def decode_part(
     *,
     step: int | None = None,
     mark: Callable[[int, int], None] | None = None,
+    parsed: Callable[[Any], PartialPickle] = PartialPickle,
 ) -> tuple[list[Any], dict[int, CodecError]]:
     """Return the events `lo .. hi - 1` of `payload`, and the errors of those that cannot be decoded, by position.
 
     No code of any other event runs; slower than `decode`. `step` events are decoded at a time, and `mark` is called
     with their bounds before each step. An event that cannot be decoded is `None`; the cause of its error is what its
-    own code raised. If the whole payload is damaged, all its events have the error. `count_hint` is as for `decode`.
+    own code raised. If the whole payload is damaged, all its events have the error. `count_hint` is as for `decode`,
+    `parsed` gives the parsed pickle of a body.
     """
     events: list[Any] = [None] * (hi - lo)
     errors: dict[int, CodecError] = {}
     try:
         if payload.codec != PICKLE:
             return decode(payload, count_hint)[lo:hi], {}
-        pickled = PartialPickle(payload.frames[0])
+        pickled = parsed(payload.frames[0])
         if count_hint is not None and pickled.count != count_hint:
             raise CodecError(f"batch holds {pickled.count} events where {count_hint} were announced; it is damaged")
     except (CodecError, ValueError, IndexError, KeyError) as error:

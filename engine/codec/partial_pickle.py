@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickletools
+from itertools import accumulate
 from typing import Any
 
 #: Replacements of the opcodes that run code or change an object; all others only build plain values.
@@ -83,6 +84,9 @@ class _Group:
         self._memoized = [at for at, name in enumerate(self._names) if name == "MEMOIZE"]
         self.is_end = self._names == ["NONE", "STOP"]
         self.spans = [] if self.is_end else self._find_spans()
+        stubbed = self._stubbed()
+        self._without = b"".join(stubbed)
+        self._offsets = list(accumulate(map(len, stubbed), initial=0))
 
     def _depths(self, ops: list[Any]) -> list[tuple[int, int]]:
         """Return, before each opcode and after the last, the number of open marks and the depth of the stack."""
@@ -127,27 +131,35 @@ class _Group:
         return list(zip([lo, *ends], ends, strict=False))
 
     def only(self, lo: int, hi: int) -> bytes:
-        real = [True] * len(self._raw)
-        for a, b in (*self.spans[:lo], *self.spans[hi:]):
-            real[a:b] = [False] * (b - a)
-        wanted = self.spans[lo:hi]
-        if wanted:
-            self._add_shared(real, wanted[0][0], wanted[-1][1])
-        return b"".join(
-            raw if keep else _STUBS.get(name, raw)
-            for raw, keep, name in zip(self._raw, real, self._names, strict=True)
-        )
+        if lo >= hi:
+            return self._without
+        first, last = self.spans[lo][0], self.spans[hi - 1][1]
+        shared: set[int] = set()
+        self._add_shared(shared, first, last, first, last)
+        parts, done = [], 0
+        for a, b in sorted([(first, last), *((at, at + 1) for at in shared)]):
+            parts.append(self._without[self._offsets[done] : self._offsets[a]])
+            parts += self._raw[a:b]
+            done = b
+        return b"".join([*parts, self._without[self._offsets[done] :]])
 
-    def _add_shared(self, real: list[bool], lo: int, hi: int) -> None:
-        """Restore the opcodes that build what the opcodes `lo .. hi - 1` read from the memo."""
+    def _stubbed(self) -> list[bytes]:
+        """Return the opcodes with those of all items replaced."""
+        stubs = list(self._raw)
+        for a, b in self.spans:
+            stubs[a:b] = [_STUBS.get(name, raw) for name, raw in zip(self._names[a:b], self._raw[a:b], strict=True)]
+        return stubs
+
+    def _add_shared(self, shared: set[int], first: int, last: int, lo: int, hi: int) -> None:
+        """Add the opcodes that build what the opcodes `lo .. hi - 1` read from the memo, of items but `first .. last - 1`."""
         for at in range(lo, hi):
             if self._names[at] not in _GETS:
                 continue
             memo = self._memoized[int(self._arguments[at] or 0)]
-            if not real[memo]:
+            if not (first <= memo < last or memo in shared):
                 marks, depth = self._before[memo]
                 start = memo
                 while self._before[start] != (marks, depth - 1):
                     start -= 1
-                real[start : memo + 1] = [True] * (memo + 1 - start)
-                self._add_shared(real, start, memo)
+                shared.update(range(start, memo + 1))
+                self._add_shared(shared, first, last, start, memo)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -20,6 +21,7 @@ from ..codec.block_reader import BlockReader
 from ..codec.blocks import MIN_BLOCK_EVENTS
 from ..codec.codec import IN_BLOCKS, decode, decode_part
 from ..codec.errors import CodecError
+from ..codec.partial_pickle import PartialPickle
 from .task import Part, TaskMessage
 
 
@@ -35,6 +37,8 @@ class TaskDecoder:
         self._leftover: dict[int, tuple[int, Column]] = {}
         #: By port, the reader of the last payload in blocks, if only a part of it was asked for.
         self._readers: dict[int, BlockReader] = {}
+        #: The last pickle that was parsed, and its body: the tasks of a suspect payload follow each other.
+        self._pickled: tuple[bytes, PartialPickle] | None = None
 
     def columns(self, task: TaskMessage) -> tuple[list[Column], list[Failure]]:
         """Return one column per port without the events that cannot be decoded, and the failures of those."""
@@ -76,7 +80,7 @@ class TaskDecoder:
                 first, last = column.number_of(a)[0], column.number_of(b - 1)[0]
                 self._mark(first, last + 1 - first)
 
-        events, errors = decode_part(part.payload, lo, hi, expected, step=step, mark=mark)
+        events, errors = decode_part(part.payload, lo, hi, expected, step=step, mark=mark, parsed=self._parsed)
         column.events = [None] * expected
         column.events[lo:hi] = events
         if not errors:
@@ -84,6 +88,13 @@ class TaskDecoder:
         blamed = self._first_handler(port)
         failures += [_failure(blamed, column.number_of(at), error) for at, error in sorted(errors.items())]
         return keep(column, column.events, [at not in errors for at in range(expected)]).slice(part.lo, part.hi)
+
+    def _parsed(self, body: Any) -> PartialPickle:
+        """Return a parsed pickle; parsing the same one again for each of its tasks would cost more than all else."""
+        if self._pickled is None or self._pickled[0] != body:
+            copied = bytes(body)
+            self._pickled = copied, PartialPickle(copied)
+        return self._pickled[1]
 
     def _decode_part(self, port: int, part: Part, column: Column, expected: int) -> Column:
         """Return the part of a payload that the task needs; a payload that the last task used is not decoded again."""
