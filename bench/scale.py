@@ -19,6 +19,7 @@ from typing import Any
 import sluiceway as sw
 
 from bench import tree
+from bench.decks import simulate
 from bench.measure import Effort, Table, arguments, interleave, middle, report, show
 from bench.works import dicts, spin_20us
 
@@ -115,6 +116,21 @@ def measure(effort: Effort, title: str, cases: list[Case]) -> Table:
     return table
 
 
+def decks_table(effort: Effort) -> Table:
+    """Simulate runs on 1 to 1,000 decks; see `bench/decks.py`."""
+    table = Table(
+        "scale: decks of 8 workers, simulated",
+        ("decks", "µs an event", "events a batch", "core µs/batch", "in flight", "events/s", "workers busy", "caller busy"),
+    )
+    for event_s in (2e-5, 1e-3, 2e-2):
+        for decks in (1,) if effort.tiny else (1, 10, 100, 1000):
+            batches = 3 if effort.tiny or decks == 1000 else 20
+            one = simulate(decks, event_s, batches)
+            figures = (one.batch, one.core_us, one.in_flight, one.rate, one.busy, one.caller)
+            table.add(f"{decks:,}", event_s * 1e6, *figures)
+    return table
+
+
 def main() -> None:
     """Measure and report."""
     effort: Effort = arguments(__doc__ or "").effort
@@ -122,6 +138,7 @@ def main() -> None:
     tables = []
     for title, cases in experiments(n):
         tables.append(show(measure(effort, title, cases[:2] if effort.tiny else cases)))
+    tables.append(show(decks_table(effort)))
     report("scale", effort, tables)
 
 

@@ -107,8 +107,10 @@ def test_order_compares_both_ways(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_scale_changes_one_thing_at_a_time(tmp_path: Path) -> None:
     given = tables("scale", tmp_path)
+    simulated = given.pop("scale: decks of 8 workers, simulated")
     assert len(given) == 7
     assert all(len(rows) == 2 and rows[0]["× first"] == 1 for rows in given.values())
+    assert all(row["decks"] == "1" and row["workers busy"] > 0.5 and row["core µs/batch"] > 0 for row in simulated)
 
 
 def test_gzip_unpacks_to_what_went_in(tmp_path: Path) -> None:
