@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 
 from ...nodes.connectors.extras import need
-from ...nodes.errors import GraphError
-from .sqlite_store import describe_file, file_store
+from ...nodes.errors import CheckpointError, GraphError
+from .sqlite_store import copy_file, describe_file, file_store
 from .store import Resume, Store, TableStore
 
 #: How long to wait for the store of an earlier run whose lock was free, in seconds. A server
@@ -68,6 +68,13 @@ def describe_store(given: str, name: str | None = None) -> str:
     from .postgres_store import describe_postgres
 
     return describe_postgres(checked, name)
+
+
+def copy_store(given: str, target: str) -> None:
+    """Copy the store in a file as it is at one moment, also while a run uses it; raises `CheckpointError`."""
+    if is_address(given):
+        raise CheckpointError(f"cannot copy the store in a database to {target}; use pg_dump for its tables sluiceway_*")
+    copy_file(Path(given), Path(target))
 
 
 def is_address(given: str) -> bool:

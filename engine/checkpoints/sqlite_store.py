@@ -183,6 +183,33 @@ class _SqliteFile:
             db.execute(f"PRAGMA user_version={VERSION}")
 
 
+def copy_file(path: Path, target: Path) -> None:
+    """Copy the store in a file as it is at one moment, also while a run uses it; raises `CheckpointError`.
+
+    The copy is a file of its own that only its owner can read. One that exists is not replaced.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"cannot copy {path}: there is no such file; name the file given as checkpoint=")
+    try:
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError as error:
+        raise CheckpointError(f"cannot copy {path} to {target}: {error.strerror}; name a file that is not there yet") from error
+    try:
+        with (
+            contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30.0)) as db,
+            contextlib.closing(sqlite3.connect(target)) as copy,
+        ):
+            (application,) = db.execute("PRAGMA application_id").fetchone()
+            if application != APPLICATION:
+                raise CheckpointError(f"cannot copy {path}: it is no store of checkpoints; name one")
+            db.backup(copy)  # in one step, which reads what one transaction reads
+    except BaseException as error:
+        os.unlink(target)
+        if isinstance(error, sqlite3.DatabaseError):
+            raise CheckpointError(f"cannot copy {path}: {error}") from error
+        raise
+
+
 def describe_file(path: Path) -> str:
     """Return a description of the store in a file for a person, also while a run uses it; raises `CheckpointError`."""
     if not path.is_file():

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from ...nodes.errors import CheckpointError, GraphError
 from ...nodes.version import __version__
-from ..checkpoints.open_store import describe_store
+from ..checkpoints.open_store import copy_store, describe_store
 from ..checkpoints.store import Resume
 from ..options import RunnerName
 from ..run import compile, default_workers
@@ -46,7 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _checkpoints(args: argparse.Namespace) -> int:
     """Show what a store of checkpoints holds."""
     try:
-        print(describe_store(args.store, args.name))
+        if args.copy is not None:
+            copy_store(args.store, args.copy)
+        else:
+            print(describe_store(args.store, args.name))
     except CheckpointError as error:
         return print_line(error, FAILED)
     return DONE
@@ -164,6 +167,9 @@ def _add_checkpoints(commands: Any) -> None:
     )
     parser.add_argument("store", metavar="STORE", help="the file or URL given as --checkpoint")
     parser.add_argument("--name", help="which run of a database (default: the only one)")
+    parser.add_argument(
+        "--copy", metavar="FILE", help="instead of showing it, copy a store in a file as it is now, also while a run uses it"
+    )
     parser.set_defaults(command=_checkpoints)
 
 

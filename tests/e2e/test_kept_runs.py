@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import sluiceway as sw
+from sluiceway.engine.cli.main import main
 from sluiceway.nodes.errors import CheckpointError, GraphError, HandlerError
 
 RUNNERS = pytest.mark.parametrize("runner", ["inline", "processes"])
@@ -217,3 +218,24 @@ def test_an_unordered_sink_gets_what_is_durable(tmp_path: Path, calls: Calls) ->
     graph.source(range(60)).map(calls, durable=True, workers=2).sink(found.append, ordered=False)
     sw.run(graph, checkpoint=tmp_path / "run.db")
     assert sorted(found) == [2 * n for n in range(60)]
+
+
+def test_a_copy_of_a_store_in_use(tmp_path: Path, calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is copied is what the store holds at one moment, with the answers that are kept by then."""
+    copied: list[int] = []
+
+    def copy(report: Any) -> None:
+        if not copied:
+            copied.append(main(["checkpoints", str(tmp_path / "run.db"), "--copy", str(tmp_path / "copy.db")]))
+
+    graph = graph_of(tmp_path, Refuses(calls, tmp_path, {50}))
+    with pytest.raises(HandlerError):
+        sw.run(graph, checkpoint=tmp_path / "run.db", progress=copy)
+    assert copied == [0]
+    assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
+    assert main(["checkpoints", str(tmp_path / "copy.db")]) == 0
+    assert "graph 'kept'" in capsys.readouterr().out
+    assert main(["checkpoints", str(tmp_path / "run.db"), "--copy", str(tmp_path / "copy.db")]) == 1
+    assert "name a file that is not there yet" in capsys.readouterr().err
+    assert main(["checkpoints", str(tmp_path / "none.db"), "--copy", str(tmp_path / "other.db")]) == 1
+    assert not (tmp_path / "other.db").exists()
