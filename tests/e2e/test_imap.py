@@ -165,7 +165,7 @@ def test_unknown_words_are_type_errors() -> None:
         sw.imap(int, [], colour="red")  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("words", [{"workers": 0}, {"workers": 2.5}, {"limit": -1}, {"retries": -1}, {"runner": "ray"}])
+@pytest.mark.parametrize("words", [{"workers": 0}, {"workers": 2.5}, {"limit": -1}, {"retries": -1}, {"runner": "rey"}])
 def test_absurd_values_are_graph_errors(words: dict[str, Any]) -> None:
     with pytest.raises(sw.GraphError):
         sw.imap(int, [], **words)

@@ -44,7 +44,7 @@ def test_a_coroutine_is_told_to_be_awaited() -> None:
     async def later(n: int) -> int:
         return n
 
-    with pytest.raises(sw.HandlerError, match="type coroutine was called and not awaited; make the handler an `async def`"):
+    with pytest.raises(sw.HandlerError, match="gave a coroutine, which nobody awaits; await it, in an `async def`"):
         list(sw.imap(lambda n: asyncio.sleep(0, n), range(3), workers=1))
 
 
