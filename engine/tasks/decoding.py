@@ -139,7 +139,8 @@ class TaskBlocks:
     """
 
     def __init__(self, task: TaskMessage, parts: list[BlockReader]) -> None:
-        self._parts = parts
+        #: Each part with the number behind the last that it is for: its payload may be for more.
+        self._parts = [(part.hi, reader) for part, reader in zip(task.ports[0], parts, strict=True)]
         bounds = {task.start}
         for part, reader in zip(task.ports[0], parts, strict=True):
             bounds.update(reader.bounds(part.lo, part.hi))
@@ -149,9 +150,9 @@ class TaskBlocks:
 
     def column(self, lo: int, hi: int) -> Column:
         """Decode the numbers between two bounds, which must lie above those of the last call; raises `CodecError` for damage."""
-        while self._parts[0].stop <= lo:
+        while self._parts[0][0] <= lo:
             del self._parts[0]
-        return self._parts[0].column(lo, hi)
+        return self._parts[0][1].column(lo, hi)
 
 
 def rest_of(task: TaskMessage, number: int) -> TaskMessage:

@@ -90,6 +90,18 @@ def test_what_failed_is_handled_again_at_its_place(tmp_path: Path, runner: Any, 
     assert sw.run(graph_of(tmp_path, Dear(tmp_path, mended=True), two=two), keep="all", **words).events_in == 0
 
 
+def test_numbers_between_kept_ones_in_long_tasks(tmp_path: Path) -> None:
+    """What is kept for several numbers lies on both sides of what is handled again, in tasks that are decoded in blocks."""
+    bad = set(range(7, 20_000, 500))
+    write_input(tmp_path, 20_000, bad)
+    words: Any = {"checkpoint": tmp_path / "run.db", "workers": 2}
+    dear = Dear(tmp_path)
+    sw.run(graph_of(tmp_path, dear), keep="all", **words)
+    sw.mend(graph_of(tmp_path, Dear(tmp_path, mended=True)), **words)
+    assert dear.calls == 20_000 + len(bad)
+    assert out(tmp_path) == plain(20_000, set(), bad)
+
+
 def test_a_mend_that_is_stopped_is_gone_on_with(tmp_path: Path) -> None:
     """The mended run is a run like any other: it goes on by the call of the run."""
     bad = set(range(0, 200, 2))
