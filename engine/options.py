@@ -313,8 +313,8 @@ class RunOptions:
     serve: Page | None = field(
         default=None,
         metadata=_option(
-            'a port of this machine, `"HOST:PORT"` or a `sw.page(...)`: while the run goes on, metrics for Prometheus are there '
-            "under `/metrics`, and `/health` and `/ready` say how it is (extra `page`)",
+            'a port of this machine, `"HOST:PORT"` or a `sw.page(...)`: while the run goes on, a page shows it there, '
+            "`/metrics` has its figures for Prometheus, and `/health` and `/ready` say how it is (extra `page`)",
             check_page,
         ),
     )

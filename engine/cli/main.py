@@ -116,7 +116,7 @@ def _add_run(commands: Any) -> None:
     add("--time-limit", type=_seconds, metavar="S", help="end reading after S seconds")
     add(
         "--serve", nargs="?", const="0", metavar="ADDR",
-        help="serve the run's metrics and health at a port of this machine or HOST:PORT (default: a free port);"
+        help="show the run in a browser, with metrics and health, at a port of this machine or HOST:PORT (default: a free port);"
         " behind MODULE:GRAPH",
     )  # fmt: skip
     add("--report", type=Path, metavar="FILE.json", help="write the report as JSON, also when the run fails")

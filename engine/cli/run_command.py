@@ -68,7 +68,7 @@ def _page(args: argparse.Namespace) -> Page | None:
 
 
 def _say_address(url: str) -> None:
-    print_line(f"metrics and health are served at {url}", DONE)
+    print_line(f"the run is shown at {url}", DONE)
 
 
 def _run(graph: Any, args: argparse.Namespace, report_file: ReportFile | None) -> int:

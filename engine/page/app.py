@@ -11,21 +11,30 @@ import orjson
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..plan.picture import Drawing
 from .access import SAFE_HEADERS, Access
+from .assets import read_assets
 from .health import Health
 from .metrics import Metrics
-from .sampler import Snapshot
+from .sampler import Sampler, Snapshot
+from .stream import events
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def make_app(access: Access, latest: Callable[[], Snapshot]) -> ASGIApp:
-    """Return the application that shows the samples of one run."""
-    metrics = Metrics(latest)
+def make_app(access: Access, sampler: Sampler, drawing: Drawing) -> ASGIApp:
+    """Return the application that shows the snapshots of one run."""
+    metrics = Metrics(lambda: sampler.latest)
+
+    def latest() -> Snapshot:
+        return sampler.latest
+
+    async def show_events(_: Request) -> Response:
+        return StreamingResponse(events(sampler, drawing), media_type="text/event-stream")
 
     async def show_metrics(request: Request) -> Response:
         text, content_type = metrics.render(request.headers.get("accept", ""))
@@ -40,7 +49,15 @@ def make_app(access: Access, latest: Callable[[], Snapshot]) -> ASGIApp:
         return _verdict(health, good=health.ready)
 
     paths: dict[str, Endpoint] = {"/metrics": show_metrics, "/health": show_health, "/ready": show_ready}
+    paths |= {"/events": show_events, **{path: _showing(*found) for path, found in read_assets().items()}}
     return Guard(Starlette(routes=[Route(path, endpoint) for path, endpoint in paths.items()]), access)
+
+
+def _showing(content: bytes, media_type: str) -> Endpoint:
+    async def show(_: Request) -> Response:
+        return Response(content, media_type=media_type)
+
+    return show
 
 
 def _verdict(health: Health, *, good: bool) -> Response:

@@ -58,7 +58,8 @@ class Serving:
         assert self._run is not None
         try:
             sampler = self._sampler = Sampler(self._run, self._stall_s)
-            self._server = PageServer(make_app(Access(self._page.token), lambda: sampler.latest), self._listener)
+            app = make_app(Access(self._page.token), sampler, self._run.plan.picture().drawing())
+            self._server = PageServer(app, self._listener)
             _LOG.info("graph %r shows its page at %s", self._run.name, self._listener.url)
             if self._page.opened is not None:
                 self._page.opened(self._listener.url)

@@ -171,6 +171,10 @@ class Plan:
 
     def mermaid(self) -> str:
         """Return the plan as a Mermaid flow chart: every node, in the process that runs it, and what it reads."""
+        return self.picture().text()
+
+    def picture(self) -> Picture:
+        """Return the plan as a flow chart: every node, in the process that runs it, and what it reads."""
         picture = Picture(self.name)
         picture.add_group("caller", "calling process")
         picture.add_box("sequencer", "sequencer", group="caller", shape=("([", "])"))
@@ -198,7 +202,7 @@ class Plan:
             assert sink.loose_stream is not None
             picture.add_box(f"n{sink.node.id}", sink.node.name, group="caller", shape=_SINK)
             picture.add_arrow(produced[sink.loose_stream], f"n{sink.node.id}", dotted=True)
-        return picture.text()
+        return picture
 
     @staticmethod
     def _draw_sinks(picture: Picture, planned: ProgramPlan, ports: list[End]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,12 +10,15 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sluiceway as sw
 from page_visits import Visit, until
+from sluiceway.engine.page.assets import ASSETS
 
 RUNNERS = [{"runner": "inline"}, {"workers": 2}, {}]
 
@@ -68,7 +72,7 @@ def test_metrics_are_those_of_the_report(options: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)  # ends the time that the page stays
 
     def look() -> None:
-        visit.opened.wait(60)
+        assert visit.opened.wait(60)
         until(lambda: visit.metrics().get(("sluiceway_events_out_total", ""), 0) > 0)
         until(lambda: visit.verdict("ready")[0] == 200)
         seen.append(visit.metrics())
@@ -93,7 +97,7 @@ def test_metrics_are_clean_in_both_forms() -> None:
     graph = sw.Graph('a "name" with a \\ in it')
     graph.source(held(gate)).map(str, name='node "1"').sink(lambda event: None)
     thread, ended = in_thread(lambda: sw.run(graph, workers=1, serve=visit.page))
-    visit.opened.wait(60)
+    assert visit.opened.wait(60)
     until(lambda: ("sluiceway_node_events_in_total", 'node "1"') in visit.metrics())
     for name, _ in visit.metrics():
         assert name.startswith("sluiceway_")
@@ -120,7 +124,7 @@ def test_a_stopped_worker_turns_the_health_to_503_and_back(tmp_path: Path) -> No
     graph = sw.Graph("stopped")
     graph.source(iter(int, 1)).map(pids, name="pids").sink(seen.add)
     thread, ended = in_thread(lambda: sw.run(graph, workers=2, serve=visit.page, stall_warning_s=1.0, stop=stop))
-    visit.opened.wait(60)
+    assert visit.opened.wait(60)
     until(lambda: len(seen) == 2 and visit.verdict()[0] == 200)
     victim = min(seen)
     os.kill(victim, signal.SIGSTOP)
@@ -154,7 +158,7 @@ def test_a_run_that_waits_for_its_workers_is_not_ready(tmp_path: Path) -> None:
     graph = sw.Graph("slow start")
     graph.source(held(gate)).map(Slow).sink(lambda event: None)
     thread, ended = in_thread(lambda: sw.run(graph, workers=1, serve=visit.page))
-    visit.opened.wait(60)
+    assert visit.opened.wait(60)
     until(lambda: visit.metrics()["sluiceway_workers", ""] == 1)
     assert visit.verdict("health")[0] == 200
     assert visit.verdict("ready")[0] == 503
@@ -234,7 +238,7 @@ def test_hostile_requests_hurt_neither_page_nor_run() -> None:
     graph = sw.Graph("hostile")
     graph.source(held(gate)).map(str).sink(lambda event: None)
     thread, ended = in_thread(lambda: sw.run(graph, workers=1, serve=visit.page))
-    visit.opened.wait(60)
+    assert visit.opened.wait(60)
     here = b"Host: 127.0.0.1\r\n"
     for sent, status in [
         (b"GET /health HTTP/1.1\r\nHost: evil.example\r\n\r\n", b"403"),
@@ -265,13 +269,65 @@ def test_hostile_requests_hurt_neither_page_nor_run() -> None:
     assert ended[0].events_out == 1000
 
 
+def events_of(lines: Iterator[bytes]) -> Iterator[tuple[str, Any]]:
+    """Return the server-sent events of an answer, as they come."""
+    name = ""
+    for line in lines:
+        field, _, value = line.decode().rstrip("\n").partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            yield name, json.loads(value)
+
+
+@pytest.mark.parametrize("options", RUNNERS)
+def test_events_tell_everything_first_then_figures_and_the_end(options: Any) -> None:
+    gate, visit = threading.Event(), Visit()
+    graph = sw.Graph("told")
+    graph.source(held(gate)).map(odd_fails, name="odd", on_error="dead_letter").sink(lambda event: None, name="out")
+    graph.dead_letters().sink(lambda letter: None, name="letters")
+    thread, ended = in_thread(lambda: sw.run(graph, serve=visit.page, **options))
+    assert visit.opened.wait(60)
+    with urllib.request.urlopen(visit.url + "events", timeout=60) as answer:
+        told = events_of(answer)
+        name, first = next(told)
+        gate.set()
+        rest = list(told)
+    thread.join()
+    assert name == "hello"
+    names = [box["name"] for box in first["drawing"]["boxes"]]
+    assert names == ["sequencer", "barrier", "events", "odd", "out", "letters"]
+    assert [name for name, _ in rest] == ["figures"] * (len(rest) - 1) + ["end"]
+    last = rest[-2][1]["figures"]
+    assert (last["ended_by"], last["totals"]["events_in"], last["totals"]["dead_letters"]) == ("source", 1000, 10)
+    assert last["totals"]["events_out"] == ended[0].events_out
+    assert last["letters"][0]["number"] == 907
+    assert "ValueError: no 907" in last["letters"][0]["error"]
+    assert {letter["event"] for letter in last["letters"]} == {""}
+    assert last["workers"] == []
+
+
+def test_the_files_of_the_page_come_from_the_package() -> None:
+    gate, visit = threading.Event(), Visit()
+    graph = sw.Graph("files")
+    graph.source(held(gate)).sink(lambda event: None)
+    thread, _ = in_thread(lambda: sw.run(graph, serve=visit.page))
+    assert visit.opened.wait(60)
+    for path in ASSETS:
+        status, headers, text = visit.get(path[1:])
+        assert (status, bool(text)) == (200, True)
+        assert headers["cache-control"] == "no-store"
+    gate.set()
+    thread.join()
+
+
 def test_a_token_guards_every_path() -> None:
     token = "a-token-of-some-length"
     gate, visit = threading.Event(), Visit("0.0.0.0:0", token=token)
     graph = sw.Graph("guarded")
     graph.source(held(gate)).map(str).sink(lambda event: None)
     thread, ended = in_thread(lambda: sw.run(graph, workers=1, serve=visit.page))
-    visit.opened.wait(60)
+    assert visit.opened.wait(60)
     for path in ("", "metrics", "health", "ready", "nothing"):
         assert visit.get(path)[0] == 401
         assert visit.get(path, authorization="Bearer x" + token)[0] == 401
@@ -287,7 +343,7 @@ def test_the_command_line_says_where_it_serves(tmp_path: Path) -> None:
     )
     call = [sys.executable, "-m", "sluiceway", "run", "few.py:graph", "--workers", "1", "--serve"]
     done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=100)
-    assert "served at http://127.0.0.1:" in done.stderr
+    assert "the run is shown at http://127.0.0.1:" in done.stderr
     wrong = subprocess.run([*call, "0.0.0.0:80"], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
     assert wrong.returncode == 2
     assert "without a token" in wrong.stderr

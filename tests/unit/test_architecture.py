@@ -58,6 +58,7 @@ MACHINERY = {"mmap", "multiprocessing", "psutil", "socket", "subprocess", "zmq"}
 #: connection, and a lock file that names this host. The hub's wakeup is a pipe and needs none of these.
 MACHINERY_ELSEWHERE = {
     "engine/cli/bench.py",
+    "engine/page/sampler.py",  # the memory of the workers, by their pids
     "engine/page/server.py",
     "nodes/connectors/http/webhook_server.py",
     "nodes/connectors/redis/lock.py",

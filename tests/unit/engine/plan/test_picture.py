@@ -85,3 +85,23 @@ def test_what_is_drawn_twice_is_there_once() -> None:
         picture.add_arrow(End("a"), "b")
         picture.add_arrow(End("a"), "a")
     assert picture.text() == '---\ntitle: "of \\"it\\""\n---\nflowchart LR\n  a["A"]\n  b["B"]\n  a --> b\n'
+
+
+def test_every_box_has_a_place_of_its_own_right_of_what_it_reads() -> None:
+    graph = sw.Graph()
+    left = graph.source([1], name="one").map(abs, name="left")
+    right = left.map(abs, name="right")
+    sw.zip(left, right).sink(print, name="pairs")
+    right.sink(print, name="rights", ordered=False)
+    drawing = sw.compile(graph, workers=2).picture().drawing()
+    places = {box.id: (box.layer, box.slot) for box in drawing.boxes}
+    assert len(set(places.values())) == len(places)
+    assert all(places[arrow.start][0] < places[arrow.to][0] for arrow in drawing.arrows)
+    kinds = {box.name: box.kind for box in drawing.boxes}
+    assert kinds == {
+        "one": "source", "sequencer": "engine", "left": "node", "right": "node", "barrier": "engine", "zip": "node",
+        "pairs": "sink", "rights": "sink",
+    }  # fmt: skip
+    for layer in range(max(box.layer for box in drawing.boxes) + 1):
+        slots = sorted(box.slot for box in drawing.boxes if box.layer == layer)
+        assert slots == list(range(len(slots)))
