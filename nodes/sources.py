@@ -31,6 +31,8 @@ class SourceReader(Protocol[T_co]):
     - `interruptible = True`, beside `one_by_one`: `close` called by another thread ends a `read` that waits.
     - `acknowledge(position)`, where the source has `acknowledges`: called between reads, when all ordered sinks have
       released everything before a position, and those that commit have committed it.
+    - `gives_own = True`: every read returns a new list of new events, which the reader keeps no part of, so that nothing
+      is looked at and copied.
     - `idle()`: called about once a second by the reading thread while nothing is read.
     - `extent()` and `replay(extent)`, where the source's `replay` is "logged": a description of what the last read
       returned, as plain values, and exactly those events again, before the first `read`.

@@ -148,6 +148,7 @@ def _whole_class(cls: type, reduced: Any) -> Any:
     make, arguments, (state, _), *rest = reduced
     if make is _by_value._make_skeleton_class:
         state = {name: part for name, part in state.items() if not isinstance(part, MemberDescriptorType)}
+        state.pop("__msgspec_cache__", None)  # what msgspec has found out about the class, and finds out again
         state["__qualname__"] = cls.__qualname__
         if state.get("__slots__"):
             arguments = (*arguments[:3], {**arguments[3], "__slots__": state["__slots__"]}, *arguments[4:])

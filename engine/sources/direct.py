@@ -106,6 +106,8 @@ class DirectSource:
             self._fraction = progress()
         if check_read(batch):
             self._pause_s = PAUSES_S[0]
+            if getattr(self._reader, "gives_own", False):
+                return batch, False
             alone = is_alone(batch)
             return self._owner.all_of(batch, alone=alone), False
         # The reader has nothing yet and cannot say when. A commit, a stop or the time limit may be due meanwhile.

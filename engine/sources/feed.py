@@ -236,7 +236,7 @@ class Feed:
         pause = PAUSES_S[0]
         if self.marking.positions:
             self._left = _UNLIMITED  # what was read too far is read again from its position
-        progress = getattr(reader, "progress", None)
+        progress, gives_own = getattr(reader, "progress", None), getattr(reader, "gives_own", False)
         while not self._stopping and self._left > 0:
             if self.marking.listens:
                 self._acknowledge(reader)
@@ -254,8 +254,9 @@ class Feed:
                 pause = min(PAUSES_S[1], pause * 2)
                 continue
             pause = PAUSES_S[0]
-            alone = is_alone(batch)
-            batch = self._owner.all_of(batch, alone=alone)
+            if not gives_own:
+                alone = is_alone(batch)
+                batch = self._owner.all_of(batch, alone=alone)
             if self._key is not None:
                 self._put_keys(batch)
             self._events.extend(batch)

@@ -41,11 +41,11 @@ def lines(
 def jsonl(path: Paths, *, type: Any = None, append: bool = False, follow: bool = False) -> JsonFile:
     """Read or write JSON lines files: every line is one JSON value, in UTF-8.
 
-    Blank lines are skipped; a line that is not JSON is a `ValueError` with file and line number. With `type` (a dataclass,
-    a TypedDict, a `msgspec.Struct`) each line becomes a value of it, and one that does not fit is an error that also names
-    the field. As a sink, what JSON
-    cannot carry is refused with its field named: sets, bytes, dates, keys that are no `str`, NaN and infinities. Tuples
-    are written as arrays, dead letters as objects, with the `repr` of an event that JSON cannot carry.
+    Blank lines are skipped; a line that is not JSON is a `ValueError` with file and line number. With `type` each line
+    becomes a value of it, and one that does not fit is an error that also names the field: a dataclass, a TypedDict, or a
+    `msgspec.Struct` of an imported module. As a sink, what JSON cannot carry is refused with its field named: sets, bytes,
+    dates, keys that are no `str`, NaN and infinities. Tuples are written as arrays, dead letters as objects, with the `repr`
+    of an event that JSON cannot carry.
 
     Raises `GraphError` for arguments that are no paths and for what cannot be followed; files are looked up
     when a run starts.

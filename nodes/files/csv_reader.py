@@ -18,6 +18,8 @@ from .line_cursor import LineCursor, LinePosition
 class CsvReader:
     """Reads the rows of CSV files, each as a dict by the header of its file."""
 
+    gives_own = True
+
     def __init__(self, cursor: LineCursor, delimiter: str) -> None:
         self._cursor = cursor
         self._delimiter = delimiter

@@ -26,6 +26,8 @@ _BLANKS = " \t\r\n"
 class JsonReader:
     """Reads the values of JSON lines files."""
 
+    gives_own = True
+
     def __init__(self, cursor: LineCursor, type_: Any) -> None:
         self._cursor = cursor
         self._type = type_

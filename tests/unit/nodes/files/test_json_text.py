@@ -201,6 +201,17 @@ def test_events_of_a_type(tmp_path: Path) -> None:
     assert _read(tmp_path / "in.jsonl", '{"user": "ada", "count": 3, "more": NaN}\n', _Login) == [{"user": "ada", "count": 3}]
 
 
+def test_a_type_of_a_function_goes_to_the_process_that_reads(tmp_path: Path) -> None:
+    @dataclass
+    class Local:
+        user: str
+
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"user": "ada"}\n{"user": "bob"}\n')
+    stream = sw.Graph().source(sw.jsonl(str(path), type=Local)).map(lambda event: event.user.upper())
+    assert list(sw.iterate(stream, workers=1)) == ["ADA", "BOB"]
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
