@@ -17,6 +17,7 @@ from ...nodes.program.program import Program
 from ...nodes.sinks import checks_lock, delivery_of
 from ..core.topology import SOURCE_STREAM, Wiring
 from .picture import End, Picture
+from .svg import svg_of
 
 
 class Outlet:
@@ -172,6 +173,10 @@ class Plan:
     def mermaid(self) -> str:
         """Return the plan as a Mermaid flow chart: every node, in the process that runs it, and what it reads."""
         return self.picture().text()
+
+    def _repr_html_(self) -> str:
+        """Return the plan as a drawing, for a notebook."""
+        return svg_of(self.picture().drawing())
 
     def picture(self) -> Picture:
         """Return the plan as a flow chart: every node, in the process that runs it, and what it reads."""

@@ -6,6 +6,7 @@ Decides what is printed. How the figures are computed is in `figures`.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from html import escape
 from typing import Any
 
 from ...nodes.meanings import means, with_fields
@@ -184,6 +185,20 @@ class RunReport:
         return "\n".join(lines)
 
 
+    def _repr_html_(self) -> str:
+        """Return the report as a table, for a notebook."""
+        first, *_ = str(self).splitlines()
+        counts = [f"{getattr(self, name):,} {name.replace('_', ' ')}" for name in _COUNTS if getattr(self, name)]
+        lines = [escape(line) for line in (first, ", ".join(counts), self.placement) if line]
+        if self.error is not None:
+            lines.append(escape(f"{self.error.type}: {self.error.text}"))
+        if self.order.waited_s >= 0.005:
+            lines.append(escape(f"order: results waited {self.order.waited_s:.2f} s in all, mostly for {self.order.head}"))
+        rows = "".join(_html_row(name, node) for name, node in self.nodes.items())
+        table = f"<table><thead><tr>{_HTML_HEAD}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
+        return f"<div><p>{'<br>'.join(lines)}</p>{table}</div>"
+
+
 #: Counters that are printed where they are not 0.
 _COUNTS = (
     "filtered", "skipped", "unmatched", "dead_letters", "retries", "late", "forgotten", "keys", "worker_deaths",
@@ -197,6 +212,17 @@ _NODE_HEAD = f" {'workers':>7} {'events':>11} {'offered/s':>11} {'per worker/s':
 def _shortened(name: str, width: int) -> str:
     """Return a name that fits a column; a mark shows where it is cut."""
     return name if len(name) <= width else f"{name[: width - 1]}…"
+
+
+_HTML_HEAD = "".join(f"<th>{name}</th>" for name in ("node", "workers", "events", "per worker/s", "busy", "p50", "p99"))
+
+
+def _html_row(name: str, node: NodeReport) -> str:
+    cells = (
+        escape(name), f"{node.workers}", f"{node.events_in:,}", f"{node.service_rate:,.0f}", f"{node.busy:.0%}",
+        _time(node.p50_s), _time(node.p99_s),
+    )  # fmt: skip
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
 def _node_line(node: NodeReport) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from xml.etree import ElementTree
 
 import pytest
 import sluiceway as sw
@@ -105,3 +106,13 @@ def test_every_box_has_a_place_of_its_own_right_of_what_it_reads() -> None:
     for layer in range(max(box.layer for box in drawing.boxes) + 1):
         slots = sorted(box.slot for box in drawing.boxes if box.layer == layer)
         assert slots == list(range(len(slots)))
+
+
+def test_a_notebook_shows_the_plan_as_a_drawing() -> None:
+    graph = sw.Graph()
+    graph.source([1], name="<one> & only").map(abs, name="a name that is much too long for a box").sink(print, name="out")
+    shown = sw.compile(graph, workers=3)._repr_html_()
+    root = ElementTree.fromstring(shown)
+    texts = ["".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"<one> & only", "sequencer", "a name that is much…", "x 3", "barrier", "out", "sink"} <= set(texts)
+    assert len(root.findall("{http://www.w3.org/2000/svg}g")) == 5
