@@ -55,7 +55,7 @@ def page(
     `address` is a port of this machine alone or "HOST:PORT"; port 0 takes a free one. An address that other machines reach
     needs a `token` of 16 characters or more, or the environment variable SLUICEWAY_PAGE_TOKEN. Events that failed are shown
     with `show_events` only. The page stays for `linger_s` seconds after the run, or until Ctrl-C; `opened` is called with
-    its address. Needs the extra `page`. Raises `GraphError` for a value that cannot be meant.
+    its address; what it raises is logged. Needs the extra `page`. Raises `GraphError` for a value that cannot be meant.
     """
     return _make_page("sw.page", "address", address, token, show_events, linger_s, opened)
 

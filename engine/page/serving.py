@@ -61,12 +61,19 @@ class Serving:
             app = make_app(Access(self._page.token), sampler, self._run.plan.picture().drawing())
             self._server = PageServer(app, self._listener)
             _LOG.info("graph %r shows its page at %s", self._run.name, self._listener.url)
-            if self._page.opened is not None:
-                self._page.opened(self._listener.url)
+            self._call_opened()
         except BaseException:
             self._end(linger_s=0.0)
             raise
         return self
+
+    def _call_opened(self) -> None:
+        """Tell the address to who asked for it; what that raises is logged, for a run does not fail for who watches it."""
+        if self._page.opened is not None:
+            try:
+                self._page.opened(self._listener.url)
+            except Exception:
+                _LOG.warning("the function given as opened= for the page raised", exc_info=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None

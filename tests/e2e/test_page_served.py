@@ -210,6 +210,20 @@ def test_a_refused_run_gives_its_port_back(tmp_path: Path) -> None:
             sw.run(graph, workers=1, serve=port)
 
 
+def test_a_run_goes_on_where_its_watcher_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(url: str) -> None:
+        raise RuntimeError("cannot watch")
+
+    for _ in range(2):  # nor does it keep its lock
+        graph = sw.Graph("watched")
+        graph.source(range(10)).map(str).sink(lambda event: None)
+        lock = sw.file_lock(tmp_path / "lock")
+        report = sw.run(graph, workers=1, serve=sw.page(opened=fail), lock=lock, checkpoint=tmp_path / "run.db", resume="never")
+        assert report.events_out == 10
+    assert "opened= for the page raised" in caplog.text
+    assert "cannot watch" in caplog.text
+
+
 def test_a_missing_extra_is_named() -> None:
     script = (
         "import sys; sys.modules['starlette'] = None\n"
