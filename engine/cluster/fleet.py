@@ -62,7 +62,7 @@ class Fleet:
             del self._deck_of[worker]
         return gone
 
-    def want(self, worker: str) -> None:
+    def request(self, worker: str) -> None:
         """Record that a worker is to be started."""
         self.waiting[worker] = None
 

@@ -80,7 +80,7 @@ class ClusterPlace:
             self._sources.spawn(child, spec, settings)
             return
         self._specs[child] = spec, settings
-        self._decks.fleet.want(child)
+        self._decks.fleet.request(child)
         self._wakeup.notify()
 
     def kill(self, child: str) -> None:

@@ -226,7 +226,7 @@ class Core:
         self._clock(now)
         if not self.finished:
             self._number(now)
-            self._effects += self.keeping.take()
+            self._effects += self.keeping.pop_group()
             self._effects += self.keeping.take_loose()
             # Nothing below answers a number, so the frontier does not change.
             frontier = self.frontier

@@ -64,7 +64,7 @@ class Keeping:
         """Record an answer of the pool with index `at` that is to outlive the run."""
         self._new.append((at, answer))
 
-    def take(self) -> list[Keep]:
+    def pop_group(self) -> list[Keep]:
         """Return what is to be made durable now, as one group."""
         if not self._pools:
             return []

@@ -78,7 +78,7 @@ class Pool(Struct):
 
     def make_ready(self, lo: int, hi: int) -> None:
         """Record that the inputs of `lo .. hi - 1` are there; what an earlier run has answered is not handed out."""
-        for a, b in [(lo, hi)] if self.kept is None else self.kept.take(lo, hi):
+        for a, b in [(lo, hi)] if self.kept is None else self.kept.record_ready(lo, hi):
             self.dispatcher.add_ready(a, b)
 
     def wanted(self, lookahead: int) -> int:

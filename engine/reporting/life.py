@@ -41,7 +41,7 @@ class RunLife:
         return self._error is not None
 
     @contextmanager
-    def told(self, report: Callable[[], RunReport], is_forked: Callable[[], bool]) -> Iterator[None]:
+    def logged(self, report: Callable[[], RunReport], is_forked: Callable[[], bool]) -> Iterator[None]:
         """Log the beginning and the end of the run inside, and keep what it raises for its report.
 
         `is_forked` says whether this unwinds in a fork of the caller, whose run it is not.

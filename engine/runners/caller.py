@@ -134,7 +134,7 @@ class CallerRun(ABC):
         """Run to the end; yields the consumer's events in lists. Raises what ended the run."""
         self._began = monotonic()
         try:
-            with self._life.told(self.report, self.is_forked):
+            with self._life.logged(self.report, self.is_forked):
                 set_up_caller(self._plan, self._options.setup)
                 try:
                     with opened(self._pipeline.delivery.sinks, self):

@@ -175,7 +175,7 @@ class ProcessRun:
     def batches(self) -> Generator[list[Any], None, None]:
         """Run to the end; yields the consumer's events in lists. Raises what ended the run."""
         try:
-            with self._life.told(self.report, self._owner.is_forked):
+            with self._life.logged(self.report, self._owner.is_forked):
                 set_up_caller(self._plan, self._setup)
                 with opened(self._delivery.sinks, self):
                     if self._checkpoints is not None and self._checkpoints.finished:

@@ -197,7 +197,7 @@ class ResultLists:
 
     def _take(self) -> list[Any]:
         assert self._helper is not None
-        self._last = self._helper.take()
+        self._last = self._helper.pop()
         return self._last
 
     def _ready(self) -> bool:

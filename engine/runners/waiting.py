@@ -112,9 +112,9 @@ class AskingThread:
         self.ask()
         self.end()
         await done
-        self.take()
+        self.pop()
 
-    def take(self) -> list[Any]:
+    def pop(self) -> list[Any]:
         """Return what came, or raise it; `StopIteration` is the end."""
         assert self._result is not None
         (batch, error), self._result = self._result, None

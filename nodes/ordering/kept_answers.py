@@ -59,7 +59,7 @@ class KeptNumbers:
         for lo, hi in known:
             self._known.add(lo, hi)
 
-    def take(self, lo: int, hi: int) -> list[tuple[int, int]]:
+    def record_ready(self, lo: int, hi: int) -> list[tuple[int, int]]:
         """Record that `lo .. hi - 1` are ready in the pool; return the parts that nobody has answered."""
         if not self._known:
             return [(lo, hi)]

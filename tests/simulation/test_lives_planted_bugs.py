@@ -35,7 +35,7 @@ _place, _offered, _lose_state = PositionTracker.position, PositionTracker.record
 _resume, _trim, _took = Sequencer.resume, MemoryStore.trim, Retention.record_snapshot
 _begin_log, _begin_resumed, _keep, _whole = OrderLog.__init__, ResumedSource.__init__, Checkpoints.save, Cuts.take_complete
 
-_take_new, _take_loose, _ready, _find = Keeping.take, Keeping.take_loose, KeptNumbers.take, KeptRows.find
+_take_new, _take_loose, _ready, _find = Keeping.pop_group, Keeping.take_loose, KeptNumbers.record_ready, KeptRows.find
 _trim_kept, _keep_failed, _off_hands = KeptRows.trim, Answers._keep, Dispatcher.take_undurable
 
 
@@ -260,11 +260,11 @@ PLANTED: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "an answer released before it is durable": (Keeping, "release_limit", _release_before_durable),
     "an answer given to an unordered sink before it is durable": (Keeping, "take_loose", _release_loose_before_durable),
     "one group taken for all": (Keeping, "release_limit", _durable_by_the_first_group),
-    "an answer kept without the order of its number": (Keeping, "take", _keep_without_the_log),
+    "an answer kept without the order of its number": (Keeping, "pop_group", _keep_without_the_log),
     "a kept answer of another number": (KeptRows, "find", _answer_of_another_number),
     "a kept answer without its failures": (KeptRows, "find", _failures_of_no_number),
     "an answer trimmed one number too early": (KeptRows, "trim", _trim_one_too_many),
-    "a kept number worked on": (KeptNumbers, "take", _hand_out_what_is_kept),
+    "a kept number worked on": (KeptNumbers, "record_ready", _hand_out_what_is_kept),
     "a number kept that fails the run": (Answers, "_keep", _keep_what_fails),
     "hands that are free before the answers are durable": (Dispatcher, "take_undurable", _off_hands_when_answered),
     "an end taken for a pause": (Checkpoints, "save", _never_finished),

@@ -140,7 +140,7 @@ class Nursery:
             starter, self._starter = self._starter, None
             registry, self._registry = self._registry, ChildRegistry()
             if starter is not None:
-                warm.keep(None if registry.names else self._surroundings, starter)
+                warm.park(None if registry.names else self._surroundings, starter)
         return took
 
     def close(self) -> None:

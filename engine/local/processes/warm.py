@@ -96,7 +96,7 @@ def find(wanted: Surroundings | None) -> ZygoteStarter | None:
     return None
 
 
-def keep(at: Surroundings | None, starter: ZygoteStarter) -> None:
+def park(at: Surroundings | None, starter: ZygoteStarter) -> None:
     """Let a zygote wait for the next run, now that its children have ended; end it where it cannot, or another one waits."""
     with _LOCK:
         fits = at is not None and not _WAITING and not _is_ending() and starter.rest()

@@ -85,7 +85,7 @@ def test_workers_have_berths_of_their_own_whatever_dies(data: st.DataObject) -> 
         for index in range(size):
             lives += 1
             alive.add(f"{at}.{index}.{lives}")
-            fleet.want(f"{at}.{index}.{lives}")
+            fleet.request(f"{at}.{index}.{lives}")
     for _ in range(data.draw(st.integers(1, 12))):
         what = data.draw(st.sampled_from(["deck", "lose", "exit"]))
         if what == "deck" and fleet.missing(0) > 0:
@@ -112,5 +112,5 @@ def test_workers_have_berths_of_their_own_whatever_dies(data: st.DataObject) -> 
 def _replace(fleet: Fleet, alive: set[str], worker: str, lives: int) -> tuple[set[str], int]:
     pool, index, _ = worker.split(".")
     successor = f"{pool}.{index}.{lives + 1}"
-    fleet.want(successor)
+    fleet.request(successor)
     return (alive - {worker}) | {successor}, lives + 1

@@ -12,7 +12,7 @@ from sluiceway.engine.reporting.life import RunLife
 
 def life_of(error: BaseException, *, forked: bool = False) -> RunLife:
     life = RunLife("g")
-    with pytest.raises(type(error)), life.told(lambda: sw.RunReport(graph="g"), lambda: forked):
+    with pytest.raises(type(error)), life.logged(lambda: sw.RunReport(graph="g"), lambda: forked):
         raise error
     return life
 

@@ -19,7 +19,7 @@ def test_every_number_is_recalled_once_or_is_ready(runs: list[tuple[int, int]], 
     recalled: list[int] = []
     lo = 0
     for size in sizes:
-        ready |= {n for a, b in kept.take(lo, lo + size) for n in range(a, b)}
+        ready |= {n for a, b in kept.record_ready(lo, lo + size) for n in range(a, b)}
         lo += size
         pace = data.draw(st.sampled_from([Pace.FREE, Pace.HEAD, Pace.HOLD]))
         while (request := kept.next_request(pace, lo)) is not None:
@@ -38,7 +38,7 @@ def test_the_pace_of_the_budget_holds_for_them() -> None:
     assert kept.wanted == 0
     kept.resume([(10, 10_000)])
     assert kept.wanted == MAX_RECALL
-    assert kept.take(0, 9000) == [(0, 10)]
+    assert kept.record_ready(0, 9000) == [(0, 10)]
     assert kept.next_request(Pace.HOLD, 10) is None
     assert kept.next_request(Pace.HEAD, 9) is None
     assert kept.next_request(Pace.HEAD, 10) == (10, 10 + HEAD_RECALL)
