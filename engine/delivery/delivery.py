@@ -27,6 +27,7 @@ from ..codec.codec import IN_BLOCKS, decode, decode_part
 from ..codec.copying import safe_copies
 from ..codec.errors import CodecError
 from ..core.effects import Deliver, DeliverLoose
+from ..interpreter.forks import OwnerProcess
 from ..plan.plan import Plan
 from ..reporting.failures import event_of, failure_error
 from ..reporting.live import LetterLog
@@ -85,6 +86,7 @@ class Delivery:
         self._opened: tuple[Segment, BlockReader] | None = None
         self._unreadable: list[_Unreadable] = []
         self._plan = plan
+        self._owner = OwnerProcess()
         ends = [*self._ends, *(end for _, end in self._loose), *self._letter_ends]
         self.sinks = SinkSet(ends, len(plan.sources), lock, checkpoints, self._close)
         #: Whether the thread that delivers only unpacks for a consumer: no sink, step, lock or commit is due in it.
@@ -322,6 +324,7 @@ class Delivery:
             if not column.events:
                 return
         batch: Batch[Any] = Batch(column.events, column.numbers)
+        self._owner.refuse_if_forked(self._plan.name)  # a handler or sink in this thread may have made the fork
         try:
             end.sink.write(batch)
         except LockLost:

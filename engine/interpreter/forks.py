@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from ...nodes.errors import SluicewayError
+
 
 class OwnerProcess:
     """The process that an object is made in, which alone may act for it."""
@@ -26,6 +28,14 @@ class OwnerProcess:
         """End this process at once, without cleaning up, if it is a fork of the owner."""
         if os.getpid() != self.pid:
             os._exit(0)
+
+    def refuse_if_forked(self, run: str) -> None:
+        """Raise `SluicewayError` in a fork of the owner, where user code has returned into the run of the graph `run`."""
+        if os.getpid() != self.pid:
+            raise SluicewayError(
+                f"the run of {run!r} was to go on in a fork of process {self.pid}, whose run it is; nothing is delivered here,"
+                " the run goes on there; end a fork where it was made (os._exit, or multiprocessing)"
+            )
 
 
 def call_in_forks(function: Callable[[], None]) -> None:

@@ -251,6 +251,7 @@ class AutoRun(CallerRun):
         """Return the next events, or `None` when processes have taken over or reading has ended."""
         limit = self._options.limit
         while True:
+            self._owner.refuse_if_forked(self.name)
             if self._stopped == "closed":
                 return None
             with self._lock:

@@ -140,6 +140,7 @@ class InlineRun(CallerRun):
         shrink = not self._plan.whole.program.needs_loop
         while not self._sequencer.finished:
             started = monotonic()
+            self._owner.refuse_if_forked(self.name)
             if self._stopped == "closed":
                 return
             self._check_ends(started)

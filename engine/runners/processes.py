@@ -238,6 +238,7 @@ class ProcessRun:
     def _deliver_all(self) -> Iterator[list[Any]]:
         deliveries, delivery, hub = self._hub.deliveries, self._delivery, self._hub
         while True:
+            self._owner.refuse_if_forked(self._plan.name)
             self._progress.show_if_due(self.report)
             delivery.sinks.lock.check_if_due(monotonic())
             try:

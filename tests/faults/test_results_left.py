@@ -119,6 +119,48 @@ def test_a_fork_leaves_the_run_alone(words: dict[str, Any], tmp_path: Path) -> N
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "closed\ndone\n", "")
 
 
+RETURNS = """
+import os, sys
+import sluiceway as sw
+
+def note(word):
+    with open(sys.argv[2], "a") as file:
+        file.write(word)
+
+class Sink:
+    def write(self, batch):
+        note("".join(f"{n}\\n" for n in batch))
+        if batch[-1] >= 100 and not os.path.exists(sys.argv[1]):
+            open(sys.argv[1], "x").close()
+            if child := os.fork():
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    def close(self): print("closed", flush=True)
+    def abort(self): print("aborted", flush=True)
+
+graph = sw.Graph("returns")
+graph.source(range(3000)).map(lambda n: n).sink(Sink())
+try:
+    report = sw.run(graph, **{words})
+except sw.SluicewayError as error:
+    assert "'returns' was to go on in a fork of process" in str(error), error
+    sys.exit(7)
+assert report.ended_by == "source", report
+"""
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("words", [{"workers": 1}, {}, {"runner": "inline"}])
+def test_a_fork_that_returns_into_the_run_is_refused(words: dict[str, Any], kept: bool, tmp_path: Path) -> None:
+    """It neither waits for what its parent gets nor delivers the same events again."""
+    script = tmp_path / "script.py"
+    words = words | ({"checkpoint": str(tmp_path / "store")} if kept else {})
+    script.write_text(RETURNS.replace("{words}", repr(words)))
+    command = [sys.executable, str(script), str(tmp_path / "forked"), str(tmp_path / "out")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "closed\n", "")
+    assert (tmp_path / "out").read_text() == "".join(f"{n}\n" for n in range(3000))
+
+
 # -- Ctrl-C -------------------------------------------------------------------------------------------------------
 
 CTRL_C = """
