@@ -77,7 +77,7 @@ while True:
 """
 
 
-class Reads:
+class _Reads:
     """Gives `rows` in one read, then nothing."""
 
     rows: Sequence[Any] = range(10)

@@ -16,7 +16,7 @@ from typing import Any
 import cloudpickle
 import pytest
 import sluiceway as sw
-from journal_readers import CRASHING, MANY, PATIENCE_S, Reads, Session, path, read, stored
+from journal_readers import CRASHING, MANY, PATIENCE_S, Session, _Reads, path, read, stored
 from sluiceway.engine.sources.journal_file import JournalFile, StoredBatch, create_journal
 from sluiceway.engine.sources.journaled import Journaled
 
@@ -109,7 +109,7 @@ def test_what_the_source_says_of_itself_is_passed_on(path: Path) -> None:
         def reader(self, position: object) -> Any:
             return Reader()
 
-    class Reader(Reads):
+    class Reader(_Reads):
         idled = 0
 
         def progress(self) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sluiceway as sw
-from journal_readers import MANY, Numbered, Reads, Session, path, read
+from journal_readers import MANY, Numbered, Session, _Reads, path, read
 from sluiceway.engine.sources.journaled import Journaled
 
 __all__ = ["path"]
@@ -18,7 +18,7 @@ __all__ = ["path"]
 # -- what the source is told ------------------------------------------------------------------------------------
 
 
-class _Journals(Reads):
+class _Journals(_Reads):
     def journaled(self, position: int) -> None:
         self.said.append(("journaled", position))
 
@@ -26,7 +26,7 @@ class _Journals(Reads):
         self.said.append(("acknowledge", position))
 
 
-class _Acknowledges(Reads):
+class _Acknowledges(_Reads):
     acknowledge = _Journals.acknowledge
 
 
@@ -37,7 +37,7 @@ class _Acknowledges(Reads):
         (_Journals, False, [("journaled", 1010)]),
         (_Acknowledges, True, [("acknowledge", 1010)]),
         (_Acknowledges, False, []),
-        (Reads, False, []),
+        (_Reads, False, []),
     ],
 )
 def test_a_source_hears_when_its_events_are_stored(path: Path, make: Any, acknowledges: bool, said: list[Any]) -> None:
@@ -65,7 +65,7 @@ def test_a_source_hears_when_its_events_are_stored(path: Path, make: Any, acknow
 
 
 def test_a_source_that_says_its_end_is_not_opened_again(path: Path) -> None:
-    class Ends(Reads):
+    class Ends(_Reads):
         def read(self, limit: int, max_bytes: int) -> Any:
             return super().read(limit, max_bytes) or None
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import sluiceway as sw
-from journal_readers import CRASHING, MANY, PATIENCE_S, Numbered, Reads, Session, path, read, stored, until
+from journal_readers import CRASHING, MANY, PATIENCE_S, Numbered, Session, _Reads, path, read, stored, until
 from sluiceway.engine.sources import journaled as journal
 from sluiceway.engine.sources.journal_file import JournalFile
 from sluiceway.engine.sources.journaled import Journaled
@@ -255,7 +255,7 @@ def test_large_events_are_stored_in_parts(path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(journal, "_MAX_EVENT_BYTES", 300_000)
     whole = [bytes([n]) * (30_000 * n) for n in (1, 2, 3, 9, 3)]
 
-    class Blocks(Reads):
+    class Blocks(_Reads):
         rows: Sequence[Any] = whole
 
     reader = Journaled(Numbered(Blocks), path, "it", afresh=True).reader(None)
@@ -263,7 +263,7 @@ def test_large_events_are_stored_in_parts(path: Path, monkeypatch: pytest.Monkey
     assert reader._file._db.execute("SELECT count(*), max(count) FROM events").fetchone() == (4, 2)
     reader.close()
 
-    class TooLarge(Reads):
+    class TooLarge(_Reads):
         rows: Sequence[Any] = [b"small", bytes(300_001), b"small"]
 
     reader = Journaled(Numbered(TooLarge), path, "it", afresh=True).reader(None)
