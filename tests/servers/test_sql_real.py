@@ -1,22 +1,13 @@
-"""The SQL connector on a real PostgreSQL, and whole runs on PostgreSQL and SQLite: crashes, concurrent inserts, locks."""
+"""The SQL connector on a real PostgreSQL: sinks, crashes, concurrent inserts."""
 
 from __future__ import annotations
 
-import os
-import pickle
 import random
-import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import sluiceway as sw
 import sql_checks as checks
 import sql_values
 from hypothesis import HealthCheck, given, settings
@@ -24,25 +15,11 @@ from hypothesis import strategies as st
 from marks import slow
 from postgres_server import PASSWORD, PostgresServer, postgres
 from sluiceway.nodes.connectors.sql.api import postgres_lock, sql, sql_sink
-from sluiceway.nodes.errors import GraphError, LockHeld, LockLost
 from sluiceway.nodes.sinks import BadEvent
 from sql_checks import MANY, read_all, read_until
+from sql_sessions import sessions_waiting, terminate_others, the_server_has_no_session_left, until, url
 
-__all__ = ["postgres"]
-
-
-@pytest.fixture
-def url(postgres: PostgresServer) -> str:
-    return postgres.database()
-
-
-@pytest.fixture(params=["postgres", "sqlite"])
-def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return checks.sqlite(tmp_path)
-    url: str = request.getfixturevalue("postgres").database()
-    return url
-
+__all__ = ["postgres", "the_server_has_no_session_left", "url"]
 
 # -- sinks ------------------------------------------------------------------------------------------------------------
 
@@ -80,7 +57,7 @@ def test_a_resumed_sink_waits_for_a_commit_under_way(url: str) -> None:
     held: list[int] = []
     waiting = threading.Thread(target=lambda: held.append(new.recover(token)))
     waiting.start()
-    _until(lambda: _sessions_waiting(url) == 1)
+    until(lambda: sessions_waiting(url) == 1)
     assert held == []
     old._connection.commit()
     waiting.join(10)
@@ -121,14 +98,14 @@ def test_a_lost_connection_is_said_and_blames_no_event(url: str) -> None:
     sink = sql_sink(url, table="out")
     sink.open()
     sink.write(checks.numbered(0, 3))
-    _terminate_others(url)
+    terminate_others(url)
     with pytest.raises(ConnectionError, match="the connection is lost") as caught:
         sink.write(checks.numbered(3, 3))
     assert not hasattr(caught.value, "position")
     sink.abort()
     sink.open()
     sink.write(checks.numbered(0, 3))
-    _terminate_others(url)
+    terminate_others(url)
     with pytest.raises(RuntimeError, match="cannot commit"):
         sink.commit(2)
     sink.abort()
@@ -237,7 +214,7 @@ def test_a_reader_connects_again_once(postgres: PostgresServer, url: str) -> Non
     checks.execute(url, "CREATE TABLE t (id INTEGER PRIMARY KEY)", "INSERT INTO t SELECT generate_series(1, 200)")
     reader = sql(url, table="t", batch_size=50).reader(None)
     rows = [row["id"] for row in reader.read(50, MANY) or []]
-    _terminate_others(url)
+    terminate_others(url)
     while (more := reader.read(50, MANY)) is not None:
         rows += [row["id"] for row in more]
     reader.close()
@@ -252,242 +229,7 @@ def test_a_reader_holds_no_transaction_between_reads(postgres: PostgresServer, u
     reader.close()
 
 
-# -- the lock ---------------------------------------------------------------------------------------------------------
-
-
-def test_one_holder_at_a_time_with_rising_tokens(url: str) -> None:
-    one, two, other = postgres_lock(url, "graph"), postgres_lock(url, "graph"), postgres_lock(url, "another")
-    with pytest.raises(LockLost, match="is not held"):
-        one.check()
-    first = one.acquire()
-    one.check()
-    with pytest.raises(LockHeld, match=rf"'graph': it is held by session \d+ \(sluiceway .*:{os.getpid()} graph\)"):
-        two.acquire()
-    other.acquire()
-    other.release()
-    one.release()
-    one.release()
-    second = pickle.loads(pickle.dumps(two))
-    assert second.acquire() == first + 1
-    second.check()
-    assert second.fenced is True
-    second.release()
-    with pytest.raises(LockLost, match="is not held"):
-        second.check()
-
-
-def test_waiting_takes_over_when_the_holder_ends(url: str) -> None:
-    one, two = postgres_lock(url, "graph"), postgres_lock(url, "graph", wait_s=None)
-    start = time.monotonic()
-    token = one.acquire()
-    with pytest.raises(LockHeld):
-        postgres_lock(url, "graph", wait_s=0.4).acquire()
-    assert 0.4 <= time.monotonic() - start < 5
-    got: list[int] = []
-    waiting = threading.Thread(target=lambda: got.append(two.acquire()))
-    waiting.start()
-    _until(lambda: _sessions_waiting(url) == 1)
-    one.release()
-    waiting.join(10)
-    assert got == [token + 1]
-    two.check()
-    two.release()
-
-
-def test_a_lock_whose_session_was_ended_is_lost(url: str) -> None:
-    one, two = postgres_lock(url, "graph"), postgres_lock(url, "graph")
-    one.acquire()
-    _terminate_others(url)
-    two.acquire()
-    for _ in range(2):
-        with pytest.raises(LockLost, match="'graph' is "):
-            one.check()
-    one.release()
-    two.check()
-    two.release()
-
-
-def test_a_lock_needs_postgres() -> None:
-    with pytest.raises(GraphError, match="it needs a PostgreSQL URL"):
-        postgres_lock("sqlite:///x.db", "x")
-    with pytest.raises(GraphError, match="name must be a text"):
-        postgres_lock("postgresql+psycopg://host/db", "")
-
-
-def test_a_lost_lock_keeps_an_old_run_from_committing(url: str) -> None:
-    """Lock and sink together: the new holder's token ends the old one's transaction, though it has not noticed."""
-    checks.execute(url, "CREATE TABLE out (n INTEGER, text TEXT)")
-    old_lock, new_lock = postgres_lock(url, "graph"), postgres_lock(url, "graph")
-    old, new = sql_sink(url, table="out"), sql_sink(url, table="out")
-    old.fence(old_lock.acquire())
-    old.open()
-    token = old.commit(-1)
-    old.write(checks.numbered(0, 3))
-    _terminate(url, "application_name LIKE 'sluiceway%'")  # the lock's session; the sink does not know
-    new.fence(new_lock.acquire())
-    assert new.recover(token) == -1
-    with pytest.raises(LockLost):
-        old.commit(2)
-    old.abort()
-    new.write(checks.numbered(0, 3))
-    new.commit(2)
-    new.close()
-    new_lock.release()
-    assert checks.rows_of(url, "SELECT n FROM out ORDER BY n") == [(0,), (1,), (2,)]
-
-
-# -- whole runs -------------------------------------------------------------------------------------------------------
-
-
-def _seed(url: str, rows: int) -> None:
-    checks.execute(url, "CREATE TABLE tasks (id INTEGER PRIMARY KEY, text TEXT)")
-    with checks.connected(url) as connection:
-        insert = checks.sa.text("INSERT INTO tasks VALUES (:id, :text)")
-        connection.execute(insert, [{"id": n, "text": f"task {n}"} for n in range(rows)])
-
-
-def _graph(url: str) -> sw.Graph:
-    def work(row: dict[str, Any]) -> dict[str, Any]:
-        if row["id"] % 100 == 7:
-            raise ValueError("seven")
-        return {"id": row["id"], "done": row["text"].upper()}
-
-    graph = sw.Graph("tasks")
-    done = graph.source(sql(url, table="tasks", batch_size=70)).map(work, on_error="dead_letter")
-    done.sink(sql_sink(url, table="done", create=True, numbers=("seq", "index")))
-    graph.dead_letters().sink(sql_sink(url, table="failed", create=True))
-    return graph
-
-
-@pytest.mark.parametrize("options", [{"runner": "inline"}, {"workers": 2}])
-def test_a_run_from_table_to_table(any_url: str, options: dict[str, Any]) -> None:
-    _seed(any_url, 1000)
-    report = sw.run(_graph(any_url), **options)
-    assert (report.events_in, report.dead_letters) == (1000, 10)
-    expected = [(n, n, f"TASK {n}") for n in range(1000) if n % 100 != 7]
-    assert checks.rows_of(any_url, "SELECT seq, id, done FROM done ORDER BY seq") == expected
-    failed = checks.rows_of(any_url, "SELECT seq, event, error FROM failed ORDER BY seq")
-    assert failed[0] == (7, '{"id": 7, "text": "task 7"}', "ValueError: seven")
-    assert len(failed) == 10
-
-
-def test_a_refused_row_fails_the_run_at_its_number(url: str) -> None:
-    _seed(url, 50)
-    checks.execute(url, "CREATE TABLE done (id INTEGER CHECK (id <> 30))")
-    graph = sw.Graph("tasks")
-    graph.source(sql(url, table="tasks", columns=["id"])).sink(sql_sink(url, table="done"))
-    with pytest.raises(sw.SinkError, match="violates check constraint") as caught:
-        sw.run(graph, runner="inline")
-    assert caught.value.seq == 30
-
-
-_WRITER = """
-import json, sys
-from sluiceway.nodes.connectors.sql.api import sql_sink
-from sluiceway.nodes.sinks import Batch
-
-url, token, total = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
-sink = sql_sink(url, table="out")
-if token is None:
-    sink.open()
-    done = -1
-    print(json.dumps(sink.commit(-1)), flush=True)
-else:
-    done = sink.recover(token)
-step = 0
-while done + 1 < total:
-    numbers = range(done + 1, min(done + 14, total))
-    sink.write(Batch([{"n": n, "text": f"row {n}"} for n in numbers], [(n, 0) for n in numbers]))
-    done, step = numbers[-1], step + 1
-    if step % 3 == 0 or done + 1 == total:
-        print(json.dumps(sink.commit(done)), flush=True)
-sink.close()
-print("null", flush=True)
-"""
-
-
-def _killed_and_resumed(url: str, folder: Path, total: int, kills: int, seed: int) -> None:
-    """Kill a writing process at random moments, go on with one of its last two tokens, until it is done."""
-    import json
-
-    chance = random.Random(seed)
-    checks.execute(url, "CREATE TABLE out (n INTEGER NOT NULL, text TEXT)")
-    script = folder / "writer.py"
-    script.write_text(textwrap.dedent(_WRITER))
-    tokens: list[Any] = [None]
-    killed = 0
-    while True:
-        token = tokens[-min(chance.choice((1, 2)), len(tokens))]
-        if token is None and len(tokens) > 1:
-            token = tokens[1]
-        command = [sys.executable, str(script), url, json.dumps(token), str(total)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            until = chance.randrange(1, 40) if killed < kills else None
-            for lines, line in enumerate(process.stdout, 1):
-                said = json.loads(line)
-                if said is None:
-                    break
-                tokens.append(said)
-                if lines == until:
-                    time.sleep(chance.uniform(0, 0.01))  # somewhere inside the next transactions
-                    process.send_signal(signal.SIGKILL)
-                    killed += 1
-        if process.returncode == 0:
-            break
-        assert process.returncode == -signal.SIGKILL
-    assert killed >= 1
-    assert checks.rows_of(url, "SELECT n, text FROM out ORDER BY n") == [(n, f"row {n}") for n in range(total)]
-
-
-def test_a_killed_writer_goes_on(any_url: str, tmp_path: Path) -> None:
-    _killed_and_resumed(any_url, tmp_path, 2500, 2, seed=1)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 8))
-def test_a_killed_writer_goes_on_many_times(any_url: str, tmp_path: Path, seed: int) -> None:
-    _killed_and_resumed(any_url, tmp_path, 6000, 12, seed)
-
-
-_OTHERS = "pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-
-
 # -- helpers ----------------------------------------------------------------------------------------------------------
-
-
-def _until(done: Any) -> None:
-    deadline = time.monotonic() + 10
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def _sessions_waiting(url: str) -> int:
-    rows = checks.rows_of(
-        url, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-    waiting: int = rows[0][0]
-    return waiting
-
-
-def _terminate_others(url: str) -> None:
-    _terminate(url, "true")
-
-
-def _terminate(url: str, which: str) -> None:
-    """End sessions and wait until they are gone."""
-    checks.rows_of(url, f"SELECT pg_terminate_backend(pid, 5000) FROM {_OTHERS} AND {which.replace('%', '%%')}")
-
-
-@pytest.fixture(autouse=True)
-def the_server_has_no_session_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that leaves a session in its database."""
-    urls = [request.getfixturevalue(name) for name in ("url", "any_url") if name in request.fixturenames]
-    yield
-    for url in urls:
-        if url.startswith("postgresql"):
-            _until(lambda url=url: checks.rows_of(url, f"SELECT pid FROM {_OTHERS}") == [])
 
 
 def test_existing_columns_change_nothing(postgres: PostgresServer) -> None:
