@@ -47,6 +47,7 @@ class Core:
         budget: Budget,
         limit: int | None = None,
         max_deaths: int | None = 3,
+        max_events: int | None = None,
         commits: bool = False,
         log: OrderLog | None = None,
         repeats: bool = False,
@@ -59,7 +60,7 @@ class Core:
         stateful = tuple(at for at, pool in enumerate(wiring.pools) if pool.stateful and self._resumes)
         self.cuts = Cuts(stateful, enabled=commits or self._resumes)
         self.sequencer = Sequencer(len(wiring.remote), wiring.order, limit, log)
-        self.pools = make_pools(wiring, budget, max_deaths, keeps=log is not None)
+        self.pools = make_pools(wiring, budget, max_deaths, max_events, keeps=log is not None)
         self.keeping = Keeping(self.pools, self.sequencer, enabled=log is not None)
         self.source_credit = SourceCredit(self.sequencer, wiring.remote, self.pools, budget)
         self.first = self.consumed = 0  #: `first`: where this run begins, behind an earlier one

@@ -166,8 +166,13 @@ class Pool(Struct):
         return self.dispatcher.idle_leavers()
 
 
-def make_pools(wiring: Wiring, budget: Budget, max_deaths: int | None, *, keeps: bool) -> list[Pool]:
-    """Return the pools of a run, none of which has a worker yet; `keeps` says that answers can outlive it."""
+def make_pools(
+    wiring: Wiring, budget: Budget, max_deaths: int | None, max_events: int | None, *, keeps: bool
+) -> list[Pool]:
+    """Return the pools of a run, none of which has a worker yet; `keeps` says that answers can outlive it.
+
+    A worker is given at most `max_events` numbers in its life, if that is set.
+    """
     kept_bytes = share_of(budget.limit_bytes, sum(pool.stateful for pool in wiring.pools))
     all_workers = sum(pool.workers for pool in wiring.pools)
     return [
@@ -181,6 +186,7 @@ def make_pools(wiring: Wiring, budget: Budget, max_deaths: int | None, *, keeps:
                 batch_bytes=budget.limit_bytes // (4 * pool.workers),
                 all_workers=all_workers,
                 durable=keeps and pool.durable is not None,
+                max_events=max_events,
             ),
             [Intervals() for _ in pool.ports],
             Retention(kept_bytes) if pool.stateful else None,

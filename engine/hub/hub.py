@@ -81,6 +81,7 @@ class Hub:
             budget=Budget(options.window_bytes, options.window_numbers),
             limit=options.limit,
             max_deaths=options.max_deaths,
+            max_events=options.max_events_per_worker,
             commits=plan.commits,
             log=checkpoints.order_log if checkpoints is not None else None,
             repeats=self._repeats,

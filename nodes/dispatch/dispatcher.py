@@ -32,6 +32,7 @@ class Dispatcher:
         batch_bytes: int = TARGET_BYTES,
         all_workers: int = 1,
         durable: bool = False,
+        max_events: int | None = None,
     ) -> None:
         self.program = program
         self.accepted = Intervals()
@@ -62,7 +63,7 @@ class Dispatcher:
         most, full = 2 * self._in_flight_cap, None
         if durable:
             most, full = min(most, self._most_undurable), self._most_undurable - max(self._lists, default=1) + 1
-        self._loads = WorkerLoads(most, full)
+        self._loads = WorkerLoads(most, full, max_events)
         self.workers = self._loads.by_name
 
     @property
@@ -149,7 +150,8 @@ class Dispatcher:
         return self._loads.roomiest(unit) if spared is None else self._loads.roomiest_but(unit, spared)
 
     def _idle(self) -> WorkerLoad | None:
-        return next((worker for worker in self.workers.values() if not worker.tasks and not worker.leaving), None)
+        idle = (worker for worker in self.workers.values() if not worker.tasks and not worker.leaving)
+        return next((worker for worker in idle if self._loads.allowance(worker, 1) > 0), None)
 
     def _size(self, pace: Pace, unit: int) -> int:
         size = self.batch
@@ -165,8 +167,11 @@ class Dispatcher:
     def _task(self, worker: WorkerLoad, apart: bool, size: int, now: float) -> Task:
         queue = self._isolated if apart else self._ready
         start, stop = heapq.heappop(queue)
-        if self.replay_from is not None and start < self.frontier:
+        again = self.replay_from is not None and start < self.frontier
+        if again:
             size = min(size, self.frontier - start)  # numbers that are handled again are not mixed with new ones
+        else:
+            size = self._loads.allowance(worker, size)  # suspects stay together all the same
         if self.hold_at is not None:
             size = min(size, self.hold_at - start)
         # Suspects stay together, because the next death must be due to one of the same numbers; others are joined and split.
@@ -183,6 +188,7 @@ class Dispatcher:
         task = Task(self._next_task, start, end, worker.name, self._orders(start, end), now, opened)
         worker.tasks[task.id] = task
         worker.load += end - start
+        worker.given += 0 if again else end - start
         worker.isolated = apart
         self._loads.update(worker)
         return task
@@ -244,7 +250,9 @@ class Dispatcher:
         if worker is None or task is None:
             return
         parts = task.open.shared(start, task.stop)
-        worker.load -= task.open.remove(start, task.stop)
+        returned = task.open.remove(start, task.stop)
+        worker.load -= returned
+        worker.given -= returned
         if not task.open:
             del worker.tasks[task_id]
             worker.isolated = False

@@ -39,6 +39,7 @@ class WorkerLoad(Struct, eq=False):
     undurable: int = 0  #: of these, those answered that nobody has been asked to keep yet
     parked: int = 0
     answered: int = 0
+    given: int = 0  #: numbers handed to it so far, without those that it returned
     leaving: bool = False
     isolated: bool = False  #: whether it has a suspect, and nothing else until that is answered
     rank: int = 0  #: the order in which the workers were added
@@ -52,14 +53,16 @@ class WorkerLoads:
     """The workers of a pool by how full they are.
 
     `max_numbers` is how many numbers a worker with a loop may hold; 0 where workers hold tasks one behind the other. From
-    `full_from` numbers on a worker gets none, if it is given. What is asked takes time for the levels in use, of which
-    there are few, and not for each worker.
+    `full_from` numbers on a worker gets none, if it is given, and none once it was given `most_given` in all.
+
+    What is asked takes time for the levels in use, of which there are few, and not for each worker.
     """
 
-    def __init__(self, max_numbers: int = 0, full_from: int | None = None) -> None:
+    def __init__(self, max_numbers: int = 0, full_from: int | None = None, most_given: int | None = None) -> None:
         self.by_name: dict[str, WorkerLoad] = {}
         self._max_numbers = max_numbers
         self._full_from = full_from
+        self._most_given = most_given
         self._added = 0
         self._counts: Counter[int] = Counter()
         #: For each level the workers by load, lowest first. An entry counts while the worker's level and load are the same.
@@ -79,9 +82,14 @@ class WorkerLoads:
             self._set_level(worker, -1)
         return worker
 
+    def allowance(self, worker: WorkerLoad, size: int) -> int:
+        """Return how many of `size` numbers a worker may still be given before it is to be replaced."""
+        return size if self._most_given is None else min(size, self._most_given - worker.given)
+
     def update(self, worker: WorkerLoad) -> None:
         """Record that what a worker holds has changed, or whether it gets more."""
-        if worker.leaving or worker.isolated or (self._full_from is not None and worker.load >= self._full_from):
+        full = self._full_from is not None and worker.load >= self._full_from
+        if full or worker.leaving or worker.isolated or self.allowance(worker, 1) < 1:
             self._set_level(worker, -1)
             return
         level = max(0, worker.load) if self._max_numbers else len(worker.tasks)

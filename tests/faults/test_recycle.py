@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,31 @@ def test_after_every_task() -> None:
         assert [n for n, _ in rows] == list(range(60))
         assert len({pid for _, pid in rows}) > 2
         assert results.report.worker_deaths == 0
+
+
+@pytest.mark.parametrize("limit", [1, slow(10)])
+@pytest.mark.parametrize("kind", ["plain", "async", "ordered", "list"])
+def test_no_worker_handles_more_events_than_its_share(kind: str, limit: int) -> None:
+    def work(n: int) -> tuple[int, int]:
+        return n, os.getpid()
+
+    async def wait(n: int) -> tuple[int, int]:
+        return n, os.getpid()
+
+    def together(events: list[int]) -> list[tuple[int, int]]:
+        return [(n, os.getpid()) for n in events]
+
+    stream = sw.Graph().source(range(20 * limit))
+    if kind == "list":
+        mapped = stream.map_batches(together, batch_size=8)
+    else:
+        mapped = stream.map(wait if kind == "async" else work, ordered=kind == "ordered")
+    rows: list[tuple[int, int]] = []
+    mapped.sink(rows.append)
+    report = sw.run(stream.graph, workers=2, max_events_per_worker=limit)
+    assert [n for n, _ in rows] == list(range(20 * limit))
+    assert report.worker_deaths == 0
+    assert max(Counter(pid for _, pid in rows).values()) == limit
 
 
 def test_ordered_calls_go_on_in_the_successor(tmp_path: Path) -> None:
