@@ -14,19 +14,23 @@ from typing import Any
 import pytest
 import sluiceway as sw
 import sql_checks as checks
-from postgres_server import postgres
+from postgres_server import PostgresServer, postgres
 from sluiceway.nodes.connectors.sql.api import sql, sql_sink
 from sql_sessions import the_server_has_no_session_left, url
 
 __all__ = ["postgres", "the_server_has_no_session_left", "url"]
 
 
-@pytest.fixture(params=["postgres", "sqlite"])
-def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return checks.sqlite(tmp_path)
-    url: str = request.getfixturevalue("postgres").database()
-    return url
+@pytest.fixture(params=["postgres", "sqlite"], scope="module")
+def any_server(request: pytest.FixtureRequest) -> PostgresServer | None:
+    """Return a server that was started before the test, as one that a test starts counts as left behind by it."""
+    found: PostgresServer | None = None if request.param == "sqlite" else request.getfixturevalue("postgres")
+    return found
+
+
+@pytest.fixture
+def any_url(any_server: PostgresServer | None, tmp_path: Path) -> str:
+    return checks.sqlite(tmp_path) if any_server is None else any_server.database()
 
 
 def _seed(url: str, rows: int) -> None:
