@@ -7,17 +7,16 @@ import os
 import random
 import signal
 import sqlite3
-import stat
 import subprocess
 import sys
 import threading
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sluiceway as sw
+from failing_sums import Fails, sums_of
 from marks import slow
 from sluiceway.engine.checkpoints.store import TableStore
 
@@ -117,42 +116,17 @@ def _kill_and_compare(tmp_path: Path, runner: str, events: int, kills: int, seed
     assert not list(killed.glob("*.partial"))
 
 
-def _sums(out: Path, events: Any = range(5_000), more: Any = None) -> sw.Graph:
-    graph = sw.Graph("sums")
-    graph.source(events).map(abs if more is None else more, name="work").scan(lambda s, n: (s + n, s + n), 0).map(str).sink(
-        sw.lines(out)
-    )
-    return graph
-
-
-class _Fails:
-    """Fails at a number until it is mended: a handler whose code was changed."""
-
-    def __init__(self, at: int | None) -> None:
-        self.at = at
-        self.__qualname__ = self.__name__ = "work"
-
-    def __call__(self, number: int) -> int:
-        if number == self.at:
-            raise ValueError("broken")
-        time.sleep(0.0002)
-        return number
-
-    def of_text(self, text: str) -> int:
-        return self(int(text))
-
-
 @pytest.mark.parametrize("way", [{"workers": 2}, {"runner": "inline"}], ids=["two", "inline"])
 def test_a_failed_run_goes_on_when_its_handler_is_mended(tmp_path: Path, way: dict[str, Any]) -> None:
     out, store = tmp_path / "out.txt", tmp_path / "run.db"
     words: dict[str, Any] = {**way, "checkpoint": store, "checkpoint_interval_s": 0.02}
     with pytest.raises(sw.HandlerError):
-        sw.run(_sums(out, more=_Fails(3_000)), **words)
+        sw.run(sums_of(out, more=Fails(3_000)), **words)
     assert not out.exists()
     with closing(sqlite3.connect(store)) as db, db:
         (n,) = db.execute("SELECT max(n) FROM history").fetchone()
     assert 0 < n <= 3_000
-    report = sw.run(_sums(out, more=_Fails(None)), **words, resume="required")
+    report = sw.run(sums_of(out, more=Fails(None)), **words, resume="required")
     assert report.ended_by == "source"
     expected, total = [], 0
     for number in range(5_000):
@@ -163,14 +137,14 @@ def test_a_failed_run_goes_on_when_its_handler_is_mended(tmp_path: Path, way: di
 
 def test_a_finished_run_has_nothing_left_to_do_but_its_rename(tmp_path: Path, caplog: Any) -> None:
     out, store = tmp_path / "out.txt", tmp_path / "run.db"
-    sw.run(_sums(out), workers=1, checkpoint=store)
+    sw.run(sums_of(out), workers=1, checkpoint=store)
     whole = out.read_bytes()
     out.rename(tmp_path / "out.txt.partial")  # as if it had died before the rename
-    report = sw.run(_sums(out), workers=1, checkpoint=store)
+    report = sw.run(sums_of(out), workers=1, checkpoint=store)
     assert out.read_bytes() == whole
     assert (report.ended_by, report.events_out) == ("source", 0)
     assert [one for one in caplog.messages if one.startswith("'sums' has finished before, at number 5000: nothing is re")]
-    sw.run(_sums(out, range(10)), workers=1, checkpoint=store, resume="never")
+    sw.run(sums_of(out, range(10)), workers=1, checkpoint=store, resume="never")
     assert len(out.read_text().split()) == 10
 
 
@@ -202,7 +176,7 @@ def test_a_sink_that_is_ahead_gets_nothing_again(
 
     def run(sink: Any, at: int | None) -> None:
         graph = sw.Graph("ahead")
-        graph.source(range(300)).map(_Fails(at), name="work").sink(sink, name="sink")
+        graph.source(range(300)).map(Fails(at), name="work").sink(sink, name="sink")
         sw.run(graph, **words)
 
     first, second = _Ahead(), _Ahead()
@@ -223,7 +197,7 @@ def test_a_report_is_about_this_run_alone(tmp_path: Path, way: dict[str, Any]) -
     words: dict[str, Any] = {**way, "checkpoint": tmp_path / "run.db"}
     stop = threading.Event()
     graph = sw.Graph("stopped")
-    graph.source(range(2_000)).map(_Fails(None), name="work").sink(lambda n: stop.set() if n == 500 else None, name="out")
+    graph.source(range(2_000)).map(Fails(None), name="work").sink(lambda n: stop.set() if n == 500 else None, name="out")
     first, second, third = sw.run(graph, stop=stop, **words), sw.run(graph, **words), sw.run(graph, **words)
     assert first.events_in + second.events_in == 2_000
     for report in (first, second, third):
@@ -244,171 +218,12 @@ def test_a_paused_run_leaves_its_files_unfinished_and_goes_on(tmp_path: Path) ->
             return (tmp_path / "out.txt.partial").exists() and (tmp_path / "out.txt.partial").stat().st_size > 2_000
 
     words: dict[str, Any] = {"workers": 2, "checkpoint": store, "checkpoint_interval_s": 0.02}
-    report = sw.run(_sums(out, more=_Fails(None)), stop=Stop(), progress=enough, **words)
+    report = sw.run(sums_of(out, more=Fails(None)), stop=Stop(), progress=enough, **words)
     assert report.ended_by == "stop"
     assert not out.exists()
-    report = sw.run(_sums(out, more=_Fails(None)), **words)
+    report = sw.run(sums_of(out, more=Fails(None)), **words)
     assert report.ended_by == "source"
     assert len(out.read_text().split()) == 5_000
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda out: _sums(out, range(1, 5_001)), "other events"),
-        (lambda out: _sums(out, range(3)), "fewer events"),
-    ],
-)
-def test_another_input_is_refused(tmp_path: Path, change: Any, words: str) -> None:
-    out, store = tmp_path / "out.txt", tmp_path / "run.db"
-    with pytest.raises(sw.HandlerError):
-        sw.run(_sums(out, more=_Fails(3_000)), workers=1, checkpoint=store, checkpoint_interval_s=0.02)
-    with pytest.raises(sw.SluicewayError, match=words):
-        sw.run(change(out), workers=1, checkpoint=store)
-
-
-def test_another_file_is_refused_alike_wherever_it_is_read(tmp_path: Path) -> None:
-    given, out = tmp_path / "in.txt", tmp_path / "out.txt"
-    for way in ({"workers": 1}, {"runner": "inline"}):
-        given.write_text("".join(f"{number}\n" for number in range(5_000)))
-        words: dict[str, Any] = {**way, "checkpoint": tmp_path / f"{len(way)}{next(iter(way))}.db"}
-        with pytest.raises(sw.HandlerError):
-            sw.run(_sums(out, sw.lines(given), _Fails(3_000).of_text), **words, checkpoint_interval_s=0.0)
-        given.write_text("another\n")
-        with pytest.raises(sw.CheckpointError, match=r"cannot go on in .*in\.txt: it ends before byte"):
-            sw.run(_sums(out, sw.lines(given), _Fails(None).of_text), **words)
-
-
-def test_another_graph_and_another_runner_are_refused(tmp_path: Path) -> None:
-    out, store = tmp_path / "out.txt", tmp_path / "run.db"
-    sw.run(_sums(out), workers=1, checkpoint=store)
-    graph = sw.Graph("sums")
-    graph.source(range(5_000)).sink(sw.lines(out))
-    with pytest.raises(sw.CheckpointError, match="its nodes is"):
-        sw.run(graph, workers=1, checkpoint=store)
-    with pytest.raises(sw.CheckpointError, match="its runner is"):
-        sw.run(_sums(out), runner="inline", checkpoint=store)
-
-
-def _modulo(n: int) -> int:
-    return n % 10
-
-
-def _windows(window: Any, make: str, **words: Any) -> Any:
-    return lambda s: getattr(s.key_by(_modulo).window(window, time=abs, **words), make)(name="state")
-
-
-def _counted(**words: Any) -> Any:
-    return lambda s: s.key_by(_modulo).count(name="state", **words)
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "words"),
-    [
-        (
-            lambda s: s.scan(lambda t, n: (t + n, t), 0, name="state"),
-            lambda s: s.scan(lambda t, n: (t + str(n), n), "", name="state"),
-            r'its nodes is \[\["state", "scan from int", \["work"\]\]\], this run\'s is \[\["state", "scan from str"',
-        ),
-        (
-            lambda s: s.key_by(_modulo).scan(lambda t, n: (t + n, t), 0, name="state"),
-            lambda s: s.key_by(_modulo).scan(lambda t, n: ([*t, n], n), [], name="state"),
-            "keyed_scan from list",
-        ),
-        (_counted(), _counted(final=True), "count final"),
-        (_counted(), lambda s: s.key_by(_modulo, ttl=3, time=abs).count(name="state"), "key_by with ttl"),
-        (_windows(sw.tumbling(10), "count"), _windows(sw.tumbling(20), "count"), r"Tumbling\(size=20\)"),
-        (_windows(sw.tumbling(10), "count"), _windows(sw.session(10), "count"), r"Session\(gap=10\)"),
-        (_windows(sw.tumbling(10), "count"), _windows(sw.tumbling(10), "collect"), "collect"),
-        (_windows(sw.tumbling(10), "count"), _windows(sw.tumbling(10), "count", allowed_lateness=3), "lateness 3"),
-    ],
-)
-def test_states_that_would_mean_something_else_are_refused(tmp_path: Path, before: Any, after: Any, words: str) -> None:
-    def run(state: Any, fails_at: int | None) -> None:
-        graph = sw.Graph("states")
-        state(graph.source(range(200)).map(_Fails(fails_at), name="work")).map(str).sink(sw.lines(tmp_path / "out.txt"))
-        sw.run(graph, runner="inline", checkpoint=tmp_path / "run.db", checkpoint_interval_s=0.0)
-
-    with pytest.raises(sw.HandlerError):
-        run(before, 150)
-    with pytest.raises(sw.CheckpointError, match=words):
-        run(after, None)
-    run(before, None)
-
-
-def _keyed(folder: Path, key: Any, fails_at: int | None, workers: int) -> None:
-    graph = sw.Graph("keyed")
-    counted = graph.source(range(200)).map(_Fails(fails_at), name="work").key_by(key, name="key").count(name="state")
-    counted.map(str).sink(sw.lines(folder / "out.txt"))
-    sw.run(graph, workers=workers, checkpoint=folder / "run.db", checkpoint_interval_s=0.0)
-
-
-def test_keys_that_are_made_or_shared_out_otherwise_are_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(sw.HandlerError):
-        _keyed(tmp_path, _modulo, 150, 2)
-    with pytest.raises(sw.CheckpointError, match=r'number of workers of each node with a state is \{"state": 2\}, .* 3\}'):
-        _keyed(tmp_path, _modulo, None, 3)
-    with pytest.raises(sw.CheckpointError, match=r"node 'key' changed the code that gives its keys"):
-        _keyed(tmp_path, lambda n: str(n % 10), None, 2)
-    _keyed(tmp_path, _modulo, None, 2)
-    assert (tmp_path / "out.txt").read_text().splitlines()[-1] == "(9, 20)"
-
-
-def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
-    out, store = tmp_path / "out.txt", tmp_path / "run.db"
-    store.write_bytes(b"nothing that SQLite knows" * 100)
-    store.chmod(0o600)
-    with pytest.raises(sw.CheckpointError, match="damaged or no store"):
-        sw.run(_sums(out), workers=1, checkpoint=store)
-    store.unlink()
-    with closing(sqlite3.connect(store)) as db, db:
-        db.execute("CREATE TABLE mine (x)")
-    store.chmod(0o600)
-    with pytest.raises(sw.CheckpointError, match="something else"):
-        sw.run(_sums(out), workers=1, checkpoint=store)
-    store.unlink()
-    with pytest.raises(sw.CheckpointError, match="holds no checkpoint"):
-        sw.run(_sums(out), workers=1, checkpoint=store, resume="required")
-    assert not store.exists()
-    sw.run(_sums(out), workers=1, checkpoint=store)
-    assert stat.S_IMODE(store.stat().st_mode) == 0o600
-    store.chmod(0o666)
-    with pytest.raises(sw.CheckpointError, match="chmod 600"):
-        sw.run(_sums(out), workers=1, checkpoint=store)
-
-
-def test_two_runs_cannot_use_one_store(tmp_path: Path) -> None:
-    store, seen = tmp_path / "run.db", []  # type: tuple[Path, list[str]]
-
-    def second(number: int) -> None:
-        with pytest.raises(sw.CheckpointError, match="another run uses it") as caught:
-            sw.run(_sums(tmp_path / "other.txt"), workers=1, checkpoint=store)
-        seen.append(str(caught.value))
-
-    graph = sw.Graph("outer")
-    graph.source(range(1)).sink(second)
-    sw.run(graph, runner="inline", checkpoint=store)
-    assert len(seen) == 1
-
-
-def test_what_could_not_go_on_exactly_is_refused(tmp_path: Path) -> None:
-    store = tmp_path / "run.db"
-    class Ordered:
-        def __call__(self, number: int) -> int:
-            return number
-
-    classes = sw.Graph("classes")
-    classes.source(range(3)).map(Ordered, ordered=True).sink(print)
-    with pytest.raises(sw.GraphError, match="snapshot"):
-        sw.run(classes, checkpoint=store)
-    hooks = sw.Graph("hooks")
-    hooks.source(sw.webhook(0)).sink(print)
-    with pytest.raises(sw.GraphError, match="cannot be read again"):
-        sw.run(hooks, checkpoint=store)
-    numbers = sw.Graph("numbers")
-    with pytest.raises(sw.GraphError, match="no handler is durable"):
-        next(sw.iterate(numbers.source(range(3)), checkpoint=store))
-    assert not store.exists()
 
 
 def test_the_command_line_makes_and_shows_checkpoints(tmp_path: Path) -> None:
