@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import sluiceway as sw
 from conftest import Seen, assert_same, observe
-from test_parallel_equals_serial import Drawn
+from drawn_graphs import Drawn
 
 #: How many graphs are drawn for each runner.
 DRAWN = 12
