@@ -1,19 +1,13 @@
-"""Bytes that no process of the run has sent: refused with the peer's name, never executed, never waited for."""
+"""Bytes of strangers and of workers: refused with the peer's name, never executed, never waited for."""
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import random
 import socket
-import stat
-import subprocess
-import sys
-import threading
 import tracemalloc
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,98 +15,14 @@ import ormsgpack
 import pytest
 import sluiceway as sw
 import zmq
-from fault_graphs import Inside, look_inside, until
+from fault_graphs import Inside, until
 from fault_handlers import Saboteur, link_of_this_worker
+from hostile_peers import STRANGE, Attack, Bomb, answer, inside
 from marks import slow
-from sluiceway.engine.codec.codec import Payload, encode
-from sluiceway.engine.local.transport import messages as wire
-from sluiceway.engine.local.transport.launch import ChildSettings
-from sluiceway.engine.local.transport.link import Link
 from sluiceway.engine.local.transport.messages import TALLY_FIELDS, VERSION, Kind, pack
 from sluiceway.nodes.errors import ProtocolError
-from sluiceway.nodes.ordering.segments import Segment, Slice
-from sluiceway.nodes.program.program import Orders
 
-
-class Bomb:
-    """Leaves a file behind when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return open, (str(self.path), "w")
-
-
-@pytest.fixture
-def inside(monkeypatch: pytest.MonkeyPatch) -> Inside:
-    """Return what can be known of the runs that the test makes."""
-    return look_inside(monkeypatch)
-
-
-class Attack:
-    """A run that is under way, and a socket that writes to it under a name of its choice."""
-
-    def __init__(self, inside: Inside, **words: Any) -> None:
-        self._results = sw.imap(abs, iter(range(10**9)), workers=1, **words)
-        assert next(self._results) == 0
-        self.inside = inside
-        self._context = zmq.Context()
-        self._sockets: list[zmq.Socket[bytes]] = []
-
-    def __enter__(self) -> Attack:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for open_ in self._sockets:
-            open_.close(linger=0)
-        self._context.term()
-        self._results.close()
-
-    def socket(self, identity: bytes) -> zmq.Socket[bytes]:
-        dealer = self._context.socket(zmq.DEALER)
-        self._sockets.append(dealer)
-        dealer.set(zmq.IDENTITY, identity)
-        return dealer
-
-    def send(self, identity: bytes, *parts: Any) -> None:
-        dealer = self.socket(identity)
-        dealer.connect(self.inside.address())
-        dealer.send_multipart(list(parts))
-
-    def consume(self, count: int) -> None:
-        """Take so many more events: the run is alive and right."""
-        first = next(self._results)
-        for n in range(first + 1, first + count):
-            assert next(self._results) == n
-
-    def is_refused(self, *words: str) -> None:
-        """Assert that the run ends with an error that holds these words."""
-        with pytest.raises(ProtocolError) as caught:
-            deque(self._results, 0)
-        for word in words:
-            assert word in str(caught.value)
-        assert caught.value.report.ended_by == "error"
-
-
-def answer(*fields: Any) -> bytes:
-    return ormsgpack.packb([VERSION, int(Kind.ANSWER), *fields])
-
-
-STRANGE = {
-    "nothing": [b""],
-    "random": [random.Random(1).randbytes(200), random.Random(2).randbytes(2000)],
-    "version": [ormsgpack.packb([VERSION + 1, int(Kind.READY), 1])],
-    "kind": [ormsgpack.packb([VERSION, 99, 1])],
-    "truncated": [pack(Kind.READY, 1)[0][:2]],
-    "nested": [b"\x91" * 5000 + b"\x00"],
-    "announces": [b"\xdd\xff\xff\xff\xff"],
-    "fields": [answer(1, 2)],
-    "ready": pack(Kind.READY, 1),
-    "stop": pack(Kind.STOP),
-    "answer": [answer(1, 0, 1, 0.1, [], [], [])],
-}
-
+__all__ = ["inside"]
 
 #: Nobody reads what a stranger says: most of it is for the slow tests.
 _SAYS = ("random", "announces", "answer")
@@ -218,9 +128,6 @@ def test_many_messages_do_not_pile_up(inside: Inside) -> None:
             tracemalloc.stop()
 
 
-# -- what a worker of the run may not say -------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("parts", "why"),
     [
@@ -267,187 +174,3 @@ def test_a_replayed_answer_counts_once() -> None:
     results = sw.imap(twice, range(5000), workers=1)
     assert list(results) == list(range(5000))
     assert results.report.events_in == 5000
-
-
-# -- what a child is sent -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def hub_and_link(tmp_path: Path) -> Iterator[tuple[zmq.Socket[bytes], Link]]:
-    context = zmq.Context()
-    router = context.socket(zmq.ROUTER)
-    router.bind(f"ipc://{tmp_path}/hub")
-    link = Link(ChildSettings(f"ipc://{tmp_path}/hub", "0.0.1", b"me", {}, False, None, ""))
-    link.send(pack(Kind.READY, 1))
-    router.recv_multipart()
-    yield router, link
-    router.close(linger=0)
-    context.term()
-    link.close()
-
-
-@pytest.mark.parametrize("what", [name for name in STRANGE if name not in ("ready", "stop", "answer")])
-def test_a_child_that_is_sent_garbage(what: str, hub_and_link: tuple[zmq.Socket[bytes], Link]) -> None:
-    router, link = hub_and_link
-    router.send_multipart([b"me", *STRANGE[what]])
-    with pytest.raises(ProtocolError, match="the calling process"):
-        link.receive(5000)
-
-
-def task() -> list[Any]:
-    payload = encode([1, 2, 3])
-    return pack_task([[Slice(Segment(0, 3, payload, payload.nbytes), 0, 3)]])
-
-
-def pack_task(inputs: list[list[Slice]]) -> list[Any]:
-    return wire.pack_task(1, 0, 3, 0, Orders(), inputs, None)
-
-
-def damage(parts: list[Any]) -> Iterator[tuple[str, list[Any]]]:
-    """Return a message damaged in every way that a header can be."""
-    header = ormsgpack.unpackb(parts[0])
-    for at, field in enumerate(header):
-        for other in (None, -1, 1 << 62, "x", [], [[]], [[[1]]], [["x", -1, None]], {"a": 1}, 1.5, True):
-            if type(other) is not type(field) or isinstance(other, list):
-                yield f"{at} {other!r}", [ormsgpack.packb([*header[:at], other, *header[at + 1 :]]), *parts[1:]]
-    yield "short", [ormsgpack.packb(header[:-1]), *parts[1:]]
-    yield "long", [ormsgpack.packb([*header, 0]), *parts[1:]]
-    yield "frames missing", parts[:1]
-    yield "frames over", [*parts, b"more"]
-
-
-def test_every_damaged_task_is_refused() -> None:
-    for name, parts in damage(task()):
-        try:
-            message = wire.unpack(parts, "the calling process")
-            read = wire.unpack_fields("the calling process", message, wire.unpack_task)
-        except ProtocolError as error:
-            assert "the calling process" in str(error)  # noqa: PT017 (it may go either way)
-        else:
-            # Fields that may be any number or list are the sender's to get right.
-            assert read.id is not None, name
-
-
-def test_random_messages_are_refused_or_read() -> None:
-    """Flipped bits anywhere in any message: a ProtocolError or a value, never anything else."""
-    made = random.Random(11)
-    messages = [
-        task(),
-        pack(Kind.READY, 1),
-        pack(Kind.PRINT, 1, "text"),
-        wire.pack_chunk(3, encode([1, 2, 3]), None, 0.5),
-        [answer(1, 0, 3, 0.1, [[0.0] * TALLY_FIELDS], [[0, 1, None, None]], []), *encode([1, 2, 3]).frames],
-    ]
-    readers: dict[Kind, Callable[[Any], Any]] = {
-        Kind.TASK: lambda it: wire.unpack_task(it, None),  # type: ignore[arg-type]
-        Kind.CHUNK: wire.unpack_chunk,
-        Kind.ANSWER: lambda it: wire.unpack_answer(it, None, None),
-    }
-    read = refused = 0
-    for _ in range(5000):
-        parts = [bytearray(part) for part in made.choice(messages)]
-        header = parts[0]
-        for _ in range(made.randint(1, 3)):
-            header[made.randrange(len(header))] ^= 1 << made.randrange(8)
-        if made.random() < 0.2:
-            del header[made.randrange(len(header)) :]
-        try:
-            message = wire.unpack(parts, "mallory")
-            wire.unpack_fields("mallory", message, readers.get(message.kind, lambda it: it))
-            read += 1
-        except ProtocolError as error:
-            assert "mallory" in str(error)  # noqa: PT017 (it may go either way)
-            refused += 1
-    assert refused > 1000
-    assert read > 10
-
-
-def test_a_payload_is_not_looked_into_on_its_way(tmp_path: Path) -> None:
-    """What cannot be unpacked names its number all the same, and the hub never executes it."""
-    payload = Payload(1, (pickle.dumps([Bomb(tmp_path / "bomb")]) + b"N.",))
-    message = wire.unpack(wire.pack_chunk(1, payload, None, None), "source.0")
-    assert wire.unpack_fields("source.0", message, wire.unpack_chunk)[0] == 1
-    assert not (tmp_path / "bomb").exists()
-
-
-# -- who may connect ----------------------------------------------------------------------------------------------
-
-
-def test_the_folder_is_private(inside: Inside) -> None:
-    with Attack(inside) as attack:
-        folder = attack.inside.folder()
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        for path in [*folder.iterdir(), Path("/dev/shm") / folder.name]:
-            if path.is_file():
-                assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
-
-
-STRANGER = """
-import os, socket, sys
-os.setgid(65534); os.setuid(65534)
-for path in sys.argv[1:]:
-    try:
-        socket.socket(socket.AF_UNIX).connect(path) if path.endswith("hub") else open(path, "rb")
-    except PermissionError:
-        continue
-    sys.exit(f"let in at {path}")
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can be somebody else")
-def test_a_process_of_another_user_cannot_connect(inside: Inside) -> None:
-    with Attack(inside) as attack:
-        folder = attack.inside.folder()
-        paths = [folder / "hub", folder / "pool0"]
-        if (Path("/dev/shm") / folder.name).exists():
-            paths.append(Path("/dev/shm") / folder.name)
-        done = subprocess.run(
-            [sys.executable, "-c", STRANGER, *map(str, paths)], capture_output=True, text=True, timeout=30, check=False
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        attack.consume(1000)
-
-
-# -- tcp ----------------------------------------------------------------------------------------------------------
-
-
-def test_tcp_works() -> None:
-    results = sw.imap(abs, range(5000), workers=2, transport="tcp")
-    assert list(results) == list(range(5000))
-    assert set(results.report.children.values()) == {"stopped"}
-
-
-@pytest.mark.parametrize("key", ["none", "other", "server"])
-def test_tcp_needs_the_key(key: str, inside: Inside) -> None:
-    with Attack(inside, transport="tcp") as attack:
-        dealer = attack.socket(b"mallory")
-        keys = attack.inside.keys()
-        assert keys is not None
-        if key != "none":
-            public, secret = zmq.curve_keypair()
-            dealer.set(zmq.CURVE_SERVERKEY, keys[0] if key == "server" else zmq.curve_keypair()[0])
-            dealer.set(zmq.CURVE_PUBLICKEY, public)
-            dealer.set(zmq.CURVE_SECRETKEY, secret)
-        monitor = dealer.get_monitor_socket(
-            zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_DISCONNECTED
-            | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-        )  # fmt: skip
-        dealer.connect(attack.inside.address())
-        dealer.send(b"hello")
-        assert monitor.poll(10_000)  # it was turned away
-        dealer.disable_monitor()
-        monitor.close()
-        attack.consume(5000)
-
-
-def test_tcp_listens_on_loopback_only(inside: Inside) -> None:
-    with Attack(inside, transport="tcp") as attack:
-        assert attack.inside.address().startswith("tcp://127.0.0.1:")
-
-
-def test_refusals_are_not_logged_with_payloads(inside: Inside, caplog: pytest.LogCaptureFixture) -> None:
-    with Attack(inside) as attack, caplog.at_level(logging.DEBUG):
-        attack.send(b"mallory", b"secret words")
-        attack.is_refused("'mallory'")
-    assert "secret" not in caplog.text
-    assert not [thread for thread in threading.enumerate() if thread.name == "sluiceway-hub"]
