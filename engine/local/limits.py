@@ -84,7 +84,10 @@ def check_room(children: int) -> None:
     """Raise `SluicewayError` if the system has no room for this number of child processes."""
     lacks = shortage(children, room_now())
     if lacks is None and not _threads_can_start():
-        lacks = "no more threads can be started; raise the limit (ulimit -u, pids.max), or end other processes"
+        lacks = (
+            "no more threads can be started; raise the limit of threads (ulimit -u, pids.max) or of memory (ulimit -v), or"
+            " end other processes"
+        )
     if lacks is not None:
         raise SluicewayError(f"cannot start a run of {children} processes: {lacks}")
 
