@@ -101,7 +101,7 @@ def report_of(
         replayed=core.counts.replayed,
         recalled=core.counts.recalled,
         released=core.barrier.released - core.first,
-        in_flight=core.in_flight,
+        in_flight=core.sequencer.next - core.barrier.released,
         peak_bytes=core.budget.peak_bytes,
         wall_s=wall_s,
         ended_by=ended_by,

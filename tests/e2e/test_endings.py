@@ -295,3 +295,11 @@ def test_a_death_behind_a_failure_is_made_good(tmp_path: Path) -> None:
     graph.source(range(300)).map(work, workers=1).sink(found.append)
     error = fail_with(lambda: graph)
     assert (error.seq, found) == (101, list(range(101)))
+
+
+@pytest.mark.parametrize("n", [1, 7, 1000])
+def test_a_run_that_has_released_everything_has_nothing_in_flight(n: int) -> None:
+    for _ in range(5):
+        report = sw.imap(abs, range(n), workers=2)
+        assert len(list(report)) == n
+        assert (report.report.released, report.report.in_flight) == (n, 0)
