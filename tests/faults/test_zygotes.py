@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,13 +43,12 @@ def shows_in_command(pid: int, word: bytes) -> None:
         time.sleep(0.005)
 
 
-def descriptors() -> dict[str, str]:
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found[name] = os.readlink(f"/proc/self/fd/{name}")
-        except FileNotFoundError:  # that of the listing itself
-            continue
+def descriptors() -> Counter[str]:
+    """Return how many descriptors of each kind are open; which ones they are changes with the threads of other libraries."""
+    found: Counter[str] = Counter()
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
+            found[os.readlink(entry).partition("[")[0]] += 1
     return found
 
 
