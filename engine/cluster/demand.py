@@ -115,7 +115,10 @@ def fits(profile: Profile, room: Mapping[str, float]) -> int | None:
 
 
 def plan_decks(at: int, profile: Profile, berths: int, nodes: Sequence[NodeRoom], most: int | None) -> list[DeckPlan]:
-    """Return decks for a number of berths: first where there is room, the widest first, then those that must wait.
+    """Return decks for a number of berths: first where there is room, then those that must wait.
+
+    Nodes with the fewest resources that the profile does not ask for come first, then the widest: what is rare is left to
+    the pools that need it.
 
     With the placement "spread" nodes get about the same number of berths each. A deck that must wait has no more berths
     than would fit on some node, so that it starts as soon as one is free. `most` bounds the berths of a deck.
@@ -123,13 +126,16 @@ def plan_decks(at: int, profile: Profile, berths: int, nodes: Sequence[NodeRoom]
     nodes = [node for node in nodes if profile.allows(node)]
     most = min((size for size in (most, profile.most) if size is not None), default=None)
     free = {node.id: berths if (n := fits(profile, node.free)) is None else n for node in nodes}
+    needed = {name for name, _ in profile.needs}
+    spare = {node.id: sum(not name.startswith("node:") for name in node.total.keys() - needed) for node in nodes}
     chosen = dict.fromkeys(free, 0)
     left = berths
     while left and any(free.values()):
         if profile.placement == "spread":
             node, take = min((id for id in free if free[id]), key=lambda id: (chosen[id], -free[id])), 1
         else:
-            node = max(free, key=lambda id: free[id])
+            # Nodes with what this pool does not ask for are left to the pools that do.
+            node = max((id for id in free if free[id]), key=lambda id: (-spare[id], free[id]))
             take = min(left, free[node])
         chosen[node] += take
         free[node] -= take

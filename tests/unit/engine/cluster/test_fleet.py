@@ -28,6 +28,12 @@ def test_decks_are_where_there_is_room_the_widest_first() -> None:
     assert plan_decks(0, CPU, 2, nodes, None) == [DeckPlan(0, 2, "wide")]
 
 
+def test_what_is_rare_is_left_to_the_pools_that_need_it() -> None:
+    nodes = [room("rare", 4, GPU=2, big=2), room("plain", 2)]
+    assert plan_decks(0, CPU, 2, nodes, None) == [DeckPlan(0, 2, "plain")]
+    assert sorted(plan.node or "" for plan in plan_decks(0, CPU, 5, nodes, None)) == ["plain", "rare"]
+
+
 def test_what_finds_no_room_waits_in_decks_that_would_fit_some_node() -> None:
     nodes = [room("small", 1), room("wide", 0, total=3)]
     assert plan_decks(0, CPU, 6, nodes, None) == [DeckPlan(0, 1, "small"), DeckPlan(0, 3, None), DeckPlan(0, 2, None)]
