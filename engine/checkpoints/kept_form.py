@@ -60,34 +60,11 @@ def _payload(plain: tuple[int, list[bytes]]) -> Payload:
 
 def _plain_failure(failure: FailureRecord) -> tuple[Any, ...]:
     event, cause = failure.payload or (None, b"")
-    return (
-        failure.seq,
-        failure.index,
-        failure.node,
-        failure.node_id,
-        failure.on_error,
-        failure.error,
-        failure.traceback,
-        failure.attempts,
-        failure.kind,
-        None if event is None else _plain(event),
-        bytes(cause),
-    )
+    return *failure.facts, None if event is None else _plain(event), bytes(cause)
 
 
-def _failure(
-    seq: int,
-    index: int,
-    node: str,
-    node_id: int,
-    on_error: str,
-    error: str,
-    trace: str,
-    attempts: int,
-    kind: str,
-    event: tuple[int, list[bytes]] | None,
-    cause: bytes,
-) -> FailureRecord:
+def _failure(*plain: Any) -> FailureRecord:
+    *facts, event, cause = plain
     payload = None if event is None else _payload(event)
     nbytes = len(cause) + (0 if payload is None else payload.nbytes)
-    return FailureRecord(seq, index, node, node_id, on_error, error, trace, attempts, kind, (payload, cause), nbytes)
+    return FailureRecord.of(facts, (payload, cause), nbytes)

@@ -15,7 +15,7 @@ from ..events import DeadLetter
 from ..json_values import letter_fields, unfit
 from ..sinks import BadEvent
 from .endpoint import FileEndpoint
-from .json_text import ENCODER, ESCAPING, lines_of, type_name, typed_values, value_of, values_of
+from .json_text import ENCODER, ESCAPING, LineParser, lines_of, type_name
 from .line_blocks import split_at_newlines
 from .line_cursor import LineCursor
 from .streams.paths import STANDARD, Paths
@@ -31,7 +31,7 @@ class JsonReader:
     def __init__(self, cursor: LineCursor, type_: Any) -> None:
         self._cursor = cursor
         self._type = type_
-        self._values_of, self._value_of = (values_of, value_of) if type_ is None else typed_values(type_)
+        self._parser = LineParser(type_)
         self._failure: ValueError | None = None
         self.progress = cursor.progress
         self.close = cursor.close
@@ -55,7 +55,7 @@ class JsonReader:
         return tuple(self._cursor.position)
 
     def _parsed(self, lines: list[str]) -> list[Any]:
-        values = self._values_of(lines)
+        values = self._parser.values(lines)
         if values is not None:
             return values
         events: list[Any] = []
@@ -63,7 +63,7 @@ class JsonReader:
             if not line.strip(_BLANKS):
                 continue
             try:
-                events.append(self._value_of(line))
+                events.append(self._parser.value(line))
             except (ValueError, RecursionError) as error:
                 self._cursor.next -= len(lines) - index
                 self._failure = self._not_json(error)
@@ -93,7 +93,7 @@ class JsonFile(FileEndpoint):
 
     def _check_type(self) -> None:
         try:
-            typed_values(self._type)
+            LineParser(self._type)
         except TypeError as error:
             raise GraphError(
                 f"cannot make {self!r}: type={type_name(self._type)} is no type that JSON can be checked by ({error}); pass a "

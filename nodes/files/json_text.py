@@ -40,42 +40,31 @@ _NOT_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 #: msgspec repeats a value that is none of an enumeration; a text of ours never does.
 _SHOWN_VALUE = re.compile(r"(Invalid enum value) .*?(?= - at |$)", re.DOTALL)
 
-_plain_value = msgspec.json.Decoder().decode
 
+class LineParser:
+    """Parses lines, one value each: any value, or those of a type, of which one that does not fit is refused with its field.
 
-def values_of(lines: Sequence[str]) -> list[Any] | None:
-    """Return the values of lines, one each, or `None` where one of them needs a closer look."""
-    try:
-        return list(map(_plain_value, lines))
-    except (msgspec.DecodeError, RecursionError):
-        return None
+    Raises `TypeError` for a type that values of JSON cannot be checked by.
+    """
 
+    def __init__(self, type_: Any = None) -> None:
+        self._type = type_
+        self._decode = msgspec.json.Decoder(Any if type_ is None else type_).decode
 
-def value_of(line: str) -> Any:
-    """Return the value of a line; raises `ValueError` or `RecursionError` for what is no JSON value."""
-    try:
-        return _plain_value(line)
-    except (msgspec.DecodeError, RecursionError):
-        return EXACT.decode(line)
-
-
-def typed_values(type_: Any) -> tuple[Callable[[Sequence[str]], list[Any] | None], Callable[[str], Any]]:
-    """Return the same two functions for values of a type, each checked; what does not fit is a `ValueError` with its field."""
-    decode = msgspec.json.Decoder(type_).decode
-
-    def typed_values_of(lines: Sequence[str]) -> list[Any] | None:
+    def values(self, lines: Sequence[str]) -> list[Any] | None:
+        """Return the values of lines, or `None` where one of them needs a closer look."""
         try:
-            return list(map(decode, lines))
+            return list(map(self._decode, lines))
         except (msgspec.DecodeError, RecursionError):
             return None
 
-    def typed_value_of(line: str) -> Any:
+    def value(self, line: str) -> Any:
+        """Return the value of a line; raises `ValueError` or `RecursionError` for what is none, or none of the type."""
         try:
-            return decode(line)
+            return self._decode(line)
         except (msgspec.DecodeError, RecursionError):
-            return _converted(EXACT.decode(line), type_)
-
-    return typed_values_of, typed_value_of
+            value = EXACT.decode(line)
+            return value if self._type is None else _converted(value, self._type)
 
 
 def type_name(type_: Any) -> str:

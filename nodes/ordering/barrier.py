@@ -7,10 +7,10 @@ wait for their turn like any answer; dead letters are released with their number
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 
 class FailureRecord(Struct, frozen=True):
@@ -27,6 +27,17 @@ class FailureRecord(Struct, frozen=True):
     kind: str
     payload: Any = None
     nbytes: int = 0
+
+    @property
+    def facts(self) -> tuple[Any, ...]:
+        """All but `payload` and `nbytes`, in the order of the fields: plain values, for messages and stores."""
+        return structs.astuple(self)[:-2]
+
+    @classmethod
+    def of(cls, facts: Sequence[Any], payload: Any, nbytes: int) -> FailureRecord:
+        """Return a failure of its `facts`; raises `ValueError` for another number of them."""
+        seq, index, node, node_id, on_error, error, traceback, attempts, kind = facts
+        return cls(seq, index, node, node_id, on_error, error, traceback, attempts, kind, payload, nbytes)
 
     @property
     def order_key(self) -> tuple[int, int, int]:

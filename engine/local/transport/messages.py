@@ -251,15 +251,7 @@ def pack_answer(answer: AnswerMessage) -> list[Buffer]:
         event, cause = failure.payload
         failures.append(
             [
-                failure.seq,
-                failure.index,
-                failure.node,
-                failure.node_id,
-                failure.on_error,
-                failure.error,
-                failure.traceback,
-                failure.attempts,
-                failure.kind,
+                *failure.facts,
                 None if event is None else event.codec,
                 0 if event is None else len(event.frames),
             ]
@@ -299,13 +291,11 @@ def unpack_answer(message: Message, shared: SharedMemory | None = None, slot: ob
         if len(tally) != TALLY_FIELDS or not all([type(value) in (int, float) for value in tally]):  # noqa: C419
             raise ValueError("tallies do not fit")
     records = []
-    for seq, index, node, node_id, policy, text, trace, attempts, kind, codec, count in failures:
+    for *facts, codec, count in failures:
         event = None if codec is None else frames.payload(codec, count)
         cause = bytes(frames.next(1)[0])
         nbytes = len(cause) + (0 if event is None else event.nbytes)
-        record = FailureRecord(
-            seq, index, node, node_id, policy, text, trace, attempts, kind, (event, cause), nbytes
-        )
+        record = FailureRecord.of(facts, (event, cause), nbytes)
         if not start <= record.seq < start + size:
             raise ValueError("a failure of another run")
         records.append(record)

@@ -18,13 +18,16 @@ import pytest
 import sluiceway as sw
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sluiceway.nodes.files.json_text import ENCODER, line_of, lines_of, typed_values, value_of, values_of
+from sluiceway.nodes.files.json_text import ENCODER, LineParser, line_of, lines_of
 from sluiceway.nodes.sinks import BadEvent
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=20)
 _VALUES = st.recursive(
     _SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4), max_leaves=20
 )
+
+
+_ANY = LineParser()
 
 
 def _outcome(call: Any, *args: Any) -> Any:
@@ -39,8 +42,8 @@ def _outcome(call: Any, *args: Any) -> Any:
 @given(value=_VALUES, ascii_only=st.booleans())
 def test_what_json_writes_is_read_as_json_reads_it(value: Any, ascii_only: bool) -> None:
     line = json.dumps(value, ensure_ascii=ascii_only)
-    assert _outcome(value_of, line) == _outcome(json.loads, line)
-    values = values_of([line, line])
+    assert _outcome(_ANY.value, line) == _outcome(json.loads, line)
+    values = _ANY.values([line, line])
     assert values is None or repr(values) == repr([json.loads(line)] * 2)
 
 
@@ -57,8 +60,8 @@ def test_what_json_writes_is_read_as_json_reads_it(value: Any, ascii_only: bool)
 @example("NaN")
 @settings(max_examples=500)
 def test_any_text_is_read_or_refused_as_json_does(line: str) -> None:
-    assert _outcome(value_of, line) == _outcome(json.loads, line)
-    values = values_of([line])
+    assert _outcome(_ANY.value, line) == _outcome(json.loads, line)
+    values = _ANY.values([line])
     assert values is None or repr(values[0]) == _outcome(json.loads, line)
 
 
@@ -74,7 +77,7 @@ def test_a_million_floats_are_read_exactly(seed: int) -> None:
         (number,) = struct.unpack("<d", draw.randbytes(8))
         if math.isfinite(number):
             lines.append(draw.choice([repr(number), f"{number:.25e}", f"{number:.17g}"]))
-    values = values_of(lines)
+    values = _ANY.values(lines)
     assert values is not None
     assert list(map(repr, values)) == [repr(json.loads(line)) for line in lines]
 
@@ -237,7 +240,7 @@ def test_a_type_that_json_cannot_be_checked_by_is_refused() -> None:
 
 
 def test_typed_values_of_many_lines() -> None:
-    many, one = typed_values(int)
-    assert many(["1", "2"]) == [1, 2]
-    assert many(["1", '"2"']) is None
-    assert one("3") == 3
+    parser = LineParser(int)
+    assert parser.values(["1", "2"]) == [1, 2]
+    assert parser.values(["1", '"2"']) is None
+    assert parser.value("3") == 3
