@@ -26,18 +26,18 @@ def gpu_nodes(nothing_on_nodes: SimulatedCluster) -> Iterator[SimulatedCluster]:
     nothing_on_nodes.remove_node(node)
 
 
-def on_device(folder: Path, strikes: Strikes | None) -> Any:
+def on_device(folder: Path, strikes: Strikes | None, **more: Any) -> Any:
     """Return the handler that holds its device, as a class that travels by value."""
     import cloudpickle
     import test_devices
 
     cloudpickle.register_pickle_by_value(test_devices)
-    return sw.per_worker(OnDevice, str(folder), strikes)
+    return sw.per_worker(OnDevice, str(folder), strikes, **more)
 
 
 def test_every_gpu_has_exactly_its_worker_under_kills(gpu_nodes: SimulatedCluster, tmp_path: Path) -> None:
     strikes = Strikes(tmp_path, 4)
-    handler = on_device(tmp_path, strikes)
+    handler = on_device(tmp_path, strikes, together=(0, 1))
     seen = observe(lambda seen: small(seen, range(1000), handler, num_gpus=1), runner="ray", max_deaths=None)
     assert seen.error is None
     assert [event[0] for event in seen.events("out")] == list(range(1000))

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import sluiceway as sw
 from conftest import observe
-from fault_graphs import Strikes, die, small
+from fault_graphs import Strikes, die, small, until
 
 
 class OnDevice:
     """Holds its device as long as it lives, by a file that no other worker may have at the same time."""
 
-    def __init__(self, folder: str, strikes: Strikes | None, limit: int = 1) -> None:
-        self._strikes = strikes
+    def __init__(self, folder: str, strikes: Strikes | None, limit: int = 1, together: tuple[int, int] | None = None) -> None:
+        self._folder, self._strikes, self._together = folder, strikes, together
         self.device = os.environ["CUDA_VISIBLE_DEVICES"]
         for at in range(limit):
             path = Path(folder) / f"held-{self.device}-{at}"
@@ -38,6 +38,10 @@ class OnDevice:
     def __call__(self, n: int) -> tuple[int, str]:
         if self._strikes is not None and n % 100 == 50 and self._strikes.take():
             die("kill")
+        if self._together is not None and n in self._together:
+            # The first two numbers wait for each other: before the first answer a worker has one number, so each is in one.
+            (Path(self._folder) / f"begun-{n}").touch()
+            until(lambda: all((Path(self._folder) / f"begun-{one}").exists() for one in self._together), 60)
         return n, self.device
 
 
@@ -58,7 +62,7 @@ def _has_current() -> bool:
 
 def test_every_device_has_exactly_its_workers_under_kills(tmp_path: Path) -> None:
     strikes = Strikes(tmp_path, 8)
-    handler = sw.per_worker(OnDevice, str(tmp_path), strikes)
+    handler = sw.per_worker(OnDevice, str(tmp_path), strikes, together=(0, 1))
     seen = observe(
         lambda seen: small(seen, range(2000), handler, devices=["cuda:3", "cuda:5"]), max_deaths=None
     )
